@@ -1,0 +1,1 @@
+"""Raw files become ratings, a catalogue, and a federation of nodes."""

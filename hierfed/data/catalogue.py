@@ -1,0 +1,29 @@
+"""What is publicly known of the items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+NUMERIC_FEATURES = ("popularity", "runtime", "vote_average", "vote_count", "revenue")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """One row per item, in the order of the dense item numbers.
+
+    frame: columns `item_id` (the source's own id), and, null where unknown: `title` (str), `year` (int32),
+    `genres` (list[str], as the ratings' own source names them), `metadata_genres` (list[str], from joined metadata),
+    `matched` (bool, whether metadata was found), and those of NUMERIC_FEATURES that the source has (float64).
+    """
+
+    frame: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def numeric_features(self) -> tuple[str, ...]:
+        """Names of the numeric features that this catalogue has, in the order of NUMERIC_FEATURES."""
+        return tuple(name for name in NUMERIC_FEATURES if name in self.frame.columns)

@@ -1,0 +1,95 @@
+"""Ratings as compact columns, and a data set: ratings, what is known of the items, and where both came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings as columns of equal length; users and items are numbered densely from 0.
+
+    user, item: int32 [rows]. value: float32 [rows], in the source's own unit (stars).
+    time: int64 [rows], seconds since 1970, or None where the source has no times.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    value: np.ndarray
+    time: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def take(self, rows: np.ndarray) -> Ratings:
+        """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
+        time = None if self.time is None else self.time[rows]
+        return Ratings(self.user[rows], self.item[rows], self.value[rows], time)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file that was read: its name, size in bytes, sha256, and number of data rows."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class JoinReport:
+    """How ratings were joined to item metadata.
+
+    name: `links`, `paper`, `title` or `none`. kept and items: ratings and items with metadata, after
+    de-duplication. kept_before_deduplication: ratings before rows doubled by repeated metadata ids
+    were taken out. warning: what a reader must know before using the join, or "".
+    """
+
+    name: str
+    kept: int
+    items: int
+    kept_before_deduplication: int
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a data set came from and what happened to each row: rows_in = rows used + sum of dropped."""
+
+    name: str
+    licence: str
+    citation: str
+    files: tuple[SourceFile, ...]
+    join: JoinReport
+    rows_in: int
+    dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Ratings with dense ids, the catalogue of their items, and their provenance.
+
+    user_ids: a polars Series; entry u is the source's own id of user u.
+    test_rows: boolean [rows], True where the source itself named the row a test row; None where it named none.
+    """
+
+    ratings: Ratings
+    catalogue: Catalogue
+    user_ids: pl.Series
+    provenance: Provenance
+    test_rows: np.ndarray | None = field(default=None)
+
+    @property
+    def users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def items(self) -> int:
+        return len(self.catalogue)

@@ -1,0 +1,1 @@
+"""How nodes that keep their data make one shared model."""
