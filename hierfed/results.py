@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A figure that may be undefined (no rows): NaN here, null in JSON."""
 
 
 class Record(BaseModel):
@@ -42,9 +45,9 @@ class DataSummary(Record):
 class Errors(Record):
     """Errors on one set of rows, in stars: over rows, and as the mean over users of each user's RMSE."""
 
-    rmse: float
-    mae: float
-    user_macro_rmse: float
+    rmse: Number
+    mae: Number
+    user_macro_rmse: Number
 
 
 class RoundRecord(Record):
@@ -53,12 +56,12 @@ class RoundRecord(Record):
 
     round: int
     train_loss: list[float]
-    global_rmse: float
-    global_mae: float
-    global_user_macro_rmse: float
+    global_rmse: Number
+    global_mae: Number
+    global_user_macro_rmse: Number
     bytes_up: int
     bytes_down: int
-    seconds: float
+    seconds: Number
 
 
 class NodeRecord(Record):
@@ -69,28 +72,28 @@ class NodeRecord(Record):
     users: int
     train_rows: int
     test_rows: int
-    rmse_before: float
-    rmse_after: float
-    mae_before: float
-    mae_after: float
-    user_macro_rmse_before: float
-    user_macro_rmse_after: float
-    gain: float
-    train_gain: float
-    weight_change_l2: float
+    rmse_before: Number
+    rmse_after: Number
+    mae_before: Number
+    mae_after: Number
+    user_macro_rmse_before: Number
+    user_macro_rmse_after: Number
+    gain: Number
+    train_gain: Number
+    weight_change_l2: Number
 
 
 class UserSummary(Record):
     """All personalisation users together; gains holds each user's RMSE before - after, on held-out rows."""
 
     users: int
-    rmse_before: float
-    rmse_after: float
-    mae_before: float
-    mae_after: float
-    macro_rmse_before: float
-    macro_rmse_after: float
-    share_worse: float
+    rmse_before: Number
+    rmse_after: Number
+    mae_before: Number
+    mae_after: Number
+    macro_rmse_before: Number
+    macro_rmse_after: Number
+    share_worse: Number
     gains: list[float]
 
 
@@ -100,12 +103,12 @@ class Baselines(Record):
     local_only: the same network, each node trained on its own rows alone. centralised: the same network on pooled rows.
     """
 
-    global_mean: float
-    item_mean: float
-    user_mean: float
-    biases: float
-    local_only: float
-    centralised: float
+    global_mean: Number
+    item_mean: Number
+    user_mean: Number
+    biases: Number
+    local_only: Number
+    centralised: Number
 
 
 class Verdict(Record):
@@ -115,8 +118,8 @@ class Verdict(Record):
     beats_global_mean: bool
     beats_biases: bool
     personal_beats_biases: bool
-    gain_mean: float
-    gain_sd: float
+    gain_mean: Number
+    gain_sd: Number
     p_value: float | None
     nodes_harmed: int
     users_harmed: int
@@ -126,12 +129,12 @@ class Verdict(Record):
 class Seconds(Record):
     """Wall seconds of each part of a run."""
 
-    data: float
-    train: float
-    personalise: float
-    baselines: float
-    report: float
-    total: float
+    data: Number
+    train: Number
+    personalise: Number
+    baselines: Number
+    report: Number
+    total: Number
 
 
 class Result(Record):
@@ -165,10 +168,10 @@ class Result(Record):
 class Spread(Record):
     """A figure over seeds: mean, standard deviation (n - 1), smallest and largest."""
 
-    mean: float
-    sd: float
-    min: float
-    max: float
+    mean: Number
+    sd: Number
+    min: Number
+    max: Number
 
 
 class PairedDifference(Record):
@@ -176,8 +179,8 @@ class PairedDifference(Record):
 
     first: str
     second: str
-    mean: float
-    sd: float
+    mean: Number
+    sd: Number
     p_value: float | None
 
 

@@ -76,6 +76,8 @@ class Provenance:
 class Dataset:
     """Ratings with dense ids, the catalogue of their items, and their provenance.
 
+    Raises ValueError where rows in are not rows used + rows dropped.
+
     user_ids: a polars Series; entry u is the source's own id of user u.
     test_rows: boolean [rows], True where the source itself named the row a test row; None where it named none.
     """
@@ -86,10 +88,18 @@ class Dataset:
     provenance: Provenance
     test_rows: np.ndarray | None = field(default=None)
 
+    def __post_init__(self) -> None:
+        """Hold every row of the source to account."""
+        accounted = len(self.ratings) + sum(self.provenance.dropped.values())
+        if accounted != self.provenance.rows_in:
+            raise ValueError(f"{self.provenance.rows_in} rows in, but {accounted} used and dropped")
+
     @property
     def users(self) -> int:
+        """Number of users."""
         return len(self.user_ids)
 
     @property
     def items(self) -> int:
+        """Number of items."""
         return len(self.catalogue)

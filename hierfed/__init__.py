@@ -1,0 +1,1 @@
+"""hierfed: personalised recommendations learned from ratings that never leave their owner."""

@@ -1,0 +1,226 @@
+"""The command line: run, compare, data, presets, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from hierfed.errors import HierfedError, SettingsError
+from hierfed.settings import Settings, load_settings, parse_assignments, parse_value, preset_names
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from hierfed.results import Result
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Personalised recommendations learned from ratings that never leave their owner.",
+)
+
+Preset = Annotated[str, typer.Argument(help="A preset's name (see `hierfed presets`) or a settings file, NAME.toml.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="embedded, movielens-small, a folder, or a CSV or Parquet table.", show_default=False),
+]
+Join = Annotated[str | None, typer.Option(help="links, paper, title or none: how items get their features.")]
+Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a named split such as u1.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="user=NAME, item=NAME, rating=NAME, time=NAME; repeatable.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The seed; with --seeds, the first of them.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value, overriding a setting; repeatable.")]
+Out = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
+
+
+@app.command()
+def run(
+    preset: Preset = "paper",
+    data: Data = None,
+    join: Join = None,
+    test: Test = None,
+    column: Columns = None,
+    seed: Seed = 0,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
+    set_: Sets = None,
+    name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
+    out: Out = Path("runs"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment: train a global model, personalise it, and report what that gained."""
+    settings = _settings(preset, data, join, test, column, seed, set_)
+    from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
+    from hierfed.report import terminal  # noqa: PLC0415
+
+    silent = quiet or as_json
+    folder = runs.new_folder(out, name or Path(preset).stem)
+    if seeds is None:
+        results = [_run_one(settings, folder, silent)]
+        if not silent:
+            _print(terminal.result_tables(results[0]))
+    else:
+        results = []
+        for each in range(seed, seed + seeds):
+            results.append(_run_seed(settings, folder, each, silent))
+        summary = runs.save_summary(results, folder)
+        if not silent:
+            _print(terminal.summary_table(summary))
+    if as_json:
+        name = "result.json" if seeds is None else "summary.json"
+        sys.stdout.write((folder / name).read_text(encoding="utf-8"))
+    elif not quiet:
+        _print(f"The report: [bold]{folder / 'report.html'}[/bold]")
+
+
+@app.command()
+def compare(
+    presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
+    data: Data = None,
+    join: Join = None,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
+    set_: Sets = None,
+    name: Annotated[str, typer.Option(help="The folder of the comparison.")] = "compare",
+    out: Out = Path("runs"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run presets on the same seeds and show the paired differences."""
+    if len(set(presets)) < 2:
+        raise SettingsError(f"compare needs two different presets or more; there are: {', '.join(preset_names())}")
+    every = {preset: _settings(preset, data, join, None, None, seed, set_) for preset in presets}
+    from hierfed import runs  # noqa: PLC0415
+    from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
+    from hierfed.report import terminal  # noqa: PLC0415
+
+    silent = quiet or as_json
+    folder = runs.new_folder(out, name)
+    results: dict[str, list[Result]] = {}
+    for preset, settings in every.items():
+        label = Path(preset).stem
+        results[label] = [_run_seed(settings, folder / label, each, silent) for each in range(seed, seed + seeds)]
+    summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
+    differences = compare_results(results)
+    if as_json:
+        found = {
+            "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
+            "differences": [difference.model_dump(mode="json") for difference in differences],
+        }
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    elif not quiet:
+        _print(terminal.comparison_table(summaries, differences))
+        _print(f"The reports: [bold]{folder}[/bold]")
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="embedded, movielens-small, a folder, or a table.")] = "embedded",
+    join: Join = None,
+    test: Test = None,
+    column: Columns = None,
+) -> None:
+    """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
+    settings = _settings("paper", source, join or "", test, column, 0, None)
+    from hierfed.data.sources import load  # noqa: PLC0415
+    from hierfed.report import terminal  # noqa: PLC0415
+
+    chosen = settings.data
+    dataset = load(
+        source, join=chosen.join or None, columns=chosen.columns or None, test=chosen.test or None, progress=None
+    )
+    _print(terminal.dataset_table(dataset))
+
+
+@app.command()
+def presets(
+    settings: Annotated[str | None, typer.Option(help="Show all settings of this preset.", show_default=False)] = None,
+) -> None:
+    """List the presets, or all settings of one."""
+    if settings is not None:
+        typer.echo(load_settings(settings).to_toml(), nl=False)
+        return
+    for name in preset_names():
+        typer.echo(f"{name:10} {load_settings(name).description}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Write a run's figures and page again, from its result."""
+    from hierfed import runs  # noqa: PLC0415
+    from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.results import Result  # noqa: PLC0415
+
+    found = runs.rewrite_report(folder)
+    _print(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
+    _print(f"The report: [bold]{folder / 'report.html'}[/bold]")
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line on standard error and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except HierfedError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("stopped; the finished rounds are in the run's rounds.jsonl", err=True)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _settings(
+    preset: str,
+    data: str | None,
+    join: str | None,
+    test: str | None,
+    columns: list[str] | None,
+    seed: int,
+    sets: list[str] | None,
+) -> Settings:
+    overrides: dict[str, Any] = {"seed": seed}
+    named = {"data.source": data, "data.join": join, "data.test": test}
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    if columns:
+        overrides["data.columns"] = parse_assignments(columns)
+    overrides |= {key: parse_value(text) for key, text in parse_assignments(sets or []).items()}
+    return load_settings(preset, overrides)
+
+
+def _run_seed(settings: Settings, folder: Path, seed: int, silent: bool) -> Result:
+    from hierfed import runs  # noqa: PLC0415
+
+    own = runs.seed_folder(folder, seed)
+    own.mkdir(parents=True)
+    return _run_one(settings.model_copy(update={"seed": seed}), own, silent)
+
+
+def _run_one(settings: Settings, folder: Path, silent: bool) -> Result:
+    from hierfed import runs  # noqa: PLC0415
+    from hierfed.experiment import run_experiment  # noqa: PLC0415
+    from hierfed.report.progress import watching  # noqa: PLC0415
+
+    with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
+        outcome = run_experiment(settings, observers=[runs.RoundLog(folder), watcher])
+        watcher.on_stage("report")
+        return runs.save_run(outcome, folder)
+
+
+def _print(content: RenderableType) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(content)

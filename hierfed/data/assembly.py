@@ -1,0 +1,154 @@
+"""Checked ratings, films and a join become a Dataset with dense ids, and every row is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
+from hierfed.data.checks import RatingPart
+from hierfed.data.joins import Join, Match
+from hierfed.data.licences import Terms
+from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
+from hierfed.errors import DataError
+
+Unmatched = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found.
+
+    train: the ratings. test: those that the source itself names test ratings, or None. films: columns `item_id`,
+    `title`, `year` and `genres`, or None where the source tells nothing of its items.
+    """
+
+    terms: Terms
+    files: tuple[SourceFile, ...]
+    train: RatingPart
+    test: RatingPart | None = None
+    films: pl.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+
+
+def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset:
+    """Number users and items densely by sorted id, join, and drop unmatched ratings where the join or user says so.
+
+    Ratings keep the source's order, test ratings last. Raises DataError for a (user, item) pair that stands twice,
+    and where no rating is left.
+    """
+    parts = [source.train] if source.test is None else [source.train, source.test]
+    frame = _concatenate(parts)
+    user_ids, user = _number(frame["user"])
+    item_ids, item = _number(frame["item"])
+    _refuse_repeated_pairs(user, item, parts)
+    films = _films_of(item_ids, source.films)
+    match = join.match(films)
+    matched = match.row.is_not_null().to_numpy()
+    drop = join.drops if unmatched is None else unmatched == "drop"
+    keep = matched[item] if drop else np.ones(len(frame), dtype=bool)
+    if not keep.any():
+        raise DataError(f"{source.terms.name}: join {join.name} finds metadata for none of the {len(frame)} ratings")
+    kept_users, dense_user = _compress(user[keep], len(user_ids))
+    kept_items, dense_item = _compress(item[keep], len(item_ids))
+    ratings = Ratings(
+        dense_user,
+        dense_item,
+        frame["value"].to_numpy()[keep].astype(np.float32),
+        frame["time"].to_numpy()[keep] if "time" in frame.columns else None,
+    )
+    per_item = np.bincount(item, minlength=len(item_ids))
+    metadata = () if join.metadata is None else (join.metadata,)
+    provenance = Provenance(
+        name=source.terms.name,
+        licence=source.terms.licence,
+        citation=source.terms.citation,
+        files=source.files + join.files + tuple(table.file for table in metadata),
+        join=_join_report(join, match, per_item),
+        rows_in=len(frame),
+        dropped={f"no metadata (join {join.name})": int(len(frame) - keep.sum())} if drop else {},
+        notes=source.notes + tuple(note for table in metadata for note in table.notes) + match.describe(per_item),
+    )
+    catalogue = Catalogue(_describe_items(films, match, join)[kept_items])
+    test_rows = None if source.test is None else (np.arange(len(frame)) >= len(source.train))[keep]
+    return Dataset(ratings, catalogue, user_ids[kept_users], provenance, test_rows)
+
+
+def _concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
+    """The parts one after the other; ids become text where any part's are, times are kept where every part has them."""
+    if len(parts) == 1:
+        return parts[0].frame
+    shared = [name for name in parts[0].frame.columns if all(name in part.frame.columns for part in parts)]
+    text = [name for name in ("user", "item") if any(part.frame.schema[name] == pl.String for part in parts)]
+    return pl.concat([part.frame.select(shared).with_columns(pl.col(text).cast(pl.String)) for part in parts])
+
+
+def _number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """The sorted distinct ids, and for each row the number of its id among them (int32)."""
+    distinct = ids.unique().sort()
+    numbers = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
+    joined = pl.DataFrame({"id": ids}).join(numbers, on="id", how="left", maintain_order="left")
+    return distinct, joined["number"].to_numpy()
+
+
+def _compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the `total` old numbers occur, and the rows' numbers among those only (int32)."""
+    present = np.zeros(total, dtype=bool)
+    present[numbers] = True
+    renumbered = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return np.flatnonzero(present), renumbered[numbers]
+
+
+def _refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
+    pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
+    if pl.Series(pairs).n_unique() == len(pairs):
+        return
+    order = np.argsort(pairs, kind="stable")
+    repeats = order[1:][pairs[order][1:] == pairs[order][:-1]]
+    second = int(repeats.min())
+    first = int(np.flatnonzero(pairs == pairs[second])[0])
+    train = parts[0]
+    user_id, item_id = (_concatenate(parts)[name][second] for name in ("user", "item"))
+    places = [train.place(row) if row < len(train) else parts[1].place(row - len(train)) for row in (first, second)]
+    crossing = "; test ratings must not repeat train ratings" if first < len(train) <= second else ""
+    raise DataError(
+        f"{places[1]}: user {user_id} rates item {item_id} again, first in {places[0]}; "
+        f"{len(repeats)} rows repeat a (user, item) pair, expected each pair once{crossing}"
+    )
+
+
+def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:
+    """`item_id`, `title`, `year` and `genres` of each item, null where unknown."""
+    items = pl.DataFrame({"item_id": item_ids})
+    if films is None:
+        return items.with_columns(
+            title=pl.lit(None, pl.String), year=pl.lit(None, pl.Int32), genres=pl.lit(None, pl.List(pl.String))
+        )
+    return items.join(films, on="item_id", how="left", maintain_order="left")
+
+
+def _describe_items(films: pl.DataFrame, match: Match, join: Join) -> pl.DataFrame:
+    """The catalogue's columns: films with the metadata of their matches."""
+    frame = films.with_columns(matched=match.row.is_not_null())
+    if join.metadata is not None:
+        known = [name for name in ("metadata_genres", *NUMERIC_FEATURES) if name in join.metadata.frame.columns]
+        metadata = join.metadata.frame.select(*known, row=pl.int_range(pl.len()))
+        found = pl.DataFrame({"row": match.row}).join(metadata, on="row", how="left", maintain_order="left")
+        frame = pl.concat([frame, found.drop("row")], how="horizontal")
+    if "metadata_genres" not in frame.columns:
+        frame = frame.with_columns(metadata_genres=pl.lit(None, pl.List(pl.String)))
+    return frame
+
+
+def _join_report(join: Join, match: Match, per_item: np.ndarray) -> JoinReport:
+    matched = match.row.is_not_null().to_numpy()
+    kept = int(per_item[matched].sum())
+    before = kept
+    if join.metadata is not None:
+        copies = join.metadata.frame["copies"].to_numpy()[match.row.drop_nulls().to_numpy()]
+        before = int((per_item[matched] * copies).sum())
+    return JoinReport(join.name, kept, int((per_item[matched] > 0).sum()), before, match.warning)

@@ -1,0 +1,113 @@
+"""Which node holds which rows: alike, skewed in size, skewed in taste, or divided by time.
+
+Each partitioner takes the rows to divide and gives the node number of each, int64 [rows]. All but `by_rows` keep a
+user's rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hierfed.data.ratings import Ratings
+from hierfed.errors import DataError
+
+ATTEMPTS = 100
+
+
+def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows at random, in equal numbers up to one; a user's rows may lie on several nodes."""
+    return _shuffled_groups(rows, nodes, rng)
+
+
+def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
+    """Users at random, in equal numbers up to one."""
+    users, member = np.unique(user, return_inverse=True)
+    return _shuffled_groups(len(users), nodes, rng)[member]
+
+
+def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Generator) -> np.ndarray:
+    """Users at random in groups of unequal size: group k gets a share of users proportional to (k + 1) ** -skew.
+
+    Each group gets at least one user; skew 0 is `by_users`.
+    """
+    users, member = np.unique(user, return_inverse=True)
+    share = np.arange(1, nodes + 1) ** -float(skew)
+    ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
+    group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
+    return group[rng.permutation(len(users))][member]
+
+
+def by_favourite_genre(
+    user: np.ndarray, genre_flags: np.ndarray, nodes: int, concentration: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Users by taste: the users of one favourite genre spread over nodes with shares ~ Dirichlet(concentration).
+
+    genre_flags: [rows, genres], the genres of each row's item; a user's favourite is the genre of most of their rows
+    (the first on a tie). Small concentrations give nodes of one taste, large ones alike nodes. Shares are drawn again,
+    up to 100 times, while a node is empty (Hsu, Qi and Brown, 2019, arXiv:1909.06335).
+    """
+    users, member = np.unique(user, return_inverse=True)
+    counts = np.zeros((len(users), genre_flags.shape[1]))
+    np.add.at(counts, member, genre_flags)
+    favourite = counts.argmax(axis=1)
+    for _ in range(ATTEMPTS):
+        shares = rng.dirichlet(np.full(nodes, concentration), size=genre_flags.shape[1])
+        group = (rng.random(len(users))[:, None] > np.cumsum(shares, axis=1)[favourite]).sum(axis=1)
+        group = np.minimum(group, nodes - 1)
+        if len(np.unique(group)) == nodes:
+            return group[member]
+    raise DataError(
+        f"partition 'genre': a node had no users in each of {ATTEMPTS} draws with concentration {concentration:g} over "
+        f"{nodes} nodes and {len(users):,} users: use fewer nodes or a larger concentration"
+    )
+
+
+def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
+    """Users by the time of their first rating, in equal numbers up to one; node 0 holds the earliest users."""
+    users, member = np.unique(user, return_inverse=True)
+    first = np.full(len(users), np.iinfo(np.int64).max)
+    np.minimum.at(first, member, time)
+    rank = np.empty(len(users), np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(users))
+    return _equal_groups(len(users), nodes)[rank][member]
+
+
+def partition(
+    how: str,
+    ratings: Ratings,
+    nodes: int,
+    *,
+    skew: float,
+    concentration: float,
+    genre_flags: Callable[[], np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The node of each rating by the named partitioner: `rows`, `users`, `sizes`, `genre` or `time`.
+
+    genre_flags: gives bool [items, genres], asked for only where it is needed. Raises DataError where there are fewer
+    users (or rows) than nodes, and where the source lacks what the partitioner goes by.
+    """
+    kind, available = ("rows", len(ratings)) if how == "rows" else ("users", len(np.unique(ratings.user)))
+    if available < nodes:
+        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
+    if how == "rows":
+        return by_rows(len(ratings), nodes, rng)
+    if how == "users":
+        return by_users(ratings.user, nodes, rng)
+    if how == "sizes":
+        return by_group_size(ratings.user, nodes, skew, rng)
+    if how == "genre":
+        return by_favourite_genre(ratings.user, genre_flags()[ratings.item], nodes, concentration, rng)
+    if ratings.time is None:
+        raise DataError("partition 'time' needs timestamps, and this source has none: choose 'users' or 'rows'")
+    return by_time(ratings.user, ratings.time, nodes)
+
+
+def _equal_groups(count: int, groups: int) -> np.ndarray:
+    return np.arange(count) * groups // max(count, 1)
+
+
+def _shuffled_groups(count: int, groups: int, rng: np.random.Generator) -> np.ndarray:
+    return _equal_groups(count, groups)[rng.permutation(count)]

@@ -1,0 +1,63 @@
+"""One file of ratings, delimited or Parquet, becomes checked columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.checks import RatingPart, Rules, check_ratings
+from hierfed.data.columns import find_columns
+from hierfed.data.delimited import Delimited
+from hierfed.data.ratings import SourceFile
+from hierfed.errors import DataError
+
+_TYPES: dict[str, type[pl.DataType]] = {"user": pl.Int64, "item": pl.Int64, "rating": pl.Float64, "time": pl.Int64}
+
+
+@dataclass(frozen=True)
+class RatingFile:
+    """The checked ratings of one file, and what provenance keeps of the file."""
+
+    part: RatingPart
+    file: SourceFile
+
+
+def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a delimited file; mapping: role to column, as for `find_columns`.
+
+    Raises DataError with file, line and column at the first bad row.
+    """
+    columns = find_columns(table.names, mapping, table.path)
+
+    def place(row: int) -> str:
+        return f"{table.path}, line {table.line(row)}"
+
+    # Numbers are parsed at full speed first; text is read only where that fails, to say which row is bad, or
+    # because ids or times are text.
+    frame = table.typed({column: _TYPES[role] for role, column in columns.items()})
+    if frame is None:
+        frame = table.strings()
+    part = check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
+    return RatingFile(part, table.source_file(len(part)))
+
+
+def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a Parquet file already in memory; rows in messages are counted from 1."""
+    try:
+        names = list(pl.read_parquet_schema(raw))
+        columns = find_columns(names, mapping, path)
+        frame = pl.read_parquet(raw, columns=list(columns.values()))
+    # A damaged file can also make polars panic, which is no PolarsError.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error
+    if frame.is_empty():
+        raise DataError(f"{path}: the file holds no rows")
+
+    def place(row: int) -> str:
+        return f"{path}, row {row + 1}"
+
+    part = check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
+    return RatingFile(part, SourceFile(path.name, len(raw), sha256, len(part)))

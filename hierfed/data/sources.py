@@ -1,0 +1,98 @@
+"""One door to every source of ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hierfed.data.assembly import Unmatched, assemble
+from hierfed.data.columns import nearest
+from hierfed.data.download import Progress, fetch_movielens_small
+from hierfed.data.embedded import read_embedded
+from hierfed.data.grouplens import find_ratings, read_links, subfolders
+from hierfed.data.joins import Join, choose_join, links_join, no_join, paper_join, title_join
+from hierfed.data.metadata import FILE_NAME, read_metadata
+from hierfed.data.ratings import Dataset
+from hierfed.data.tables import read_tables
+from hierfed.errors import DataError
+
+NAMED_SOURCES = ("embedded", "movielens-small")
+
+
+def load(
+    source: str,
+    *,
+    join: str | None = None,
+    unmatched: Unmatched | None = None,
+    columns: Mapping[str, str] | None = None,
+    test: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Ratings, catalogue and provenance from `source`.
+
+    source: `embedded`, `movielens-small`, or the path of a GroupLens folder or of a table (CSV, TSV, Parquet).
+    join: how films find their metadata: `links`, `paper`, `title` or `none`; None takes the source's best.
+    unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`
+    and `paper`. columns: role (user, item, rating, time) to the column of a table. test: a second table with test
+    ratings, or the name of a published split such as `u1`. progress: called while downloading.
+    Raises DataError, in one line, for anything in the data that cannot be used as it is.
+    """
+    if unmatched not in (None, "keep", "drop"):
+        raise DataError(f"unmatched is {unmatched!r}, expected 'keep' or 'drop'")
+    path = Path(source)
+    if source == "embedded":
+        _refuse(columns, test, source)
+        found, imdb = read_embedded()
+        joins = _by_name(title_join(imdb), no_join())
+    elif source == "movielens-small":
+        return load(
+            str(fetch_movielens_small(progress=progress)), join=join, unmatched=unmatched, columns=columns, test=test
+        )
+    elif path.is_dir():
+        place, read = find_ratings(path)
+        joins = _folder_joins(path, place)
+        # A join that is not possible is told before the ratings, which may be many, are read.
+        choose_join(join, joins, source)
+        found = read(columns, test)
+    elif path.is_file():
+        found, joins = read_tables(path, columns, test), _by_name(no_join())
+    else:
+        raise DataError(
+            f"no such data: {source!r}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
+            f"a folder with MovieLens files, or a table (CSV, TSV, Parquet)"
+        )
+    return assemble(found, choose_join(join, joins, source), unmatched)
+
+
+def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:
+    """The joins that the files of a folder allow, the best first."""
+    metadata_path, links_path = (_find(name, folder, place) for name in (FILE_NAME, "links.csv"))
+    if metadata_path is None:
+        return _by_name(no_join())
+    metadata = read_metadata(metadata_path)
+    joins = [paper_join(metadata), title_join(metadata), no_join()]
+    if links_path is not None:
+        joins.insert(0, links_join(*read_links(links_path), metadata))
+    return _by_name(*joins)
+
+
+def _by_name(*joins: Join) -> dict[str, Join]:
+    return {join.name: join for join in joins}
+
+
+def _find(name: str, folder: Path, place: Path) -> Path | None:
+    """A file beside the ratings, else in the folder, else in the only one of its subfolders that has it."""
+    for near in (place / name, folder / name):
+        if near.is_file():
+            return near
+    below = [path / name for path in subfolders(folder) if (path / name).is_file()]
+    if len(below) > 1:
+        raise DataError(f"{folder}: {name} stands in {' and in '.join(path.parent.name for path in below)}; keep one")
+    return below[0] if below else None
+
+
+def _refuse(columns: Mapping[str, str] | None, test: str | None, source: str) -> None:
+    if columns:
+        raise DataError(f"columns can't be mapped for {source}: its columns are fixed")
+    if test is not None:
+        raise DataError(f"{source} has no test set of its own, and takes none")

@@ -1,0 +1,86 @@
+"""Which rows a run may learn from, and which it is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from hierfed.data.ratings import Ratings
+from hierfed.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of one data set, in parts that sum to the whole (int64, ascending).
+
+    train: the global model learns from these rows, and is judged on `test` each round. personal_train: personal models
+    are fitted on these, and judged on `personal_test`. unused: left out by sampling. Where the personalisation users
+    are the federated users, personal_train and personal_test are train and test; else all five parts are disjoint.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    personal_train: np.ndarray
+    personal_test: np.ndarray
+    unused: np.ndarray
+
+    def sizes(self) -> dict[str, int]:
+        """The number of rows in each part."""
+        return {part.name: len(getattr(self, part.name)) for part in fields(self)}
+
+
+def hold_out(rows: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows at random into (kept, held out), both ascending; round(fraction * rows) are held out."""
+    order = rng.permutation(len(rows))
+    held = round(fraction * len(rows))
+    return np.sort(rows[order[held:]]), np.sort(rows[order[:held]])
+
+
+def two_groups(
+    ratings: Ratings,
+    *,
+    federated_users: float,
+    train_rows: float,
+    sample: float,
+    personal_train_rows: float,
+    rng: np.random.Generator,
+) -> Split:
+    """The paper's split: some users make the global model, the others personalise it.
+
+    federated_users: share of the users in the first group. train_rows: share of the first group's rows that train.
+    sample: share of those that is used. personal_train_rows: share of the second group's rows that tunes.
+    """
+    users = np.unique(ratings.user)
+    federated = rng.permutation(users)[: round(federated_users * len(users))]
+    is_federated = np.isin(ratings.user, federated)
+    train, test = hold_out(np.flatnonzero(is_federated), 1 - train_rows, rng)
+    train, unused = hold_out(train, 1 - sample, rng)
+    personal_train, personal_test = hold_out(np.flatnonzero(~is_federated), 1 - personal_train_rows, rng)
+    return checked(Split(train, test, personal_train, personal_test, unused), len(ratings))
+
+
+def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> Split:
+    """The source's own test rows (bool [rows]); the others train, and every user is a personalisation user too."""
+    train, unused = hold_out(np.flatnonzero(~test_rows), 1 - sample, rng)
+    test = np.flatnonzero(test_rows)
+    return checked(Split(train, test, train, test, unused), len(test_rows))
+
+
+def checked(split: Split, total: int) -> Split:
+    """The split itself, once it is seen that no test row is learned from and that the parts sum to the whole.
+
+    Raises DataError where a part that a run cannot do without is empty.
+    """
+    learned = np.union1d(split.train, split.personal_train)
+    judged = np.union1d(split.test, split.personal_test)
+    whole = np.sort(np.concatenate([learned, judged, split.unused]))
+    if not np.array_equal(whole, np.arange(total)):
+        raise AssertionError("the parts of a split overlap or do not sum to the whole")
+    for name in ("train", "test", "personal_train", "personal_test"):
+        if len(getattr(split, name)) == 0:
+            raise DataError(
+                f"the split leaves no {name.replace('_', ' ')} rows out of {total:,} ratings: "
+                "use more ratings, or change the shares under [split]"
+            )
+    return split

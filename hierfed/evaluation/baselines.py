@@ -1,0 +1,78 @@
+"""The figures that every federated one must stand beside, on the same test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.evaluation.metrics import rating_errors
+from hierfed.federated.averaging import FederatedAveraging
+from hierfed.models.baselines import fit_biases, fit_global_mean, fit_item_mean, fit_user_mean
+from hierfed.models.network import rate
+
+
+def simple_baselines(train: Ratings, test: Ratings, users: int, items: int) -> dict[str, float]:
+    """RMSE on `test` of the global, item and user means and of user + item biases, fitted on `train`."""
+    fits = {
+        "global_mean": fit_global_mean,
+        "item_mean": fit_item_mean,
+        "user_mean": fit_user_mean,
+        "biases": fit_biases,
+    }
+    return {
+        name: rating_errors(fit(train, users, items).predict(test), test.value, test.user).rmse
+        for name, fit in fits.items()
+    }
+
+
+@dataclass(frozen=True)
+class TrainedAlone:
+    """RMSE of the same network without a federation, on the test rows and on the personalisation users' held-out rows.
+
+    local_only: every node learns alone; on the test rows the mean over the federated nodes' squared errors, on the
+    held-out rows each personalisation node judged on its own. centralised: one network on the pooled train rows.
+    """
+
+    local_only: float
+    personal_local_only: float
+    centralised: float
+    personal_centralised: float
+
+
+def train_alone(
+    method: FederatedAveraging,
+    nodes: Sequence[Node],
+    personal_nodes: Sequence[Node],
+    train: Ratings,
+    test: Ratings,
+    rounds: int,
+) -> TrainedAlone:
+    """Train every node by itself, and one on everything, for as long as the federation, in one stack."""
+    nothing = train.take(np.empty(0, np.int64))
+    parameters = method.train_alone([*nodes, *personal_nodes, Node(0, "pooled", train, nothing)], rounds)
+    local, personal, pooled = parameters[: len(nodes)], parameters[len(nodes) : -1], parameters[-1]
+
+    def squares(row: Tensor, rows: Ratings) -> np.ndarray:
+        prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())
+        error: np.ndarray = prediction.numpy() - rows.value
+        return np.square(error)
+
+    def root_mean(parts: Sequence[np.ndarray]) -> float:
+        return float(np.sqrt(np.concatenate(parts).mean()))
+
+    return TrainedAlone(
+        local_only=root_mean([squares(row, test) for row in local]),
+        personal_local_only=root_mean([squares(*pair) for pair in zip(personal, _tests(personal_nodes), strict=True)]),
+        centralised=root_mean([squares(pooled, test)]),
+        personal_centralised=root_mean([squares(pooled, rows) for rows in _tests(personal_nodes)]),
+    )
+
+
+def _tests(nodes: Sequence[Node]) -> list[Ratings]:
+    return [node.test for node in nodes]

@@ -1,0 +1,115 @@
+"""Several seeds of one preset, and presets side by side on the same seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from hierfed.evaluation.paired import paired_p_value
+from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
+
+FIGURES: Mapping[str, Callable[[Result], float]] = {
+    "global_rmse": lambda result: result.final_rmse,
+    "rmse_before": lambda result: result.users.rmse_before,
+    "rmse_after": lambda result: result.users.rmse_after,
+    "gain_per_node": lambda result: result.verdict.gain_mean,
+    "gain_on_tuned_rows": lambda result: float(np.nanmean([node.train_gain for node in result.nodes])),
+    "nodes_harmed": lambda result: result.verdict.nodes_harmed,
+    "users_harmed": lambda result: result.verdict.users_harmed,
+    "weight_change_smallest": lambda result: float(np.nanmin([node.weight_change_l2 for node in result.nodes])),
+    "weight_change_largest": lambda result: float(np.nanmax([node.weight_change_l2 for node in result.nodes])),
+    "seconds": lambda result: result.seconds.total,
+}
+
+
+def summarise(name: str, results: Sequence[Result]) -> Summary:
+    """Mean and spread over seeds of each figure, and paired differences to the baselines on the same rows."""
+    figures = {key: spread([figure(result) for result in results]) for key, figure in FIGURES.items()}
+    for rival in Baselines.model_fields:
+        figures[f"baseline_{rival}"] = spread([getattr(result.baselines, rival) for result in results])
+        figures[f"personal_baseline_{rival}"] = spread(
+            [getattr(result.personal_baselines, rival) for result in results]
+        )
+    differences = [
+        paired("global_rmse", f"baseline_{rival}", *_columns(results, "final_rmse", "baselines", rival))
+        for rival in Baselines.model_fields
+    ]
+    after = [result.users.rmse_after for result in results]
+    before = [result.users.rmse_before for result in results]
+    differences.append(paired("rmse_after", "rmse_before", after, before))
+    differences += [
+        paired(
+            "rmse_after",
+            f"personal_baseline_{rival}",
+            after,
+            [getattr(result.personal_baselines, rival) for result in results],
+        )
+        for rival in Baselines.model_fields
+    ]
+    return Summary(
+        name=name,
+        preset=results[0].preset,
+        seeds=[result.seed for result in results],
+        figures=figures,
+        differences=differences,
+        verdict=_words(differences, results),
+    )
+
+
+def compare(results: Mapping[str, Sequence[Result]]) -> list[PairedDifference]:
+    """Each pair of presets on the same seeds: differences of the global and of the personalised RMSE."""
+    names = list(results)
+    pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
+    return [
+        paired(
+            f"{first}: {key}",
+            f"{second}: {key}",
+            [FIGURES[key](result) for result in results[first]],
+            [FIGURES[key](result) for result in results[second]],
+        )
+        for key in ("global_rmse", "rmse_after")
+        for first, second in pairs
+    ]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, standard deviation (n - 1; 0 for one value), smallest and largest."""
+    array = np.asarray(values, np.float64)
+    deviation = float(array.std(ddof=1)) if len(array) > 1 else 0.0
+    return Spread(mean=float(array.mean()), sd=deviation, min=float(array.min()), max=float(array.max()))
+
+
+def paired(first: str, second: str, left: Sequence[float], right: Sequence[float]) -> PairedDifference:
+    """The difference left - right on the same seeds, with the p-value of a paired t-test."""
+    difference = np.asarray(left, np.float64) - np.asarray(right, np.float64)
+    over_seeds = spread(difference.tolist())
+    return PairedDifference(
+        first=first, second=second, mean=over_seeds.mean, sd=over_seeds.sd, p_value=paired_p_value(difference)
+    )
+
+
+def _columns(results: Sequence[Result], figure: str, group: str, rival: str) -> tuple[list[float], list[float]]:
+    return [getattr(result, figure) for result in results], [
+        getattr(getattr(result, group), rival) for result in results
+    ]
+
+
+def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -> list[str]:
+    named = {(difference.first, difference.second): difference for difference in differences}
+    harmed = sum(result.verdict.nodes_harmed for result in results)
+    nodes = sum(len(result.nodes) for result in results)
+    return [
+        _sentence("The global model", named["global_rmse", "baseline_global_mean"], "predicting the mean"),
+        _sentence("The global model", named["global_rmse", "baseline_biases"], "user and item biases"),
+        _sentence("Personalisation", named["rmse_after", "rmse_before"], "the global model alone"),
+        _sentence("The personalised model", named["rmse_after", "personal_baseline_biases"], "user and item biases"),
+        f"{harmed} of {nodes} nodes harmed over {len(results)} seeds.",
+    ]
+
+
+def _sentence(who: str, difference: PairedDifference, rival: str) -> str:
+    verb = "beats" if difference.mean < 0 else "does not beat"
+    chance = "" if difference.p_value is None or math.isnan(difference.p_value) else f", p = {difference.p_value:.2g}"
+    return f"{who} {verb} {rival}: RMSE {difference.mean:+.4f} ± {difference.sd:.4f} over seeds{chance}."

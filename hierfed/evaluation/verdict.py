@@ -1,0 +1,58 @@
+"""What a run's figures mean, in words that say no more than the figures do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hierfed.evaluation.paired import paired_p_value
+from hierfed.results import Baselines, NodeRecord, UserSummary, Verdict
+
+
+def give_verdict(
+    global_rmse: float,
+    baselines: Baselines,
+    personal_baselines: Baselines,
+    nodes: Sequence[NodeRecord],
+    users: UserSummary,
+) -> Verdict:
+    """Judge the global model on the test rows, and the personal ones on the personalisation users' held-out rows."""
+    gains = np.array([node.gain for node in nodes])
+    gains = gains[np.isfinite(gains)]
+    p_value = paired_p_value(gains)
+    harmed = int((gains < 0).sum())
+    worse = sum(gain < 0 for gain in users.gains)
+    mean = float(gains.mean()) if len(gains) else float("nan")
+    words = [
+        _compare("The global model", global_rmse, "predicting the mean", baselines.global_mean),
+        _compare("The global model", global_rmse, "user and item biases", baselines.biases),
+        _gain_in_words(mean, p_value, harmed, len(gains)),
+        f"{worse:,} of {users.users:,} users are worse off than with the global model.",
+        _compare(
+            "After personalisation the model", users.rmse_after, "user and item biases", personal_baselines.biases
+        ),
+    ]
+    return Verdict(
+        beats_global_mean=global_rmse < baselines.global_mean,
+        beats_biases=global_rmse < baselines.biases,
+        personal_beats_biases=users.rmse_after < personal_baselines.biases,
+        gain_mean=mean,
+        gain_sd=float(gains.std(ddof=1)) if len(gains) > 1 else 0.0,
+        p_value=p_value,
+        nodes_harmed=harmed,
+        users_harmed=worse,
+        words=words,
+    )
+
+
+def _compare(who: str, rmse: float, rival: str, rival_rmse: float) -> str:
+    verb = "beats" if rmse < rival_rmse else "does not beat"
+    return f"{who} {verb} {rival}: RMSE {rmse:.4f} against {rival_rmse:.4f}."
+
+
+def _gain_in_words(mean: float, p_value: float | None, harmed: int, nodes: int) -> str:
+    change = "lowers" if mean > 0 else "raises" if mean < 0 else "does not change"
+    by = f" by {abs(mean):.4f} on average over {nodes} node{'s' * (nodes != 1)}" if mean else ""
+    test = "" if p_value is None else f" (paired t-test over nodes: p = {p_value:.2g})"
+    return f"Personalisation {change} the held-out RMSE{by}{test}; {harmed} node{'s' * (harmed != 1)} harmed."

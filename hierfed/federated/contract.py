@@ -1,0 +1,124 @@
+"""The one contract of every federated method: start, contribute, combine, personalise.
+
+Nodes send contributions, which can be added and scaled and nothing else; so every method gets secure sums, noise,
+any topology and any engine without knowing of them. What a node keeps is a PrivateState, which nothing that sends
+accepts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.personal.private import PersonalModel
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a node sends: named float64 arrays that can be added and multiplied by a number."""
+
+    arrays: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.dtype != torch.float64:
+                raise TypeError(f"contribution '{name}' is {array.dtype}; sums are made in float64")
+
+    def __add__(self, other: Contribution) -> Contribution:
+        if self.arrays.keys() != other.arrays.keys():
+            raise ValueError(f"cannot add {sorted(other.arrays)} to {sorted(self.arrays)}")
+        return Contribution({name: array + other.arrays[name] for name, array in self.arrays.items()})
+
+    def __mul__(self, factor: float) -> Contribution:
+        return Contribution({name: array * factor for name, array in self.arrays.items()})
+
+    __rmul__ = __mul__
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays as they are sent."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class SharedModel:
+    """What the server knows and every node may see: named arrays, after this many finished rounds."""
+
+    arrays: Mapping[str, Tensor]
+    round: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays as they are sent to one node."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def digest(self) -> str:
+        """sha256 over names, types, shapes and values: equal for equal models, wherever they were computed."""
+        state = hashlib.sha256()
+        for name in sorted(self.arrays):
+            array = self.arrays[name].detach().cpu().contiguous()
+            state.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+            state.update(array.numpy().tobytes())
+        return state.hexdigest()
+
+
+class Method(Protocol):
+    """A federated method: four functions without hidden state.
+
+    first_round: 0 where a method first needs a sum that no model depends on (counts, a mean), else 1.
+    """
+
+    @property
+    def first_round(self) -> int:
+        """The number of the first round to run."""
+        ...
+
+    def start(self) -> SharedModel:
+        """The server's model before any round."""
+        ...
+
+    def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
+        """Each node's contribution to this round, in the order of `nodes`; a node's does not depend on the others."""
+        ...
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The server's next model, from the sum of the contributions."""
+        ...
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """The nodes' training loss in each local epoch of the round whose sum this is: MSE, mean over rows."""
+        ...
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """The shared model's expected ratings of these rows, float64 [rows]; it knows nothing of the users."""
+        ...
+
+    def personalise(self, shared: SharedModel, nodes: Sequence[Node]) -> Sequence[PersonalModel]:
+        """Each node's own model, fitted on the node's train rows; nothing is sent."""
+        ...
+
+
+def ordered_sum(contributions: Iterable[Contribution]) -> Contribution:
+    """The sum, added one by one in the given order in float64: the same bits wherever the nodes are.
+
+    Raises ValueError if there is none.
+    """
+    total: dict[str, Tensor] | None = None
+    for contribution in contributions:
+        if total is None:
+            total = {name: array.clone() for name, array in contribution.arrays.items()}
+        elif total.keys() != contribution.arrays.keys():
+            raise ValueError(f"cannot add {sorted(contribution.arrays)} to {sorted(total)}")
+        else:
+            for name, array in contribution.arrays.items():
+                total[name] += array
+    if total is None:
+        raise ValueError("no node contributed")
+    return Contribution(total)

@@ -1,0 +1,140 @@
+"""The fast trainer: all nodes as one model with a leading node axis.
+
+Against a loop over nodes it saves what small networks spend most of their time on: one call per layer serves all
+nodes, one fused Adam call updates one flat buffer, and for the paper's network nothing is allocated or recorded in
+the steps. `loop.py` is the reference that it must equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.models.gradients import gradient_of
+from hierfed.models.network import Network, Predictor
+from hierfed.models.training import Batches, EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
+from hierfed.randomness import keep_masks
+
+MASK_VALUES = 2**22
+
+
+def train_stacked(
+    predictor: Predictor,
+    start: Tensor,
+    features: Tensor,
+    nodes: Sequence[Node],
+    settings: LocalTraining,
+    streams: Streams,
+    on_epoch_end: EpochEnd | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Train the nodes side by side; see training.Trainer.
+
+    Nodes are stacked by falling number of steps, so that those still at work are always the first rows: a node that
+    has done its epochs is left alone, and every node's Adam counts its own steps.
+    """
+    lengths = np.array([len(node.train) for node in nodes])
+    order = np.argsort(-lengths, kind="stable")
+    steps = -(-lengths[order] // settings.batch_size)
+    twins = int(len(nodes) == 1 or steps[0] > steps[1])
+    # BLAS takes another path for a stack of one, with other last digits. So the node that works longest is never
+    # alone in the stack: if need be it works beside its twin, and is what it would be in any other company.
+    order = np.concatenate([order[:twins], order])
+    ordered = [nodes[k] for k in order]
+    batches = make_batches(ordered, settings, streams)
+    stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings)
+    total_steps = batches.steps_per_epoch * settings.epochs
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
+        for step, keep in enumerate(_dropout_factors(predictor, ordered, batches, streams)):
+            stack.step(step, int((total_steps > step).sum()), keep)
+            if on_epoch_end is not None:
+                ended = ((step + 1) % batches.steps_per_epoch == 0) & (total_steps > step)
+                for row in np.flatnonzero(ended[twins:]) + twins:
+                    on_epoch_end(int(order[row]), step // int(batches.steps_per_epoch[row]), stack.parameters[row])
+
+    losses = epoch_losses(stack.errors.square(), batches, lengths[order], settings.epochs)
+    back = torch.from_numpy(np.argsort(order[twins:]) + twins)
+    return stack.parameters[back], losses[back]
+
+
+class _Stack:
+    """Parameters and moments of all nodes, and one training step on the first rows of them."""
+
+    def __init__(
+        self, predictor: Predictor, start: Tensor, features: Tensor, batches: Batches, settings: LocalTraining
+    ):
+        self.predictor, self.features, self.batches, self.settings = predictor, features, batches, settings
+        self.start, self.parameters = start, start.clone()
+        self.gradient = torch.zeros_like(start)
+        self.moments = (torch.zeros_like(start), torch.zeros_like(start))
+        self.steps_done = torch.zeros(())
+        self.errors = torch.zeros(batches.item.shape)
+        self.active = 0
+        self.trained = torch.ones(predictor.parameter_count)
+        if settings.only is not None:
+            self.trained.zero_()[settings.only] = 1
+
+    def step(self, number: int, active: int, keep: Tensor | None) -> None:
+        """One Adam step of each of the first `active` nodes on its own batch of this number."""
+        if active != self.active:
+            self._resize(active)
+        batches = self.batches
+        item, target, scale = (part[number, :active] for part in (batches.item, batches.target, batches.scale))
+        torch.index_select(self.features, 0, item.reshape(-1), out=self.inputs)
+        inputs = self.inputs.view(*item.shape, -1)
+        self.compute(inputs, target, scale, None if keep is None else keep[:active], self.errors[number, :active])
+        if self.settings.proximal:
+            self.row_gradients.add_(self.rows - self.start[:active], alpha=self.settings.proximal)
+        if self.settings.only is not None:
+            self.row_gradients.mul_(self.trained)
+        self.steps_done += 1
+        # torch.optim.Adam makes this same call, after 100 us a step of bookkeeping.
+        torch._fused_adam_(
+            [self.rows],
+            [self.row_gradients],
+            [self.moments[0][:active]],
+            [self.moments[1][:active]],
+            [],
+            [self.steps_done],
+            lr=self.settings.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _resize(self, active: int) -> None:
+        """Work on the first `active` rows only: done when nodes have finished."""
+        batch = self.batches.item.shape[2]
+        self.active = active
+        self.rows, self.row_gradients = self.parameters[:active], self.gradient[:active]
+        self.inputs = torch.empty(active * batch, self.features.shape[1])
+        self.compute = gradient_of(self.predictor, self.rows, self.row_gradients, batch)
+
+
+def _dropout_factors(
+    predictor: Predictor, nodes: Sequence[Node], batches: Batches, streams: Streams
+) -> Iterator[Tensor | None]:
+    """The dropout factors of each step in turn, [nodes, batch, units]: 0 or 1 / (1 - dropout); None without dropout.
+
+    Drawn for several steps at a time, and only for so many that the work space stays small.
+    """
+    steps, _, batch = batches.item.shape
+    if not isinstance(predictor, Network) or not predictor.mask_units:
+        yield from [None] * steps
+        return
+    keys = streams.keys(nodes, "dropout")
+    per_step = batch * predictor.mask_units
+    block = max(1, MASK_VALUES // (per_step * len(nodes)))
+    factor = np.float32(1 / (1 - predictor.dropout))
+    for first in range(0, steps, block):
+        count = min(block, steps - first)
+        keep = keep_masks(keys, count * per_step, predictor.dropout, first * per_step)
+        factors = torch.from_numpy(keep.astype(np.float32) * factor)
+        yield from factors.view(len(nodes), count, batch, predictor.mask_units).unbind(1)

@@ -1,0 +1,77 @@
+"""Training on several threads: nodes in chunks, each chunk on a thread of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.models.network import Network, Predictor
+from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
+
+
+@dataclass(frozen=True)
+class ThreadedTrainer:
+    """A trainer that hands chunks of nodes, alike in rows, to this many threads; see training.Trainer.
+
+    A node's numbers do not depend on its chunk, so neither do they on the number of threads. Modules that draw from
+    torch's own generator, which all threads share, are trained on one.
+    """
+
+    trainer: Trainer
+    threads: int
+
+    def __call__(
+        self,
+        predictor: Predictor,
+        start: Tensor,
+        features: Tensor,
+        nodes: Sequence[Node],
+        settings: LocalTraining,
+        streams: Streams,
+        on_epoch_end: EpochEnd | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Train every node; see Trainer."""
+        chunks = _chunks([len(node.train) for node in nodes], self.threads)
+        if len(chunks) == 1 or not isinstance(predictor, Network):
+            return self.trainer(predictor, start, features, nodes, settings, streams, on_epoch_end)
+
+        def train(chunk: slice) -> tuple[Tensor, Tensor]:
+            epoch_end: EpochEnd | None = None
+            if on_epoch_end is not None:
+                tell, first = on_epoch_end, chunk.start
+
+                def epoch_end(row: int, epoch: int, parameters: Tensor) -> None:
+                    tell(first + row, epoch, parameters)
+
+            return self.trainer(predictor, start[chunk], features, nodes[chunk], settings, streams, epoch_end)
+
+        with ThreadPoolExecutor(len(chunks)) as pool:
+            parts = list(pool.map(train, chunks))
+        return torch.cat([parameters for parameters, _ in parts]), torch.cat([losses for _, losses in parts])
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch's own threads out of the block: on operations as small as these they cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _chunks(rows: Sequence[int], count: int) -> list[slice]:
+    """At most `count` runs of nodes with about the same number of rows each."""
+    middle = np.cumsum(rows) - np.asarray(rows) / 2
+    chunk = np.minimum(middle * count // max(sum(rows), 1), count - 1)
+    bounds = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(rows)]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,83 @@
+"""Progress of a run on the terminal: a live bar where there is one, a line per round where there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hierfed.results import RoundRecord
+from hierfed.settings import Settings
+
+STAGES = {
+    "data": "reading data",
+    "train": "training",
+    "personalise": "personalising",
+    "baselines": "training the baselines",
+    "report": "drawing the report",
+}
+
+
+class Watcher:
+    """Shows nothing; the observer of quiet runs."""
+
+    def on_stage(self, stage: str) -> None:
+        """A stage begins."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """A round has ended."""
+
+
+class Bar(Watcher):
+    """A live progress bar with round, loss and RMSE."""
+
+    def __init__(self, progress: Progress, label: str, rounds: int):
+        self.progress = progress
+        self.task = progress.add_task("", total=rounds, label=label, stage="", errors="")
+
+    def on_stage(self, stage: str) -> None:
+        """Show the stage's name."""
+        self.progress.update(self.task, stage=STAGES[stage])
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Move the bar by one."""
+        errors = f"loss {record.train_loss[-1]:.4f}  RMSE {record.global_rmse:.4f}"
+        self.progress.update(self.task, advance=1, errors=errors)
+
+
+class Lines(Watcher):
+    """One line per round, for logs."""
+
+    def __init__(self, console: Console, label: str, rounds: int):
+        self.console, self.label, self.rounds = console, label, rounds
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Write the line."""
+        self.console.print(
+            f"{self.label}: round {record.round}/{self.rounds}  loss {record.train_loss[-1]:.4f}  "
+            f"RMSE {record.global_rmse:.4f}",
+            highlight=False,
+        )
+
+
+@contextmanager
+def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
+    """An observer that reports on standard error while the block runs, as the terminal there allows."""
+    console, rounds = Console(stderr=True), settings.training.rounds
+    if silent:
+        yield Watcher()
+    elif not console.is_terminal:
+        yield Lines(console, label, rounds)
+    else:
+        columns = (
+            TextColumn("{task.fields[label]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[errors]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[stage]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield Bar(progress, label, rounds)

@@ -1,0 +1,135 @@
+"""What a run leaves behind: one folder, whole at every moment, from which it can be repeated."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from hierfed.errors import HierfedError
+from hierfed.evaluation.summary import summarise
+from hierfed.experiment import Outcome
+from hierfed.report.figures import save_figures
+from hierfed.report.page import write_page, write_summary_page
+from hierfed.results import Result, RoundRecord, Summary, write_record
+
+MODEL_FORMAT = "1"
+Kind = TypeVar("Kind", Result, Summary)
+
+
+class RoundLog:
+    """Appends each round to `rounds.jsonl` as it ends."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "rounds.jsonl"
+        self.path.write_text("", encoding="utf-8")
+
+    def on_stage(self, stage: str) -> None:
+        """Stages are not logged."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Append one line."""
+        with self.path.open("a", encoding="utf-8") as lines:
+            lines.write(record.model_dump_json() + "\n")
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """Make `out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another."""
+    number = 1
+    while True:
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise HierfedError(
+                f"cannot make the folder {folder}: {error.strerror}; choose another with --out"
+            ) from error
+
+
+def save_run(outcome: Outcome, folder: Path) -> Result:
+    """Write settings, model, private state, figures, report and result into an existing folder.
+
+    Gives the result with its name and the seconds that the report took filled in.
+    """
+    began = time.perf_counter()
+    result = outcome.result.model_copy(update={"name": folder.name})
+    (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
+    _save_model(outcome, folder / "model.safetensors")
+    _save_private(outcome, folder / "private")
+    write_report(result, folder)
+    spent = time.perf_counter() - began
+    seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
+    result = result.model_copy(update={"seconds": seconds})
+    write_record(result, folder / "result.json")
+    return result
+
+
+def write_report(result: Result, folder: Path) -> Path:
+    """Write `figures/` and `report.html` of one run; gives the path of the page."""
+    save_figures(result, folder / "figures")
+    return write_page(result, folder)
+
+
+def save_summary(results: Sequence[Result], folder: Path) -> Summary:
+    """Write `summary.json` and the report of several seeds into the folder that holds their own folders."""
+    summary = summarise(folder.name, results)
+    write_record(summary, folder / "summary.json")
+    write_summary_page(summary, list(results), folder)
+    return summary
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where one of several seeds of a run lies."""
+    return folder / f"seed-{seed}"
+
+
+def rewrite_report(folder: Path) -> Result | Summary:
+    """Write figures and pages of a run folder again, from its `result.json` or its seeds'; gives what was found."""
+    if not (folder / "summary.json").is_file():
+        result = _read(folder / "result.json", Result)
+        write_report(result, folder)
+        return result
+    seeds = _read(folder / "summary.json", Summary).seeds
+    results = [_read(seed_folder(folder, seed) / "result.json", Result) for seed in seeds]
+    for result in results:
+        write_report(result, seed_folder(folder, result.seed))
+    return save_summary(results, folder)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise HierfedError(f"{path}: not a result of this version of hierfed: {where}: {first['msg']}") from error
+
+
+def _save_model(outcome: Outcome, path: Path) -> None:
+    tensors = outcome.method.predictor.named(outcome.shared.arrays["parameters"])
+    header = {
+        "format": f"hierfed network {MODEL_FORMAT}",
+        "digest": outcome.result.digest,
+        "features": json.dumps(list(outcome.features.names)),
+        "settings": outcome.settings.model_dump_json(),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=header)
+
+
+def _save_private(outcome: Outcome, folder: Path) -> None:
+    """One file per node, as it would lie on that node's own disk; readable by its owner only."""
+    folder.mkdir(mode=0o700)
+    for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
+        save_file(
+            model.tensors(), folder / f"node-{node.name}.safetensors", metadata={"format": f"private {MODEL_FORMAT}"}
+        )

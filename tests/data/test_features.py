@@ -1,0 +1,82 @@
+"""Features against a hand computation, and fitted on the training rows only."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.features import prepare_features
+from hierfed.data.sources import load
+from hierfed.errors import DataError
+
+
+def catalogue(**columns) -> Catalogue:
+    size = len(next(iter(columns.values())))
+    lists = {"genres": [None] * size, "metadata_genres": [None] * size, "matched": [True] * size} | columns
+    types = dict.fromkeys(("genres", "metadata_genres"), pl.List(pl.String))
+    return Catalogue(pl.DataFrame({"item_id": range(size)} | lists, schema_overrides=types))
+
+
+def test_by_hand():
+    films = catalogue(genres=[["B"], ["A", "B"], []], runtime=[100.0, None, 40.0], revenue=[None, 6.0, 9.0])
+    train = np.array([0, 0, 1, 2])
+    features = prepare_features(films, train)
+    assert features.names == ("A", "B", "runtime", "revenue")
+    assert features.missing == ("popularity", "vote_average", "vote_count")
+    raw = np.array([[0, 1, 100, 0], [1, 1, 100, 6], [0, 0, 40, 9]], dtype=float)
+    rows = raw[train]
+    expected = (raw - rows.mean(axis=0)) / rows.std(axis=0)
+    assert np.allclose(features.matrix, expected, atol=1e-6)
+    assert features.matrix.dtype == np.float32
+
+
+def test_metadata_genres_come_first():
+    films = catalogue(genres=[["Sci-Fi"], ["War"]], metadata_genres=[["Science Fiction"], None])
+    assert prepare_features(films, np.array([0, 1])).names == ("Science Fiction",)
+
+
+def test_unmatched_items_are_flagged_in_a_column_of_0_and_1():
+    films = catalogue(genres=[["A"], ["A"], []], runtime=[1.0, None, 3.0], matched=[True, False, True])
+    features = prepare_features(films, np.array([0, 1, 2]))
+    assert features.names[-1] == "no_metadata"
+    assert features.matrix[:, -1].tolist() == [0, 1, 0]
+
+
+def test_constant_and_unknown_columns_are_0():
+    films = catalogue(genres=[["A"], ["A"]], runtime=[None, None], vote_count=[5.0, 5.0])
+    assert (prepare_features(films, np.array([0, 1])).matrix == 0).all()
+
+
+def test_no_features_at_all():
+    with pytest.raises(DataError, match="no item features, and the network needs some: genres"):
+        prepare_features(catalogue(matched=[False, False]), np.array([0]))
+
+
+def test_no_training_rows():
+    with pytest.raises(DataError, match="no training ratings"):
+        prepare_features(catalogue(genres=[["A"]]), np.array([], dtype=np.int32))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1e6), min_size=3, max_size=20), st.data())
+def test_items_outside_the_training_rows_change_nothing(values, data):
+    train = data.draw(st.lists(st.integers(0, len(values) - 2), min_size=1, max_size=40))
+    changed = [*values[:-1], 12345.0]
+    features = [
+        prepare_features(catalogue(runtime=v, vote_average=v), np.array(train)).matrix for v in (values, changed)
+    ]
+    assert np.array_equal(features[0][:-1], features[1][:-1])
+    assert np.isfinite(features[0]).all()
+
+
+def test_the_papers_25_features(real_data):
+    dataset = load(real_data, join="paper")
+    features = prepare_features(dataset.catalogue, dataset.ratings.item)
+    assert features.matrix.shape == (2_830, 25)
+    assert features.names[20:] == ("popularity", "runtime", "vote_average", "vote_count", "revenue")
+    assert features.missing == ()
+    rows = features.matrix[dataset.ratings.item].astype(float)
+    assert np.allclose(rows.mean(axis=0), 0, atol=1e-4)
+    assert np.allclose(rows.std(axis=0), 1, atol=1e-3)

@@ -1,0 +1,192 @@
+"""A result as a run of the paper's preset leaves it: the same sizes, the same kind of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierfed.results import (
+    Baselines,
+    DataSummary,
+    JoinSummary,
+    NodeRecord,
+    PairedDifference,
+    Result,
+    RoundRecord,
+    Seconds,
+    Spread,
+    Summary,
+    UserSummary,
+    Verdict,
+)
+
+MakeResult = Callable[..., Result]
+
+
+def make_rounds(number: int) -> list[RoundRecord]:
+    falling = 1.065 + 1.035 * np.exp(-1.1 * np.arange(number))
+    losses = 1.15 + 4.55 * np.exp(-0.35 * np.arange(4 * number)).reshape(number, 4)
+    return [
+        RoundRecord(
+            round=index + 1,
+            train_loss=losses[index].tolist(),
+            global_rmse=rmse,
+            global_mae=0.8 * rmse,
+            global_user_macro_rmse=1.01 * rmse,
+            bytes_up=451_616,
+            bytes_down=451_616,
+            seconds=0.05,
+        )
+        for index, rmse in enumerate(falling.tolist())
+    ]
+
+
+def make_nodes(names: list[str], generator: np.random.Generator) -> list[NodeRecord]:
+    nodes = []
+    for index, name in enumerate(names):
+        before = float(generator.normal(1.05, 0.04))
+        gain = -0.0117 if index == len(names) - 1 and len(names) > 1 else float(generator.uniform(0.004, 0.07))
+        nodes.append(
+            NodeRecord(
+                node=name,
+                users=25,
+                train_rows=1_310,
+                test_rows=328,
+                rmse_before=before,
+                rmse_after=before - gain,
+                mae_before=0.8 * before,
+                mae_after=0.8 * (before - gain),
+                user_macro_rmse_before=before,
+                user_macro_rmse_after=before - gain,
+                gain=gain,
+                train_gain=gain + 0.02,
+                weight_change_l2=float(generator.uniform(3.8, 5.3)),
+            )
+        )
+    return nodes
+
+
+@pytest.fixture
+def make_result() -> MakeResult:
+    """A function that makes a result; its keywords replace fields."""
+
+    def make(nodes: int = 8, rounds: int = 10, users: int = 202, seed: int = 0, **replaced: Any) -> Result:
+        generator = np.random.default_rng(seed)
+        records = make_nodes([str(index + 1) for index in range(nodes)], generator)
+        gains = generator.normal(0.03, 0.05, users)
+        harmed = sum(record.gain < 0 for record in records)
+        fields: dict[str, Any] = {
+            "name": "paper",
+            "preset": "paper",
+            "seed": seed,
+            "settings": {"seed": seed, "network": {"hidden": [128, 64, 32], "dropout": 0.5}, "rounds": rounds},
+            "data": DataSummary(
+                source="movielens-small (2016) with TMDB metadata",
+                ratings=44_989,
+                users=671,
+                items=2_830,
+                nodes=nodes,
+                rows_in=100_004,
+                dropped={"no metadata under this id": 55_010, "doubled by a repeated metadata id": 5},
+                join=JoinSummary(
+                    name="paper",
+                    kept=44_989,
+                    dropped=55_015,
+                    warning="This join compares ids of two different catalogues: it gives films the wrong metadata.",
+                ),
+                features=["popularity", "runtime", "vote_average"],
+                missing_features=["vote_count", "revenue"],
+                split={"federated_train": 6_298, "federated_test": 9_447, "personal_train": 10_480},
+            ),
+            "rounds": make_rounds(rounds),
+            "nodes": records,
+            "users": UserSummary(
+                users=users,
+                rmse_before=1.0521,
+                rmse_after=1.0257,
+                mae_before=0.8417,
+                mae_after=0.8206,
+                macro_rmse_before=1.0633,
+                macro_rmse_after=1.0311,
+                share_worse=float(np.mean(gains < 0)) if users else float("nan"),
+                gains=gains.tolist(),
+            ),
+            "baselines": Baselines(
+                global_mean=1.0543,
+                item_mean=1.0140,
+                user_mean=0.9940,
+                biases=0.9550,
+                local_only=1.0902,
+                centralised=1.0601,
+            ),
+            "personal_baselines": Baselines(
+                global_mean=1.0488,
+                item_mean=1.0102,
+                user_mean=0.9871,
+                biases=0.9466,
+                local_only=1.0750,
+                centralised=1.0533,
+            ),
+            "verdict": Verdict(
+                beats_global_mean=False,
+                beats_biases=False,
+                personal_beats_biases=False,
+                gain_mean=0.0264,
+                gain_sd=0.0140,
+                p_value=0.0021,
+                nodes_harmed=harmed,
+                users_harmed=int(np.sum(gains < 0)),
+                words=[
+                    "The global model does not beat predicting the mean: 1.0654 against 1.0543.",
+                    "Personalisation lowers RMSE by 0.0264 per node (p = 0.002).",
+                ],
+            ),
+            "digest": "5f" * 32,
+            "seconds": Seconds(data=0.31, train=0.52, personalise=0.21, baselines=0.35, report=0.9, total=2.3),
+        }
+        return Result(**(fields | replaced))
+
+    return make
+
+
+@pytest.fixture
+def result(make_result: MakeResult) -> Result:
+    """A result of eight nodes and ten rounds."""
+    return make_result()
+
+
+@pytest.fixture
+def summary() -> Summary:
+    """Three seeds of the paper's preset."""
+    return make_summary("paper", 1.0654, 1.0257)
+
+
+@pytest.fixture
+def better_summary() -> Summary:
+    """Three seeds of a preset that does better."""
+    return make_summary("network", 0.9820, 0.8614)
+
+
+def make_summary(preset: str, global_rmse: float, rmse_after: float) -> Summary:
+    def spread(mean: float) -> Spread:
+        return Spread(mean=mean, sd=0.0091, min=mean - 0.01, max=mean + 0.01)
+
+    return Summary(
+        name=preset,
+        preset=preset,
+        seeds=[0, 1, 2],
+        figures={
+            "global_rmse": spread(global_rmse),
+            "rmse_before": spread(rmse_after + 0.0264),
+            "rmse_after": spread(rmse_after),
+            "gain": spread(0.0264),
+        },
+        differences=[
+            PairedDifference(first="rmse_before", second="rmse_after", mean=0.0264, sd=0.0140, p_value=0.0004),
+            PairedDifference(first="global_rmse", second="global_mean", mean=0.0111, sd=0.004, p_value=None),
+        ],
+        verdict=["The global model does not beat predicting the mean."],
+    )
