@@ -9,10 +9,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from hierfed.data import splits
-from hierfed.data.features import Features, prepare_features
+from hierfed.data.features import Features, genre_flags, prepare_features
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
@@ -166,7 +165,7 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[l
             count,
             skew=federation.skew,
             concentration=federation.concentration,
-            genre_flags=lambda: _genre_flags(dataset),
+            genre_flags=lambda: genre_flags(dataset.catalogue)[0],
             rng=generator(settings.seed, 0, 0, purpose),
         )
         return make_nodes(train, node[: len(train)], test, node[len(train) :], count)
@@ -326,12 +325,6 @@ def _data_summary(dataset: Dataset, split: splits.Split, features: Features, nod
         missing_features=list(features.missing),
         split=split.sizes(),
     )
-
-
-def _genre_flags(dataset: Dataset) -> np.ndarray:
-    genres = dataset.catalogue.frame["genres"].fill_null([]).to_list()
-    flags: np.ndarray = MultiLabelBinarizer().fit_transform(genres)
-    return flags
 
 
 def _joined(first: Ratings, second: Ratings) -> Ratings:

@@ -72,6 +72,7 @@ class TrainingSettings(Section):
     """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
 
     trainer: `stacked` trains all nodes at once, `loop` one after the other (the reference; the same to rounding).
+    threads: how many threads share the nodes; the numbers do not depend on it.
     """
 
     rounds: Count = 10
@@ -80,7 +81,7 @@ class TrainingSettings(Section):
     learning_rate: Positive = 0.003
     proximal: NonNegative = 0.0
     trainer: Literal["stacked", "loop"] = "stacked"
-    threads: Count = 1
+    threads: Count = 2
 
 
 class PersonalisationSettings(Section):

@@ -52,7 +52,7 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
     from sklearn.impute import SimpleImputer  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    flags, genre_names = _genre_flags(catalogue)
+    flags, genre_names = genre_flags(catalogue)
     numeric = catalogue.numeric_features
     if not genre_names and not numeric:
         raise DataError(
@@ -80,8 +80,11 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
     return Features(matrix.astype(np.float32), tuple(names), missing)
 
 
-def _genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:
-    """One 0/1 column per genre, in alphabetical order, float64 [items, genres]."""
+def genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One 0/1 column per genre and the genres' names in alphabetical order; float64 [items, genres].
+
+    The genres are the metadata's where metadata were joined, else the rating source's own.
+    """
     from sklearn.preprocessing import MultiLabelBinarizer  # noqa: PLC0415 - slow to import
 
     frame = catalogue.frame

@@ -36,7 +36,8 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
     group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
-    return group[rng.permutation(len(users))][member]
+    node: np.ndarray = group[rng.permutation(len(users))][member]
+    return node
 
 
 def by_favourite_genre(
@@ -110,4 +111,5 @@ def _equal_groups(count: int, groups: int) -> np.ndarray:
 
 
 def _shuffled_groups(count: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    return _equal_groups(count, groups)[rng.permutation(count)]
+    shuffled: np.ndarray = _equal_groups(count, groups)[rng.permutation(count)]
+    return shuffled

@@ -60,8 +60,8 @@ def train_alone(
 
     def squares(row: Tensor, rows: Ratings) -> np.ndarray:
         prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())
-        error: np.ndarray = prediction.numpy() - rows.value
-        return np.square(error)
+        squared: np.ndarray = np.square(prediction.numpy() - rows.value)
+        return squared
 
     def root_mean(parts: Sequence[np.ndarray]) -> float:
         return float(np.sqrt(np.concatenate(parts).mean()))

@@ -39,10 +39,10 @@ class PerceptronGradient:
         self.biases = [layer.bias_of(parameters).unsqueeze(1) for layer in network.layers]
         self.weight_gradients = [layer.weights_of(gradient) for layer in network.layers]
         self.bias_gradients = [layer.bias_of(gradient).unsqueeze(1) for layer in network.layers]
-        self.activations = [torch.empty(nodes, batch, width) for width in network.hidden]
-        self.deltas = [torch.empty(nodes, batch, width) for width in network.hidden]
-        self.products = torch.empty(nodes, batch, network.layers[-1].inputs)
-        self.slope = torch.empty(nodes, batch)
+        self.activations = [parameters.new_empty(nodes, batch, width) for width in network.hidden]
+        self.deltas = [parameters.new_empty(nodes, batch, width) for width in network.hidden]
+        self.products = parameters.new_empty(nodes, batch, network.layers[-1].inputs)
+        self.slope = parameters.new_empty(nodes, batch)
 
     def __call__(self, inputs: Tensor, target: Tensor, scale: Tensor, keep: Tensor | None, errors: Tensor) -> None:
         """Forward and backward pass; see StackedGradient."""

@@ -1,0 +1,5 @@
+"""`python -m hierfed` is the command line."""
+
+from hierfed.cli import main
+
+main()

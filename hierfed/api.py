@@ -1,0 +1,57 @@
+"""The library's front door: the same runs as on the command line, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hierfed.experiment import ModuleMaker, Observer, Outcome, run_experiment
+from hierfed.results import Result
+from hierfed.runs import save_run
+from hierfed.settings import load_settings
+
+
+class Run:
+    """A finished run. `result` holds its figures (see hierfed.results.Result), `outcome` its models."""
+
+    def __init__(self, outcome: Outcome):
+        self.outcome = outcome
+
+    @property
+    def result(self) -> Result:
+        """Everything that the run found."""
+        return self.outcome.result
+
+    def save(self, folder: str | Path) -> Path:
+        """Write settings, models, figures and report into a new folder; gives the path of `report.html`.
+
+        Raises FileExistsError where the folder exists.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True)
+        save_run(self.outcome, path)
+        return path / "report.html"
+
+
+def run(
+    preset: str = "paper",
+    *,
+    data: str | None = None,
+    module: ModuleMaker | None = None,
+    observers: Sequence[Observer] = (),
+    **settings: Any,
+) -> Run:
+    """Run a preset (or a settings file) and give what it found; nothing is written.
+
+    data: the source of the ratings, as for `--data`. module: a function from the number of features to a
+    torch.nn.Module, to train in place of the settings' network. settings: overrides by name, such as rounds=3.
+    Raises hierfed.errors.HierfedError for settings and data that cannot be used.
+
+    >>> import hierfed
+    >>> run = hierfed.run("paper", rounds=2)
+    >>> run.result.data.ratings
+    100004
+    """
+    overrides = settings if data is None else {**settings, "data.source": data}
+    return Run(run_experiment(load_settings(preset, overrides), module=module, observers=observers))
