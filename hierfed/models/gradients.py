@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,57 +31,69 @@ def gradient_of(predictor: Predictor, parameters: Tensor, gradient: Tensor, batc
 
 
 class PerceptronGradient:
-    """Backpropagation through a stack of perceptrons, written by hand into work space that is allocated once."""
+    """Backpropagation through a stack of perceptrons, written by hand.
+
+    Work space and views are made once: in a step of 150 us, each further allocation or view would show.
+    """
 
     def __init__(self, network: Network, parameters: Tensor, gradient: Tensor, batch: int):
-        nodes = len(parameters)
         self.upscale = 1 / (1 - network.dropout)
-        self.weights = [layer.weights_of(parameters) for layer in network.layers]
-        self.biases = [layer.bias_of(parameters).unsqueeze(1) for layer in network.layers]
-        self.weight_gradients = [layer.weights_of(gradient) for layer in network.layers]
-        self.bias_gradients = [layer.bias_of(gradient).unsqueeze(1) for layer in network.layers]
+        weights = [layer.weights_of(parameters) for layer in network.layers]
+        slopes = [layer.weights_of(gradient) for layer in network.layers]
+        self.weights, self.biases = weights[:-1], [layer.bias_of(parameters)[:, None] for layer in network.layers]
+        self.weights_transposed = [weight.transpose(1, 2) for weight in weights]
+        self.weight_gradients = [*slopes[:-1], slopes[-1].transpose(1, 2)]
+        self.bias_gradients = [layer.bias_of(gradient)[:, None] for layer in network.layers]
+        self.output_bias = self.biases[-1][:, :, 0]
+        nodes = len(parameters)
         self.activations = [parameters.new_empty(nodes, batch, width) for width in network.hidden]
+        self.activations_transposed = [activation.transpose(1, 2) for activation in self.activations]
         self.deltas = [parameters.new_empty(nodes, batch, width) for width in network.hidden]
         self.products = parameters.new_empty(nodes, batch, network.layers[-1].inputs)
         self.slope = parameters.new_empty(nodes, batch)
+        self.slope_column = self.slope[:, :, None]
+        ends = np.cumsum(network.hidden)
+        self.units = [slice(end - width, end) for end, width in zip(ends, network.hidden, strict=True)]
 
     def __call__(self, inputs: Tensor, target: Tensor, scale: Tensor, keep: Tensor | None, errors: Tensor) -> None:
         """Forward and backward pass; see StackedGradient."""
-        below = [inputs, *self.activations]
-        self._forward(below, keep, errors)
+        top = self.activations[-1] if self.activations else inputs
+        self._forward(inputs, top, keep, errors)
         errors -= target
         torch.mul(errors, scale, out=self.slope)
-        self._backward(below, keep)
+        self._backward(inputs, top, keep)
 
-    def _forward(self, below: list[Tensor], keep: Tensor | None, output: Tensor) -> None:
-        unit = 0
+    def _forward(self, inputs: Tensor, top: Tensor, keep: Tensor | None, output: Tensor) -> None:
+        below = inputs
         for layer, activation in enumerate(self.activations):
-            torch.baddbmm(self.biases[layer], below[layer], self.weights[layer], out=activation).relu_()
+            torch.baddbmm(self.biases[layer], below, self.weights[layer], out=activation).relu_()
             if keep is not None:
-                activation.mul_(keep[:, :, unit : unit + activation.shape[2]])
-                unit += activation.shape[2]
+                activation.mul_(keep[:, :, self.units[layer]])
+            below = activation
         # With one output, multiply-and-sum beats a batched product with a one-column matrix.
-        torch.mul(below[-1], self.weights[-1].transpose(1, 2), out=self.products)
+        torch.mul(top, self.weights_transposed[-1], out=self.products)
         torch.sum(self.products, 2, out=output)
-        output += self.biases[-1][:, :, 0]
+        output += self.output_bias
 
-    def _backward(self, below: list[Tensor], keep: Tensor | None) -> None:
-        slope = self.slope.unsqueeze(2)
-        torch.mul(below[-1], slope, out=self.products)
-        torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1].transpose(1, 2))
-        torch.sum(slope, 1, keepdim=True, out=self.bias_gradients[-1])
+    def _backward(self, inputs: Tensor, top: Tensor, keep: Tensor | None) -> None:
+        torch.mul(top, self.slope_column, out=self.products)
+        torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1])
+        torch.sum(self.slope_column, 1, keepdim=True, out=self.bias_gradients[-1])
+        above = self.slope_column
         for layer in reversed(range(len(self.activations))):
-            delta, above = self.deltas[layer], self.weights[layer + 1].transpose(1, 2)
-            if layer == len(self.activations) - 1:
-                torch.mul(slope, above, out=delta)
+            delta = self.deltas[layer]
+            if above is self.slope_column:
+                torch.mul(above, self.weights_transposed[-1], out=delta)
             else:
-                torch.bmm(self.deltas[layer + 1], above, out=delta)
+                torch.bmm(above, self.weights_transposed[layer + 1], out=delta)
             # A unit that dropout silenced has activation 0, so the ReLU's mask covers it too.
             torch.ops.aten.threshold_backward.grad_input(delta, self.activations[layer], 0.0, grad_input=delta)
             if keep is not None:
                 delta.mul_(self.upscale)
-            torch.bmm(below[layer].transpose(1, 2), delta, out=self.weight_gradients[layer])
+            below = self.activations_transposed[layer - 1] if layer else inputs.transpose(1, 2)
+            torch.bmm(below, delta, out=self.weight_gradients[layer])
             torch.sum(delta, 1, keepdim=True, out=self.bias_gradients[layer])
+            above = delta
 
 
 class FunctionalGradient:

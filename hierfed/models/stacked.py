@@ -47,10 +47,11 @@ def train_stacked(
     batches = make_batches(ordered, settings, streams)
     stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings)
     total_steps = batches.steps_per_epoch * settings.epochs
-    with torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
+        active = (total_steps[:, None] > np.arange(total_steps[0])[None, :]).sum(0).tolist()
         for step, keep in enumerate(_dropout_factors(predictor, ordered, batches, streams)):
-            stack.step(step, int((total_steps > step).sum()), keep)
+            stack.step(step, active[step], keep)
             if on_epoch_end is not None:
                 ended = ((step + 1) % batches.steps_per_epoch == 0) & (total_steps > step)
                 for row in np.flatnonzero(ended[twins:]) + twins:
@@ -67,12 +68,15 @@ class _Stack:
     def __init__(
         self, predictor: Predictor, start: Tensor, features: Tensor, batches: Batches, settings: LocalTraining
     ):
-        self.predictor, self.features, self.batches, self.settings = predictor, features, batches, settings
+        self.predictor, self.features, self.settings = predictor, features, settings
         self.start, self.parameters = start, start.clone()
         self.gradient = torch.zeros_like(start)
         self.moments = (torch.zeros_like(start), torch.zeros_like(start))
         self.steps_done = torch.zeros(())
         self.errors = torch.zeros(batches.item.shape)
+        self.batch = batches.item.shape[2]
+        parts = (batches.item, batches.target, batches.scale, self.errors)
+        self.by_step = list(zip(*(part.unbind(0) for part in parts), strict=True))
         self.active = 0
         self.trained = torch.ones(predictor.parameter_count)
         if settings.only is not None:
@@ -80,13 +84,14 @@ class _Stack:
 
     def step(self, number: int, active: int, keep: Tensor | None) -> None:
         """One Adam step of each of the first `active` nodes on its own batch of this number."""
+        item, target, scale, errors = self.by_step[number]
+        if active < len(item):
+            item, target, scale, errors = item[:active], target[:active], scale[:active], errors[:active]
+            keep = None if keep is None else keep[:active]
         if active != self.active:
             self._resize(active)
-        batches = self.batches
-        item, target, scale = (part[number, :active] for part in (batches.item, batches.target, batches.scale))
-        torch.index_select(self.features, 0, item.reshape(-1), out=self.inputs)
-        inputs = self.inputs.view(*item.shape, -1)
-        self.compute(inputs, target, scale, None if keep is None else keep[:active], self.errors[number, :active])
+        torch.index_select(self.features, 0, item.view(-1), out=self.gathered)
+        self.compute(self.inputs, target, scale, keep, errors)
         if self.settings.proximal:
             self.row_gradients.add_(self.rows - self.start[:active], alpha=self.settings.proximal)
         if self.settings.only is not None:
@@ -96,8 +101,8 @@ class _Stack:
         torch._fused_adam_(
             [self.rows],
             [self.row_gradients],
-            [self.moments[0][:active]],
-            [self.moments[1][:active]],
+            [self.row_moments[0]],
+            [self.row_moments[1]],
             [],
             [self.steps_done],
             lr=self.settings.learning_rate,
@@ -111,11 +116,12 @@ class _Stack:
 
     def _resize(self, active: int) -> None:
         """Work on the first `active` rows only: done when nodes have finished."""
-        batch = self.batches.item.shape[2]
         self.active = active
         self.rows, self.row_gradients = self.parameters[:active], self.gradient[:active]
-        self.inputs = torch.empty(active * batch, self.features.shape[1])
-        self.compute = gradient_of(self.predictor, self.rows, self.row_gradients, batch)
+        self.row_moments = (self.moments[0][:active], self.moments[1][:active])
+        self.gathered = torch.empty(active * self.batch, self.features.shape[1])
+        self.inputs = self.gathered.view(active, self.batch, -1)
+        self.compute = gradient_of(self.predictor, self.rows, self.row_gradients, self.batch)
 
 
 def _dropout_factors(

@@ -172,7 +172,9 @@ def weight_change(result: Result) -> Figure:
     panel.hlines(rows, 0, norms, colors=MODEL, linewidths=2 * scale)
     panel.plot(norms, rows, "s", color=MODEL, markersize=6 * scale)
     name_rows(panel, [node.node for node in result.nodes])
-    value_column(panel, "Norm", [f"{norm:.2f}" if np.isfinite(norm) else words.MISSING for norm in norms], [MUTED] * len(norms))
+    value_column(
+        panel, "Norm", [f"{norm:.2f}" if np.isfinite(norm) else words.MISSING for norm in norms], [MUTED] * len(norms)
+    )
     panel.set_xlim(0, 1.06 * known.max() if len(known) and known.max() > 0 else 1)
     panel.set_xlabel("L2 norm of the weights' change (no unit)")
     panel.set_ylabel("Node")
