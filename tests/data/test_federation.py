@@ -1,0 +1,45 @@
+"""Nodes hold exactly the rows they were assigned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hierfed.data.federation import make_nodes
+from hierfed.data.ratings import Ratings
+from hierfed.errors import DataError
+
+
+def numbered(rows: int, first: int) -> Ratings:
+    """Ratings that can be told apart in every column: row k holds first + k."""
+    place = first + np.arange(rows)
+    return Ratings(place.astype(np.int32), place.astype(np.int32), place.astype(np.float32), place.astype(np.int64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.lists(st.integers(0, 4), max_size=40), st.lists(st.integers(0, 4), max_size=40))
+def test_each_node_holds_its_own_rows_in_their_order(nodes, train_node, test_node):
+    train_node = np.array([*range(nodes), *(k % nodes for k in train_node)])
+    test_node = np.array([k % nodes for k in test_node], np.int64)
+    made = make_nodes(numbered(len(train_node), 0), train_node, numbered(len(test_node), 1000), test_node, nodes)
+    assert [(node.number, node.name) for node in made] == [(k, str(k + 1)) for k in range(nodes)]
+    for node in made:
+        train_rows = [row for row, where in enumerate(train_node) if where == node.number]
+        test_rows = [1000 + row for row, where in enumerate(test_node) if where == node.number]
+        for part, expected in ((node.train, train_rows), (node.test, test_rows)):
+            for column in (part.user, part.item, part.value, part.time):
+                assert column.tolist() == expected
+
+
+def test_nodes_of_a_source_without_times_have_none():
+    rows = Ratings(np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
+    assert [node.train.time for node in make_nodes(rows, np.array([0, 1]), rows, np.array([1, 1]), 2)] == [None, None]
+
+
+@pytest.mark.parametrize(("train_node", "empty"), [([0, 2, 2], 2), ([0, 1, 1], 3), ([1, 2, 2], 1)])
+def test_a_node_with_nothing_to_learn_from_is_refused(train_node, empty):
+    rows = numbered(3, 0)
+    with pytest.raises(DataError, match=f"node {empty} of 3 has no rows to learn from"):
+        make_nodes(rows, np.array(train_node), rows, np.array([0, 1, 2]), 3)
