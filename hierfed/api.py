@@ -24,14 +24,9 @@ class Run:
         return self.outcome.result
 
     def save(self, folder: str | Path) -> Path:
-        """Write settings, models, figures and report into a new folder; gives the path of `report.html`.
-
-        Raises FileExistsError where the folder exists.
-        """
-        path = Path(folder)
-        path.mkdir(parents=True)
-        save_run(self.outcome, path)
-        return path / "report.html"
+        """Write settings, models, figures and report into a folder; gives the path of `report.html`."""
+        save_run(self.outcome, Path(folder))
+        return Path(folder) / "report.html"
 
 
 def run(

@@ -65,7 +65,7 @@ def run(
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
-    folder = runs.new_folder(out, name or Path(preset).stem)
+    folder = runs.free_folder(out, name or Path(preset).stem)
     if seeds is None:
         results = [_run_one(settings, folder, silent)]
         if not silent:
@@ -106,7 +106,7 @@ def compare(
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
-    folder = runs.new_folder(out, name)
+    folder = runs.free_folder(out, name)
     results: dict[str, list[Result]] = {}
     for preset, settings in every.items():
         label = Path(preset).stem
@@ -132,14 +132,11 @@ def data(
     column: Columns = None,
 ) -> None:
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
-    settings = _settings("paper", source, join or "", test, column, 0, None)
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
 
-    chosen = settings.data
-    dataset = load(
-        source, join=chosen.join or None, columns=chosen.columns or None, test=chosen.test or None, progress=None
-    )
+    columns = parse_assignments(column or [])
+    dataset = load(source, join=[join] if join else (), columns=columns or None, test=test)
     _print(terminal.dataset_table(dataset))
 
 
@@ -193,7 +190,7 @@ def _settings(
     sets: list[str] | None,
 ) -> Settings:
     overrides: dict[str, Any] = {"seed": seed}
-    named = {"data.source": data, "data.join": join, "data.test": test}
+    named = {"data.source": data, "data.join": None if join is None else [join], "data.test": test}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)
@@ -204,9 +201,7 @@ def _settings(
 def _run_seed(settings: Settings, folder: Path, seed: int, silent: bool) -> Result:
     from hierfed import runs  # noqa: PLC0415
 
-    own = runs.seed_folder(folder, seed)
-    own.mkdir(parents=True)
-    return _run_one(settings.model_copy(update={"seed": seed}), own, silent)
+    return _run_one(settings.model_copy(update={"seed": seed}), runs.seed_folder(folder, seed), silent)
 
 
 def _run_one(settings: Settings, folder: Path, silent: bool) -> Result:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hierfed.data import splits
-from hierfed.data.features import Features, genre_flags, prepare_features
+from hierfed.data.features import Features, features_of, genre_flags
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
@@ -83,7 +83,7 @@ def run_experiment(
         watch.start("data")
         dataset = load_dataset(settings)
         ratings, split = dataset.ratings, divide(dataset, settings)
-        features = prepare_features(dataset.catalogue, ratings.item[split.train])
+        features = features_of(dataset.catalogue, ratings.take(split.train))
         nodes, personal_nodes = assign(dataset, split, settings)
 
         watch.start("train")
@@ -131,7 +131,7 @@ def load_dataset(settings: Settings) -> Dataset:
     data = settings.data
     return load(
         data.source,
-        join=data.join or None,
+        join=data.join,
         unmatched=data.unmatched or None,
         columns=data.columns or None,
         test=data.test or None,

@@ -23,43 +23,45 @@ Kind = TypeVar("Kind", Result, Summary)
 
 
 class RoundLog:
-    """Appends each round to `rounds.jsonl` as it ends."""
+    """Makes the run's folder as the first round ends, and appends each round to its `rounds.jsonl`."""
 
     def __init__(self, folder: Path):
         self.path = folder / "rounds.jsonl"
-        self.path.write_text("", encoding="utf-8")
 
     def on_stage(self, stage: str) -> None:
         """Stages are not logged."""
 
     def on_round(self, record: RoundRecord) -> None:
         """Append one line."""
+        make_folder(self.path.parent)
         with self.path.open("a", encoding="utf-8") as lines:
             lines.write(record.model_dump_json() + "\n")
 
 
-def new_folder(out: Path, name: str) -> Path:
-    """Make `out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another."""
-    number = 1
-    while True:
-        folder = out / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise HierfedError(
-                f"cannot make the folder {folder}: {error.strerror}; choose another with --out"
-            ) from error
+def free_folder(out: Path, name: str) -> Path:
+    """`out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another; nothing is made."""
+    folder, number = out / name, 1
+    while folder.exists():
+        number += 1
+        folder = out / f"{name}-{number}"
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; raises HierfedError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
 
 
 def save_run(outcome: Outcome, folder: Path) -> Result:
-    """Write settings, model, private state, figures, report and result into an existing folder.
+    """Write settings, model, private state, figures, report and result into the run's folder.
 
     Gives the result with its name and the seconds that the report took filled in.
     """
     began = time.perf_counter()
+    make_folder(folder)
     result = outcome.result.model_copy(update={"name": folder.name})
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
     _save_model(outcome, folder / "model.safetensors")
@@ -128,7 +130,7 @@ def _save_model(outcome: Outcome, path: Path) -> None:
 
 def _save_private(outcome: Outcome, folder: Path) -> None:
     """One file per node, as it would lie on that node's own disk; readable by its owner only."""
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
         save_file(
             model.tensors(), folder / f"node-{node.name}.safetensors", metadata={"format": f"private {MODEL_FORMAT}"}

@@ -30,13 +30,14 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Which ratings, and how items get their features.
 
-    source: `embedded`, `movielens-small`, a folder, or a table. join: `links`, `paper`, `title` or none; empty for the
-    source's own first choice. unmatched: `drop` or `keep` ratings of items without metadata; empty for the join's own
-    habit. test: a named split or a file with the test rows. columns: the table's names for user, item, rating, time.
+    source: `embedded`, `movielens-small`, a folder, or a table. join: `links`, `paper`, `title` or `none`, in order of
+    preference; the source's own choice where empty. unmatched: `drop` or `keep` ratings of items without metadata;
+    empty for the join's own habit. test: a named split, or a file with the test rows. columns: what the table calls
+    its user, item, rating and time.
     """
 
     source: str = "embedded"
-    join: Literal["", "links", "paper", "title", "none"] = ""
+    join: tuple[Literal["links", "paper", "title", "none"], ...] = ()
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -81,7 +82,7 @@ class TrainingSettings(Section):
     learning_rate: Positive = 0.003
     proximal: NonNegative = 0.0
     trainer: Literal["stacked", "loop"] = "stacked"
-    threads: Count = 2
+    threads: Count = 1
 
 
 class PersonalisationSettings(Section):

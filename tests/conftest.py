@@ -45,7 +45,10 @@ def make_node(make_ratings: MakeRatings) -> MakeNode:
 
     def make(number: int, rows: int, seed: int = 0, test_rows: int = 0) -> Node:
         return Node(
-            number, str(number + 1), make_ratings(rows, 100 * seed + number), make_ratings(test_rows, 100 * seed + number + 50)
+            number,
+            str(number + 1),
+            make_ratings(rows, 100 * seed + number),
+            make_ratings(test_rows, 100 * seed + number + 50),
         )
 
     return make

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
+from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
-_BY_MEDIAN: dict[str, Any] = {"strategy": "median", "keep_empty_features": True}
-_BY_ZERO: dict[str, Any] = {"strategy": "constant", "fill_value": 0.0, "keep_empty_features": True}
-_IMPUTED = {
-    "popularity": _BY_ZERO,
-    "runtime": _BY_MEDIAN,
-    "vote_average": _BY_MEDIAN,
-    "vote_count": _BY_ZERO,
-    "revenue": _BY_ZERO,
-}
+IMPUTED_BY_MEDIAN = ("runtime", "vote_average")
 UNMATCHED = "no_metadata"
+SHRINKAGE = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,9 +41,7 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
 
     Source: section 3.1 of the paper.
     """
-    from sklearn.compose import ColumnTransformer  # noqa: PLC0415 - slow to import
-    from sklearn.impute import SimpleImputer  # noqa: PLC0415
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - slow to import
 
     flags, genre_names = genre_flags(catalogue)
     numeric = catalogue.numeric_features
@@ -63,9 +54,7 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
         raise DataError("no training ratings to fit the features on")
     columns = [flags]
     if numeric:
-        numbers = catalogue.frame.select(numeric).to_numpy()
-        imputer = ColumnTransformer([(name, SimpleImputer(**_IMPUTED[name]), [i]) for i, name in enumerate(numeric)])
-        columns.append(imputer.fit(numbers[train_items]).transform(numbers))
+        columns.append(_imputed(catalogue.frame.select(numeric), train_items).to_numpy())
     raw = np.hstack(columns)
     # Weighing each item by its number of ratings equals repeating its row, without the memory.
     weights = np.bincount(train_items, minlength=len(catalogue)).astype(np.float64)
@@ -78,6 +67,31 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
     lacking = [name for name in NUMERIC_FEATURES if name not in numeric]
     missing = tuple(lacking if genre_names else ["genres", *lacking])
     return Features(matrix.astype(np.float32), tuple(names), missing)
+
+
+def features_of(catalogue: Catalogue, train: Ratings) -> Features:
+    """The catalogue's features; or, where it has none, what the training ratings say of each item.
+
+    These are log(1 + ratings) and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
+    standardised: sums over nodes, like everything that a federation may share.
+    """
+    if genre_flags(catalogue)[1] or catalogue.numeric_features:
+        return prepare_features(catalogue, train.item)
+    counts = np.bincount(train.item, minlength=len(catalogue)).astype(np.float64)
+    sums = np.bincount(train.item, train.value, minlength=len(catalogue))
+    means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
+    raw = np.column_stack([np.log1p(counts), means])
+    centred = raw - np.average(raw, axis=0, weights=counts)
+    spread = np.sqrt(np.average(centred**2, axis=0, weights=counts))
+    matrix = centred / np.where(spread > 0, spread, 1.0)
+    return Features(matrix.astype(np.float32), ("ratings_of_item", "mean_of_item"), ("genres", *NUMERIC_FEATURES))
+
+
+def _imputed(numbers: pl.DataFrame, train_items: np.ndarray) -> pl.DataFrame:
+    """The numbers [items] without nulls: the median of the training ratings, or 0, which a column all null gets too."""
+    medians = numbers[train_items].median()
+    fills = {name: medians[name][0] if name in IMPUTED_BY_MEDIAN else 0.0 for name in numbers.columns}
+    return numbers.with_columns(pl.col(name).fill_null(value or 0.0) for name, value in fills.items())
 
 
 def genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,16 +111,20 @@ def title_join(metadata: Metadata) -> Join:
     return Join("title", match, False, metadata)
 
 
-def choose_join(asked: str | None, available: Mapping[str, Join], source: str) -> Join:
-    """The join asked for, or the first available; DataError names those available where the one asked for is not."""
-    if asked is None:
+def choose_join(asked: Sequence[str], available: Mapping[str, Join], source: str) -> Join:
+    """The first of the joins asked for that is available, or the first available where none is asked for.
+
+    Raises DataError, naming those available, where none of those asked for is.
+    """
+    if not asked:
         return next(iter(available.values()))
-    if asked not in available:
-        raise DataError(
-            f"{source}: join {asked!r} is not possible here{nearest(asked, list(available))}; "
-            f"possible: {', '.join(available)}"
-        )
-    return available[asked]
+    for name in asked:
+        if name in available:
+            return available[name]
+    raise DataError(
+        f"{source}: join {' or '.join(map(repr, asked))} is not possible here{nearest(asked[0], list(available))}; "
+        f"possible: {', '.join(available)}"
+    )
 
 
 def _rows_of(ids: pl.Series, metadata: Metadata) -> pl.Series:

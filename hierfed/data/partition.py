@@ -35,7 +35,7 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
     users, member = np.unique(user, return_inverse=True)
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
-    group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
+    group: np.ndarray = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
     node: np.ndarray = group[rng.permutation(len(users))][member]
     return node
 
@@ -56,9 +56,9 @@ def by_favourite_genre(
     for _ in range(ATTEMPTS):
         shares = rng.dirichlet(np.full(nodes, concentration), size=genre_flags.shape[1])
         group = (rng.random(len(users))[:, None] > np.cumsum(shares, axis=1)[favourite]).sum(axis=1)
-        group = np.minimum(group, nodes - 1)
-        if len(np.unique(group)) == nodes:
-            return group[member]
+        node: np.ndarray = np.minimum(group, nodes - 1)[member]
+        if len(np.unique(node)) == nodes:
+            return node
     raise DataError(
         f"partition 'genre': a node had no users in each of {ATTEMPTS} draws with concentration {concentration:g} over "
         f"{nodes} nodes and {len(users):,} users: use fewer nodes or a larger concentration"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hierfed.data.assembly import Unmatched, assemble
@@ -22,7 +22,7 @@ NAMED_SOURCES = ("embedded", "movielens-small")
 def load(
     source: str,
     *,
-    join: str | None = None,
+    join: Sequence[str] = (),
     unmatched: Unmatched | None = None,
     columns: Mapping[str, str] | None = None,
     test: str | None = None,
@@ -31,7 +31,8 @@ def load(
     """Ratings, catalogue and provenance from `source`.
 
     source: `embedded`, `movielens-small`, or the path of a GroupLens folder or of a table (CSV, TSV, Parquet).
-    join: how films find their metadata: `links`, `paper`, `title` or `none`; None takes the source's best.
+    join: how films find their metadata: `links`, `paper`, `title` or `none`, in order of preference; the first that
+    the source allows is taken, and the source's best where nothing is asked for.
     unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`
     and `paper`. columns: role (user, item, rating, time) to the column of a table. test: a second table with test
     ratings, or the name of a published split such as `u1`. progress: called while downloading.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,7 +36,8 @@ class TrainedAlone:
     """RMSE of the same network without a federation, on the test rows and on the personalisation users' held-out rows.
 
     local_only: every node learns alone; on the test rows the mean over the federated nodes' squared errors, on the
-    held-out rows each personalisation node judged on its own. centralised: one network on the pooled train rows.
+    held-out rows each personalisation node judged on its own. centralised: one network on the pooled train rows, in
+    batches as large as all nodes' together, so that it makes as many steps over the same rows as the federation.
     """
 
     local_only: float
@@ -53,10 +54,16 @@ def train_alone(
     test: Ratings,
     rounds: int,
 ) -> TrainedAlone:
-    """Train every node by itself, and one on everything, for as long as the federation, in one stack."""
-    nothing = train.take(np.empty(0, np.int64))
-    parameters = method.train_alone([*nodes, *personal_nodes, Node(0, "pooled", train, nothing)], rounds)
-    local, personal, pooled = parameters[: len(nodes)], parameters[len(nodes) : -1], parameters[-1]
+    """Train every node by itself, and one network on everything, for as many steps as a node of the federation.
+
+    The personalisation nodes may hold more rows or fewer, and train for the number of rounds that comes nearest.
+    """
+    local = method.train_alone(nodes, rounds)
+    rows, personal_rows = (sum(len(node.train) for node in group) / len(group) for group in (nodes, personal_nodes))
+    personal = method.train_alone(personal_nodes, max(1, round(rounds * rows / personal_rows)))
+    pooled_training = replace(method.training, batch_size=method.training.batch_size * len(nodes))
+    pooled_node = Node(0, "pooled", train, train.take(np.empty(0, np.int64)))
+    pooled = replace(method, training=pooled_training).train_alone([pooled_node], rounds)[0]
 
     def squares(row: Tensor, rows: Ratings) -> np.ndarray:
         prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())

@@ -61,7 +61,7 @@ class PerceptronGradient:
         self._forward(inputs, top, keep, errors)
         errors -= target
         torch.mul(errors, scale, out=self.slope)
-        self._backward(inputs, top, keep)
+        self._backward(inputs, top)
 
     def _forward(self, inputs: Tensor, top: Tensor, keep: Tensor | None, output: Tensor) -> None:
         below = inputs
@@ -75,25 +75,22 @@ class PerceptronGradient:
         torch.sum(self.products, 2, out=output)
         output += self.output_bias
 
-    def _backward(self, inputs: Tensor, top: Tensor, keep: Tensor | None) -> None:
+    def _backward(self, inputs: Tensor, top: Tensor) -> None:
         torch.mul(top, self.slope_column, out=self.products)
         torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1])
         torch.sum(self.slope_column, 1, keepdim=True, out=self.bias_gradients[-1])
-        above = self.slope_column
+        self.slope *= self.upscale
         for layer in reversed(range(len(self.activations))):
-            delta = self.deltas[layer]
-            if above is self.slope_column:
-                torch.mul(above, self.weights_transposed[-1], out=delta)
+            delta, back = self.deltas[layer], self.weights_transposed[layer + 1]
+            if layer == len(self.activations) - 1:
+                torch.mul(self.slope_column, back, out=delta)
             else:
-                torch.bmm(above, self.weights_transposed[layer + 1], out=delta)
+                torch.baddbmm(delta, self.deltas[layer + 1], back, beta=0, alpha=self.upscale, out=delta)
             # A unit that dropout silenced has activation 0, so the ReLU's mask covers it too.
             torch.ops.aten.threshold_backward.grad_input(delta, self.activations[layer], 0.0, grad_input=delta)
-            if keep is not None:
-                delta.mul_(self.upscale)
             below = self.activations_transposed[layer - 1] if layer else inputs.transpose(1, 2)
             torch.bmm(below, delta, out=self.weight_gradients[layer])
             torch.sum(delta, 1, keepdim=True, out=self.bias_gradients[layer])
-            above = delta
 
 
 class FunctionalGradient:

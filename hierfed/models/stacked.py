@@ -19,7 +19,7 @@ from hierfed.models.network import Network, Predictor
 from hierfed.models.training import Batches, EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
 from hierfed.randomness import keep_masks
 
-MASK_VALUES = 2**22
+MASK_VALUES = 2**18
 
 
 def train_stacked(
@@ -142,5 +142,5 @@ def _dropout_factors(
     for first in range(0, steps, block):
         count = min(block, steps - first)
         keep = keep_masks(keys, count * per_step, predictor.dropout, first * per_step)
-        factors = torch.from_numpy(keep.astype(np.float32) * factor)
+        factors = torch.from_numpy(np.multiply(keep, factor, dtype=np.float32))
         yield from factors.view(len(nodes), count, batch, predictor.mask_units).unbind(1)

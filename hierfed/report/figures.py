@@ -121,7 +121,7 @@ def node_rmse(result: Result) -> Figure:
         words.node_headline(result), key + left_out(int(np.isnan(gains).sum())), rows_height(len(rows)) + 1.25
     )
     scale = marker_scale(len(rows))
-    for chosen, colour, style in ((~harmed, MODEL, "solid"), (harmed, HARM, (0, (2, 1)))):
+    for chosen, colour, style in ((~harmed, MODEL, (0.0, ())), (harmed, HARM, (0.0, (2, 1)))):
         panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=2 * scale)
     panel.plot(before, rows, "o", color=INK, markerfacecolor="white", markersize=6 * scale, label="before")
     panel.plot(after[~harmed], rows[~harmed], "o", color=MODEL, markersize=6 * scale, label="after")
@@ -186,8 +186,8 @@ def baselines(result: Result) -> Figure:
     """Every model and baseline, on the rows of the global model's test and on those of personalisation."""
     upper = [("Federated, global model", result.final_rmse), *words.baseline_rows(result.baselines)]
     lower = [
-        ("Federated, before personalisation", result.users.rmse_before),
-        ("Federated, after personalisation", result.users.rmse_after),
+        ("Federated, global model", result.users.rmse_before),
+        ("Federated, personal models", result.users.rmse_after),
         *words.baseline_rows(result.personal_baselines),
     ]
     figure, panels = blank(
@@ -275,3 +275,18 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     """Draw every figure and write it as NAME.png and NAME.svg; returns the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     return [path for name, figure in all_figures(result).items() for path in save(figure, name, folder)]
+
+
+@styled
+def seeds_rmse(results: Sequence[Result]) -> Figure:
+    """RMSE of the global model over rounds, a thin line per seed and their mean."""
+    rounds = [record.round for record in results[0].rounds]
+    errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
+    figure, (panel,) = blank(
+        f"Global RMSE over {words.plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
+        "RMSE of the global model on the federated users' test rows; thin: seeds, thick: their mean",
+        3.9,
+    )
+    panel.plot(rounds, errors.T, color=MUTED, linewidth=0.8, alpha=0.7)
+    draw_rounds(panel, rounds, errors.mean(axis=0))
+    return fit(figure)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,7 +25,7 @@ WIDTH = 7.2
 PAD = 0.12
 MOST_LABELS = 64
 
-STYLE: Mapping[str, Any] = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": "figure",
     "figure.facecolor": "white",
@@ -55,12 +56,19 @@ STYLE: Mapping[str, Any] = {
     "svg.fonttype": "path",  # looks the same where the font is not installed
 }
 
-Drawing = TypeVar("Drawing", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn")
 
 
-def styled(function: Drawing) -> Drawing:
+def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
     """Decorate a function so that what it draws has the style, and nothing drawn elsewhere has."""
-    return cast(Drawing, rc_context(dict(STYLE))(function))
+
+    @wraps(draw)
+    def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawn:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
 
 
 def blank(headline: str, subtitle: str, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -83,15 +91,15 @@ def fit(figure: Figure, weights: Sequence[float] = (1,)) -> Figure:
 
     It does what matplotlib's constrained layout does for panels in one column, in one pass instead of several.
     """
-    renderer = cast(FigureCanvasAgg, figure.canvas).get_renderer()
-    pad, (width, height) = PAD * figure.dpi, figure.bbox.size
+    renderer: RendererAgg = cast(Any, figure.canvas).get_renderer()
+    pad, width, height = PAD * figure.dpi, figure.bbox.width, figure.bbox.height
     top = min(text.get_window_extent(renderer).y0 for text in figure.texts) - pad
     # The room that each panel's labels take on the left, below, on the right and above.
     margins = []
     for panel in figure.axes:
         outer = panel.get_tightbbox(renderer)
         if outer is not None:
-            margins.append(np.abs(outer.extents - panel.bbox.extents))
+            margins.append(np.abs(np.subtract(outer.extents, panel.bbox.extents)))
     left, _, right, _ = np.max(margins, axis=0) + pad
     free = top - pad * len(margins) - sum(margin[1] + margin[3] for margin in margins)
     for panel, margin, weight in zip(figure.axes, margins, weights, strict=True):

@@ -38,19 +38,20 @@ CAPTIONS: Mapping[str, str] = {
 """How to read each figure, by its name."""
 
 FIGURE_LABELS: Mapping[str, str] = {
-    "global_rmse": "Global RMSE",
-    "global_mae": "Global MAE",
-    "rmse_before": "RMSE before",
-    "rmse_after": "RMSE after",
-    "mae_before": "MAE before",
-    "mae_after": "MAE after",
-    "macro_rmse_before": "User-macro RMSE before",
-    "macro_rmse_after": "User-macro RMSE after",
-    "gain": "Gain",
-    "share_worse": "Users worse",
+    "global_rmse": "Global model, test rows",
+    "rmse_before": "Global model, held-out rows",
+    "rmse_after": "Personal models, held-out rows",
+    "gain_per_node": "Gain per node, held-out rows",
+    "gain_on_tuned_rows": "Gain per node, tuned rows",
     "nodes_harmed": "Nodes harmed",
+    "users_harmed": "Users worse off",
+    "weight_change_smallest": "First layer's change, smallest",
+    "weight_change_largest": "First layer's change, largest",
+    "seconds": "Seconds",
+    **{f"baseline_{key}": f"{name}, test rows" for key, name in BASELINE_NAMES.items()},
+    **{f"personal_baseline_{key}": f"{name}, held-out rows" for key, name in BASELINE_NAMES.items()},
 }
-"""What the figures of a `Summary` are called; one that is not listed is shown under its own name."""
+"""What the figures of a `Summary` are called."""
 
 
 def stars(value: float) -> str:
@@ -106,8 +107,9 @@ def plural(number: int, noun: str) -> str:
 
 
 def figure_label(key: str) -> str:
-    """What a figure of a `Summary` is called."""
-    return FIGURE_LABELS.get(key, key)
+    """What a figure of a `Summary` is called, also after the name of a preset and a colon."""
+    preset, colon, figure = key.rpartition(": ")
+    return f"{preset}{colon}{FIGURE_LABELS[figure]}"
 
 
 def baseline_rows(baselines: Baselines) -> list[tuple[str, float]]:
@@ -158,6 +160,8 @@ def weight_headline(result: Result) -> str:
     norms = [node.weight_change_l2 for node in result.nodes if math.isfinite(node.weight_change_l2)]
     if not norms:
         return "Personalisation changed no first layer"
+    if max(norms) == 0:
+        return "Personalisation left the first layer as it was"
     if len(norms) == 1:
         return f"Personalisation moved the first layer by {norms[0]:.2f}"
     return f"Personalisation moved the first layer by {min(norms):.2f} to {max(norms):.2f}"

@@ -268,7 +268,7 @@ def test_a_line_number_counts_lines_not_rows(write):
     "options, expected",
     [
         (
-            {"join": "link"},
+            {"join": ["link"]},
             r"join 'link' is not possible here \(did you mean 'links'\?\); possible: links, paper, title",
         ),
         ({"unmatched": "maybe"}, r"unmatched is 'maybe', expected 'keep' or 'drop'"),
@@ -280,7 +280,7 @@ def test_options_that_do_not_fit(csv_folder, options, expected):
 
 
 def test_options_that_a_source_cannot_take(write, tmp_path):
-    assert "possible: none" in failure(write("r.csv", "user,item,rating\n1,1,1\n"), join="links")
+    assert "possible: none" in failure(write("r.csv", "user,item,rating\n1,1,1\n"), join=["links"])
     write("k/u.data", GOOD.replace(",", "\t"))
     write("k/u1.base", GOOD.replace(",", "\t"))
     assert "no test split 'u2'; its splits are u1" in failure(str(tmp_path / "k"), test="u2")

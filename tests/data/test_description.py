@@ -10,7 +10,7 @@ from hierfed.data.sources import load
 
 
 def test_everything_is_told(csv_folder):
-    lines = describe(load(str(csv_folder), join="paper"))
+    lines = describe(load(str(csv_folder), join=["paper"]))
     text = {label: [value for name, value in lines if name == label] for label, _ in lines}
     assert text["ratings"] == ["2 by 2 users of 1 items"]
     assert text["rows"] == ["4 in = 2 used + 2 dropped"]

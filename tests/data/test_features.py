@@ -72,7 +72,7 @@ def test_items_outside_the_training_rows_change_nothing(values, data):
 
 
 def test_the_papers_25_features(real_data):
-    dataset = load(real_data, join="paper")
+    dataset = load(real_data, join=["paper"])
     features = prepare_features(dataset.catalogue, dataset.ratings.item)
     assert features.matrix.shape == (2_830, 25)
     assert features.names[20:] == ("popularity", "runtime", "vote_average", "vote_count", "revenue")

@@ -38,7 +38,7 @@ def test_kept_unmatched_films_are_flagged_and_null(csv_folder):
 
 
 def test_paper_joins_unrelated_ids_says_so_and_counts_doubled_rows(csv_folder):
-    dataset = load(str(csv_folder), join="paper")
+    dataset = load(str(csv_folder), join=["paper"])
     join = dataset.provenance.join
     assert dataset.catalogue.frame["title"].to_list() == ["Heat"]
     assert dataset.catalogue.frame["metadata_genres"].to_list() == [["Drama"]]
@@ -50,13 +50,13 @@ def test_paper_joins_unrelated_ids_says_so_and_counts_doubled_rows(csv_folder):
 
 
 def test_title_finds_films_by_name_and_keeps_the_rest(csv_folder):
-    dataset = load(str(csv_folder), join="title")
+    dataset = load(str(csv_folder), join=["title"])
     assert dataset.catalogue.frame["matched"].to_list() == [True, True, False]
     assert len(dataset.ratings) == 4
 
 
 def test_none_joins_nothing(csv_folder):
-    dataset = load(str(csv_folder), join="none")
+    dataset = load(str(csv_folder), join=["none"])
     assert dataset.catalogue.numeric_features == ()
     assert dataset.provenance.join.kept == 0
 
@@ -75,7 +75,7 @@ def test_real_links(real_data):
 
 
 def test_real_paper_join(real_data):
-    dataset = load(real_data, join="paper")
+    dataset = load(real_data, join=["paper"])
     join = dataset.provenance.join
     assert (join.kept_before_deduplication, join.kept, join.items) == (44_994, 44_989, 2_830)
     assert len(dataset.ratings) == 44_989
@@ -90,7 +90,7 @@ def test_real_metadata_are_those_of_a_plain_dictionary(real_data, join):
             metadata.setdefault(row["id"], row)
     with (folder / "movielens-small" / "links.csv").open(newline="") as file:
         links = {row["movieId"]: row["tmdbId"] for row in csv.DictReader(file)}
-    frame = load(real_data, join=join).catalogue.frame
+    frame = load(real_data, join=[join]).catalogue.frame
     for item, genres, votes, revenue in frame.select("item_id", "metadata_genres", "vote_count", "revenue").iter_rows():
         row = metadata[links[str(item)] if join == "links" else str(item)]
         assert (votes, revenue) == tuple(float(row[name]) if row[name] else None for name in ("vote_count", "revenue"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,9 @@ def ratings(draw: st.DrawFn) -> Ratings:
     rng = np.random.default_rng(draw(seeds))
     user = rng.permutation(np.repeat(2 * np.arange(len(counts)) + 3, counts)).astype(np.int32)
     rows = len(user)
-    return Ratings(user, rng.integers(9, size=rows, dtype=np.int32), np.ones(rows, np.float32), rng.integers(50, size=rows))
+    return Ratings(
+        user, rng.integers(9, size=rows, dtype=np.int32), np.ones(rows, np.float32), rng.integers(50, size=rows)
+    )
 
 
 def flags_of_items() -> np.ndarray:
@@ -98,7 +102,7 @@ def test_sizes_without_skew_are_in_equal_numbers_up_to_one(rows, nodes, seed):
 def test_sizes_leave_every_node_a_user_however_skewed(rows, nodes, seed, skew):
     sizes = sizes_of(node_of_users(rows, divide("sizes", rows, nodes, seed, skew=skew)), nodes)
     assert min(sizes) >= 1
-    assert all(after <= before + 1 for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(sizes))
 
 
 def test_sizes_are_proportional_to_the_power_of_the_rank():
@@ -148,7 +152,9 @@ def test_shares_of_a_taste_vary_as_the_dirichlet_distribution_does():
     concentration, nodes = 2.0, 3
     shares = np.array(
         [
-            shares_per_genre(parts.by_favourite_genre(user, flags, nodes, concentration, np.random.default_rng(seed)), 3)
+            shares_per_genre(
+                parts.by_favourite_genre(user, flags, nodes, concentration, np.random.default_rng(seed)), 3
+            )
             for seed in range(200)
         ]
     )
@@ -214,5 +220,7 @@ def test_by_time_without_timestamps_is_refused():
 
 
 def test_by_genre_gives_up_where_one_taste_cannot_fill_the_nodes():
-    with pytest.raises(DataError, match="a node had no users in each of 100 draws with concentration 1e-06 over 3 nodes"):
+    with pytest.raises(
+        DataError, match="a node had no users in each of 100 draws with concentration 1e-06 over 3 nodes"
+    ):
         parts.by_favourite_genre(np.arange(9), np.ones((9, 1)), 3, 1e-6, np.random.default_rng(0))

@@ -140,7 +140,7 @@ def test_rows_in_are_rows_used_and_dropped(write, tmp_path, rows, known, unmatch
     wanted = [row for row in rows if unmatched == "keep" or row[1] in known]
     if not wanted:
         return
-    dataset = load(str(tmp_path), join="paper", unmatched=unmatched)
+    dataset = load(str(tmp_path), join=["paper"], unmatched=unmatched)
     assert triples(dataset) == wanted
     assert dataset.provenance.rows_in == len(rows) == len(dataset.ratings) + sum(dataset.provenance.dropped.values())
     assert dataset.user_ids.to_list() == sorted({u for u, _, _ in wanted})

@@ -1,0 +1,102 @@
+"""Tables for the terminal, legible at 80 columns; nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hierfed.data.description import describe
+from hierfed.data.ratings import Dataset
+from hierfed.report import words
+from hierfed.results import PairedDifference, Result, Summary
+
+
+def result_tables(result: Result) -> Group:
+    """One run: the nodes, every model beside the baselines, and the verdict in words."""
+    parts: list[RenderableType] = [_node_table(result), _baseline_table(result), sentences(result.verdict.words)]
+    if result.data.join.warning:
+        parts.append(Text(f"Warning: {result.data.join.warning}.", style="bold"))
+    if result.data.missing_features:
+        parts.append(Text(f"The paper's features that these data lack: {', '.join(result.data.missing_features)}."))
+    return Group(*parts)
+
+
+def summary_table(summary: Summary) -> Group:
+    """Several seeds: each figure's mean, deviation and range, and the verdict in words."""
+    table = _table(f"{summary.preset}, {words.plural(len(summary.seeds), 'seed')}", "", "mean", "sd", "min", "max")
+    for key, figure in summary.figures.items():
+        values = (figure.mean, figure.sd, figure.min, figure.max)
+        table.add_row(words.figure_label(key), *(words.stars(value) for value in values))
+    return Group(table, sentences(summary.verdict))
+
+
+def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[PairedDifference]) -> Group:
+    """Presets side by side on the same seeds: their figures, and the paired differences."""
+    seeds = max(len(summary.seeds) for summary in summaries.values())
+    table = _table(
+        f"{words.plural(seeds, 'seed')}, mean ± sd", "preset", "global RMSE", "personal RMSE", "gain per node"
+    )
+    for label, summary in summaries.items():
+        keys = ("global_rmse", "rmse_after", "gain_per_node")
+        table.add_row(label, *(words.spread(summary.figures[key]) for key in keys))
+    pairs = _table("Paired differences, first - second", "first", "second", "mean ± sd", "p")
+    for difference in differences:
+        change = f"{words.signed(difference.mean)} ± {words.stars(difference.sd)}"
+        first, second = words.figure_label(difference.first), words.figure_label(difference.second)
+        pairs.add_row(first, second, change, words.p_value(difference.p_value))
+    return Group(table, pairs)
+
+
+def dataset_table(dataset: Dataset) -> Table:
+    """What a source holds, a line each."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in describe(dataset):
+        table.add_row(label, Text(text))
+    return table
+
+
+def sentences(lines: Sequence[str]) -> Group:
+    """A verdict, one sentence a line."""
+    return Group(*(Text(f"• {line}") for line in lines))
+
+
+def _node_table(result: Result) -> Table:
+    table = _table(
+        "Personalisation, RMSE on held-out rows", "node", "users", "train", "test", "before", "after", "gain", "worse"
+    )
+    for node in result.nodes:
+        table.add_row(
+            node.node,
+            *(words.count(number) for number in (node.users, node.train_rows, node.test_rows)),
+            words.stars(node.rmse_before),
+            words.stars(node.rmse_after),
+            words.signed(node.gain),
+            "worse" if node.gain < 0 else "",
+        )
+    return table
+
+
+def _baseline_table(result: Result) -> Table:
+    table = _table("Every model on the same rows, RMSE", "", "test rows", "held-out rows")
+    models = [
+        ("Federated, global model", result.final_rmse, result.users.rmse_before),
+        ("Federated, personal models", float("nan"), result.users.rmse_after),
+    ]
+    baselines = zip(words.baseline_rows(result.baselines), words.baseline_rows(result.personal_baselines), strict=True)
+    models += [(name, on_test, on_held_out) for (name, on_test), (_, on_held_out) in baselines]
+    for name, on_test, on_held_out in models:
+        table.add_row(name, words.stars(on_test), words.stars(on_held_out), style="bold" if "Fed" in name else None)
+    return table
+
+
+def _table(title: str, first: str, *rest: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first, overflow="fold")
+    for heading in rest:
+        table.add_column(heading, justify="right")
+    return table

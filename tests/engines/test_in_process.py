@@ -1,0 +1,125 @@
+"""Rounds in one process: their number, their order, and their bytes counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.federated.averaging import FederatedAveraging
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.models.network import Network
+from hierfed.models.stacked import train_stacked
+from hierfed.models.training import LocalTraining
+from hierfed.personal.node_level import NodePersonalisation
+from hierfed.personal.private import PersonalModel
+from hierfed.personal.user_level import UserPersonalisation
+
+
+@dataclass
+class Counting:
+    """A method whose model is one number, to which each round adds the nodes' numbers; it notes every call."""
+
+    first_round: int = 1
+    calls: list[tuple[str, int]] = field(default_factory=list)
+
+    def start(self) -> SharedModel:
+        self.calls.append(("start", 0))
+        return SharedModel({"number": torch.zeros(1)})
+
+    def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
+        self.calls.append(("contribute", round_number))
+        for node in nodes:
+            # Round 0 sends two numbers a node, others three.
+            yield Contribution({"sum": torch.full((2 + (round_number > 0),), node.number + 1.0, dtype=torch.float64)})
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        self.calls.append(("combine", shared.round))
+        number = shared.arrays["number"] + total.arrays["sum"][0].float()
+        return SharedModel({"number": number}, shared.round + (len(total.arrays["sum"]) == 3))
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        return [float(total.arrays["sum"][-1]), 0.5]
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> torch.Tensor:
+        raise NotImplementedError
+
+    def personalise(self, shared: SharedModel, nodes: Sequence[Node]) -> list[PersonalModel]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def nodes(make_node) -> list[Node]:
+    return [make_node(number, 5 + 4 * number) for number in range(3)]
+
+
+def test_each_round_sums_the_nodes_and_is_reported_once_in_order(nodes):
+    method, told = Counting(), []
+    shared = run_rounds(method, nodes, 4, told.append)
+    assert [finished.number for finished in told] == [1, 2, 3, 4]
+    assert [finished.shared.round for finished in told] == [1, 2, 3, 4]
+    # Nodes send 1, 2 and 3, so every round adds 6.
+    assert [finished.shared.arrays["number"].item() for finished in told] == [6, 12, 18, 24]
+    assert [finished.train_loss for finished in told] == [[6.0, 0.5]] * 4
+    assert all(finished.seconds >= 0 for finished in told)
+    assert shared is told[-1].shared
+    rounds = [[("contribute", number), ("combine", number - 1)] for number in (1, 2, 3, 4)]
+    assert method.calls == [("start", 0), *(call for calls in rounds for call in calls)]
+
+
+def test_a_round_is_reported_before_the_next_begins(nodes):
+    method = Counting()
+    seen: list[int] = []
+
+    def on_round(finished: FinishedRound) -> None:
+        assert method.calls[-1] == ("combine", finished.number - 1)
+        seen.append(len(method.calls))
+
+    run_rounds(method, nodes, 3, on_round)
+    assert seen == [3, 5, 7]
+
+
+def test_bytes_are_those_of_all_nodes_contributions_and_of_the_model_to_all_nodes(nodes):
+    told: list[FinishedRound] = []
+    run_rounds(Counting(), nodes, 3, told.append)
+    # Three nodes send three float64; each gets one float32.
+    assert [finished.bytes_up for finished in told] == [3 * 3 * 8] * 3
+    assert [finished.bytes_down for finished in told] == [3 * 4] * 3
+
+
+def test_round_zero_is_run_first_not_reported_and_its_bytes_go_to_round_one(nodes):
+    method, told = Counting(first_round=0), []
+    run_rounds(method, nodes, 2, told.append)
+    assert method.calls[:3] == [("start", 0), ("contribute", 0), ("combine", 0)]
+    assert [finished.number for finished in told] == [1, 2]
+    assert [finished.bytes_up for finished in told] == [3 * (2 + 3) * 8, 3 * 3 * 8]
+    assert [finished.shared.arrays["number"].item() for finished in told] == [12, 18]
+
+
+@pytest.mark.parametrize("start_at_mean", [False, True])
+def test_federated_averaging_sends_its_parameters_down_and_change_rows_and_losses_up(start_at_mean, nodes, features):
+    training = LocalTraining(epochs=2, batch_size=4, learning_rate=0.01)
+    network = Network(5, (8,))
+    method = FederatedAveraging(
+        network,
+        train_stacked,
+        features,
+        training,
+        NodePersonalisation("none", training),
+        UserPersonalisation("none", 5.0, 10.0),
+        start_at_mean,
+        seed=0,
+    )
+    told: list[FinishedRound] = []
+    run_rounds(method, nodes, 2, told.append)
+    # 5 * 8 weights pad to 48, 8 biases to 16, 8 weights to 16, 1 bias to 16: 96 numbers in all.
+    up = 3 * 8 * (96 + 1 + 2)
+    assert [finished.bytes_up for finished in told] == [up + start_at_mean * 3 * 8 * 2, up]
+    assert [finished.bytes_down for finished in told] == [3 * 4 * 96] * 2
+    assert [len(finished.train_loss) for finished in told] == [2, 2]
+    assert [finished.shared.round for finished in told] == [1, 2]
