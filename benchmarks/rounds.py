@@ -3,9 +3,9 @@
     python benchmarks/rounds.py [--repeats 3] [--python INTERPRETER]
 
 One run times every peer on the same task (peers/task.py) in processes of its own, one after the other and all of them
-`repeats` times over, so that a busy moment of the machine hits everyone. Seconds are end to end, from after the imports
-to the trained model, compilation and start-up included; the least of the repeats counts. Peers that cannot be imported
-(extra `bench`) are named, not skipped in silence. INTERPRETER runs the peers other than hierfed, if they live elsewhere.
+`repeats` times over, so that a busy moment of the machine hits everyone. Seconds are end to end, from after the
+imports to the trained model, compilation and start-up included; the least of the repeats counts. Peers that cannot be
+imported (extra `bench`) are named, not skipped in silence. INTERPRETER runs the other peers, if they live elsewhere.
 """
 
 import argparse

@@ -66,7 +66,7 @@ def test_every_preset_loads_says_what_it_is_and_knows_its_name(name):
 
 def test_the_paper_preset_is_the_papers_experiment():
     found = load_settings("paper")
-    assert found.data.join == "paper"
+    assert found.data.join[0] == "paper"
     assert (found.split.federated_users, found.split.train_rows, found.split.sample) == (0.7, 0.7, 0.2)
     assert (found.federation.nodes, found.federation.partition) == (8, "rows")
     assert (found.model.hidden, found.model.dropout, found.model.output_bias) == ((128, 64, 32), 0.5, "random")

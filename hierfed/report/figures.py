@@ -8,25 +8,30 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hierfed.report import words
 from hierfed.report.style import (
+    BAND,
     HARM,
     INK,
     MODEL,
     MOST_LABELS,
     MUTED,
     blank,
+    few_ticks,
     finite,
     fit,
     label_right,
     name_rows,
+    row_fontsize,
     rows_height,
     save,
     styled,
+    tidy,
+    whole_ticks,
 )
-from hierfed.results import Baselines, Result
+from hierfed.results import NodeRecord, Result
 
 MEAN_LINE = (0, (5, 2))
 BIASES_LINE = (0, (1, 1.5))
@@ -40,7 +45,7 @@ def global_rmse(result: Result) -> Figure:
     )
     errors = finite([record.global_rmse for record in result.rounds])
     draw_rounds(panel, [record.round for record in result.rounds], errors)
-    draw_baselines(panel, result.baselines, errors)
+    draw_baselines(panel, result.baselines.global_mean, result.baselines.biases, errors)
     return fit(figure)
 
 
@@ -51,16 +56,13 @@ def draw_rounds(panel: Axes, rounds: Sequence[int], errors: np.ndarray) -> None:
     panel.set_xlim(rounds[0] - 0.5, rounds[-1] + 0.5)
     panel.set_xlabel("Round")
     panel.set_ylabel("RMSE (stars)")
-    panel.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    panel.yaxis.set_major_locator(MaxNLocator(6))
+    panel.xaxis.set_major_locator(whole_ticks())
+    panel.yaxis.set_major_locator(few_ticks())
 
 
-def draw_baselines(panel: Axes, baselines: Baselines, errors: np.ndarray) -> None:
+def draw_baselines(panel: Axes, mean: float, biases: float, errors: np.ndarray) -> None:
     """Horizontal lines for the mean and the biases, and labels for them and for the last of the errors."""
-    lines = [
-        (baselines.global_mean, "mean", MEAN_LINE),
-        (baselines.biases, "biases", BIASES_LINE),
-    ]
+    lines = [(mean, "mean", MEAN_LINE), (biases, "biases", BIASES_LINE)]
     for value, name, style in lines:
         if np.isfinite(value):
             panel.axhline(value, color=INK, linewidth=1.3, linestyle=style, label=name)
@@ -94,7 +96,7 @@ def training_loss(result: Result) -> Figure:
     panel.set_xlim(0.5, max(len(epochs), 1) + 0.5)
     panel.set_xlabel("Local epoch (all rounds after each other)")
     panel.set_ylabel("Training loss (MSE, stars²)")
-    panel.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    panel.xaxis.set_major_locator(whole_ticks())
     positive = losses[losses > 0]
     if len(positive) and positive.max() > 10 * positive.min():
         panel.set_yscale("log")
@@ -102,7 +104,7 @@ def training_loss(result: Result) -> Figure:
         panel.yaxis.set_minor_locator(NullLocator())
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        panel.yaxis.set_major_locator(MaxNLocator(6))
+        panel.yaxis.set_major_locator(few_ticks())
         set_limits(panel, "y", [0.0, *positive])
         panel.set_ylim(bottom=0)
     return fit(figure)
@@ -111,46 +113,57 @@ def training_loss(result: Result) -> Figure:
 @styled
 def node_rmse(result: Result) -> Figure:
     """RMSE of each node before and after personalisation, with the nodes that were harmed marked."""
-    before = finite([node.rmse_before for node in result.nodes])
-    after = finite([node.rmse_after for node in result.nodes])
-    gains = finite([node.gain for node in result.nodes])
-    rows = np.arange(len(gains))
-    harmed = gains < 0
+    nodes = in_order(result.nodes, "gain")
+    before = finite([node.rmse_before for node in nodes])
+    after = finite([node.rmse_after for node in nodes])
+    gains = finite([node.gain for node in nodes])
+    rows, harmed = np.arange(len(nodes)), gains < 0
     key = "○ global model   ● personal model   ▲ personal model, and worse"
-    figure, (panel,) = blank(
-        words.node_headline(result), key + left_out(int(np.isnan(gains).sum())), rows_height(len(rows)) + 1.25
-    )
-    scale = marker_scale(len(rows))
+    note = left_out(np.isnan(after))
+    figure, (panel,) = blank(words.node_headline(result), key + note, rows_height(len(rows)) + 1.25)
+    size = mark_size(len(rows))
     for chosen, colour, style in ((~harmed, MODEL, (0.0, ())), (harmed, HARM, (0.0, (2, 1)))):
-        panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=2 * scale)
-    panel.plot(before, rows, "o", color=INK, markerfacecolor="white", markersize=6 * scale, label="before")
-    panel.plot(after[~harmed], rows[~harmed], "o", color=MODEL, markersize=6 * scale, label="after")
-    panel.plot(after[harmed], rows[harmed], "^", color=HARM, markersize=7.5 * scale, label="after, worse")
-    name_rows(panel, [node.node for node in result.nodes])
+        panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=size / 3)
+    panel.plot(before, rows, "o", color=INK, markerfacecolor="white", markersize=size, label="before")
+    panel.plot(after[~harmed], rows[~harmed], "o", color=MODEL, markersize=size, label="after")
+    panel.plot(after[harmed], rows[harmed], "^", color=HARM, markersize=max(1.25 * size, 4.5), label="after, worse")
+    name_rows(panel, [tidy(node.node) for node in nodes])
     texts = [words.signed(gain) + (" worse" if gain < 0 else "") for gain in gains]
     value_column(panel, "Gain", texts, [HARM if worse else MUTED for worse in harmed])
     set_limits(panel, "x", [*before, *after])
     panel.set_xlabel("RMSE on held-out rows (stars); left is better")
-    panel.set_ylabel("Node")
+    panel.set_ylabel(node_label(nodes, "gain"))
     return fit(figure)
 
 
-def left_out(nodes: int) -> str:
-    """A note on nodes that have no value to draw, or nothing where all have one."""
-    return f"\n{words.plural(nodes, 'node')} without a value left blank" if nodes else ""
+def in_order(nodes: Sequence[NodeRecord], field: str) -> Sequence[NodeRecord]:
+    """The nodes as they come where each can be named; where they are too many, from the largest value down."""
+    if len(nodes) <= MOST_LABELS:
+        return nodes
+    values = finite([getattr(node, field) for node in nodes])
+    return [nodes[row] for row in np.argsort(-values, kind="stable")]  # NaN is sorted last
 
 
-def marker_scale(rows: int) -> float:
-    """How much smaller marks are where many rows share a panel."""
-    return float(np.clip(30 / max(rows, 1), 0.25, 1.0))
+def node_label(nodes: Sequence[NodeRecord], order: str) -> str:
+    """What the axis of nodes is called, with the order that `in_order` gave it."""
+    return "Node" if len(nodes) <= MOST_LABELS else f"Node (ordered by {order})"
+
+
+def left_out(missing: np.ndarray) -> str:
+    """A note on the nodes that have no value to draw, or nothing where all have one."""
+    return f"\n{words.plural(int(missing.sum()), 'node')} without a value left blank" if missing.any() else ""
+
+
+def mark_size(rows: int) -> float:
+    """The size of marks, in points: smaller where many rows share a panel."""
+    return float(np.clip(180 / max(rows, 1), 1.5, 6))
 
 
 def value_column(panel: Axes, title: str, texts: Sequence[str], colours: Sequence[str]) -> None:
     """Each row's value in writing, right of the panel, where there is room for all of them."""
     if len(texts) > MOST_LABELS:
         return
-    fontsize = 8.5 if len(texts) <= 30 else 6.5
-    edge = panel.get_yaxis_transform()
+    edge, fontsize = panel.get_yaxis_transform(), row_fontsize(len(texts))
     panel.annotate(
         title, (1.02, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=8.5, color=MUTED
     )
@@ -161,23 +174,21 @@ def value_column(panel: Axes, title: str, texts: Sequence[str], colours: Sequenc
 @styled
 def weight_change(result: Result) -> Figure:
     """L2 norm of the change of the first layer's weights, per node."""
-    norms = finite([node.weight_change_l2 for node in result.nodes])
-    rows = np.arange(len(norms))
-    known = norms[np.isfinite(norms)]
-    subtitle = "L2 norm of the change of the first layer's weights by personalisation"
-    figure, (panel,) = blank(
-        words.weight_headline(result), subtitle + left_out(len(norms) - len(known)), rows_height(len(rows)) + 1.25
-    )
-    scale = marker_scale(len(rows))
-    panel.hlines(rows, 0, norms, colors=MODEL, linewidths=2 * scale)
-    panel.plot(norms, rows, "s", color=MODEL, markersize=6 * scale)
-    name_rows(panel, [node.node for node in result.nodes])
-    value_column(
-        panel, "Norm", [f"{norm:.2f}" if np.isfinite(norm) else words.MISSING for norm in norms], [MUTED] * len(norms)
-    )
-    panel.set_xlim(0, 1.06 * known.max() if len(known) and known.max() > 0 else 1)
+    nodes = in_order(result.nodes, "weight_change_l2")
+    norms = finite([node.weight_change_l2 for node in nodes])
+    rows = np.arange(len(nodes))
+    largest = np.max(norms, initial=0.0, where=np.isfinite(norms))
+    subtitle = "L2 norm of the change of the first layer's weights by personalisation" + left_out(np.isnan(norms))
+    figure, (panel,) = blank(words.weight_headline(result), subtitle, rows_height(len(rows)) + 1.25)
+    size = mark_size(len(rows))
+    panel.hlines(rows, 0, norms, colors=MODEL, linewidths=size / 3)
+    panel.plot(norms, rows, "s", color=MODEL, markersize=size)
+    name_rows(panel, [tidy(node.node) for node in nodes])
+    texts = [f"{norm:.2f}" if np.isfinite(norm) else words.MISSING for norm in norms]
+    value_column(panel, "Norm", texts, [MUTED] * len(texts))
+    panel.set_xlim(0, 1.06 * largest or 1)
     panel.set_xlabel("L2 norm of the weights' change (no unit)")
-    panel.set_ylabel("Node")
+    panel.set_ylabel(node_label(nodes, "norm"))
     return fit(figure)
 
 
@@ -193,8 +204,8 @@ def baselines(result: Result) -> Figure:
     figure, panels = blank(
         words.baseline_headline(result), "■ federated models   ○ baselines; best on top of each part", 5.6, panels=2
     )
-    titles = ("Federated users' test rows", "Personalisation users' held-out rows")
-    for panel, title, entries in zip(panels, titles, (upper, lower), strict=True):
+    parts = (("Federated users' test rows", upper), ("Personalisation users' held-out rows", lower))
+    for panel, (title, entries) in zip(panels, parts, strict=True):
         draw_models(panel, entries)
         panel.set_title(title, loc="left", fontsize=9, color=INK)
         set_limits(panel, "x", [value for _, value in (*upper, *lower)])
@@ -233,7 +244,7 @@ def user_gain(result: Result) -> Figure:
     panel.axvline(0, color=INK, linewidth=1.3)
     panel.set_xlabel("Gain in RMSE (stars); right of zero is better")
     panel.set_ylabel("Users")
-    panel.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panel.yaxis.set_major_locator(whole_ticks())
     panel.grid(visible=False, axis="x")
     if len(gains):
         better = float(np.mean(gains > 0))
@@ -279,14 +290,16 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
 
 @styled
 def seeds_rmse(results: Sequence[Result]) -> Figure:
-    """RMSE of the global model over rounds, a thin line per seed and their mean."""
+    """RMSE of the global model over rounds: the mean of the seeds, and the band that holds them all."""
     rounds = [record.round for record in results[0].rounds]
     errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
     figure, (panel,) = blank(
         f"Global RMSE over {words.plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
-        "RMSE of the global model on the federated users' test rows; thin: seeds, thick: their mean",
+        "RMSE on the federated users' test rows: mean of the seeds, and band from the smallest to the largest",
         3.9,
     )
-    panel.plot(rounds, errors.T, color=MUTED, linewidth=0.8, alpha=0.7)
+    panel.fill_between(rounds, errors.min(axis=0), errors.max(axis=0), color=BAND, linewidth=0, label="seeds")
     draw_rounds(panel, rounds, errors.mean(axis=0))
+    mean, biases = np.mean([[result.baselines.global_mean, result.baselines.biases] for result in results], axis=0)
+    draw_baselines(panel, mean, biases, errors.mean(axis=0))
     return fit(figure)

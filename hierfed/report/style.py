@@ -20,6 +20,7 @@ MUTED = "#5c6773"
 RULE = "#c3cad2"
 MODEL = "#0b5c94"
 HARM = "#c8500a"
+BAND = "#bcd3e3"
 
 WIDTH = 7.2
 PAD = 0.12
@@ -136,12 +137,25 @@ def tidy(name: str, longest: int = 26) -> str:
 def name_rows(panel: Axes, names: Sequence[str]) -> None:
     """One row per name, from the top; where there are too many to read, only every n-th is labelled."""
     step = -(-len(names) // MOST_LABELS)
-    rows = range(0, len(names), step)
-    fontsize = 8.5 if len(names) <= 30 else 6.5
-    panel.set_yticks(list(rows), [tidy(names[row]) for row in rows], fontsize=fontsize, color=INK)
+    panel.set_yticks(range(0, len(names), step), names[::step], fontsize=row_fontsize(len(names)), color=INK)
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.grid(visible=len(names) <= MOST_LABELS, axis="y")
-    panel.xaxis.set_major_locator(MaxNLocator(6))
+    panel.xaxis.set_major_locator(few_ticks())
+
+
+def few_ticks() -> MaxNLocator:
+    """At most seven ticks at round values: ticks are half the cost of drawing a figure."""
+    return MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
+
+
+def whole_ticks() -> MaxNLocator:
+    """Ticks at whole numbers."""
+    return MaxNLocator(10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+
+
+def row_fontsize(rows: int) -> float:
+    """The size of the writing beside this many rows."""
+    return 8.5 if rows <= 30 else 6.5
 
 
 def rows_height(rows: int) -> float:

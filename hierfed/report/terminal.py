@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
@@ -11,25 +12,31 @@ from rich.text import Text
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
 from hierfed.report import words
-from hierfed.results import PairedDifference, Result, Summary
+from hierfed.results import NodeRecord, PairedDifference, Result, Summary
+
+MOST_NODES = 20
 
 
 def result_tables(result: Result) -> Group:
-    """One run: the nodes, every model beside the baselines, and the verdict in words."""
+    """One run: the nodes, every model beside the baselines, what the data were, and the verdict in words."""
+    data = result.data
     parts: list[RenderableType] = [_node_table(result), _baseline_table(result), sentences(result.verdict.words)]
-    if result.data.join.warning:
-        parts.append(Text(f"Warning: {result.data.join.warning}.", style="bold"))
-    if result.data.missing_features:
-        parts.append(Text(f"The paper's features that these data lack: {', '.join(result.data.missing_features)}."))
+    dropped = sum(data.dropped.values())
+    rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
+    parts.append(Text(f"Rows of {data.source}: {rows}."))
+    if data.join.warning:
+        parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
+    if data.missing_features:
+        parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
     return Group(*parts)
 
 
 def summary_table(summary: Summary) -> Group:
-    """Several seeds: each figure's mean, deviation and range, and the verdict in words."""
+    """Several seeds of a preset: each figure's mean, deviation and range, and the verdict in words."""
     table = _table(f"{summary.preset}, {words.plural(len(summary.seeds), 'seed')}", "", "mean", "sd", "min", "max")
     for key, figure in summary.figures.items():
         values = (figure.mean, figure.sd, figure.min, figure.max)
-        table.add_row(words.figure_label(key), *(words.stars(value) for value in values))
+        table.add_row(words.figure_label(key), *(words.figure_text(key, value) for value in values))
     return Group(table, sentences(summary.verdict))
 
 
@@ -41,12 +48,11 @@ def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[Pai
     )
     for label, summary in summaries.items():
         keys = ("global_rmse", "rmse_after", "gain_per_node")
-        table.add_row(label, *(words.spread(summary.figures[key]) for key in keys))
-    pairs = _table("Paired differences, first - second", "first", "second", "mean ± sd", "p")
+        table.add_row(Text(label), *(words.spread(summary.figures[key]) for key in keys))
+    pairs = _table("Paired differences in RMSE on the same seeds", "first - second", "mean ± sd", "p")
     for difference in differences:
         change = f"{words.signed(difference.mean)} ± {words.stars(difference.sd)}"
-        first, second = words.figure_label(difference.first), words.figure_label(difference.second)
-        pairs.add_row(first, second, change, words.p_value(difference.p_value))
+        pairs.add_row(Text(words.pair_label(difference)), change, words.p_value(difference.p_value))
     return Group(table, pairs)
 
 
@@ -66,19 +72,48 @@ def sentences(lines: Sequence[str]) -> Group:
 
 
 def _node_table(result: Result) -> Table:
+    number = len(result.nodes)
+    least = f", the {MOST_NODES} of {number} nodes that gained least" if number > MOST_NODES else ""
     table = _table(
-        "Personalisation, RMSE on held-out rows", "node", "users", "train", "test", "before", "after", "gain", "worse"
+        f"Personalisation, RMSE on held-out rows{least}",
+        "node",
+        "users",
+        "train",
+        "test",
+        "before",
+        "after",
+        "gain",
+        "worse",
     )
-    for node in result.nodes:
+    for node in _shown(result.nodes):
         table.add_row(
-            node.node,
+            Text(node.node),
             *(words.count(number) for number in (node.users, node.train_rows, node.test_rows)),
             words.stars(node.rmse_before),
             words.stars(node.rmse_after),
             words.signed(node.gain),
             "worse" if node.gain < 0 else "",
         )
+    users = result.users
+    table.add_section()
+    change = words.signed(users.rmse_before - users.rmse_after)
+    train, test = (sum(getattr(node, field) for node in result.nodes) for field in ("train_rows", "test_rows"))
+    table.add_row(
+        f"all {number}",
+        *(words.count(total) for total in (users.users, train, test)),
+        words.stars(users.rmse_before),
+        words.stars(users.rmse_after),
+        change,
+        "",
+    )
     return table
+
+
+def _shown(nodes: Sequence[NodeRecord]) -> Sequence[NodeRecord]:
+    """The nodes that a terminal has room for: all, or those that gained least, which are the ones to look at."""
+    if len(nodes) <= MOST_NODES:
+        return nodes
+    return sorted(nodes, key=lambda node: (math.isnan(node.gain), node.gain))[:MOST_NODES]
 
 
 def _baseline_table(result: Result) -> Table:
@@ -95,7 +130,7 @@ def _baseline_table(result: Result) -> Table:
 
 
 def _table(title: str, first: str, *rest: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     table.add_column(first, overflow="fold")
     for heading in rest:
         table.add_column(heading, justify="right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from hierfed.results import Baselines, NodeRecord, Result, Spread
+from hierfed.results import Baselines, NodeRecord, PairedDifference, Result, Spread
 
 MISSING = "n/a"
 
@@ -101,6 +101,20 @@ def spread(value: Spread) -> str:
     return f"{stars(value.mean)} ± {stars(value.sd)}"
 
 
+def figure_text(key: str, value: float) -> str:
+    """A figure of a `Summary`: errors to 4 decimals, norms and seconds to 2, counts averaged over seeds to 1."""
+    if not math.isfinite(value):
+        return MISSING
+    if key.endswith("_harmed"):
+        return f"{value:,.1f}"
+    return f"{value:,.2f}" if key == "seconds" or key.startswith("weight_change") else stars(value)
+
+
+def sentence(text: str) -> str:
+    """A text that ends in one full stop."""
+    return f"{text.rstrip('.')}."
+
+
 def plural(number: int, noun: str) -> str:
     """A count with its noun: `1 node`, `8 nodes`."""
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
@@ -110,6 +124,14 @@ def figure_label(key: str) -> str:
     """What a figure of a `Summary` is called, also after the name of a preset and a colon."""
     preset, colon, figure = key.rpartition(": ")
     return f"{preset}{colon}{FIGURE_LABELS[figure]}"
+
+
+def pair_label(difference: PairedDifference) -> str:
+    """What is compared: two presets by one figure, or two figures."""
+    (first, _, figure), (second, _, other) = difference.first.rpartition(": "), difference.second.rpartition(": ")
+    if first and figure == other:
+        return f"{FIGURE_LABELS[figure]}: {first} - {second}"
+    return f"{figure_label(difference.first)} - {figure_label(difference.second)}"
 
 
 def baseline_rows(baselines: Baselines) -> list[tuple[str, float]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.models import stacked
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
@@ -65,12 +66,12 @@ def test_the_stack_trains_as_a_loop_with_autograd_and_torchs_adam_does(
     nodes = [make_node(number, rows) for number, rows in enumerate(lengths)]
     start, training = starts(predictor, len(nodes)), replace(SETTINGS, **changes)
     untouched = start.clone()
-    stacked = train_stacked(predictor, start, features, nodes, training, STREAMS)
-    assert_close(stacked, train_loop(predictor, start, features, nodes, training, STREAMS))
-    assert stacked[1].shape == (len(nodes), 3)
-    assert stacked[1].dtype == torch.float64
+    side_by_side = train_stacked(predictor, start, features, nodes, training, STREAMS)
+    assert_close(side_by_side, train_loop(predictor, start, features, nodes, training, STREAMS))
+    assert side_by_side[1].shape == (len(nodes), 3)
+    assert side_by_side[1].dtype == torch.float64
     assert torch.equal(start, untouched)
-    assert not torch.equal(stacked[0], start)
+    assert not torch.equal(side_by_side[0], start)
 
 
 @pytest.mark.parametrize("trainer", [train_stacked, train_loop])
@@ -134,9 +135,13 @@ def test_a_node_becomes_the_same_alone_in_any_company_and_in_any_order(company, 
 
 
 @pytest.mark.parametrize(
-    ("hidden", "dropout", "batch_size"), [((128, 64, 32), 0.5, 32), ((64, 32), 0.0, 64)], ids=["paper", "network"]
+    ("hidden", "dropout", "batch_size"),
+    [((128, 64, 32), 0.5, 32), ((64, 32), 0.0, 64), ((1, 28), 0.0, 16)],
+    ids=["paper", "network", "a layer of one unit"],
 )
-def test_a_node_becomes_the_same_in_any_company_at_the_presets_sizes(hidden, dropout, batch_size, make_node):
+def test_a_node_becomes_the_same_in_any_company_at_the_presets_sizes_and_at_the_narrowest(
+    hidden, dropout, batch_size, make_node
+):
     network = Network(24, hidden, dropout)
     features = torch.randn(23, 24, generator=torch.Generator().manual_seed(0))
     nodes = [make_node(number, rows) for number, rows in enumerate((90, 200, 133, 199))]
@@ -146,6 +151,16 @@ def test_a_node_becomes_the_same_in_any_company_at_the_presets_sizes(hidden, dro
     for row, node in enumerate(nodes):
         alone = train_stacked(network, start[row, None], features, [node], training, STREAMS)
         assert_same_bits((parameters[row, None], losses[row, None]), alone)
+
+
+def test_masks_drawn_for_a_few_steps_at_a_time_are_those_drawn_at_once(make_node, features, monkeypatch):
+    nodes = [make_node(number, rows) for number, rows in enumerate(UNEQUAL)]
+    arguments = (DROPOUT, starts(DROPOUT, len(nodes)), features, nodes, SETTINGS, STREAMS)
+    monkeypatch.setattr(stacked, "MASK_VALUES", 2**24)
+    at_once = train_stacked(*arguments)
+    for steps in (1, 2, 5):
+        monkeypatch.setattr(stacked, "MASK_VALUES", steps * 8 * DROPOUT.mask_units * len(nodes))
+        assert_same_bits(train_stacked(*arguments), at_once)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 50])
