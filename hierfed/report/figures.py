@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from hierfed.report import words
+from hierfed.report.node_figures import node_rmse, weight_change
 from hierfed.report.style import (
-    BAND,
     HARM,
     INK,
     MODEL,
-    MOST_LABELS,
     MUTED,
     blank,
     few_ticks,
@@ -24,14 +23,13 @@ from hierfed.report.style import (
     fit,
     label_right,
     name_rows,
-    row_fontsize,
-    rows_height,
     save,
+    set_limits,
     styled,
-    tidy,
+    value_column,
     whole_ticks,
 )
-from hierfed.results import NodeRecord, Result
+from hierfed.results import Result
 
 MEAN_LINE = (0, (5, 2))
 BIASES_LINE = (0, (1, 1.5))
@@ -61,25 +59,15 @@ def draw_rounds(panel: Axes, rounds: Sequence[int], errors: np.ndarray) -> None:
 
 
 def draw_baselines(panel: Axes, mean: float, biases: float, errors: np.ndarray) -> None:
-    """Horizontal lines for the mean and the biases, and labels for them and for the last of the errors."""
+    """Horizontal lines for the mean and the biases, with labels for them and for the last errors [..., rounds]."""
     lines = [(mean, "mean", MEAN_LINE), (biases, "biases", BIASES_LINE)]
+    set_limits(panel, "y", [*errors.ravel(), mean, biases])
     for value, name, style in lines:
         if np.isfinite(value):
             panel.axhline(value, color=INK, linewidth=1.3, linestyle=style, label=name)
-    shown = [*errors, *(value for value, _, _ in lines)]
-    set_limits(panel, "y", shown)
     labels = [(value, f"{name} {words.stars(value)}", INK) for value, name, _ in lines]
-    label_right(panel, [(errors[-1], f"model {words.stars(errors[-1])}", MODEL), *labels])
-
-
-def set_limits(panel: Axes, axis: str, values: Sequence[float]) -> None:
-    """Limits that hold every finite value, with some room on both sides."""
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
-        return
-    low, high = min(known), max(known)
-    room = 0.08 * (high - low) or 0.05
-    (panel.set_ylim if axis == "y" else panel.set_xlim)(low - room, high + room)
+    last = float(errors[..., -1].mean())
+    label_right(panel, [(last, f"model {words.stars(last)}", MODEL), *labels])
 
 
 @styled
@@ -107,88 +95,6 @@ def training_loss(result: Result) -> Figure:
         panel.yaxis.set_major_locator(few_ticks())
         set_limits(panel, "y", [0.0, *positive])
         panel.set_ylim(bottom=0)
-    return fit(figure)
-
-
-@styled
-def node_rmse(result: Result) -> Figure:
-    """RMSE of each node before and after personalisation, with the nodes that were harmed marked."""
-    nodes = in_order(result.nodes, "gain")
-    before = finite([node.rmse_before for node in nodes])
-    after = finite([node.rmse_after for node in nodes])
-    gains = finite([node.gain for node in nodes])
-    rows, harmed = np.arange(len(nodes)), gains < 0
-    key = "○ global model   ● personal model   ▲ personal model, and worse"
-    note = left_out(np.isnan(after))
-    figure, (panel,) = blank(words.node_headline(result), key + note, rows_height(len(rows)) + 1.25)
-    size = mark_size(len(rows))
-    for chosen, colour, style in ((~harmed, MODEL, (0.0, ())), (harmed, HARM, (0.0, (2, 1)))):
-        panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=size / 3)
-    panel.plot(before, rows, "o", color=INK, markerfacecolor="white", markersize=size, label="before")
-    panel.plot(after[~harmed], rows[~harmed], "o", color=MODEL, markersize=size, label="after")
-    panel.plot(after[harmed], rows[harmed], "^", color=HARM, markersize=max(1.25 * size, 4.5), label="after, worse")
-    name_rows(panel, [tidy(node.node) for node in nodes])
-    texts = [words.signed(gain) + (" worse" if gain < 0 else "") for gain in gains]
-    value_column(panel, "Gain", texts, [HARM if worse else MUTED for worse in harmed])
-    set_limits(panel, "x", [*before, *after])
-    panel.set_xlabel("RMSE on held-out rows (stars); left is better")
-    panel.set_ylabel(node_label(nodes, "gain"))
-    return fit(figure)
-
-
-def in_order(nodes: Sequence[NodeRecord], field: str) -> Sequence[NodeRecord]:
-    """The nodes as they come where each can be named; where they are too many, from the largest value down."""
-    if len(nodes) <= MOST_LABELS:
-        return nodes
-    values = finite([getattr(node, field) for node in nodes])
-    return [nodes[row] for row in np.argsort(-values, kind="stable")]  # NaN is sorted last
-
-
-def node_label(nodes: Sequence[NodeRecord], order: str) -> str:
-    """What the axis of nodes is called, with the order that `in_order` gave it."""
-    return "Node" if len(nodes) <= MOST_LABELS else f"Node (ordered by {order})"
-
-
-def left_out(missing: np.ndarray) -> str:
-    """A note on the nodes that have no value to draw, or nothing where all have one."""
-    return f"\n{words.plural(int(missing.sum()), 'node')} without a value left blank" if missing.any() else ""
-
-
-def mark_size(rows: int) -> float:
-    """The size of marks, in points: smaller where many rows share a panel."""
-    return float(np.clip(180 / max(rows, 1), 1.5, 6))
-
-
-def value_column(panel: Axes, title: str, texts: Sequence[str], colours: Sequence[str]) -> None:
-    """Each row's value in writing, right of the panel, where there is room for all of them."""
-    if len(texts) > MOST_LABELS:
-        return
-    edge, fontsize = panel.get_yaxis_transform(), row_fontsize(len(texts))
-    panel.annotate(
-        title, (1.02, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=8.5, color=MUTED
-    )
-    for row, (text, colour) in enumerate(zip(texts, colours, strict=True)):
-        panel.text(1.02, row, text, transform=edge, va="center", fontsize=fontsize, color=colour)
-
-
-@styled
-def weight_change(result: Result) -> Figure:
-    """L2 norm of the change of the first layer's weights, per node."""
-    nodes = in_order(result.nodes, "weight_change_l2")
-    norms = finite([node.weight_change_l2 for node in nodes])
-    rows = np.arange(len(nodes))
-    largest = np.max(norms, initial=0.0, where=np.isfinite(norms))
-    subtitle = "L2 norm of the change of the first layer's weights by personalisation" + left_out(np.isnan(norms))
-    figure, (panel,) = blank(words.weight_headline(result), subtitle, rows_height(len(rows)) + 1.25)
-    size = mark_size(len(rows))
-    panel.hlines(rows, 0, norms, colors=MODEL, linewidths=size / 3)
-    panel.plot(norms, rows, "s", color=MODEL, markersize=size)
-    name_rows(panel, [tidy(node.node) for node in nodes])
-    texts = [f"{norm:.2f}" if np.isfinite(norm) else words.MISSING for norm in norms]
-    value_column(panel, "Norm", texts, [MUTED] * len(texts))
-    panel.set_xlim(0, 1.06 * largest or 1)
-    panel.set_xlabel("L2 norm of the weights' change (no unit)")
-    panel.set_ylabel(node_label(nodes, "norm"))
     return fit(figure)
 
 
@@ -290,16 +196,16 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
 
 @styled
 def seeds_rmse(results: Sequence[Result]) -> Figure:
-    """RMSE of the global model over rounds: the mean of the seeds, and the band that holds them all."""
+    """RMSE of the global model over rounds: a thin line per seed, their mean, and the mean baselines."""
     rounds = [record.round for record in results[0].rounds]
     errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
     figure, (panel,) = blank(
         f"Global RMSE over {words.plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
-        "RMSE on the federated users' test rows: mean of the seeds, and band from the smallest to the largest",
+        "RMSE of the global model on the federated users' test rows; thin: seeds, thick: their mean",
         3.9,
     )
-    panel.fill_between(rounds, errors.min(axis=0), errors.max(axis=0), color=BAND, linewidth=0, label="seeds")
+    panel.plot(rounds, errors.T, color=MUTED, linewidth=0.8, alpha=0.7)
     draw_rounds(panel, rounds, errors.mean(axis=0))
     mean, biases = np.mean([[result.baselines.global_mean, result.baselines.biases] for result in results], axis=0)
-    draw_baselines(panel, mean, biases, errors.mean(axis=0))
+    draw_baselines(panel, mean, biases, errors)
     return fit(figure)

@@ -28,16 +28,35 @@ def write_page(result: Result, folder: Path) -> Path:
         for name in FIGURES
     ]
     rows = zip(words.baseline_rows(result.baselines), words.baseline_rows(result.personal_baselines), strict=True)
-    return _write(
-        "run.html", folder, result=result, figures=figures, baselines=[(*test, held[1]) for test, held in rows]
-    )
+    baselines = [(*test, held[1]) for test, held in rows]
+    return _write("run.html", folder, result=result, keys=_key_numbers(result), figures=figures, baselines=baselines)
 
 
 def write_summary_page(summary: Summary, results: Sequence[Result], folder: Path) -> Path:
     """Write `report.html` of several seeds, with a figure of them all and links to each; gives its path."""
     (folder / "figures").mkdir(exist_ok=True)
     _, svg = save(seeds_rmse(results), "seeds_rmse", folder / "figures")
-    return _write("seeds.html", folder, summary=summary, results=results, figure=_embedded(svg))
+    content = {"summary": summary, "results": results, "figure": _embedded(svg), "text": words.figure_text}
+    return _write("seeds.html", folder, **content)
+
+
+def _key_numbers(result: Result) -> list[tuple[str, str, str]]:
+    """A label, a number and a note for each number that a reader looks for first."""
+    users, verdict = result.users, result.verdict
+    measured = words.measured(result.nodes)
+    worse = f"{words.count(verdict.users_harmed)} of {words.count(users.users)}"
+    gain = f"± {words.stars(verdict.gain_sd)}, p {words.p_value(verdict.p_value)}"
+    return [
+        ("Global model", words.stars(result.final_rmse), "RMSE, test rows"),
+        ("Predicting the mean", words.stars(result.baselines.global_mean), "RMSE, test rows"),
+        ("User + item biases", words.stars(result.baselines.biases), "RMSE, test rows"),
+        ("Before personalisation", words.stars(users.rmse_before), "RMSE, held-out rows"),
+        ("After personalisation", words.stars(users.rmse_after), "RMSE, held-out rows"),
+        ("User + item biases", words.stars(result.personal_baselines.biases), "RMSE, held-out rows"),
+        ("Gain per node", words.signed(verdict.gain_mean), gain),
+        ("Nodes harmed", words.count(verdict.nodes_harmed), f"of {words.count(len(measured))} with held-out rows"),
+        ("Users harmed", words.share(users.share_worse), worse),
+    ]
 
 
 def _write(template: str, folder: Path, **content: Any) -> Path:
@@ -52,6 +71,8 @@ def _write(template: str, folder: Path, **content: Any) -> Path:
         "size": words.size,
         "p": words.p_value,
         "label": words.figure_label,
+        "norm": words.norm,
+        "sentence": words.sentence,
     }
     templates = resources.files("hierfed.report") / "templates"
     style = (templates / "style.css").read_text(encoding="utf-8")

@@ -20,7 +20,6 @@ MUTED = "#5c6773"
 RULE = "#c3cad2"
 MODEL = "#0b5c94"
 HARM = "#c8500a"
-BAND = "#bcd3e3"
 
 WIDTH = 7.2
 PAD = 0.12
@@ -136,9 +135,9 @@ def tidy(name: str, longest: int = 26) -> str:
 
 def name_rows(panel: Axes, names: Sequence[str]) -> None:
     """One row per name, from the top; where there are too many to read, only every n-th is labelled."""
-    step = -(-len(names) // MOST_LABELS)
+    step = max(-(-len(names) // MOST_LABELS), 1)
     panel.set_yticks(range(0, len(names), step), names[::step], fontsize=row_fontsize(len(names)), color=INK)
-    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
     panel.grid(visible=len(names) <= MOST_LABELS, axis="y")
     panel.xaxis.set_major_locator(few_ticks())
 
@@ -161,6 +160,28 @@ def row_fontsize(rows: int) -> float:
 def rows_height(rows: int) -> float:
     """Inches of a panel with this many rows."""
     return min(max(0.26 * rows, 0.8), 7.4)
+
+
+def value_column(panel: Axes, title: str, texts: Sequence[str], colours: Sequence[str]) -> None:
+    """Each row's value in writing, right of the panel, where there is room for all of them."""
+    if len(texts) > MOST_LABELS:
+        return
+    edge, fontsize = panel.get_yaxis_transform(), row_fontsize(len(texts))
+    panel.annotate(
+        title, (1.02, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=8.5, color=MUTED
+    )
+    for row, (text, colour) in enumerate(zip(texts, colours, strict=True)):
+        panel.text(1.02, row, text, transform=edge, va="center", fontsize=fontsize, color=colour)
+
+
+def set_limits(panel: Axes, axis: str, values: Sequence[float]) -> None:
+    """Limits that hold every finite value, with some room on both sides."""
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return
+    low, high = min(known), max(known)
+    room = 0.08 * (high - low) or 0.05
+    (panel.set_ylim if axis == "y" else panel.set_xlim)(low - room, high + room)
 
 
 def label_right(panel: Axes, labels: Sequence[tuple[float, str, str]]) -> None:

@@ -20,7 +20,7 @@ MOST_NODES = 20
 def result_tables(result: Result) -> Group:
     """One run: the nodes, every model beside the baselines, what the data were, and the verdict in words."""
     data = result.data
-    parts: list[RenderableType] = [_node_table(result), _baseline_table(result), sentences(result.verdict.words)]
+    parts: list[RenderableType] = [_node_table(result), _baseline_table(result)]
     dropped = sum(data.dropped.values())
     rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
     parts.append(Text(f"Rows of {data.source}: {rows}."))
@@ -28,7 +28,7 @@ def result_tables(result: Result) -> Group:
         parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
     if data.missing_features:
         parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
-    return Group(*parts)
+    return Group(*parts, sentences(result.verdict.words))
 
 
 def summary_table(summary: Summary) -> Group:

@@ -54,14 +54,26 @@ FIGURE_LABELS: Mapping[str, str] = {
 """What the figures of a `Summary` are called."""
 
 
+def decimals(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many decimals; one that has exploded is short too, with an exponent."""
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value:{sign},.{digits}f}" if abs(value) < 1e5 else f"{value:{sign}.2e}"
+
+
 def stars(value: float) -> str:
     """An error in stars, to 4 decimals."""
-    return f"{value:.4f}" if math.isfinite(value) else MISSING
+    return decimals(value, 4)
 
 
 def signed(value: float) -> str:
     """A gain in stars, always with its sign."""
-    return f"{value:+.4f}" if math.isfinite(value) else MISSING
+    return decimals(value, 4, sign="+")
+
+
+def norm(value: float) -> str:
+    """A norm of weights, to 2 decimals."""
+    return decimals(value, 2)
 
 
 def count(value: int) -> str:
@@ -103,11 +115,9 @@ def spread(value: Spread) -> str:
 
 def figure_text(key: str, value: float) -> str:
     """A figure of a `Summary`: errors to 4 decimals, norms and seconds to 2, counts averaged over seeds to 1."""
-    if not math.isfinite(value):
-        return MISSING
     if key.endswith("_harmed"):
-        return f"{value:,.1f}"
-    return f"{value:,.2f}" if key == "seconds" or key.startswith("weight_change") else stars(value)
+        return decimals(value, 1)
+    return decimals(value, 2 if key == "seconds" or key.startswith("weight_change") else 4)
 
 
 def sentence(text: str) -> str:
@@ -163,7 +173,7 @@ def loss_headline(result: Result) -> str:
     if len(losses) == 1 or not math.isfinite(first) or not math.isfinite(last):
         return f"Training loss over {plural(len(losses), 'epoch')}"
     moved = "fell" if last < first else "did not fall"
-    return f"Training loss {moved}: {first:.2f} to {last:.2f} in {len(losses)} epochs"
+    return f"Training loss {moved}: {decimals(first, 2)} to {decimals(last, 2)} in {len(losses)} epochs"
 
 
 def node_headline(result: Result) -> str:
@@ -185,8 +195,8 @@ def weight_headline(result: Result) -> str:
     if max(norms) == 0:
         return "Personalisation left the first layer as it was"
     if len(norms) == 1:
-        return f"Personalisation moved the first layer by {norms[0]:.2f}"
-    return f"Personalisation moved the first layer by {min(norms):.2f} to {max(norms):.2f}"
+        return f"Personalisation moved the first layer by {norm(norms[0])}"
+    return f"Personalisation moved the first layer by {norm(min(norms))} to {norm(max(norms))}"
 
 
 def baseline_headline(result: Result) -> str:
@@ -195,7 +205,7 @@ def baseline_headline(result: Result) -> str:
     if not math.isfinite(difference):
         return "Models against simple baselines"
     side = "below" if difference > 0 else "above"
-    return f"After personalisation, RMSE is {abs(difference):.4f} {side} user + item biases"
+    return f"After personalisation, RMSE is {stars(abs(difference))} {side} user + item biases"
 
 
 def user_headline(result: Result) -> str:

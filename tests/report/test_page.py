@@ -1,0 +1,206 @@
+"""The page of a run holds everything, opens without a network, and shows names as text."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hierfed.report.figures import save_figures
+from hierfed.report.page import write_page, write_summary_page
+from hierfed.results import Result, Summary
+
+MakeResult = Callable[..., Result]
+EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x.png onerror=alert(1)>"
+LOADING = ("src", "href", "srcset", "poster", "action", "data", "xlink:href")
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """A parsed page: every tag with its attributes, and the text between them; asserts that tags are balanced."""
+
+    def __init__(self, path: Path):
+        super().__init__(convert_charrefs=True)
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(self.source)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def addresses(self) -> list[str]:
+        return [value or "" for _, attributes in self.tags for key, value in attributes.items() if key in LOADING]
+
+
+def page_of(result: Result, folder: Path) -> Page:
+    save_figures(result, folder / "figures")
+    return Page(write_page(result, folder))
+
+
+@pytest.fixture(scope="module")
+def folder_with_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose figures are placeholders, for pages whose figures do not matter."""
+    from hierfed.report.figures import FIGURES
+
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        (folder / "figures" / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    return folder
+
+
+def quick_page(result: Result, folder: Path) -> Page:
+    return Page(write_page(result, folder))
+
+
+def assert_self_contained(page: Page) -> None:
+    for address in page.addresses():
+        assert address.startswith("data:") or re.fullmatch(r"[\w.-]+/report\.html", address), address[:80]
+    style = page.source.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not page.all("script")
+    assert not page.all("link")
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+
+
+def test_the_page_holds_everything_itself(result: Result, tmp_path: Path) -> None:
+    page = page_of(result, tmp_path)
+    assert_self_contained(page)
+    for image in page.all("img"):
+        kind, _, data = (image["src"] or "").partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        root = ElementTree.fromstring(base64.b64decode(data, validate=True))
+        assert root.tag.endswith("svg")
+        outside = [value for element in root.iter() for key, value in element.attrib.items() if key.endswith("href")]
+        assert all(value.startswith("#") for value in outside)
+
+
+def test_every_figure_is_there_once_in_order_with_alt_text(result: Result, tmp_path: Path) -> None:
+    page = page_of(result, tmp_path)
+    names = ["global_rmse", "training_loss", "node_rmse", "weight_change", "baselines", "user_gain"]
+    images = page.all("img")
+    drawn = [base64.b64decode((image["src"] or "").partition(",")[2]) for image in images]
+    assert drawn == [(tmp_path / "figures" / f"{name}.svg").read_bytes() for name in names]
+    alternatives = [image["alt"] or "" for image in images]
+    assert all(len(text) > 15 for text in alternatives)
+    assert len(set(alternatives)) == len(names)
+    assert "does not beat predicting the mean" in alternatives[0]
+    assert len(page.all("figcaption")) == len(names)
+
+
+@pytest.mark.parametrize("where", ["preset", "name", "node", "source", "dropped", "feature", "settings", "warning"])
+def test_names_are_shown_as_text_and_never_run(result: Result, folder_with_figures: Path, where: str) -> None:
+    data = result.data
+    changes = {
+        "preset": {"preset": EVIL},
+        "name": {"name": EVIL},
+        "node": {"nodes": [result.nodes[0].model_copy(update={"node": EVIL}), *result.nodes[1:]]},
+        "source": {"data": data.model_copy(update={"source": EVIL})},
+        "dropped": {"data": data.model_copy(update={"dropped": {EVIL: 3}})},
+        "feature": {"data": data.model_copy(update={"missing_features": [EVIL]})},
+        "settings": {"settings": {EVIL: {EVIL: EVIL}, "description": EVIL}},
+        "warning": {"data": data.model_copy(update={"join": data.join.model_copy(update={"warning": EVIL})})},
+    }
+    page = quick_page(result.model_copy(update=changes[where]), folder_with_figures)
+    assert EVIL in page.text
+    assert_self_contained(page)
+    assert len(page.all("img")) == 6
+
+
+def test_the_page_shows_the_verdict_the_warning_and_what_was_dropped(result: Result, folder_with_figures: Path) -> None:
+    text = quick_page(result, folder_with_figures).text
+    for sentence in result.verdict.words:
+        assert sentence in text
+    assert "Warning. This join compares ids of two different catalogues" in text
+    assert "dropped: no metadata under this id 55,010" in text
+    assert "dropped: doubled by a repeated metadata id 5" in text
+    assert "used 44,989" in text
+    assert "in = used + dropped 100,004" in text
+    assert "lack: vote_count, revenue." in text
+    assert result.digest in text
+
+
+def test_without_a_warning_there_is_none(result: Result, folder_with_figures: Path) -> None:
+    join = result.data.join.model_copy(update={"warning": ""})
+    data = result.data.model_copy(update={"join": join, "missing_features": []})
+    text = quick_page(result.model_copy(update={"data": data}), folder_with_figures).text
+    assert "Warning" not in text
+    assert "lack:" not in text
+
+
+def test_the_page_shows_every_figure_of_every_node_and_round(result: Result, folder_with_figures: Path) -> None:
+    text = quick_page(result, folder_with_figures).text
+    for node in result.nodes:
+        row = [f"{node.users}", f"{node.train_rows:,}", f"{node.test_rows:,}"]
+        row += [f"{node.rmse_before:.4f}", f"{node.rmse_after:.4f}", f"{node.gain:+.4f}"]
+        assert " ".join([node.node, *row]) in text
+    for record in result.rounds:
+        row = [str(record.round), f"{record.train_loss[-1]:.4f}", f"{record.global_rmse:.4f}"]
+        assert " ".join(row) in text
+    marked = [node.gain < 0 for node in result.nodes]
+    assert [f"{node.gain:+.4f} worse" in text for node in result.nodes] == marked
+    assert any(marked)
+
+
+def test_baselines_stand_beside_the_models(result: Result, folder_with_figures: Path) -> None:
+    text = quick_page(result, folder_with_figures).text
+    assert f"Federated, global model {result.final_rmse:.4f} 1.0521" in text
+    assert "Federated, personal models – 1.0257" in text
+    assert "Predicting the mean 1.0543 1.0488" in text
+    assert "User + item biases 0.9550 0.9466" in text
+    assert "All rows in one place 1.0601 1.0533" in text
+
+
+def test_undefined_numbers_are_written_as_such(result: Result, folder_with_figures: Path) -> None:
+    nothing = float("nan")
+    nodes = [result.nodes[0].model_copy(update={"rmse_before": nothing, "gain": nothing}), *result.nodes[1:]]
+    text = quick_page(result.model_copy(update={"nodes": nodes}), folder_with_figures).text
+    assert "n/a" in text
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_the_summary_page_links_every_seed_by_relative_address(
+    make_result: MakeResult, summary: Summary, tmp_path: Path
+) -> None:
+    results = [make_result(seed=seed, name=f"seed-{seed}") for seed in summary.seeds]
+    page = Page(write_summary_page(summary, results, tmp_path))
+    assert_self_contained(page)
+    assert [link["href"] for link in page.all("a")] == [f"seed-{seed}/report.html" for seed in (0, 1, 2)]
+    (image,) = page.all("img")
+    assert image["alt"]
+    assert "Warning." in page.text
+    for sentence in summary.verdict:
+        assert sentence in page.text
+    assert "Global model, test rows 1.0654 0.0091 1.0554 1.0754" in page.text
+    assert "Global model, held-out rows - Personal models, held-out rows +0.0264 0.0140 < 0.001" in page.text
+
+
+def test_the_summary_page_shows_names_as_text(make_result: MakeResult, summary: Summary, tmp_path: Path) -> None:
+    named = summary.model_copy(update={"preset": EVIL, "name": EVIL, "verdict": [EVIL]})
+    page = Page(write_summary_page(named, [make_result(seed=seed) for seed in summary.seeds], tmp_path))
+    assert EVIL in page.text
+    assert_self_contained(page)
+    assert len(page.all("img")) == 1
