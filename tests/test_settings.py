@@ -22,7 +22,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "description": texts,
     "seed": st.integers(0, 2**62),
     "data.source": texts,
-    "data.join": st.sampled_from(["", "links", "paper", "title", "none"]),
+    "data.join": st.lists(st.sampled_from(["links", "paper", "title", "none"]), max_size=4),
     "data.test": texts,
     "data.columns": st.dictionaries(texts, texts, max_size=3),
     "split.federated_users": shares,
@@ -78,7 +78,7 @@ def test_the_paper_preset_is_the_papers_experiment():
 
 def test_the_network_preset_has_the_better_settings():
     found = load_settings("network")
-    assert (found.data.join, found.split.sample) == ("links", 1.0)
+    assert (found.data.join[0], found.split.sample) == ("links", 1.0)
     assert (found.model.hidden, found.model.output_bias) == ((64, 32), "train_mean")
     training = found.training
     assert (training.learning_rate, training.batch_size, training.local_epochs) == (0.003, 64, 2)
@@ -152,7 +152,7 @@ def test_a_key_that_is_no_setting_is_refused(key):
         ("personal_partition", "rows", "personalisation.personal_partition"),
         ("node_level", "tuning", "personalisation.node_level"),
         ("user_level", None, "personalisation.user_level"),
-        ("join", "inner", "data.join"),
+        ("join", ["inner"], "data.join.0"),
         ("trainer", "fast", "training.trainer"),
         ("seed", -1, "seed"),
         ("source", 3, "data.source"),

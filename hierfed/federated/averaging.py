@@ -23,8 +23,9 @@ from hierfed.personal.user_level import UserHeads, UserPersonalisation, fit_user
 class FederatedAveraging:
     """A network whose global parameters move by the row-weighted mean of the nodes' changes.
 
-    features: float32 [items, features], public. start_at_mean: begin with the train rows' mean rating as the output
-    bias, which the nodes' sums give in a round 0 of their own. The loss in a node is what `training` says.
+    features: [items, features], public, in the type that all training is done in: float32, or float64 to check it.
+    start_at_mean: begin with the train rows' mean rating as the output bias, which the nodes' sums give in a round 0
+    of their own.
     """
 
     predictor: Predictor
@@ -43,7 +44,7 @@ class FederatedAveraging:
 
     def start(self) -> SharedModel:
         """Random parameters; see Method."""
-        return SharedModel({"parameters": self.predictor.initial(self.seed)})
+        return SharedModel({"parameters": self._initial()})
 
     def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
         """n (local - global), n and n times each epoch's loss, n a node's rows; in round 0 the sum of its ratings."""
@@ -62,11 +63,13 @@ class FederatedAveraging:
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """global + sum of n (local - global) / sum of n; see Method."""
-        parameters, rows = shared.arrays["parameters"].double(), total.arrays["rows"]
+        kind, parameters = self.features.dtype, shared.arrays["parameters"].double()
+        rows = total.arrays["rows"]
         if "ratings" in total.arrays:
             parameters[self.predictor.head.stop - 1] = (total.arrays["ratings"] / rows).item()
-            return SharedModel({"parameters": parameters.float()}, shared.round)
-        return SharedModel({"parameters": (parameters + total.arrays["change"] / rows).float()}, shared.round + 1)
+            return SharedModel({"parameters": parameters.to(kind)}, shared.round)
+        moved = (parameters + total.arrays["change"] / rows).to(kind)
+        return SharedModel({"parameters": moved}, shared.round + 1)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Row-weighted mean of the nodes' losses per local epoch; see Method."""
@@ -75,7 +78,7 @@ class FederatedAveraging:
 
     def train_alone(self, nodes: Sequence[Node], rounds: int) -> Tensor:
         """What each node reaches without the others, parameters [nodes, parameters]: a federation of one node each."""
-        start = self.predictor.initial(self.seed).repeat(len(nodes), 1)
+        start = self._initial().repeat(len(nodes), 1)
         if self.start_at_mean:
             for row, node in enumerate(nodes):
                 start[row, self.predictor.head.stop - 1] = float(node.train.value.mean(dtype=np.float64))
@@ -83,6 +86,9 @@ class FederatedAveraging:
             streams = Streams(self.seed, number, "training")
             start, _ = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
         return start
+
+    def _initial(self) -> Tensor:
+        return self.predictor.initial(self.seed).to(self.features.dtype)
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """The network's ratings; see Method."""

@@ -30,12 +30,13 @@ def train_loop(
         optimizer = torch.optim.Adam([parameters], lr=settings.learning_rate)
         batches = make_batches([node], settings, streams)
         keep_key = streams.keys([node], "dropout")
-        errors = torch.zeros(batches.item.shape)
+        errors = start.new_zeros(batches.item.shape)
+        targets = batches.target.to(start.dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(keep_key[0] >> np.uint64(1)))
             for step in range(len(batches.item)):
                 filled = batches.scale[step, 0] > 0
-                inputs, target = features[batches.item[step, 0]][filled], batches.target[step, 0][filled]
+                inputs, target = features[batches.item[step, 0]][filled], targets[step, 0][filled]
                 prediction = predictor.predict(parameters, inputs, _keep(predictor, keep_key, step, filled))
                 (parameters.grad,) = torch.autograd.grad(torch.nn.functional.mse_loss(prediction, target), parameters)
                 if settings.proximal:

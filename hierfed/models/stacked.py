@@ -73,9 +73,9 @@ class _Stack:
         self.gradient = torch.zeros_like(start)
         self.moments = (torch.zeros_like(start), torch.zeros_like(start))
         self.steps_done = torch.zeros(())
-        self.errors = torch.zeros(batches.item.shape)
+        self.errors = start.new_zeros(batches.item.shape)
         self.batch = batches.item.shape[2]
-        parts = (batches.item, batches.target, batches.scale, self.errors)
+        parts = (batches.item, batches.target.to(start.dtype), batches.scale.to(start.dtype), self.errors)
         self.by_step = list(zip(*(part.unbind(0) for part in parts), strict=True))
         self.active = 0
         self.trained = torch.ones(predictor.parameter_count)
@@ -119,7 +119,7 @@ class _Stack:
         self.active = active
         self.rows, self.row_gradients = self.parameters[:active], self.gradient[:active]
         self.row_moments = (self.moments[0][:active], self.moments[1][:active])
-        self.gathered = torch.empty(active * self.batch, self.features.shape[1])
+        self.gathered = self.features.new_empty(active * self.batch, self.features.shape[1])
         self.inputs = self.gathered.view(active, self.batch, -1)
         self.compute = gradient_of(self.predictor, self.rows, self.row_gradients, self.batch)
 

@@ -74,7 +74,7 @@ class Trainer(Protocol):
 class Batches:
     """All batches of all nodes, ready to index: node k's batch at step s is row [s, k].
 
-    item: int64 [steps, nodes, batch]. target: float32, alike. scale: float32, alike: 2 / (rows in the batch), the
+    item: int64 [steps, nodes, batch]. target: float32, alike. scale: float64, alike: 2 / (rows in the batch), the
     factor of the MSE's gradient, and 0 where a short batch is padded. steps_per_epoch: int [nodes].
     """
 
@@ -99,12 +99,12 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
     position = np.arange(most * batch)
     filled = position[None, :] < lengths[:, None]
     in_batch = np.clip(lengths[:, None] - (position // batch * batch)[None, :], 1, batch)
-    epoch_scale = np.where(filled, np.float32(2) / in_batch.astype(np.float32), np.float32(0))
+    epoch_scale = np.where(filled, 2 / in_batch, 0.0)
 
     total = most * epochs
     items = np.zeros((len(nodes), total, batch), np.int64)
     targets = np.zeros((len(nodes), total, batch), np.float32)
-    scales = np.zeros((len(nodes), total, batch), np.float32)
+    scales = np.zeros((len(nodes), total, batch))
     for epoch in range(epochs):
         order = permutations(streams.keys(nodes, f"shuffle {epoch}"), lengths)
         padded = np.pad(order, ((0, 0), (0, most * batch - order.shape[1])))

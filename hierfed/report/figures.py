@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from hierfed.report import words
 from hierfed.report.node_figures import node_rmse, weight_change
 from hierfed.report.style import (
+    BAND,
     HARM,
     INK,
     MODEL,
@@ -196,7 +197,7 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
 
 @styled
 def seeds_rmse(results: Sequence[Result]) -> Figure:
-    """RMSE of the global model over rounds: a thin line per seed, their mean, and the mean baselines."""
+    """RMSE of the global model over rounds: a thin line per seed in the band that holds them all, and their mean."""
     rounds = [record.round for record in results[0].rounds]
     errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
     figure, (panel,) = blank(
@@ -204,7 +205,8 @@ def seeds_rmse(results: Sequence[Result]) -> Figure:
         "RMSE of the global model on the federated users' test rows; thin: seeds, thick: their mean",
         3.9,
     )
-    panel.plot(rounds, errors.T, color=MUTED, linewidth=0.8, alpha=0.7)
+    panel.fill_between(rounds, errors.min(axis=0), errors.max(axis=0), color=BAND, linewidth=0)
+    panel.plot(rounds, errors.T, color=MUTED, linewidth=0.6)
     draw_rounds(panel, rounds, errors.mean(axis=0))
     mean, biases = np.mean([[result.baselines.global_mean, result.baselines.biases] for result in results], axis=0)
     draw_baselines(panel, mean, biases, errors)

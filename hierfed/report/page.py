@@ -71,6 +71,7 @@ def _write(template: str, folder: Path, **content: Any) -> Path:
         "size": words.size,
         "p": words.p_value,
         "label": words.figure_label,
+        "pair": words.pair_label,
         "norm": words.norm,
         "sentence": words.sentence,
     }

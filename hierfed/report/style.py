@@ -20,6 +20,7 @@ MUTED = "#5c6773"
 RULE = "#c3cad2"
 MODEL = "#0b5c94"
 HARM = "#c8500a"
+BAND = "#bcd3e3"
 
 WIDTH = 7.2
 PAD = 0.12
@@ -137,7 +138,8 @@ def name_rows(panel: Axes, names: Sequence[str]) -> None:
     """One row per name, from the top; where there are too many to read, only every n-th is labelled."""
     step = max(-(-len(names) // MOST_LABELS), 1)
     panel.set_yticks(range(0, len(names), step), names[::step], fontsize=row_fontsize(len(names)), color=INK)
-    panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    room = 0.5 + len(names) / 100  # with hundreds of rows, half a row is less than half a mark
+    panel.set_ylim(max(len(names), 1) - 1 + room, -room)
     panel.grid(visible=len(names) <= MOST_LABELS, axis="y")
     panel.xaxis.set_major_locator(few_ticks())
 

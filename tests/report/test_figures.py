@@ -231,15 +231,17 @@ def test_histogram_of_few_or_odd_gains_counts_every_finite_one(result: Result, g
     assert counted == sum(math.isfinite(gain) for gain in gains)
 
 
-def test_seeds_figure_has_the_mean_and_a_band_that_holds_every_seed(make_result: MakeResult) -> None:
+def test_seeds_figure_has_the_seeds_range_and_their_mean(make_result: MakeResult) -> None:
     results = [make_result(seed=seed) for seed in range(3)]
     higher = [record.model_copy(update={"global_rmse": record.global_rmse + 0.3}) for record in results[1].rounds]
     results[1] = results[1].model_copy(update={"rounds": higher})
     (panel,) = figures.seeds_rmse(results).axes
     errors = np.array([[record.global_rmse for record in result.rounds] for result in results])
     np.testing.assert_allclose(line(panel, "global model").get_ydata(), errors.mean(axis=0))
-    (band,) = panel.collections
-    corners = {(float(x), float(y)) for x, y in band.get_paths()[0].vertices}
+    paths = [path for band in panel.collections for path in band.get_paths()] + [
+        each.get_path() for each in panel.lines
+    ]
+    corners = {(float(x), float(y)) for path in paths for x, y in path.vertices}
     for number, (low, high) in enumerate(zip(errors.min(axis=0), errors.max(axis=0), strict=True), start=1):
         assert {(number, low), (number, high)} <= corners
     assert set(line(panel, "mean").get_ydata()) == {pytest.approx(1.0543)}

@@ -1,0 +1,479 @@
+"""A whole experiment: repeatable, the same by every trainer, and with figures that can be recomputed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from hierfed.data.ratings import Ratings
+from hierfed.data.splits import Split
+from hierfed.errors import HierfedError
+from hierfed.experiment import Outcome, assign, divide, load_dataset, run_experiment
+from hierfed.federated.averaging import PersonalNetwork
+from hierfed.settings import load_settings
+
+USERS, ITEMS, PER_USER = 30, 40, 14
+GENRES = ("Action", "Comedy", "Drama", "Horror")
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "nodes": 3,
+    "personal_nodes": 3,
+    "hidden": [6, 4],
+    "local_epochs": 1,
+    "batch_size": 16,
+    "tuning_epochs": 2,
+    "tuning_batch_size": 16,
+    "sample": 1.0,
+}
+
+
+def small_ratings() -> pl.DataFrame:
+    """420 ratings of 30 users, who differ in taste, on 40 films, which differ in quality."""
+    rng = np.random.default_rng(11)
+    quality, taste = rng.normal(0, 0.7, ITEMS), rng.normal(0, 0.5, USERS)
+    rows = []
+    for user in range(USERS):
+        for item in rng.choice(ITEMS, PER_USER, replace=False).tolist():
+            stars = 3.5 + quality[item] + taste[user] + rng.normal(0, 0.4)
+            rating = float(np.clip(np.round(2 * stars) / 2, 0.5, 5))
+            rows.append((user + 1, item + 1, rating, 10**9 + int(rng.integers(10**6))))
+    return pl.DataFrame(rows, schema=["userId", "movieId", "rating", "timestamp"], orient="row")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The ratings and films as GroupLens publishes them: genres are the only features."""
+    place = tmp_path_factory.mktemp("ml")
+    small_ratings().write_csv(place / "ratings.csv")
+    films = [(item + 1, f"Film {item} ({1950 + item})", GENRES[item % 4]) for item in range(ITEMS)]
+    films[5] = (6, "Film 5 (1955)", "Action|Drama")
+    pl.DataFrame(films, schema=["movieId", "title", "genres"], orient="row").write_csv(place / "movies.csv")
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same ratings as a table without any features or times."""
+    path = tmp_path_factory.mktemp("table") / "ratings.csv"
+    small_ratings().drop("timestamp").rename({"movieId": "item"}).write_csv(path)
+    return str(path)
+
+
+def experiment(source: str, preset: str = "network", module: Any = None, **changes: Any) -> Outcome:
+    settings = load_settings(preset, {**SMALL, "data.source": source, **changes})
+    return run_experiment(settings, module=module)
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: str) -> Outcome:
+    """Preset `network` with fine-tuning as well, so that every level has something to do."""
+    return experiment(folder, node_level="fine_tuning")
+
+
+@pytest.fixture(scope="module")
+def paper_outcome(table: str) -> Outcome:
+    """Preset `paper`, dropout and all, on a table without features."""
+    return experiment(table, "paper")
+
+
+def split_of(outcome: Outcome) -> Split:
+    return divide(outcome.dataset, outcome.settings)
+
+
+def pairs(rows: Ratings) -> set[tuple[int, int]]:
+    return set(zip(rows.user.tolist(), rows.item.tolist(), strict=True))
+
+
+def rmse(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def global_network(outcome: Outcome, parameters: torch.Tensor, items: np.ndarray) -> np.ndarray:
+    """The network's ratings of some items, from its exported tensors by hand: layers of matrix, bias and ReLU."""
+    tensors = outcome.method.predictor.named(parameters)
+    hidden = torch.from_numpy(outcome.features.matrix)[torch.from_numpy(items).long()].double()
+    last = len(tensors) // 2 - 1
+    for number in range(last + 1):
+        hidden = hidden @ tensors[f"layers.{number}.weight"].double().T + tensors[f"layers.{number}.bias"].double()
+        hidden = hidden.relu() if number < last else hidden
+    return hidden[:, 0].numpy()
+
+
+def personal_ratings(model: PersonalNetwork, rows: Ratings) -> np.ndarray:
+    return model.predict(torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()).numpy()
+
+
+def test_the_same_seed_gives_the_same_model_and_figures(folder: str, outcome: Outcome) -> None:
+    again = experiment(folder, node_level="fine_tuning")
+    assert again.result.digest == outcome.result.digest
+    assert torch.equal(again.shared.arrays["parameters"], outcome.shared.arrays["parameters"])
+    for one, other in zip(again.personal_models, outcome.personal_models, strict=True):
+        assert all(torch.equal(one.tensors()[name], tensor) for name, tensor in other.tensors().items())
+    same = {"nodes", "users", "baselines", "personal_baselines", "verdict", "data"}
+    assert again.result.model_dump(include=same) == outcome.result.model_dump(include=same)
+
+
+def test_another_seed_gives_another_model_and_split(folder: str, outcome: Outcome) -> None:
+    other = experiment(folder, node_level="fine_tuning", seed=1)
+    assert other.result.digest != outcome.result.digest
+    assert not np.array_equal(split_of(other).train, split_of(outcome).train)
+
+
+@pytest.mark.parametrize("preset", ["network", "paper"])
+def test_threads_do_not_change_a_bit(folder: str, preset: str) -> None:
+    one, two = (experiment(folder, preset, threads=threads) for threads in (1, 2))
+    assert one.result.digest == two.result.digest
+    assert one.result.nodes == two.result.nodes
+    assert one.result.baselines == two.result.baselines
+
+
+@pytest.mark.parametrize("preset", ["network", "paper"])
+def test_the_stacked_trainer_equals_the_loop(folder: str, preset: str) -> None:
+    stacked, loop = (experiment(folder, preset, trainer=trainer).result for trainer in ("stacked", "loop"))
+    for one, other in zip(stacked.rounds, loop.rounds, strict=True):
+        assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-5)
+    for one, other in zip(stacked.nodes, loop.nodes, strict=True):
+        assert one.rmse_after == pytest.approx(other.rmse_after, abs=1e-4)
+
+
+def test_torch_s_own_threads_are_left_as_they_were(folder: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        experiment(folder, rounds=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sample", [1.0, 0.5])
+def test_the_parts_of_the_split_sum_to_the_whole(folder: str, sample: float) -> None:
+    result = experiment(folder, rounds=1, sample=sample).result
+    sizes = result.data.split
+    assert sum(sizes.values()) == result.data.ratings == USERS * PER_USER
+    assert set(sizes) == {"train", "test", "personal_train", "personal_test", "unused"}
+    assert (sizes["unused"] == 0) == (sample == 1.0)
+
+
+def test_rows_in_are_rows_used_and_dropped(folder: str) -> None:
+    data = experiment(folder, rounds=1).result.data
+    assert data.rows_in == data.ratings + sum(data.dropped.values()) == USERS * PER_USER
+    assert (data.users, data.items, data.nodes) == (USERS, ITEMS, 3)
+
+
+def test_no_test_row_is_trained_on_and_no_row_is_on_two_nodes(outcome: Outcome) -> None:
+    split = split_of(outcome)
+    nodes, personal_nodes = assign(outcome.dataset, split, outcome.settings)
+    ratings = outcome.dataset.ratings
+    trained = [pairs(node.train) for node in (*nodes, *personal_nodes)]
+    held = [pairs(ratings.take(split.test)), *(pairs(node.test) for node in personal_nodes)]
+    assert all(trained)
+    assert sum(map(len, (*trained, *held))) == len(set.union(*trained, *held)) == len(ratings)
+    assert [pairs(node.test) for node in outcome.personal_nodes] == held[1:]
+
+
+def test_personalisation_users_gave_nothing_to_the_global_model(outcome: Outcome) -> None:
+    split = split_of(outcome)
+    nodes, _ = assign(outcome.dataset, split, outcome.settings)
+    federated = {user for node in nodes for user in node.train.user.tolist()}
+    personal = {user for node in outcome.personal_nodes for user in (*node.train.user, *node.test.user)}
+    assert federated and personal
+    assert not federated & personal
+    assert len(federated) == 21
+
+
+def test_a_personalisation_user_s_rows_are_all_on_one_node(outcome: Outcome) -> None:
+    users = [{*node.train.user.tolist(), *node.test.user.tolist()} for node in outcome.personal_nodes]
+    assert sum(map(len, users)) == len(set.union(*users)) == USERS - 21
+
+
+def test_round_records_are_those_of_the_global_model_on_the_test_rows(outcome: Outcome) -> None:
+    test = outcome.dataset.ratings.take(split_of(outcome).test)
+    errors = global_network(outcome, outcome.shared.arrays["parameters"], test.item) - test.value
+    last = outcome.result.rounds[-1]
+    assert [record.round for record in outcome.result.rounds] == [1, 2]
+    assert last.global_rmse == pytest.approx(rmse(errors), abs=1e-6)
+    assert last.global_mae == pytest.approx(np.abs(errors).mean(), abs=1e-6)
+    per_user = [rmse(errors[test.user == user]) for user in np.unique(test.user)]
+    assert last.global_user_macro_rmse == pytest.approx(np.mean(per_user), abs=1e-6)
+    assert outcome.result.final_rmse == last.global_rmse
+
+
+def test_bytes_are_those_of_the_parameters(outcome: Outcome) -> None:
+    down = outcome.shared.arrays["parameters"].numel() * 4 * 3
+    assert [record.bytes_down for record in outcome.result.rounds] == [down, down]
+    # Up go float64 changes, and each node's rows and losses.
+    assert outcome.result.rounds[1].bytes_up == 2 * down + 3 * 8 * (1 + 1)
+
+
+def test_node_records_are_those_of_the_models(outcome: Outcome) -> None:
+    shared = outcome.shared.arrays["parameters"]
+    first = outcome.method.predictor.named(shared)["layers.0.weight"].double()
+    triples = zip(outcome.result.nodes, outcome.personal_nodes, outcome.personal_models, strict=True)
+    for record, node, model in triples:
+        test, train = node.test, node.train
+        before = global_network(outcome, shared, test.item) - test.value
+        after = (
+            model.predict(torch.from_numpy(test.user).long(), torch.from_numpy(test.item).long()).numpy() - test.value
+        )
+        assert record.node == node.name
+        assert (record.train_rows, record.test_rows) == (len(train), len(test))
+        assert record.users == len({*train.user.tolist(), *test.user.tolist()})
+        assert record.rmse_before == pytest.approx(rmse(before), abs=1e-6)
+        assert record.rmse_after == pytest.approx(rmse(after), abs=1e-6)
+        assert record.mae_before == pytest.approx(np.abs(before).mean(), abs=1e-6)
+        assert record.mae_after == pytest.approx(np.abs(after).mean(), abs=1e-6)
+        assert record.gain == pytest.approx(rmse(before) - rmse(after), abs=1e-6)
+        users = np.unique(test.user)
+        macro = [np.mean([rmse(errors[test.user == user]) for user in users]) for errors in (before, after)]
+        assert record.user_macro_rmse_before == pytest.approx(macro[0], abs=1e-6)
+        assert record.user_macro_rmse_after == pytest.approx(macro[1], abs=1e-6)
+        tuned = personal_ratings(model, train)
+        untuned = global_network(outcome, shared, train.item)
+        assert record.train_gain == pytest.approx(rmse(untuned - train.value) - rmse(tuned - train.value), abs=1e-6)
+        change = outcome.method.predictor.named(model.parameters)["layers.0.weight"].double() - first
+        assert record.weight_change_l2 == pytest.approx(float(change.square().sum().sqrt()), rel=1e-6)
+        assert record.weight_change_l2 > 0
+
+
+def test_personal_models_are_the_node_s_network_plus_the_user_s_head(outcome: Outcome) -> None:
+    """User heads recomputed from the tensors that the node keeps."""
+    node, model = outcome.personal_nodes[0], outcome.personal_models[0]
+    kept = model.tensors()
+    hidden = torch.from_numpy(outcome.features.matrix).double()
+    for number in (0, 1):
+        hidden = (hidden @ kept[f"layers.{number}.weight"].double().T + kept[f"layers.{number}.bias"].double()).relu()
+    user, item = (torch.from_numpy(array).long() for array in (node.test.user, node.test.item))
+    place = torch.tensor([kept["users"].tolist().index(each) for each in user.tolist()])
+    head = kept["user_bias"][place] + (kept["user_weights"][place] * hidden[item]).sum(1)
+    expected = global_network(outcome, model.parameters, node.test.item) + head.numpy()
+    np.testing.assert_allclose(model.predict(user, item).numpy(), expected, atol=1e-5)
+
+
+def test_user_gains_are_each_user_s_rmse_before_minus_after(outcome: Outcome) -> None:
+    expected: dict[int, float] = {}
+    before_all, after_all = [], []
+    for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
+        test = node.test
+        before = global_network(outcome, outcome.shared.arrays["parameters"], test.item) - test.value
+        after = (
+            model.predict(torch.from_numpy(test.user).long(), torch.from_numpy(test.item).long()).numpy() - test.value
+        )
+        before_all.append(before)
+        after_all.append(after)
+        for user in np.unique(test.user).tolist():
+            mine = test.user == user
+            expected[user] = rmse(before[mine]) - rmse(after[mine])
+    users = outcome.result.users
+    assert sorted(users.gains) == pytest.approx(sorted(expected.values()), abs=1e-6)
+    assert users.users == len(expected)
+    assert users.share_worse == pytest.approx(np.mean([gain < 0 for gain in expected.values()]))
+    assert users.rmse_before == pytest.approx(rmse(np.concatenate(before_all)), abs=1e-6)
+    assert users.rmse_after == pytest.approx(rmse(np.concatenate(after_all)), abs=1e-6)
+    assert users.macro_rmse_before - users.macro_rmse_after == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
+
+
+def test_means_are_those_of_the_rows_that_may_be_learned_from(outcome: Outcome) -> None:
+    ratings, split = outcome.dataset.ratings, split_of(outcome)
+    train, test = ratings.take(split.train), ratings.take(split.test)
+    found = outcome.result.baselines
+    assert found.global_mean == pytest.approx(rmse(test.value - train.value.mean(dtype=float)), abs=1e-6)
+    known = ratings.take(np.concatenate([split.train, split.personal_train]))
+    held = ratings.take(split.personal_test)
+    personal = outcome.result.personal_baselines
+    assert personal.global_mean == pytest.approx(rmse(held.value - known.value.mean(dtype=float)), abs=1e-6)
+    assert found.biases < found.global_mean, "the ratings were made from biases"
+    assert all(np.isfinite(value) for each in (found, personal) for _, value in each)
+
+
+def test_the_verdict_says_what_the_figures_say(outcome: Outcome) -> None:
+    result, verdict = outcome.result, outcome.result.verdict
+    gains = [node.gain for node in result.nodes]
+    assert verdict.gain_mean == pytest.approx(np.mean(gains))
+    assert verdict.gain_sd == pytest.approx(np.std(gains, ddof=1))
+    assert verdict.nodes_harmed == sum(gain < 0 for gain in gains)
+    assert verdict.users_harmed == sum(gain < 0 for gain in result.users.gains)
+    assert verdict.beats_global_mean == (result.final_rmse < result.baselines.global_mean)
+    assert verdict.beats_biases == (result.final_rmse < result.baselines.biases)
+
+
+def test_features_are_fitted_on_the_training_rows_only(outcome: Outcome) -> None:
+    train = outcome.dataset.ratings.take(split_of(outcome).train)
+    seen = outcome.features.matrix[train.item].astype(float)
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-5)
+
+
+def test_the_paper_preset_works_on_a_table_without_features(paper_outcome: Outcome) -> None:
+    data = paper_outcome.result.data
+    assert data.join.name == "none"
+    assert data.features == ["ratings_of_item", "mean_of_item"]
+    assert data.missing_features == ["genres", "popularity", "runtime", "vote_average", "vote_count", "revenue"]
+    assert np.isfinite(paper_outcome.result.users.rmse_after)
+    assert all(node.weight_change_l2 > 0 for node in paper_outcome.result.nodes)
+
+
+def test_features_of_ratings_do_not_look_at_test_rows(paper_outcome: Outcome) -> None:
+    """The rows that are not trained on may say anything: features stay as they are."""
+    from hierfed.data.features import features_of
+
+    ratings = paper_outcome.dataset.ratings
+    train = ratings.take(split_of(paper_outcome).train)
+    expected = features_of(paper_outcome.dataset.catalogue, train).matrix
+    np.testing.assert_array_equal(paper_outcome.features.matrix, expected)
+    counts = np.bincount(train.item, minlength=ITEMS)
+    order = np.argsort(counts, kind="stable")
+    assert (np.diff(paper_outcome.features.matrix[order, 0]) >= 0).all()
+
+
+def test_embedded_data_use_the_title_join_and_name_what_is_missing() -> None:
+    outcome = experiment("embedded", "paper", rounds=1, sample=0.02, tuning_epochs=1, nodes=4, personal_nodes=4)
+    data = outcome.result.data
+    assert data.ratings == data.rows_in == 100_004
+    assert data.join.name == "title"
+    assert data.join.warning == ""
+    assert data.join.kept + data.join.dropped == data.rows_in
+    assert data.join.kept >= 0.82 * data.rows_in
+    assert data.missing_features == ["popularity", "revenue"]
+    assert {"runtime", "vote_average", "vote_count", "Drama"} <= set(data.features)
+
+
+def test_given_test_rows_are_the_test_rows(tmp_path: Path) -> None:
+    rows = small_ratings()
+    held = np.arange(len(rows)) % 5 == 0
+    for name, chosen in (("train.csv", ~held), ("test.csv", held)):
+        rows.filter(pl.Series(chosen)).write_csv(tmp_path / name)
+    outcome = experiment(str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"))
+    sizes = outcome.result.data.split
+    assert sizes == {"train": 336, "test": 84, "personal_train": 336, "personal_test": 84, "unused": 0}
+    test = outcome.dataset.ratings.take(split_of(outcome).test)
+    users = np.array(outcome.dataset.user_ids)[test.user].tolist()
+    items = outcome.dataset.catalogue.frame["item_id"].to_numpy()[test.item].tolist()
+    expected = rows.filter(pl.Series(held))
+    found = sorted(zip(users, items, test.value.tolist(), strict=True))
+    assert found == sorted(zip(expected["userId"], expected["movieId"], expected["rating"], strict=True))
+    assert sum(node.test_rows for node in outcome.result.nodes) == 84
+    assert outcome.result.users.users == len(set(expected["userId"]))
+
+
+@pytest.mark.parametrize("how", ["rows", "users", "sizes", "genre", "time"])
+def test_every_partition_runs_and_gives_finite_figures(folder: str, how: str) -> None:
+    personal = "users" if how == "rows" else how
+    # Nodes of many users each, so that Dirichlet finds a draw without an empty node.
+    changes = {"nodes": 2, "personal_nodes": 2, "concentration": 5.0, "skew": 0.5}
+    outcome = experiment(folder, partition=how, personal_partition=personal, rounds=1, **changes)
+    nodes, personal_nodes = assign(outcome.dataset, split_of(outcome), outcome.settings)
+    assert sum(len(node.train) for node in nodes) == outcome.result.data.split["train"]
+    assert sum(len(node.test) for node in personal_nodes) == outcome.result.data.split["personal_test"]
+    if how != "rows":
+        first, second = (set(node.train.user.tolist()) for node in nodes)
+        assert not first & second
+    assert np.isfinite(outcome.result.final_rmse)
+    assert np.isfinite([node.gain for node in outcome.result.nodes if node.test_rows]).all()
+
+
+@pytest.mark.parametrize("user_level", ["none", "bias", "ridge_head"])
+@pytest.mark.parametrize("node_level", ["none", "fine_tuning", "head", "ditto", "bias"])
+def test_every_personalisation_runs_and_gives_finite_figures(folder: str, node_level: str, user_level: str) -> None:
+    outcome = experiment(folder, node_level=node_level, user_level=user_level, rounds=1)
+    result, shared = outcome.result, outcome.shared.arrays["parameters"]
+    assert np.isfinite([node.rmse_after for node in result.nodes]).all()
+    moves_first_layer = node_level in ("fine_tuning", "ditto")
+    assert all((node.weight_change_l2 > 0) == moves_first_layer for node in result.nodes)
+    for model in outcome.personal_models:
+        assert torch.equal(model.parameters, shared) == (node_level == "none")
+        assert (model.heads is None) == (user_level == "none")
+    if node_level == user_level == "none":
+        assert all(node.gain == 0 for node in result.nodes)
+        assert set(result.users.gains) == {0.0}
+    else:
+        assert result.users.rmse_after != result.users.rmse_before
+
+
+def test_early_stopping_never_does_worse_than_the_global_model_on_its_validation_rows(folder: str) -> None:
+    """A learning rate that ruins everything: the global model, as epoch 0, must be kept."""
+    changes: dict[str, Any] = {"node_level": "fine_tuning", "user_level": "none", "tuning_learning_rate": 50.0}
+    kept = experiment(folder, validation=0.3, **changes).result
+    ruined = experiment(folder, **changes).result
+    assert kept.users.rmse_after < ruined.users.rmse_after
+    assert [node.gain for node in kept.nodes] == [0.0] * 3
+
+
+def make_module(features: int) -> torch.nn.Module:
+    torch.manual_seed(3)
+    layers = [torch.nn.Linear(features, 5), torch.nn.Tanh(), torch.nn.LayerNorm(5), torch.nn.Linear(5, 1)]
+    return torch.nn.Sequential(*layers)
+
+
+def test_a_module_of_one_s_own_is_trained_alike_by_vmap_and_by_the_loop(folder: str) -> None:
+    stacked, loop = (
+        experiment(folder, module=make_module, trainer=trainer, node_level="fine_tuning")
+        for trainer in ("stacked", "loop")
+    )
+    for one, other in zip(stacked.result.rounds, loop.result.rounds, strict=True):
+        assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)
+    assert stacked.result.users.rmse_after == pytest.approx(loop.result.users.rmse_after, abs=1e-4)
+    features = len(stacked.features.names)
+    assert stacked.shared.arrays["parameters"].shape == (features * 5 + 5 + 10 + 6,)
+
+
+def test_a_module_s_rating_is_its_own(folder: str) -> None:
+    outcome = experiment(folder, module=make_module, rounds=1)
+    module = make_module(len(outcome.features.names))
+    torch.nn.utils.vector_to_parameters(outcome.shared.arrays["parameters"], module.parameters())
+    test = outcome.dataset.ratings.take(split_of(outcome).test)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(outcome.features.matrix)).double()[:, 0].numpy()[test.item]
+    assert outcome.result.final_rmse == pytest.approx(rmse(expected - test.value), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda features: torch.nn.Sequential(torch.nn.BatchNorm1d(features), torch.nn.Linear(features, 1)), "batch"),
+        (lambda features: torch.nn.Sequential(torch.nn.Linear(features, 1), torch.nn.PReLU()), "Linear"),
+        (lambda features: torch.nn.Linear(features, 1, bias=False), "bias"),
+    ],
+)
+def test_a_module_that_cannot_be_averaged_or_has_no_head_is_refused(folder: str, make: Any, message: str) -> None:
+    with pytest.raises((HierfedError, ValueError), match=message):
+        experiment(folder, module=make)
+
+
+def test_observers_are_told_of_every_stage_and_round_in_order(folder: str) -> None:
+    told: list[Any] = []
+
+    class Observer:
+        def on_stage(self, stage: str) -> None:
+            told.append(stage)
+
+        def on_round(self, record: Any) -> None:
+            told.append(record)
+
+    settings = load_settings("network", {**SMALL, "data.source": folder})
+    result = run_experiment(settings, observers=[Observer()]).result
+    assert told == ["data", "train", *result.rounds, "personalise", "baselines"]
+
+
+def test_more_nodes_than_users_is_refused_in_one_line(folder: str) -> None:
+    with pytest.raises(HierfedError, match="31 nodes cannot share 9 users") as caught:
+        experiment(folder, personal_nodes=31)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_without_times_cannot_be_divided_by_time(table: str) -> None:
+    with pytest.raises(HierfedError, match="needs timestamps"):
+        experiment(table, partition="time")
+
+
+def test_load_dataset_reads_what_the_settings_name(folder: str) -> None:
+    dataset = load_dataset(load_settings("network", {"data.source": folder}))
+    expected = small_ratings()
+    assert len(dataset.ratings) == len(expected)
+    assert float(dataset.ratings.value.sum(dtype=float)) == pytest.approx(expected["rating"].sum())
