@@ -190,7 +190,7 @@ def _settings(
     sets: list[str] | None,
 ) -> Settings:
     overrides: dict[str, Any] = {"seed": seed}
-    named = {"data.source": data, "data.join": None if join is None else [join], "data.test": test}
+    named = {"data.source": data, "data.join": join, "data.test": test}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)

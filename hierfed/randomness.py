@@ -53,7 +53,7 @@ def keep_masks(keys: np.ndarray, count: int, drop: float, start: int = 0) -> np.
     """
     first, skip = divmod(start, _LANES)
     words = raw_bits(keys, -(-(skip + count) // _LANES), first)
-    return words.view(np.uint16)[:, skip : skip + count] >= np.uint16(round(drop * 2**16))
+    return words.view(np.uint16)[:, skip : skip + count] >= np.uint16(min(round(drop * 2**16), 2**16 - 1))
 
 
 def permutations(keys: np.ndarray, lengths: np.ndarray) -> np.ndarray:

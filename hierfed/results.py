@@ -55,7 +55,7 @@ class RoundRecord(Record):
     federated users' test rows, bytes sent by all nodes and received by all nodes, and wall seconds."""
 
     round: int
-    train_loss: list[float]
+    train_loss: list[Number]
     global_rmse: Number
     global_mae: Number
     global_user_macro_rmse: Number
@@ -94,7 +94,7 @@ class UserSummary(Record):
     macro_rmse_before: Number
     macro_rmse_after: Number
     share_worse: Number
-    gains: list[float]
+    gains: list[Number]
 
 
 class Baselines(Record):

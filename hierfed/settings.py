@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hierfed.errors import SettingsError
 
 Share = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Join = Literal["links", "paper", "title", "none"]
 Partition = Literal["rows", "users", "sizes", "genre", "time"]
 
 
 class Section(BaseModel):
     """A part of the settings; it is immutable, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class DataSettings(Section):
@@ -37,7 +39,7 @@ class DataSettings(Section):
     """
 
     source: str = "embedded"
-    join: tuple[Literal["links", "paper", "title", "none"], ...] = ()
+    join: Annotated[tuple[Join, ...], BeforeValidator(lambda asked: (asked,) if isinstance(asked, str) else asked)] = ()
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -154,8 +156,12 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
     """
     raw = _read(str(preset))
     for key, value in (overrides or {}).items():
-        section, name = _resolve(key)
-        target = raw.setdefault(section, {}) if section else raw
+        *sections, name = _resolve(key)
+        target = raw
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise SettingsError(f"{preset}: '{section}' is {target!r}, expected a section with keys of its own")
         target[name] = value
     return _validated(raw)
 
@@ -188,7 +194,10 @@ def _read(preset: str) -> dict[str, Any]:
         path = Path(preset)
         if not path.is_file():
             raise SettingsError(f"{preset}: no such settings file")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{preset}: cannot be read as UTF-8 text: {error}") from error
     elif preset in preset_names():
         text = (_preset_folder() / f"{preset}.toml").read_text(encoding="utf-8")
     else:
@@ -211,14 +220,15 @@ def _keys() -> Iterator[tuple[str, str]]:
             yield "", name
 
 
-def _resolve(key: str) -> tuple[str, str]:
+def _resolve(key: str) -> list[str]:
+    """The sections and the name that a key stands for."""
     known = list(_keys())
     section, _, name = key.rpartition(".")
-    matches = [(s, n) for s, n in known if n == name and (s == section or not section)]
-    if matches:
-        return matches[0]
-    if section == "data.columns":
-        return "data", key.removeprefix("data.")
+    for place in known:
+        if place[1] == name and section in ("", place[0]):
+            return [part for part in place if part]
+    if section in ("columns", "data.columns"):
+        return ["data", "columns", name]
     names = [name for _, name in known] + [f"{s}.{n}" for s, n in known if s]
     raise SettingsError(
         f"unknown setting '{key}'{_nearest(key, names)}; `hierfed presets --settings network` lists them all"
@@ -248,8 +258,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        # JSON's escapes are TOML's too, but for DEL, which only TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(entry) for entry in value) + "]"
     if isinstance(value, dict):

@@ -154,3 +154,7 @@ def test_generators_repeat_for_the_same_use_and_differ_for_another():
     np.testing.assert_array_equal(draws, generator(1, 2, 3, "split").random(4))
     for other in ((2, 2, 3, "split"), (1, 1, 3, "split"), (1, 2, 4, "split"), (1, 2, 3, "partition")):
         assert not np.array_equal(draws, generator(*other).random(4))
+
+
+def test_dropout_close_to_one_drops_every_unit():
+    assert not keep_masks(np.arange(3, dtype=np.uint64), 8, 0.9999999).any()

@@ -277,3 +277,27 @@ def test_a_value_is_read_as_toml_where_it_is_and_else_as_text(text, value):
     found = parse_value(text)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("character", ["\r", "\x00", "\x1f", "\x7f", "\b"])
+def test_settings_with_control_characters_read_back_the_same(character, tmp_path):
+    written = load_settings("paper", {"description": character, "columns": {character: character}})
+    path = tmp_path / "settings.toml"
+    path.write_text(written.to_toml(), encoding="utf-8", newline="")
+    assert load_settings(path).description == character
+
+
+def test_one_column_can_be_set_by_its_dotted_name():
+    assert load_settings("paper", {"data.columns.user": "who"}).data.columns == {"user": "who"}
+
+
+def test_a_section_that_is_no_table_is_refused_when_overridden(tmp_path):
+    (tmp_path / "a.toml").write_text("training = 3\n")
+    with pytest.raises(SettingsError, match="section"):
+        load_settings(tmp_path / "a.toml", {"rounds": 3})
+
+
+def test_a_settings_file_that_is_not_utf_8_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b'description = "\xff"\n')
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load_settings(tmp_path / "a.toml")

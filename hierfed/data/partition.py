@@ -49,6 +49,8 @@ def by_favourite_genre(
     (the first on a tie). Small concentrations give nodes of one taste, large ones alike nodes. Shares are drawn again,
     up to 100 times, while a node is empty (Hsu, Qi and Brown, 2019, arXiv:1909.06335).
     """
+    if genre_flags.shape[1] == 0:
+        raise DataError("partition 'genre' needs genres, and this source has none: choose 'users' or 'rows'")
     users, member = np.unique(user, return_inverse=True)
     counts = np.zeros((len(users), genre_flags.shape[1]))
     np.add.at(counts, member, genre_flags)

@@ -14,7 +14,7 @@ from hierfed.federated.contract import Contribution, Method, SharedModel, ordere
 class FinishedRound:
     """What the server holds as a round ends, and what the round cost.
 
-    bytes_up, bytes_down: sent by all nodes, and to all nodes. seconds: wall time.
+    bytes_up, bytes_down: sent by all nodes, and to all nodes. seconds: wall time. What a round 0 cost is in round 1.
     """
 
     number: int
@@ -30,16 +30,15 @@ def run_rounds(
 ) -> SharedModel:
     """Train the shared model over all nodes for this many rounds; on_round is called as each one ends."""
     shared = method.start()
-    sent = _Counter()
+    sent, bytes_down, began = _Counter(), 0, time.perf_counter()
     for number in range(method.first_round, rounds + 1):
-        began = time.perf_counter()
-        bytes_down = shared.nbytes * len(nodes)
+        bytes_down += shared.nbytes * len(nodes)
         total = ordered_sum(sent.counted(method.contribute(shared, nodes, number)))
         shared = method.combine(shared, total)
         if number > 0:
             seconds = time.perf_counter() - began
-            loss = method.train_loss(total)
-            on_round(FinishedRound(number, shared, loss, sent.take(), bytes_down, seconds))
+            on_round(FinishedRound(number, shared, method.train_loss(total), sent.take(), bytes_down, seconds))
+            bytes_down, began = 0, time.perf_counter()
     return shared
 
 

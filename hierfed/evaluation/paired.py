@@ -14,8 +14,7 @@ def paired_p_value(differences: np.ndarray) -> float | None:
     finite = differences[np.isfinite(differences)]
     if len(finite) < 2:
         return None
-    spread = finite.std(ddof=1)
-    if spread == 0:
+    if np.ptp(finite) == 0:
         return None
-    statistic = finite.mean() / (spread / np.sqrt(len(finite)))
+    statistic = finite.mean() / (finite.std(ddof=1) / np.sqrt(len(finite)))
     return float(2 * stdtr(len(finite) - 1, -abs(statistic)))

@@ -28,18 +28,24 @@ class Contribution:
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
-            if array.dtype != torch.float64:
-                raise TypeError(f"contribution '{name}' is {array.dtype}; sums are made in float64")
+            if not isinstance(array, Tensor) or array.dtype != torch.float64:
+                kind = array.dtype if isinstance(array, Tensor) else type(array).__name__
+                raise TypeError(f"contribution '{name}' is {kind}; only float64 tensors are sent and added")
 
     def __add__(self, other: Contribution) -> Contribution:
-        if self.arrays.keys() != other.arrays.keys():
-            raise ValueError(f"cannot add {sorted(other.arrays)} to {sorted(self.arrays)}")
+        self.check_alike(other)
         return Contribution({name: array + other.arrays[name] for name, array in self.arrays.items()})
 
     def __mul__(self, factor: float) -> Contribution:
         return Contribution({name: array * factor for name, array in self.arrays.items()})
 
     __rmul__ = __mul__
+
+    def check_alike(self, other: Contribution) -> None:
+        """Raise ValueError unless the other one has arrays of the same names and shapes."""
+        mine, theirs = ({name: tuple(array.shape) for name, array in each.arrays.items()} for each in (self, other))
+        if mine != theirs:
+            raise ValueError(f"cannot add contributions of different arrays: {theirs} to {mine}")
 
     @property
     def nbytes(self) -> int:
@@ -110,15 +116,14 @@ def ordered_sum(contributions: Iterable[Contribution]) -> Contribution:
 
     Raises ValueError if there is none.
     """
-    total: dict[str, Tensor] | None = None
+    total: Contribution | None = None
     for contribution in contributions:
         if total is None:
-            total = {name: array.clone() for name, array in contribution.arrays.items()}
-        elif total.keys() != contribution.arrays.keys():
-            raise ValueError(f"cannot add {sorted(contribution.arrays)} to {sorted(total)}")
-        else:
-            for name, array in contribution.arrays.items():
-                total[name] += array
+            total = Contribution({name: array.clone() for name, array in contribution.arrays.items()})
+            continue
+        total.check_alike(contribution)
+        for name, array in contribution.arrays.items():
+            total.arrays[name].add_(array)
     if total is None:
         raise ValueError("no node contributed")
-    return Contribution(total)
+    return total

@@ -103,7 +103,7 @@ class FunctionalGradient:
         self.parameters, self.gradient = parameters, gradient
 
         def loss(row: Tensor, inputs: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-            error = predictor.predict(row, inputs) - target
+            error = predictor.predict_in_training(row, inputs, None) - target
             return (error.square() * scale).sum() / 2, error
 
         self.rule = torch.func.vmap(torch.func.grad(loss, has_aux=True), randomness="different")

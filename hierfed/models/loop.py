@@ -37,7 +37,7 @@ def train_loop(
             for step in range(len(batches.item)):
                 filled = batches.scale[step, 0] > 0
                 inputs, target = features[batches.item[step, 0]][filled], targets[step, 0][filled]
-                prediction = predictor.predict(parameters, inputs, _keep(predictor, keep_key, step, filled))
+                prediction = predictor.predict_in_training(parameters, inputs, _keep(predictor, keep_key, step, filled))
                 (parameters.grad,) = torch.autograd.grad(torch.nn.functional.mse_loss(prediction, target), parameters)
                 if settings.proximal:
                     parameters.grad += settings.proximal * (parameters.detach() - start[row])

@@ -30,11 +30,12 @@ class Predictor(Protocol):
         """Fresh parameters [parameters], the same for the same seed."""
         ...
 
-    def predict(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Ratings [rows] from one parameter vector and inputs [rows, features]; differentiable.
+    def predict(self, parameters: Tensor, inputs: Tensor) -> Tensor:
+        """Ratings [rows] from one parameter vector and inputs [rows, features]; dropout is off."""
+        ...
 
-        keep: bool [rows, mask_units], the units that dropout keeps; None when it is off.
-        """
+    def predict_in_training(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None) -> Tensor:
+        """The same with dropout on, differentiable; keep: bool [rows, mask_units], the units it keeps, or None."""
         ...
 
     def last_hidden(self, parameters: Tensor, inputs: Tensor) -> Tensor:
@@ -80,8 +81,8 @@ class Network:
         end = 0
         for rows, columns in zip((inputs, *hidden), (*hidden, 1), strict=True):
             weight = slice(end, end + rows * columns)
-            bias = slice(_aligned(weight.stop), _aligned(weight.stop) + columns)
-            end = _aligned(bias.stop)
+            bias = slice(aligned(weight.stop), aligned(weight.stop) + columns)
+            end = aligned(bias.stop)
             self.layers.append(Layer(rows, columns, weight, bias))
         self.parameter_count = end
         self.first_layer = self.layers[0].weight
@@ -97,7 +98,11 @@ class Network:
             layer.bias_of(parameters).uniform_(-bound, bound, generator=random)
         return parameters
 
-    def predict(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
+    def predict(self, parameters: Tensor, inputs: Tensor) -> Tensor:
+        """Ratings [rows]; see Predictor."""
+        return self.predict_in_training(parameters, inputs, None)
+
+    def predict_in_training(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None) -> Tensor:
         """Ratings [rows]; see Predictor."""
         hidden = self._hidden(parameters, inputs, keep)
         output = self.layers[-1]
@@ -137,14 +142,14 @@ class ModuleNetwork:
     def __init__(self, module: torch.nn.Module):
         if any(True for _ in module.buffers()):
             raise ValueError("modules with buffers, such as batch normalisation, cannot be averaged: use GroupNorm")
-        self.module = module
+        self.module = module.eval()
         self._names = [name for name, _ in module.named_parameters()]
         self._shapes = [parameter.shape for parameter in module.parameters()]
         self._sizes = [shape.numel() for shape in self._shapes]
         self.parameter_count = sum(self._sizes)
         self.first_layer = slice(0, self._sizes[0])
         last = [(name, part) for name, part in module.named_modules() if isinstance(part, torch.nn.Linear)][-1:]
-        if not last or self._names[-2:] != [f"{last[0][0]}.weight", f"{last[0][0]}.bias"]:
+        if not last or self._names[-2:] != [f"{last[0][0]}.{part}".lstrip(".") for part in ("weight", "bias")]:
             raise ValueError("the module must end in a torch.nn.Linear with a bias, which is its head")
         self._head_module = last[0][1]
         self.head = slice(self.parameter_count - sum(self._sizes[-2:]), self.parameter_count)
@@ -153,22 +158,27 @@ class ModuleNetwork:
         """The module's own parameters as they are; `seed` is not used, since the caller made the module."""
         return torch.nn.utils.parameters_to_vector(self.module.parameters()).detach().clone()
 
-    def predict(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
+    def predict(self, parameters: Tensor, inputs: Tensor) -> Tensor:
         """Ratings [rows]; see Predictor."""
         output: Tensor = torch.func.functional_call(self.module, self.named(parameters), (inputs,))
         return output.reshape(len(inputs))
+
+    def predict_in_training(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None) -> Tensor:
+        """Ratings [rows], with the module in its training mode; see Predictor."""
+        try:
+            self.module.train()
+            return self.predict(parameters, inputs)
+        finally:
+            self.module.eval()
 
     def last_hidden(self, parameters: Tensor, inputs: Tensor) -> Tensor:
         """The inputs of the module's last linear layer; see Predictor."""
         seen: list[Tensor] = []
         hook = self._head_module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-        training = self.module.training
         try:
-            self.module.eval()
             self.predict(parameters, inputs)
         finally:
             hook.remove()
-            self.module.train(training)
         return seen[0]
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
@@ -192,5 +202,6 @@ def first_layer_change(predictor: Predictor, before: Tensor, after: Tensor) -> f
     return float((after - before)[predictor.first_layer].double().square().sum().sqrt())
 
 
-def _aligned(position: int) -> int:
+def aligned(position: int) -> int:
+    """The next multiple of 16 floats, 64 bytes."""
     return -(-position // ALIGNMENT) * ALIGNMENT

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.models.network import Predictor
+from hierfed.models.network import Predictor, aligned
 from hierfed.randomness import permutations, stream_keys
 
 EpochEnd = Callable[[int, int, Tensor], None]
@@ -85,7 +85,10 @@ class Batches:
 
 
 def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Streams) -> Batches:
-    """Shuffle each node's rows anew for each epoch and cut them into batches; the last of an epoch may be short."""
+    """Shuffle each node's rows anew for each epoch and cut them into batches; the last of an epoch may be short.
+
+    The batch axis is padded to a multiple of 16, so that each node's part of any work space is aligned: see Network.
+    """
     lengths = np.array([len(node.train) for node in nodes])
     batch, epochs = settings.batch_size, settings.epochs
     steps_per_epoch = -(-lengths // batch)
@@ -101,21 +104,18 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
     in_batch = np.clip(lengths[:, None] - (position // batch * batch)[None, :], 1, batch)
     epoch_scale = np.where(filled, 2 / in_batch, 0.0)
 
-    total = most * epochs
-    items = np.zeros((len(nodes), total, batch), np.int64)
-    targets = np.zeros((len(nodes), total, batch), np.float32)
-    scales = np.zeros((len(nodes), total, batch))
+    shape = (len(nodes), most * epochs, aligned(batch))
+    items, targets, scales = np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape)
     for epoch in range(epochs):
         order = permutations(streams.keys(nodes, f"shuffle {epoch}"), lengths)
         padded = np.pad(order, ((0, 0), (0, most * batch - order.shape[1])))
         for steps in np.unique(steps_per_epoch):
             rows = np.flatnonzero(steps_per_epoch == steps)
-            width, place = steps * batch, slice(epoch * steps, (epoch + 1) * steps)
-            chosen = padded[rows, :width]
-            shape = (len(rows), steps, batch)
-            items[rows, place] = np.take_along_axis(item[rows], chosen, 1).reshape(shape)
-            targets[rows, place] = np.take_along_axis(target[rows], chosen, 1).reshape(shape)
-            scales[rows, place] = epoch_scale[rows, :width].reshape(shape)
+            chosen, here = padded[rows, : steps * batch], (len(rows), steps, batch)
+            place = (rows, slice(epoch * steps, (epoch + 1) * steps), slice(batch))
+            items[place] = np.take_along_axis(item[rows], chosen, 1).reshape(here)
+            targets[place] = np.take_along_axis(target[rows], chosen, 1).reshape(here)
+            scales[place] = epoch_scale[rows, : steps * batch].reshape(here)
     return Batches(_by_step(items), _by_step(targets), _by_step(scales), steps_per_epoch)
 
 

@@ -224,3 +224,17 @@ def test_by_genre_gives_up_where_one_taste_cannot_fill_the_nodes():
         DataError, match="a node had no users in each of 100 draws with concentration 1e-06 over 3 nodes"
     ):
         parts.by_favourite_genre(np.arange(9), np.ones((9, 1)), 3, 1e-6, np.random.default_rng(0))
+
+
+def test_by_genre_without_genres_is_refused():
+    rows = Ratings(np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(4, np.float32))
+    with pytest.raises(DataError, match="genres"):
+        parts.partition(
+            "genre",
+            rows,
+            2,
+            skew=1,
+            concentration=1,
+            genre_flags=lambda: np.zeros((1, 0)),
+            rng=np.random.default_rng(0),
+        )

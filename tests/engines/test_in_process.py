@@ -120,6 +120,6 @@ def test_federated_averaging_sends_its_parameters_down_and_change_rows_and_losse
     # 5 * 8 weights pad to 48, 8 biases to 16, 8 weights to 16, 1 bias to 16: 96 numbers in all.
     up = 3 * 8 * (96 + 1 + 2)
     assert [finished.bytes_up for finished in told] == [up + start_at_mean * 3 * 8 * 2, up]
-    assert [finished.bytes_down for finished in told] == [3 * 4 * 96] * 2
+    assert [finished.bytes_down for finished in told] == [3 * 4 * 96 * (1 + start_at_mean), 3 * 4 * 96]
     assert [len(finished.train_loss) for finished in told] == [2, 2]
     assert [finished.shared.round for finished in told] == [1, 2]

@@ -37,3 +37,8 @@ def test_undefined_differences_are_left_out():
 )
 def test_there_is_no_p_value_of_fewer_than_two_differences_or_of_equal_ones(differences):
     assert paired_p_value(np.array(differences)) is None
+
+
+@pytest.mark.parametrize("differences", [[0.1] * 3, [0.7] * 6, [0.3] * 10], ids=str)
+def test_equal_differences_have_no_p_value(differences):
+    assert paired_p_value(np.array(differences)) is None

@@ -154,3 +154,15 @@ def test_the_ordered_sum_leaves_the_contributions_alone():
 def test_the_sum_of_no_contributions_is_refused():
     with pytest.raises(ValueError, match="no node contributed"):
         ordered_sum(iter([]))
+
+
+def test_contributions_of_different_shapes_cannot_be_added():
+    one, three = (Contribution({"change": torch.ones(n, dtype=torch.float64)}) for n in (1, 3))
+    for add in (lambda: one + three, lambda: three + one, lambda: ordered_sum([three, one])):
+        with pytest.raises(ValueError, match="cannot add"):
+            add()
+
+
+def test_a_contribution_that_is_no_tensor_is_a_type_error():
+    with pytest.raises(TypeError):
+        Contribution({"change": 1.0})

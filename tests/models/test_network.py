@@ -224,3 +224,18 @@ def test_modules_with_buffers_are_refused():
 def test_modules_that_do_not_end_in_a_linear_with_bias_are_refused(module):
     with pytest.raises(ValueError, match=r"must end in a torch\.nn\.Linear with a bias"):
         ModuleNetwork(module)
+
+
+def test_a_module_with_dropout_predicts_without_it():
+    module = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    network, features = ModuleNetwork(module), torch.randn(20, 5)
+    item = torch.arange(20)
+    first = rate(network, network.initial(0), features, item)
+    assert torch.equal(first, rate(network, network.initial(0), features, item))
+    with torch.no_grad():
+        expected = module.eval()(features).squeeze(1).double()
+    torch.testing.assert_close(first, expected)
+
+
+def test_one_linear_layer_is_a_module_that_ends_in_one():
+    assert ModuleNetwork(nn.Linear(5, 1)).head == slice(0, 6)

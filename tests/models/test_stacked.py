@@ -319,3 +319,26 @@ def test_torch_gets_its_threads_back_after_the_block_even_when_it_fails():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "hidden", "batch", "lengths"),
+    [
+        (18, (11,), 43, (200, 201, 202, 203)),
+        (7, (11, 58, 40), 51, (142, 184, 186, 37)),
+        (20, (137, 70), 3, (52, 135, 72)),
+    ],
+)
+def test_a_node_is_the_same_in_any_company_for_any_batch_size_and_width(make_node, inputs, hidden, batch, lengths):
+    network = Network(inputs, hidden)
+    features = torch.randn(50, inputs, generator=torch.Generator().manual_seed(0))
+    nodes = [make_node(number, rows) for number, rows in enumerate(lengths)]
+    start, training = network.initial(0).expand(len(nodes), -1), LocalTraining(2, batch, 0.01)
+    together, _ = train_stacked(network, start, features, nodes, training, Streams(1, 1, "training"))
+    threaded, _ = ThreadedTrainer(train_stacked, 2)(
+        network, start, features, nodes, training, Streams(1, 1, "training")
+    )
+    for row, each in enumerate(nodes):
+        alone, _ = train_stacked(network, start[:1], features, [each], training, Streams(1, 1, "training"))
+        assert torch.equal(alone[0], together[row])
+    assert torch.equal(threaded, together)

@@ -1,0 +1,457 @@
+"""The command line: what each command prints and leaves, and one clear line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierfed import cli
+
+SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
+SMALL = [word for setting in SETS for word in ("--set", setting)]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended: its exit code, what it printed, and its error messages as lines."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        return self.err.splitlines()
+
+
+Hierfed = Callable[..., Finished]
+
+
+def small_ratings() -> list[tuple[int, int, float, int]]:
+    rng = np.random.default_rng(2)
+    return [
+        (user + 1, film + 1, float(rng.integers(1, 11)) / 2, 10**9 + user)
+        for user in range(30)
+        for film in rng.choice(40, 10, replace=False).tolist()
+    ]
+
+
+def write_folder(place: Path, ratings: str | None = None) -> str:
+    place.mkdir(parents=True, exist_ok=True)
+    lines = [",".join(map(str, row)) for row in small_ratings()]
+    text = "\n".join(["userId,movieId,rating,timestamp", *lines]) + "\n"
+    (place / "ratings.csv").write_text(text if ratings is None else ratings)
+    films = [f"{film + 1},Film {film} ({1950 + film}),{('Action', 'Comedy')[film % 2]}" for film in range(40)]
+    (place / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]) + "\n")
+    return str(place)
+
+
+def write_metadata(place: Path) -> None:
+    """Metadata under the ids of 30 of the films, for the join `paper`."""
+    genres = "\"[{'id': 28, 'name': 'Action'}]\""
+    films = [f"{film + 1},tt{film},Other {film},1990-01-01,{genres},1.5,90.0,6.0,10.0,5.0" for film in range(30)]
+    header = "id,imdb_id,title,release_date,genres,popularity,runtime,vote_average,vote_count,revenue"
+    (place / "movies_metadata.csv").write_text("\n".join([header, *films]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_folder(tmp_path_factory.mktemp("data") / "ml")
+
+
+@pytest.fixture
+def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hierfed:
+    """Run a command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*words: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["hierfed", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Finished(int(ended.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+def assert_refused(found: Finished, *parts: str, code: int = 2) -> None:
+    """One line `error: ...` on standard error that holds these parts, nothing else, and nothing on standard output."""
+    assert found.code == code, found.err
+    assert found.out == ""
+    assert len(found.errors) == 1, found.err
+    assert found.err.startswith("error: ")
+    for part in parts:
+        assert part in found.err
+
+
+def strict_json(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_run_trains_prints_tables_and_leaves_a_report(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("run", "network", "--data", folder, *SMALL)
+    assert found.code == 0, found.err
+    assert "\x1b" not in found.out + found.err
+    assert max(map(len, found.out.splitlines())) <= 80
+    assert "runs/network/report.html" in found.out
+    result = strict_json((tmp_path / "runs" / "network" / "result.json").read_text())
+    assert f"{result['users']['rmse_after']:.4f}" in found.out
+    assert result["verdict"]["words"][0] in " ".join(found.out.split())
+    assert len(result["rounds"]) == 1
+    assert "round 1/1" in found.err
+    assert f"RMSE {result['rounds'][0]['global_rmse']:.4f}" in found.err
+
+
+def test_a_second_run_does_not_touch_the_first(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert hierfed("run", "network", "--data", folder, "--quiet", "--name", "x", *SMALL).code == 0
+    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert runs == ["x", "x-2"]
+    digests = {strict_json((tmp_path / "runs" / name / "result.json").read_text())["digest"] for name in runs}
+    assert len(digests) == 1
+
+
+def test_quiet_prints_nothing(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("run", "network", "--data", folder, "--quiet", "--out", "elsewhere", *SMALL)
+    assert (found.code, found.out, found.err) == (0, "", "")
+    assert (tmp_path / "elsewhere" / "network" / "report.html").is_file()
+
+
+def test_json_is_the_result_and_nothing_else(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    result = strict_json(found.out)
+    assert result == strict_json((tmp_path / "runs" / "network" / "result.json").read_text())
+    assert result["seed"] == 3
+    assert result["settings"]["training"]["rounds"] == 1
+
+
+def test_several_seeds_have_a_folder_each_and_a_summary(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--seed", "5", *SMALL)
+    assert found.code == 0, found.err
+    run = tmp_path / "runs" / "network"
+    summary = strict_json((run / "summary.json").read_text())
+    assert summary["seeds"] == [5, 6]
+    seeds = [strict_json((run / f"seed-{seed}" / "result.json").read_text())["seed"] for seed in (5, 6)]
+    assert seeds == [5, 6]
+    assert f"{summary['figures']['global_rmse']['mean']:.4f}" in found.out
+    assert (run / "report.html").is_file()
+    # The seeds' reports are written again from their results, and so is the summary's.
+    (run / "report.html").unlink()
+    again = hierfed("report", "runs/network")
+    assert again.code == 0
+    assert (run / "report.html").is_file()
+
+
+def test_several_seeds_as_json_are_the_summary(hierfed: Hierfed, folder: str) -> None:
+    found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    assert strict_json(found.out)["seeds"] == [0, 1]
+
+
+def test_settings_that_a_run_left_behind_repeat_it(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    first = strict_json(hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL).out)
+    settings = str(tmp_path / "runs" / "network" / "settings.toml")
+    again = strict_json(hierfed("run", settings, "--json").out)
+    assert again["digest"] == first["digest"]
+
+
+def test_report_draws_again_what_was_deleted(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    assert hierfed("run", "network", "--data", folder, "--quiet", *SMALL).code == 0
+    figure = tmp_path / "runs" / "network" / "figures" / "global_rmse.png"
+    before = figure.read_bytes()
+    figure.unlink()
+    found = hierfed("report", "runs/network")
+    assert found.code == 0
+    assert figure.read_bytes() == before
+    assert "runs/network/report.html" in found.out
+
+
+def test_presets_are_listed_with_what_they_are(hierfed: Hierfed) -> None:
+    found = hierfed("presets")
+    assert (found.code, found.err) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in found.out.splitlines())
+    assert {"network", "paper"} <= lines.keys()
+    assert all(len(text) > 10 for text in lines.values())
+
+
+def test_all_settings_of_a_preset_are_valid_toml(hierfed: Hierfed) -> None:
+    found = hierfed("presets", "--settings", "paper")
+    assert (found.code, found.err) == (0, "")
+    settings = tomllib.loads(found.out)
+    assert settings["model"] == {"hidden": [128, 64, 32], "dropout": 0.5, "output_bias": "random"}
+    assert settings["training"]["learning_rate"] == 0.01
+
+
+def test_data_shows_the_embedded_source(hierfed: Hierfed) -> None:
+    found = hierfed("data", "embedded")
+    assert (found.code, found.err) == (0, "")
+    assert "100,004" in found.out
+    assert len(re.findall(r"[0-9a-f]{40}", found.out)) >= 2
+    assert "title: metadata for" in found.out
+
+
+def test_data_shows_the_warning_of_the_paper_s_join(hierfed: Hierfed, tmp_path: Path) -> None:
+    folder = tmp_path / "ml"
+    write_folder(folder)
+    write_metadata(folder)
+    found = hierfed("data", "ml", "--join", "paper")
+    assert (found.code, found.err) == (0, "")
+    text = " ".join(found.out.split())
+    kept = sum(film <= 30 for _, film, _, _ in small_ratings())
+    assert f"300 in = {kept} used + {300 - kept} dropped" in text
+    assert f"{300 - kept}: no metadata (join paper)" in text
+    assert "warning" in text
+
+
+def test_a_run_with_the_paper_s_join_warns(hierfed: Hierfed, tmp_path: Path) -> None:
+    write_folder(tmp_path / "ml")
+    write_metadata(tmp_path / "ml")
+    found = hierfed("run", "paper", "--data", "ml", "--join", "paper", *SMALL)
+    assert found.code == 0, found.err
+    assert "Warning: the join `paper`" in found.out
+
+
+def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", *SMALL)
+    assert found.code == 0, found.err
+    for preset in ("paper", "network"):
+        seeds = [tmp_path / "runs" / "compare" / preset / f"seed-{seed}" / "result.json" for seed in (0, 1)]
+        assert [strict_json(path.read_text())["preset"] for path in seeds] == [preset, preset]
+    assert "paper" in found.out
+    assert "network" in found.out
+    assert max(map(len, found.out.splitlines())) <= 80
+
+
+def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    compared = strict_json(found.out)
+    results: dict[str, list[Any]] = {
+        preset: [
+            strict_json((tmp_path / "runs" / "compare" / preset / f"seed-{seed}" / "result.json").read_text())
+            for seed in (0, 1)
+        ]
+        for preset in ("paper", "network")
+    }
+    assert list(compared["summaries"]) == ["paper", "network"]
+    (pair,) = [each for each in compared["differences"] if each["first"] == "paper: rmse_after"]
+    gaps = [
+        one["users"]["rmse_after"] - other["users"]["rmse_after"]
+        for one, other in zip(results["paper"], results["network"], strict=True)
+    ]
+    assert pair["mean"] == pytest.approx(np.mean(gaps))
+    assert pair["second"] == "network: rmse_after"
+
+
+def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
+    rows = [f"{user};{film};{rating}" for user, film, rating, _ in small_ratings()]
+    (tmp_path / "table.csv").write_text("\n".join(["who;what;stars", *rows]) + "\n")
+    columns = ("--column", "user=who", "--column", "item=what", "--column", "rating=stars")
+    found = hierfed("run", "network", "--data", "table.csv", *columns, "--json", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    assert strict_json(found.out)["data"]["ratings"] == 300
+
+
+def test_test_rows_can_be_given(hierfed: Hierfed, tmp_path: Path) -> None:
+    lines = [",".join(map(str, row)) for row in small_ratings()]
+    for name, chosen in (("train.csv", lines[:250]), ("test.csv", lines[250:])):
+        (tmp_path / name).write_text("\n".join(["user,item,rating,time", *chosen]) + "\n")
+    found = hierfed("run", "network", "--data", "train.csv", "--test", "test.csv", "--json", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    assert strict_json(found.out)["data"]["split"]["test"] == 50
+
+
+WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {
+    "unknown preset": (["run", "papr"], ["papr", "did you mean 'paper'?"]),
+    "preset file that is not there": (["run", "mine.toml"], ["mine.toml", "no such settings file"]),
+    "unknown setting": (["run", "paper", "--set", "ronds=3"], ["ronds", "did you mean 'rounds'?"]),
+    "setting of another section": (["run", "paper", "--set", "model.rounds=3"], ["model.rounds"]),
+    "text for a number": (["run", "paper", "--set", "rounds=many"], ["training.rounds", "'many'"]),
+    "number out of range": (["run", "paper", "--set", "rounds=0"], ["training.rounds", "0"]),
+    "share above 1": (["run", "paper", "--set", "sample=1.5"], ["split.sample", "1.5"]),
+    "not a number": (["run", "paper", "--set", "learning_rate=nan"], ["training.learning_rate"]),
+    "unknown choice": (["run", "paper", "--set", "partition=row"], ["federation.partition", "'rows'"]),
+    "setting without a value": (["run", "paper", "--set", "rounds"], ["'rounds'", "key=value"]),
+    "unknown join": (["run", "paper", "--join", "titles"], ["data.join", "title"]),
+    "unknown data": (["run", "paper", "--data", "embeded"], ["embeded", "did you mean 'embedded'?"]),
+    "data of data": (["data", "nowhere"], ["nowhere", "embedded"]),
+    "join that is not possible": (["data", "embedded", "--join", "links"], ["links", "title"]),
+    "column without a name": (["run", "paper", "--column", "user"], ["'user'", "expected key=value"]),
+    "columns of embedded data": (["run", "paper", "--column", "user=x"], ["embedded"]),
+    "test rows of embedded data": (["run", "paper", "--test", "x.csv"], ["embedded"]),
+    "one preset to compare": (["compare", "paper"], ["two different presets"]),
+    "the same preset twice": (["compare", "paper", "paper"], ["two different presets"]),
+    "unknown preset to show": (["presets", "--settings", "nett"], ["nett"]),
+    "unknown preset to compare": (["compare", "paper", "netwrk"], ["did you mean 'network'?"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WORDS)
+def test_wrong_words_are_one_line_and_leave_nothing(hierfed: Hierfed, tmp_path: Path, case: str) -> None:
+    words, parts = WRONG_WORDS[case]
+    assert_refused(hierfed(*words), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD = "userId,movieId,rating,timestamp\n1,1,4.0,1000000000\n2,1,3.5,1000000001\n"
+BAD_RATINGS = {
+    "letters": (GOOD + "3,1,four,1000000002\n", ["line 4", "column rating", "'four'"]),
+    "out of range": (GOOD + "3,1,9.0,1000000002\n", ["line 4", "column rating", "9"]),
+    "duplicate pair": (GOOD + "1,1,2.0,1000000009\n", ["line 4", "user 1", "item 1", "line 2"]),
+    "empty": ("", ["empty"]),
+    "header only": ("userId,movieId,rating,timestamp\n", ["no data rows"]),
+    "column missing": ("userId,rating,timestamp\n1,4.0,5\n", ["line 1", "item"]),
+    "short row": (GOOD + "3,1\n", ["line 4", "2 fields"]),
+    "time": (GOOD + "3,1,4.0,yesterday\n", ["line 4", "timestamp", "'yesterday'"]),
+}
+
+
+@pytest.mark.parametrize("command", ["run", "data"])
+@pytest.mark.parametrize("case", BAD_RATINGS)
+def test_bad_ratings_are_one_line_that_says_where(hierfed: Hierfed, tmp_path: Path, case: str, command: str) -> None:
+    content, parts = BAD_RATINGS[case]
+    write_folder(tmp_path / "ml", content)
+    words = ["run", "paper", "--data", "ml"] if command == "run" else ["data", "ml"]
+    assert_refused(hierfed(*words), "ratings.csv", *parts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_ratings_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(hierfed("run", "paper", "--data", "empty"), "empty", "no ratings found", "ratings.csv")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ratings_in_another_encoding_are_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    write_folder(tmp_path / "ml")
+    (tmp_path / "ml" / "ratings.csv").write_text(GOOD, encoding="utf-16")
+    assert_refused(hierfed("data", "ml"), "ratings.csv", "UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("personal_nodes=500", ["500 nodes", "users"]),
+        ("nodes=500", ["500 nodes"]),
+    ],
+)
+def test_more_nodes_than_there_can_be_is_one_line_and_leaves_nothing(
+    hierfed: Hierfed, folder: str, tmp_path: Path, setting: str, parts: list[str]
+) -> None:
+    assert_refused(hierfed("run", "network", "--data", folder, *SMALL, "--set", setting), *parts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_report_on_a_folder_that_is_no_run_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert_refused(hierfed("report", "other"), "other", "cannot read a run there", code=1)
+    assert_refused(hierfed("report", "nowhere"), "nowhere", code=1)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_report_on_a_damaged_result_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"name": "x"')
+    assert_refused(hierfed("report", "."), "result.json", code=1)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    found = hierfed("run", "network", "--data", folder, "--out", "file", "--quiet", *SMALL)
+    assert_refused(found, "cannot make the folder", "--out", code=1)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_stopping_is_one_line_and_exit_code_130(
+    hierfed: Hierfed, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hierfed import experiment
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_experiment", stop)
+    found = hierfed("run", "network", "--data", folder, *SMALL)
+    assert found.code == 130
+    assert found.out == ""
+    assert len(found.errors) == 1
+    assert "stopped" in found.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_stopping_keeps_the_finished_rounds(
+    hierfed: Hierfed, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hierfed.runs import RoundLog
+
+    write = RoundLog.on_round
+
+    def stop_after_two(self: RoundLog, record: Any) -> None:
+        write(self, record)
+        if record.round == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RoundLog, "on_round", stop_after_two)
+    found = hierfed("run", "network", "--data", folder, "--quiet", *SMALL, "--set", "rounds=5")
+    assert found.code == 130
+    assert len(found.errors) == 1
+    kept = (tmp_path / "runs" / "network" / "rounds.jsonl").read_text().splitlines()
+    assert [strict_json(line)["round"] for line in kept] == [1, 2]
+    assert not (tmp_path / "runs" / "network" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "--seeds", "0"], ["run", "--seed", "-1"], ["run", "--no-such-option"], ["fly"]]
+)
+def test_words_that_the_parser_refuses_exit_with_2_and_no_traceback(hierfed: Hierfed, words: list[str]) -> None:
+    found = hierfed(*words)
+    assert found.code == 2
+    assert found.out == ""
+    assert "Traceback" not in found.err
+    assert any(word in found.err for word in words[-2:])
+
+
+def test_help_names_every_command(hierfed: Hierfed) -> None:
+    found = hierfed("--help")
+    assert found.code == 0
+    for command in ("run", "compare", "data", "presets", "report"):
+        assert command in found.out
+
+
+def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hierfed", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_process_exits_with_the_code_and_the_line(tmp_path: Path) -> None:
+    found = in_a_process("run", "papr", cwd=tmp_path)
+    assert_refused(Finished(found.returncode, found.stdout, found.stderr), "did you mean 'paper'?")
+
+
+def test_a_process_prints_json_only(folder: str, tmp_path: Path) -> None:
+    found = in_a_process("run", "network", "--data", folder, "--json", *SMALL, cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert strict_json(found.stdout)["preset"] == "network"
+
+
+def test_colours_are_off_where_there_is_no_terminal(folder: str, tmp_path: Path) -> None:
+    found = in_a_process("run", "network", "--data", folder, *SMALL, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "\x1b" not in found.stdout + found.stderr
+    assert "round 1/1" in found.stderr
+    assert "report.html" in found.stdout
