@@ -37,7 +37,10 @@ Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a
 Columns = Annotated[
     list[str] | None, typer.Option("--column", help="user=NAME, item=NAME, rating=NAME, time=NAME; repeatable.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="The seed; with --seeds, the first of them.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="The seed, or the first of --seeds; else the settings' own.", show_default=False),
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value, overriding a setting; repeatable.")]
 Out = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -51,7 +54,7 @@ def run(
     join: Join = None,
     test: Test = None,
     column: Columns = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
     set_: Sets = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
@@ -72,7 +75,7 @@ def run(
             _print(terminal.result_tables(results[0]))
     else:
         results = []
-        for each in range(seed, seed + seeds):
+        for each in range(settings.seed, settings.seed + seeds):
             results.append(_run_seed(settings, folder, each, silent))
         summary = runs.save_summary(results, folder)
         if not silent:
@@ -89,7 +92,7 @@ def compare(
     presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
     data: Data = None,
     join: Join = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
     set_: Sets = None,
     name: Annotated[str, typer.Option(help="The folder of the comparison.")] = "compare",
@@ -110,7 +113,9 @@ def compare(
     results: dict[str, list[Result]] = {}
     for preset, settings in every.items():
         label = Path(preset).stem
-        results[label] = [_run_seed(settings, folder / label, each, silent) for each in range(seed, seed + seeds)]
+        results[label] = [
+            _run_seed(settings, folder / label, each, silent) for each in range(settings.seed, settings.seed + seeds)
+        ]
     summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
     differences = compare_results(results)
     if as_json:
@@ -167,16 +172,15 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 def main() -> None:
     """Run the command line; an error of the user's is one line on standard error and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False) or 0
     except HierfedError as error:
         typer.echo(f"error: {error}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    if code == INTERRUPTED:
         typer.echo("stopped; the finished rounds are in the run's rounds.jsonl", err=True)
-        code = INTERRUPTED
     sys.exit(code)
 
 
@@ -186,12 +190,11 @@ def _settings(
     join: str | None,
     test: str | None,
     columns: list[str] | None,
-    seed: int,
+    seed: int | None,
     sets: list[str] | None,
 ) -> Settings:
-    overrides: dict[str, Any] = {"seed": seed}
-    named = {"data.source": data, "data.join": join, "data.test": test}
-    overrides |= {key: value for key, value in named.items() if value is not None}
+    named = {"seed": seed, "data.source": data, "data.join": join, "data.test": test}
+    overrides: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)
     overrides |= {key: parse_value(text) for key, text in parse_assignments(sets or []).items()}

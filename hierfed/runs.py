@@ -111,6 +111,8 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
+    except UnicodeDecodeError as error:
+        raise HierfedError(f"{path}: not a result of hierfed: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

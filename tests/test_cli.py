@@ -258,6 +258,24 @@ def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: st
     assert pair["second"] == "network: rmse_after"
 
 
+def test_settings_files_of_one_name_are_compared_and_not_mixed_up(
+    hierfed: Hierfed, folder: str, tmp_path: Path
+) -> None:
+    for name in ("paper", "network"):
+        (tmp_path / name).mkdir()
+        text = hierfed("presets", "--settings", name).out
+        (tmp_path / name / "settings.toml").write_text(text)
+    words = ["compare", "paper/settings.toml", "network/settings.toml", "--data", folder, "--seeds", "1"]
+    found = hierfed(*words, "--json", *SMALL)
+    if found.code == 2:
+        assert_refused(found, "settings")
+        return
+    assert found.code == 0, found.err
+    compared = strict_json(found.out)
+    assert len(compared["summaries"]) == 2
+    assert compared["differences"]
+
+
 def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
     rows = [f"{user};{film};{rating}" for user, film, rating, _ in small_ratings()]
     (tmp_path / "table.csv").write_text("\n".join(["who;what;stars", *rows]) + "\n")
@@ -329,6 +347,12 @@ def test_bad_ratings_are_one_line_that_says_where(hierfed: Hierfed, tmp_path: Pa
     words = ["run", "paper", "--data", "ml"] if command == "run" else ["data", "ml"]
     assert_refused(hierfed(*words), "ratings.csv", *parts)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_settings_file_that_is_no_text_or_no_toml_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    for name, content in (("bytes.toml", b"\xff\xfe\x00"), ("bad.toml", b"rounds = = 3")):
+        (tmp_path / name).write_bytes(content)
+        assert_refused(hierfed("run", name), name)
 
 
 def test_a_folder_without_ratings_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:

