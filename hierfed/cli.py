@@ -101,21 +101,23 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Run presets on the same seeds and show the paired differences."""
-    if len(set(presets)) < 2:
-        raise SettingsError(f"compare needs two different presets or more; there are: {', '.join(preset_names())}")
-    every = {preset: _settings(preset, data, join, None, None, seed, set_) for preset in presets}
+    labels = {Path(preset).stem: preset for preset in presets}
+    if len(labels) < max(2, len(presets)):
+        raise SettingsError(
+            f"compare needs two presets or more, of different names; there are: {', '.join(preset_names())}"
+        )
+    every = {label: _settings(preset, data, join, None, None, seed, set_) for label, preset in labels.items()}
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name)
-    results: dict[str, list[Result]] = {}
-    for preset, settings in every.items():
-        label = Path(preset).stem
-        results[label] = [
-            _run_seed(settings, folder / label, each, silent) for each in range(settings.seed, settings.seed + seeds)
-        ]
+    first = 0 if seed is None else seed
+    results: dict[str, list[Result]] = {
+        label: [_run_seed(settings, folder / label, each, silent) for each in range(first, first + seeds)]
+        for label, settings in every.items()
+    }
     summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
     differences = compare_results(results)
     if as_json:
