@@ -64,6 +64,8 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     make_folder(folder)
     result = outcome.result.model_copy(update={"name": folder.name})
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
+    lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
+    (folder / "rounds.jsonl").write_text(lines, encoding="utf-8")
     _save_model(outcome, folder / "model.safetensors")
     _save_private(outcome, folder / "private")
     write_report(result, folder)

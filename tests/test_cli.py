@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierfed import cli
+from hierfed import cli, runs
+from hierfed.report.figures import FIGURES
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
 SMALL = [word for setting in SETS for word in ("--set", setting)]
@@ -85,6 +86,18 @@ def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return call
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Placeholders for figures, which take most of a small run's time, where a test does not look at them."""
+
+    def write_placeholders(result: Any, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FIGURES:
+            (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+    monkeypatch.setattr(runs, "save_figures", write_placeholders)
+
+
 def assert_refused(found: Finished, *parts: str, code: int = 2) -> None:
     """One line `error: ...` on standard error that holds these parts, nothing else, and nothing on standard output."""
     assert found.code == code, found.err
@@ -116,21 +129,24 @@ def test_run_trains_prints_tables_and_leaves_a_report(hierfed: Hierfed, folder: 
     assert f"RMSE {result['rounds'][0]['global_rmse']:.4f}" in found.err
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_second_run_does_not_touch_the_first(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     for _ in range(2):
         assert hierfed("run", "network", "--data", folder, "--quiet", "--name", "x", *SMALL).code == 0
-    runs = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert runs == ["x", "x-2"]
-    digests = {strict_json((tmp_path / "runs" / name / "result.json").read_text())["digest"] for name in runs}
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["x", "x-2"]
+    digests = {strict_json((tmp_path / "runs" / name / "result.json").read_text())["digest"] for name in names}
     assert len(digests) == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_quiet_prints_nothing(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--quiet", "--out", "elsewhere", *SMALL)
     assert (found.code, found.out, found.err) == (0, "", "")
     assert (tmp_path / "elsewhere" / "network" / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_json_is_the_result_and_nothing_else(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL)
     assert (found.code, found.err) == (0, "")
@@ -140,6 +156,7 @@ def test_json_is_the_result_and_nothing_else(hierfed: Hierfed, folder: str, tmp_
     assert result["settings"]["training"]["rounds"] == 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_several_seeds_have_a_folder_each_and_a_summary(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--seed", "5", *SMALL)
     assert found.code == 0, found.err
@@ -157,12 +174,14 @@ def test_several_seeds_have_a_folder_each_and_a_summary(hierfed: Hierfed, folder
     assert (run / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_several_seeds_as_json_are_the_summary(hierfed: Hierfed, folder: str) -> None:
     found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
     assert (found.code, found.err) == (0, "")
     assert strict_json(found.out)["seeds"] == [0, 1]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_settings_that_a_run_left_behind_repeat_it(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     first = strict_json(hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL).out)
     settings = str(tmp_path / "runs" / "network" / "settings.toml")
@@ -218,6 +237,7 @@ def test_data_shows_the_warning_of_the_paper_s_join(hierfed: Hierfed, tmp_path: 
     assert "warning" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_with_the_paper_s_join_warns(hierfed: Hierfed, tmp_path: Path) -> None:
     write_folder(tmp_path / "ml")
     write_metadata(tmp_path / "ml")
@@ -226,6 +246,7 @@ def test_a_run_with_the_paper_s_join_warns(hierfed: Hierfed, tmp_path: Path) -> 
     assert "Warning: the join `paper`" in found.out
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", *SMALL)
     assert found.code == 0, found.err
@@ -237,6 +258,7 @@ def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: st
     assert max(map(len, found.out.splitlines())) <= 80
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
     assert (found.code, found.err) == (0, "")
@@ -258,6 +280,7 @@ def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: st
     assert pair["second"] == "network: rmse_after"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_settings_files_of_one_name_are_not_mixed_up(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     for name in ("paper", "network"):
         (tmp_path / name).mkdir()
@@ -267,6 +290,7 @@ def test_settings_files_of_one_name_are_not_mixed_up(hierfed: Hierfed, folder: s
     assert_refused(hierfed(*words, "--json", *SMALL), "different names")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
     rows = [f"{user};{film};{rating}" for user, film, rating, _ in small_ratings()]
     (tmp_path / "table.csv").write_text("\n".join(["who;what;stars", *rows]) + "\n")
@@ -276,6 +300,7 @@ def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
     assert strict_json(found.out)["data"]["ratings"] == 300
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_test_rows_can_be_given(hierfed: Hierfed, tmp_path: Path) -> None:
     lines = [",".join(map(str, row)) for row in small_ratings()]
     for name, chosen in (("train.csv", lines[:250]), ("test.csv", lines[250:])):
@@ -456,12 +481,6 @@ def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_process_exits_with_the_code_and_the_line(tmp_path: Path) -> None:
     found = in_a_process("run", "papr", cwd=tmp_path)
     assert_refused(Finished(found.returncode, found.stdout, found.stderr), "did you mean 'paper'?")
-
-
-def test_a_process_prints_json_only(folder: str, tmp_path: Path) -> None:
-    found = in_a_process("run", "network", "--data", folder, "--json", *SMALL, cwd=tmp_path)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert strict_json(found.stdout)["preset"] == "network"
 
 
 def test_colours_are_off_where_there_is_no_terminal(folder: str, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,37 @@ README = ROOT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL) if README.is_file() else []
 
 
-def printed(words: list[str], cwd: Path) -> str:
-    """What a Python process prints; it must end well and say nothing on standard error."""
-    done = subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+@dataclass(frozen=True)
+class Started:
+    """A Python process, and the folder it works in."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def printed(self) -> str:
+        """What the process prints; it must end well and say nothing on standard error."""
+        out, err = self.process.communicate(timeout=120)
+        assert self.process.returncode == 0, err
+        assert err == ""
+        return out
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
+    """Every example and README block, started at once: they spend most of their time on imports."""
+    commands = {path.stem: [str(path)] for path in EXAMPLES}
+    commands |= {f"block {number}": ["-c", code] for number, code in enumerate(BLOCKS)}
+    processes = {}
+    for name, words in commands.items():
+        folder = tmp_path_factory.mktemp("work")
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes[name] = Started(process, folder)
+    yield processes
+    for each in processes.values():
+        each.process.kill()
+        each.process.communicate()
 
 
 def test_there_are_examples() -> None:
@@ -29,22 +56,21 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs_anywhere_and_prints_figures(path: Path, tmp_path: Path) -> None:
-    out = printed([str(path)], tmp_path)
-    assert re.search(r"\d\.\d{3}", out)
-    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
+def test_example_runs_anywhere_and_prints_figures(path: Path, started: dict[str, Started]) -> None:
+    assert re.search(r"\d\.\d{3}", started[path.stem].printed())
+    assert list(started[path.stem].folder.iterdir()) == [], "an example leaves nothing behind"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(len(BLOCKS)))
+def test_python_of_the_readme_runs_as_it_stands(block: int, started: dict[str, Started]) -> None:
+    run = started[f"block {block}"]
+    assert re.search(r"\d\.\d{3}", run.printed())
+    for saved in re.findall(r'\.save\("([^"]+)"\)', BLOCKS[block]):
+        assert (run.folder / saved / "report.html").is_file()
 
 
 def test_the_first_example_takes_five_lines_to_its_figures() -> None:
     lines = (ROOT / "examples" / "first_run.py").read_text(encoding="utf-8").splitlines()
     code = [line for line in lines if line.strip() and not line.startswith(('"""', "#"))]
     assert len(code) <= 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(len(BLOCKS)))
-def test_python_of_the_readme_runs_as_it_stands(block: int, tmp_path: Path) -> None:
-    out = printed(["-c", BLOCKS[block]], tmp_path)
-    assert re.search(r"\d\.\d{3}", out)
-    for saved in re.findall(r'\.save\("([^"]+)"\)', BLOCKS[block]):
-        assert (tmp_path / saved / "report.html").is_file()
