@@ -17,6 +17,7 @@ from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.errors import HierfedError
 from hierfed.evaluation.baselines import simple_baselines, train_alone
 from hierfed.evaluation.metrics import rating_errors, user_rmse
 from hierfed.evaluation.verdict import give_verdict
@@ -217,6 +218,8 @@ class _JudgedRows:
 
 def _round_record(finished: FinishedRound, method: FederatedAveraging, test: Ratings) -> RoundRecord:
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
+    if not np.isfinite(errors.rmse):
+        raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
     return RoundRecord(
         round=finished.number,
         train_loss=finished.train_loss,
@@ -274,7 +277,7 @@ def _user_summary(judged: Sequence[_JudgedRows]) -> UserSummary:
         macro_rmse_before=rows_before.user_macro_rmse,
         macro_rmse_after=rows_after.user_macro_rmse,
         share_worse=float((gains < 0).mean()),
-        gains=gains.tolist(),
+        gains=np.sort(gains).tolist(),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
 from hierfed.experiment import Outcome
 from hierfed.report.figures import save_figures
@@ -39,7 +39,12 @@ class RoundLog:
 
 
 def free_folder(out: Path, name: str) -> Path:
-    """`out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another; nothing is made."""
+    """`out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another; nothing is made.
+
+    Raises SettingsError for a name that would lie elsewhere.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise SettingsError(f"'{name}' is no name for a folder: leave out slashes, and choose the place with --out")
     folder, number = out / name, 1
     while folder.exists():
         number += 1

@@ -478,3 +478,8 @@ def test_load_dataset_reads_what_the_settings_name(folder: str) -> None:
     expected = small_ratings()
     assert len(dataset.ratings) == len(expected)
     assert float(dataset.ratings.value.sum(dtype=float)) == pytest.approx(expected["rating"].sum())
+
+
+def test_a_run_that_diverges_says_so(folder: str) -> None:
+    with pytest.raises(HierfedError, match=r"diverged in round 1: lower training\.learning_rate"):
+        experiment(folder, learning_rate=1e30)

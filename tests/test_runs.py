@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 
 from hierfed import runs
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.results import Result, Summary
 from hierfed.settings import Settings, load_settings
@@ -342,3 +342,9 @@ def test_a_summary_whose_seed_is_lost_is_one_clear_line(
     (tmp_path / "summary.json").write_bytes((several[0] / "summary.json").read_bytes())
     with pytest.raises(HierfedError, match="seed-4"):
         runs.rewrite_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../elsewhere", "a/b"])
+def test_a_name_that_lies_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="no name for a folder"):
+        runs.free_folder(tmp_path, name)
