@@ -321,6 +321,7 @@ def _data_summary(dataset: Dataset, split: splits.Split, features: Features, nod
         join=JoinSummary(
             name=provenance.join.name,
             kept=provenance.join.kept,
+            kept_before_deduplication=provenance.join.kept_before_deduplication,
             dropped=provenance.rows_in - provenance.join.kept,
             warning=provenance.join.warning,
         ),

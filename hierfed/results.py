@@ -18,10 +18,14 @@ class Record(BaseModel):
 
 
 class JoinSummary(Record):
-    """Which join gave the items their features, how many ratings it kept, and what to know before using it."""
+    """Which join gave the items their features, how many ratings it kept, and what to know before using it.
+
+    kept_before_deduplication counts ratings doubled by repeated metadata ids too. dropped: ratings without metadata.
+    """
 
     name: str
     kept: int
+    kept_before_deduplication: int
     dropped: int
     warning: str = ""
 

@@ -24,6 +24,10 @@ def result_tables(result: Result) -> Group:
     dropped = sum(data.dropped.values())
     rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
     parts.append(Text(f"Rows of {data.source}: {rows}."))
+    join = data.join
+    if join.name != "none":
+        before = f"{words.count(join.kept_before_deduplication)} before repeated metadata ids were taken out"
+        parts.append(Text(f"Join {join.name}: {words.count(join.kept)} ratings with metadata, {before}."))
     if data.join.warning:
         parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
     if data.missing_features:

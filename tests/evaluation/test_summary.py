@@ -34,7 +34,7 @@ def filled(kind: type, **given: Any) -> Any:
 
 
 def result(seed: int, final: float, before: float, after: float, harmed: int, preset: str = "paper") -> Result:
-    join = JoinSummary(name="links", kept=1, dropped=0)
+    join = JoinSummary(name="links", kept=1, kept_before_deduplication=1, dropped=0)
     data = filled(DataSummary, source="", dropped={}, join=join, features=[], missing_features=[], split={})
     verdict = Verdict(
         beats_global_mean=False,

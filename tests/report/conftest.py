@@ -94,6 +94,7 @@ def make_result() -> MakeResult:
                 join=JoinSummary(
                     name="paper",
                     kept=44_989,
+                    kept_before_deduplication=44_989 + 5,
                     dropped=55_015,
                     warning="This join compares ids of two different catalogues: it gives films the wrong metadata",
                 ),
