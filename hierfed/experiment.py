@@ -17,14 +17,13 @@ from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.errors import HierfedError
 from hierfed.evaluation.baselines import simple_baselines, train_alone
-from hierfed.evaluation.metrics import rating_errors, user_rmse
+from hierfed.evaluation.judging import judge_node, judge_round, judge_users
 from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
 from hierfed.federated.contract import SharedModel
 from hierfed.models.loop import train_loop
-from hierfed.models.network import ModuleNetwork, Network, Predictor, first_layer_change
+from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
 from hierfed.models.threads import ThreadedTrainer, one_torch_thread
 from hierfed.models.training import LocalTraining
@@ -35,11 +34,9 @@ from hierfed.results import (
     Baselines,
     DataSummary,
     JoinSummary,
-    NodeRecord,
     Result,
     RoundRecord,
     Seconds,
-    UserSummary,
 )
 from hierfed.settings import Settings
 
@@ -93,7 +90,7 @@ def run_experiment(
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
-            rounds.append(_round_record(finished, method, test))
+            rounds.append(judge_round(finished, method, test))
             for observer in observers:
                 observer.on_round(rounds[-1])
 
@@ -101,14 +98,14 @@ def run_experiment(
 
         watch.start("personalise")
         personal_models = method.personalise(shared, personal_nodes)
-        judged = [_judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
+        judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
 
         watch.start("baselines")
         baselines, personal_baselines = _baselines(dataset, split, settings, method, nodes, personal_nodes)
         watch.stop()
 
     records = [record for record, _ in judged]
-    users = _user_summary([rows for _, rows in judged])
+    users = judge_users([rows for _, rows in judged])
     result = Result(
         name=settings.preset,
         preset=settings.preset,
@@ -204,80 +201,6 @@ def make_method(settings: Settings, features: Features, module: ModuleMaker | No
         user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
-    )
-
-
-@dataclass(frozen=True)
-class _JudgedRows:
-    """A node's held-out rows: the user of each, and the errors of the global and of the personal model."""
-
-    user: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-
-
-def _round_record(finished: FinishedRound, method: FederatedAveraging, test: Ratings) -> RoundRecord:
-    errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
-    if not np.isfinite(errors.rmse):
-        raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
-    return RoundRecord(
-        round=finished.number,
-        train_loss=finished.train_loss,
-        global_rmse=errors.rmse,
-        global_mae=errors.mae,
-        global_user_macro_rmse=errors.user_macro_rmse,
-        bytes_up=finished.bytes_up,
-        bytes_down=finished.bytes_down,
-        seconds=finished.seconds,
-    )
-
-
-def _judge_node(
-    method: FederatedAveraging, shared: SharedModel, node: Node, personal: PersonalNetwork
-) -> tuple[NodeRecord, _JudgedRows]:
-    def predictions(rows: Ratings) -> tuple[np.ndarray, np.ndarray]:
-        user, item = torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()
-        return method.predict(shared, rows).numpy(), personal.predict(user, item).numpy()
-
-    before, after = predictions(node.test)
-    errors_before = rating_errors(before, node.test.value, node.test.user)
-    errors_after = rating_errors(after, node.test.value, node.test.user)
-    tuned = [rating_errors(rating, node.train.value, node.train.user).rmse for rating in predictions(node.train)]
-    record = NodeRecord(
-        node=node.name,
-        users=len(np.union1d(node.train.user, node.test.user)),
-        train_rows=len(node.train),
-        test_rows=len(node.test),
-        rmse_before=errors_before.rmse,
-        rmse_after=errors_after.rmse,
-        mae_before=errors_before.mae,
-        mae_after=errors_after.mae,
-        user_macro_rmse_before=errors_before.user_macro_rmse,
-        user_macro_rmse_after=errors_after.user_macro_rmse,
-        gain=errors_before.rmse - errors_after.rmse,
-        train_gain=tuned[0] - tuned[1],
-        weight_change_l2=first_layer_change(method.predictor, shared.arrays["parameters"], personal.parameters),
-    )
-    return record, _JudgedRows(node.test.user, before - node.test.value, after - node.test.value)
-
-
-def _user_summary(judged: Sequence[_JudgedRows]) -> UserSummary:
-    user, before, after = (
-        np.concatenate([getattr(rows, name) for rows in judged]) for name in ("user", "before", "after")
-    )
-    zero = np.zeros(len(user))
-    rows_before, rows_after = rating_errors(before, zero, user), rating_errors(after, zero, user)
-    gains = user_rmse(before, user)[1] - user_rmse(after, user)[1]
-    return UserSummary(
-        users=len(gains),
-        rmse_before=rows_before.rmse,
-        rmse_after=rows_after.rmse,
-        mae_before=rows_before.mae,
-        mae_after=rows_after.mae,
-        macro_rmse_before=rows_before.user_macro_rmse,
-        macro_rmse_after=rows_after.user_macro_rmse,
-        share_worse=float((gains < 0).mean()),
-        gains=np.sort(gains).tolist(),
     )
 
 
