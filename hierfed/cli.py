@@ -84,7 +84,7 @@ def run(
         name = "result.json" if seeds is None else "summary.json"
         sys.stdout.write((folder / name).read_text(encoding="utf-8"))
     elif not quiet:
-        _print(f"The report: [bold]{folder / 'report.html'}[/bold]")
+        _print_path("The report", folder / "report.html")
 
 
 @app.command()
@@ -113,7 +113,7 @@ def compare(
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name)
-    first = 0 if seed is None else seed
+    first = next(iter(every.values())).seed
     results: dict[str, list[Result]] = {
         label: [_run_seed(settings, folder / label, each, silent) for each in range(first, first + seeds)]
         for label, settings in every.items()
@@ -128,7 +128,7 @@ def compare(
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     elif not quiet:
         _print(terminal.comparison_table(summaries, differences))
-        _print(f"The reports: [bold]{folder}[/bold]")
+        _print_path("The reports", folder)
 
 
 @app.command()
@@ -141,9 +141,11 @@ def data(
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.report.progress import downloading  # noqa: PLC0415
 
     columns = parse_assignments(column or [])
-    dataset = load(source, join=[join] if join else (), columns=columns or None, test=test)
+    with downloading() as progress:
+        dataset = load(source, join=[join] if join else (), columns=columns or None, test=test, progress=progress)
     _print(terminal.dataset_table(dataset))
 
 
@@ -168,7 +170,7 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
     found = runs.rewrite_report(folder)
     _print(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
-    _print(f"The report: [bold]{folder / 'report.html'}[/bold]")
+    _print_path("The report", folder / "report.html")
 
 
 def main() -> None:
@@ -182,7 +184,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     if code == INTERRUPTED:
-        typer.echo("stopped; the finished rounds are in the run's rounds.jsonl", err=True)
+        typer.echo("stopped; what rounds were finished are in the run's rounds.jsonl", err=True)
     sys.exit(code)
 
 
@@ -215,9 +217,17 @@ def _run_one(settings: Settings, folder: Path, silent: bool) -> Result:
     from hierfed.report.progress import watching  # noqa: PLC0415
 
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
-        outcome = run_experiment(settings, observers=[runs.RoundLog(folder), watcher])
+        log = runs.RoundLog(folder)
+        outcome = run_experiment(settings, observers=[log, watcher], progress=watcher.on_download)
         watcher.on_stage("report")
         return runs.save_run(outcome, folder)
+
+
+def _print_path(what: str, path: Path) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    Console().print(Text.assemble(f"{what}: ", (str(path), "bold")), soft_wrap=True)
 
 
 def _print(content: RenderableType) -> None:

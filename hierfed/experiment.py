@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hierfed.data import splits
+from hierfed.data.download import Progress
 from hierfed.data.features import Features, features_of, genre_flags
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.partition import partition
@@ -29,7 +30,7 @@ from hierfed.models.threads import ThreadedTrainer, one_torch_thread
 from hierfed.models.training import LocalTraining
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
-from hierfed.randomness import generator
+from hierfed.randomness import generator, stream_keys
 from hierfed.results import (
     Baselines,
     DataSummary,
@@ -70,16 +71,21 @@ class Outcome:
 
 
 def run_experiment(
-    settings: Settings, *, module: ModuleMaker | None = None, observers: Sequence[Observer] = ()
+    settings: Settings,
+    *,
+    module: ModuleMaker | None = None,
+    observers: Sequence[Observer] = (),
+    progress: Progress | None = None,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
+    torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
     """
     watch = _Stopwatch(observers)
     with one_torch_thread():
         watch.start("data")
-        dataset = load_dataset(settings)
+        dataset = load_dataset(settings, progress)
         ratings, split = dataset.ratings, divide(dataset, settings)
         features = features_of(dataset.catalogue, ratings.take(split.train))
         nodes, personal_nodes = assign(dataset, split, settings)
@@ -124,8 +130,8 @@ def run_experiment(
     return Outcome(settings, result, dataset, features, method, shared, personal_nodes, personal_models)
 
 
-def load_dataset(settings: Settings) -> Dataset:
-    """The ratings and the catalogue that the settings name."""
+def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
+    """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
     data = settings.data
     return load(
         data.source,
@@ -133,6 +139,7 @@ def load_dataset(settings: Settings) -> Dataset:
         unmatched=data.unmatched or None,
         columns=data.columns or None,
         test=data.test or None,
+        progress=progress,
     )
 
 
@@ -182,7 +189,9 @@ def make_method(settings: Settings, features: Features, module: ModuleMaker | No
     inputs = features.matrix.shape[1]
     predictor: Predictor = Network(inputs, model.hidden, model.dropout)
     if module is not None:
-        predictor = ModuleNetwork(module(inputs))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
+            predictor = ModuleNetwork(module(inputs))
     return FederatedAveraging(
         predictor=predictor,
         trainer=ThreadedTrainer(train_stacked if training.trainer == "stacked" else train_loop, training.threads),

@@ -132,7 +132,7 @@ def _save_model(outcome: Outcome, path: Path) -> None:
         "format": f"hierfed network {MODEL_FORMAT}",
         "digest": outcome.result.digest,
         "features": json.dumps(list(outcome.features.names)),
-        "settings": outcome.settings.model_dump_json(),
+        "settings": outcome.settings.model_dump_json(exclude={"data"}),
     }
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=header)
 
@@ -140,6 +140,8 @@ def _save_model(outcome: Outcome, path: Path) -> None:
 def _save_private(outcome: Outcome, folder: Path) -> None:
     """One file per node, as it would lie on that node's own disk; readable by its owner only."""
     folder.mkdir(mode=0o700, exist_ok=True)
+    for stale in folder.glob("node-*.safetensors"):
+        stale.unlink()
     for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
         save_file(
             model.tensors(), folder / f"node-{node.name}.safetensors", metadata={"format": f"private {MODEL_FORMAT}"}

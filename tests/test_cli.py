@@ -489,3 +489,11 @@ def test_colours_are_off_where_there_is_no_terminal(folder: str, tmp_path: Path)
     assert "\x1b" not in found.stdout + found.stderr
     assert "round 1/1" in found.stderr
     assert "report.html" in found.stdout
+
+
+def test_compare_begins_at_the_seed_that_is_set(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed(
+        "compare", "paper", "network", "--data", folder, "--seeds", "1", "--set", "seed=7", "--quiet", *SMALL
+    )
+    assert found.code == 0, found.err
+    assert (tmp_path / "runs" / "compare" / "network" / "seed-7" / "result.json").is_file()

@@ -483,3 +483,16 @@ def test_load_dataset_reads_what_the_settings_name(folder: str) -> None:
 def test_a_run_that_diverges_says_so(folder: str) -> None:
     with pytest.raises(HierfedError, match=r"diverged in round 1: lower training\.learning_rate"):
         experiment(folder, learning_rate=1e30)
+
+
+def test_a_personalisation_that_diverges_says_so(folder: str) -> None:
+    with pytest.raises(HierfedError, match=r"diverged on node 1: lower personalisation\.tuning_learning_rate"):
+        experiment(folder, node_level="fine_tuning", tuning_learning_rate=1e30)
+
+
+def test_a_module_s_first_parameters_come_from_the_seed(folder: str) -> None:
+    def make(features: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(features, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+
+    digests = [experiment(folder, module=make, seed=seed).result.digest for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]

@@ -20,7 +20,7 @@ from hierfed import runs
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.results import Result, Summary
-from hierfed.settings import Settings, load_settings
+from hierfed.settings import DataSettings, Settings, load_settings
 
 FIGURES = ("global_rmse", "training_loss", "node_rmse", "weight_change", "baselines", "user_gain")
 FIRST_USER = 7_310_001
@@ -127,7 +127,10 @@ def test_the_model_is_the_outcome_s_and_says_what_it_is(saved: SavedRun) -> None
     assert tensors["layers.0.weight"].shape == (6, len(saved.outcome.features.names))
     assert header["digest"] == saved.result.digest == saved.json()["digest"]
     assert json.loads(header["features"]) == list(saved.outcome.features.names)
-    assert Settings.model_validate_json(header["settings"]) == saved.outcome.settings
+    # The shared model travels; where its owner's data lie does not.
+    settings = saved.outcome.settings
+    assert Settings.model_validate_json(header["settings"]) == settings.model_copy(update={"data": DataSettings()})
+    assert "data" not in json.loads(header["settings"])
     assert header["format"].startswith("hierfed network")
 
 

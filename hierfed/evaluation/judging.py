@@ -57,6 +57,8 @@ def judge_node(
     before, after = predictions(node.test)
     errors_before = rating_errors(before, node.test.value, node.test.user)
     errors_after = rating_errors(after, node.test.value, node.test.user)
+    if len(node.test) and not np.isfinite(errors_after.rmse):
+        raise HierfedError(f"personalisation diverged on node {node.name}: lower personalisation.tuning_learning_rate")
     tuned = [rating_errors(rating, node.train.value, node.train.user).rmse for rating in predictions(node.train)]
     record = NodeRecord(
         node=node.name,

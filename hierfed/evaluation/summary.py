@@ -10,6 +10,8 @@ import numpy as np
 from hierfed.evaluation.paired import paired_p_value
 from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
 
+SIGNIFICANT = 0.05
+
 FIGURES: Mapping[str, Callable[[Result], float]] = {
     "global_rmse": lambda result: result.final_rmse,
     "rmse_before": lambda result: result.users.rmse_before,
@@ -112,4 +114,5 @@ def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -
 def _sentence(who: str, difference: PairedDifference, rival: str) -> str:
     verb = "beats" if difference.mean < 0 else "does not beat"
     chance = "" if difference.p_value is None or math.isnan(difference.p_value) else f", p = {difference.p_value:.2g}"
+    chance += "" if difference.p_value is not None and difference.p_value < SIGNIFICANT else " (not significant)"
     return f"{who} {verb} {rival}: RMSE {difference.mean:+.4f} ± {difference.sd:.4f} over seeds{chance}."

@@ -1,8 +1,8 @@
 """The one contract of every federated method: start, contribute, combine, personalise.
 
 Nodes send contributions, which can be added and scaled and nothing else; so every method gets secure sums, noise,
-any topology and any engine without knowing of them. What a node keeps is a PrivateState, which nothing that sends
-accepts.
+any topology and any engine without knowing of them. What a node keeps between rounds and after them is a
+PrivateState, which is no Contribution and refuses to be pickled.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -29,6 +29,9 @@ class Watcher:
     def on_round(self, record: RoundRecord) -> None:
         """A round has ended."""
 
+    def on_download(self, done: int, total: int | None) -> None:
+        """So many bytes of the data have come."""
+
 
 class Bar(Watcher):
     """A live progress bar with round, loss and RMSE."""
@@ -45,6 +48,11 @@ class Bar(Watcher):
         """Move the bar by one."""
         errors = f"loss {record.train_loss[-1]:.4f}  RMSE {record.global_rmse:.4f}"
         self.progress.update(self.task, advance=1, errors=errors)
+
+    def on_download(self, done: int, total: int | None) -> None:
+        """Show the share, or the bytes, that have come."""
+        share = f"{done / total:.0%}" if total else f"{done:,} bytes"
+        self.progress.update(self.task, stage=f"downloading {share}")
 
 
 class Lines(Watcher):
@@ -81,3 +89,22 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
         )
         with Progress(*columns, console=console, transient=True) as progress:
             yield Bar(progress, label, rounds)
+
+
+@contextmanager
+def downloading() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error for a download inside the block; nothing is shown before bytes come."""
+    console = Console(stderr=True)
+    progress = Progress(*Progress.get_default_columns(), console=console, transient=True)
+    task = progress.add_task("downloading")
+
+    def show(done: int, total: int | None) -> None:
+        if console.is_terminal:
+            progress.start()
+            progress.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
