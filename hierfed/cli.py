@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from hierfed import __version__
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, load_settings, parse_assignments, parse_value, preset_names
 
@@ -45,6 +46,16 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value, overri
 Out = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options of hierfed itself."""
+    if version:
+        typer.echo(f"hierfed {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -120,12 +131,13 @@ def compare(
     }
     summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
     differences = compare_results(results)
+    found = {
+        "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
+        "differences": [difference.model_dump(mode="json") for difference in differences],
+    }
+    (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if as_json:
-        found = {
-            "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
-            "differences": [difference.model_dump(mode="json") for difference in differences],
-        }
-        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        sys.stdout.write((folder / "comparison.json").read_text(encoding="utf-8"))
     elif not quiet:
         _print(terminal.comparison_table(summaries, differences))
         _print_path("The reports", folder)

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -497,3 +498,12 @@ def test_compare_begins_at_the_seed_that_is_set(hierfed: Hierfed, folder: str, t
     )
     assert found.code == 0, found.err
     assert (tmp_path / "runs" / "compare" / "network" / "seed-7" / "result.json").is_file()
+
+
+def test_the_version_is_told(hierfed: Hierfed) -> None:
+    assert hierfed("--version").out == f"hierfed {version('hierfed')}\n"
+
+
+def test_compare_leaves_what_it_found(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "1", "--json", *SMALL)
+    assert (tmp_path / "runs" / "compare" / "comparison.json").read_text() == found.out

@@ -46,6 +46,9 @@ def _join_text(dataset: Dataset) -> str:
     text = f"{join.name}: metadata for {join.kept:,} ratings ({100 * join.kept / rows:.1f}%) of {join.items:,} items"
     if join.kept_before_deduplication != join.kept:
         text += f"; {join.kept_before_deduplication:,} rows before repeated metadata ids were taken out"
+    kept = len(dataset.ratings) - join.kept
+    if kept > 0:
+        text += f"; the other {kept:,} ratings are kept, their items' features imputed and flagged"
     return text
 
 
