@@ -18,6 +18,7 @@ from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.errors import SettingsError
 from hierfed.evaluation.baselines import simple_baselines, train_alone
 from hierfed.evaluation.judging import judge_node, judge_round, judge_users
 from hierfed.evaluation.verdict import give_verdict
@@ -100,10 +101,10 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        shared = run_rounds(method, nodes, settings.training.rounds, judge)
+        shared = run_rounds(method, nodes, settings.training.rounds, judge).shared
 
         watch.start("personalise")
-        personal_models = method.personalise(shared, personal_nodes)
+        personal_models = method.personalise(shared, personal_nodes, [None] * len(personal_nodes))
         judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
 
         watch.start("baselines")
@@ -144,12 +145,20 @@ def load_dataset(settings: Settings, progress: Progress | None = None) -> Datase
 
 
 def divide(dataset: Dataset, settings: Settings) -> splits.Split:
-    """The paper's two groups of users; or, where the source names its test rows, those."""
-    rng, choice = generator(settings.seed, 0, 0, "split"), settings.split
+    """The split of the settings' protocol; where the source names its test rows, those."""
+    rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
     if dataset.test_rows is not None:
         return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
+    if choice.protocol == "given":
+        raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
+    if choice.protocol == "warm":
+        return splits.warm(ratings, test_share=choice.test_share, rng=rng)
+    if choice.protocol == "temporal":
+        return splits.temporal(ratings, test_share=choice.test_share)
+    if choice.protocol == "cold":
+        return splits.cold(ratings, federated_users=choice.federated_users, test_share=choice.test_share, rng=rng)
     return splits.two_groups(
-        dataset.ratings,
+        ratings,
         federated_users=choice.federated_users,
         train_rows=choice.train_rows,
         sample=choice.sample,

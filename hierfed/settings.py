@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Join = Literal["links", "paper", "title", "none"]
+Protocol = Literal["two_groups", "warm", "temporal", "cold", "given"]
 Partition = Literal["rows", "users", "sizes", "genre", "time"]
 
 
@@ -46,8 +47,15 @@ class DataSettings(Section):
 
 
 class SplitSettings(Section):
-    """Which users make the global model, and which of the rows train; see hierfed.data.splits."""
+    """Which users make the global model, and which of the rows train; see hierfed.data.splits.
 
+    protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` where the data name their test
+    rows. test_share: of each user's rows under warm, temporal and cold. train_rows, sample and personal_train_rows:
+    under two_groups; sample under given too.
+    """
+
+    protocol: Protocol = "two_groups"
+    test_share: OpenShare = 0.2
     federated_users: OpenShare = 0.7
     train_rows: OpenShare = 0.7
     sample: Share = 1.0

@@ -29,7 +29,7 @@ def train(trainer: str, rounds: int) -> tuple[list[float], torch.Tensor]:
         difference = method.predict(finished.shared, test).numpy() - test.value
         errors.append(float(np.sqrt(np.mean(difference**2))))
 
-    return errors, run_rounds(method, nodes, rounds, judge).arrays["parameters"]
+    return errors, run_rounds(method, nodes, rounds, judge).shared.arrays["parameters"]
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def train(rounds: int) -> Predict:
         start_at_mean=False,
         seed=0,
     )
-    shared = run_rounds(method, make_nodes(targets), rounds, lambda finished: None)
+    shared = run_rounds(method, make_nodes(targets), rounds).shared
     return lambda inputs: network.predict(shared.arrays["parameters"], torch.from_numpy(inputs)).numpy()
 
 

@@ -16,7 +16,8 @@ class Split:
 
     train: the global model learns from these rows, and is judged on `test` each round. personal_train: personal models
     are fitted on these, and judged on `personal_test`. unused: left out by sampling. Where the personalisation users
-    are the federated users, personal_train and personal_test are train and test; else all five parts are disjoint.
+    are the federated users, personal_train and personal_test are train and test; where the global model is judged on
+    the personalisation users alone, test is personal_test; else all five parts are disjoint.
     """
 
     train: np.ndarray
@@ -60,11 +61,58 @@ def two_groups(
     return checked(Split(train, test, personal_train, personal_test, unused), len(ratings))
 
 
+def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Split:
+    """Every user is known: a share of each user's rows, and at least one of two, is test; the others train."""
+    return _users_themselves(_last_of_each_user(ratings.user, rng.random(len(ratings)), test_share))
+
+
+def temporal(ratings: Ratings, *, test_share: float) -> Split:
+    """Each user's newest rows are test, a share of them and at least one of two; of rows of one time the last listed.
+
+    Raises DataError where the source has no times.
+    """
+    if ratings.time is None:
+        raise DataError("protocol 'temporal' needs timestamps, and this source has none: choose 'warm' or 'cold'")
+    return _users_themselves(_last_of_each_user(ratings.user, ratings.time, test_share))
+
+
+def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np.random.Generator) -> Split:
+    """Some users make the global model with all their rows; it is judged on the others, whom it has never seen.
+
+    federated_users: share of the users in the first group. test_share: share of the rows of each user of the second
+    group, and at least one of two, that is test; the others are what the user personalises with.
+    """
+    users = np.unique(ratings.user)
+    federated = rng.permutation(users)[: round(federated_users * len(users))]
+    is_federated = np.isin(ratings.user, federated)
+    newcomers = np.flatnonzero(~is_federated)
+    is_test = _last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
+    train, test = np.flatnonzero(is_federated), newcomers[is_test]
+    return checked(Split(train, test, newcomers[~is_test], test, np.empty(0, np.int64)), len(ratings))
+
+
 def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> Split:
     """The source's own test rows (bool [rows]); the others train, and every user is a personalisation user too."""
     train, unused = hold_out(np.flatnonzero(~test_rows), 1 - sample, rng)
     test = np.flatnonzero(test_rows)
     return checked(Split(train, test, train, test, unused), len(test_rows))
+
+
+def _users_themselves(is_test: np.ndarray) -> Split:
+    """The split where every user is a personalisation user with the rows that train the global model."""
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    return checked(Split(train, test, train, test, np.empty(0, np.int64)), len(is_test))
+
+
+def _last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
+    """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all."""
+    order = np.lexsort((key, user))
+    counts = np.bincount(user)
+    from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(user))
+    chosen = np.empty(len(user), bool)
+    wanted = np.minimum(np.maximum(1, np.round(share * counts)), counts - 1)
+    chosen[order] = from_end <= wanted[user[order]]
+    return chosen
 
 
 def checked(split: Split, total: int) -> Split:

@@ -35,7 +35,7 @@ def judge_round(finished: FinishedRound, method: FederatedAveraging, test: Ratin
         raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
     return RoundRecord(
         round=finished.number,
-        train_loss=finished.train_loss,
+        train_loss=method.train_loss(finished.total),
         global_rmse=errors.rmse,
         global_mae=errors.mae,
         global_user_macro_rmse=errors.user_macro_rmse,

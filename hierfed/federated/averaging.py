@@ -15,7 +15,7 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.models.network import Predictor, rate
 from hierfed.models.training import LocalTraining, Streams, Trainer
 from hierfed.personal.node_level import NodePersonalisation, personalise_nodes
-from hierfed.personal.private import PersonalModel
+from hierfed.personal.private import PersonalModel, PrivateState
 from hierfed.personal.user_level import UserHeads, UserPersonalisation, fit_user_heads
 
 
@@ -37,29 +37,27 @@ class FederatedAveraging:
     start_at_mean: bool
     seed: int
 
-    @property
-    def first_round(self) -> int:
-        """0 where the nodes first send the sum of their ratings; see Method."""
-        return 0 if self.start_at_mean else 1
-
     def start(self) -> SharedModel:
-        """Random parameters; see Method."""
-        return SharedModel({"parameters": self._initial()})
+        """Random parameters; a round 0 is to come where the nodes first send the sum of their ratings. See Method."""
+        return SharedModel({"parameters": self._initial()}, round=-1 if self.start_at_mean else 0)
 
-    def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
         """n (local - global), n and n times each epoch's loss, n a node's rows; in round 0 the sum of its ratings."""
+        round_number = shared.round + 1
         rows = [torch.tensor([len(node.train)], dtype=torch.float64) for node in nodes]
         if round_number == 0:
             for node, count in zip(nodes, rows, strict=True):
                 ratings = torch.from_numpy(node.train.value).double()
-                yield Contribution({"ratings": ratings.sum().reshape(1), "rows": count})
+                yield Contribution({"ratings": ratings.sum().reshape(1), "rows": count}), None
             return
         start = shared.arrays["parameters"].expand(len(nodes), -1)
         streams = Streams(self.seed, round_number, "training")
         local, losses = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
         for parameters, loss, count in zip(local, losses, rows, strict=True):
             change = parameters.double() - start[0].double()
-            yield Contribution({"change": count * change, "rows": count, "loss": count * loss})
+            yield Contribution({"change": count * change, "rows": count, "loss": count * loss}), None
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """global + sum of n (local - global) / sum of n; see Method."""
@@ -67,7 +65,7 @@ class FederatedAveraging:
         rows = total.arrays["rows"]
         if "ratings" in total.arrays:
             parameters[self.predictor.head.stop - 1] = (total.arrays["ratings"] / rows).item()
-            return SharedModel({"parameters": parameters.to(kind)}, shared.round)
+            return SharedModel({"parameters": parameters.to(kind)}, shared.round + 1)
         moved = (parameters + total.arrays["change"] / rows).to(kind)
         return SharedModel({"parameters": moved}, shared.round + 1)
 
@@ -94,7 +92,9 @@ class FederatedAveraging:
         """The network's ratings; see Method."""
         return rate(self.predictor, shared.arrays["parameters"], self.features, torch.from_numpy(ratings.item).long())
 
-    def personalise(self, shared: SharedModel, nodes: Sequence[Node]) -> list[PersonalNetwork]:
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> list[PersonalNetwork]:
         """The node level, then each user's head on top of it; see Method."""
         local = personalise_nodes(
             self.predictor,

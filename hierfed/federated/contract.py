@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.personal.private import PersonalModel
+from hierfed.personal.private import PersonalModel, PrivateState
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,11 @@ class Contribution:
 
 @dataclass(frozen=True)
 class SharedModel:
-    """What the server knows and every node may see: named arrays, after this many finished rounds."""
+    """What the server knows and every node may see: named arrays, after this many finished rounds.
+
+    round: below 0 while opening rounds are to come, which gather sums that no model depends on (counts, a mean).
+    The next round is round + 1; a method's first one is start().round + 1.
+    """
 
     arrays: Mapping[str, Tensor]
     round: int = 0
@@ -75,28 +79,30 @@ class SharedModel:
         return state.hexdigest()
 
 
-class Method(Protocol):
-    """A federated method: four functions without hidden state.
-
-    first_round: 0 where a method first needs a sum that no model depends on (counts, a mean), else 1.
-    """
-
-    @property
-    def first_round(self) -> int:
-        """The number of the first round to run."""
-        ...
+class SumMethod(Protocol):
+    """What an engine runs: a shared model that is learned from sums, by functions without hidden state."""
 
     def start(self) -> SharedModel:
         """The server's model before any round."""
         ...
 
-    def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
-        """Each node's contribution to this round, in the order of `nodes`; a node's does not depend on the others."""
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, PrivateState | None]]:
+        """What each node sends to round shared.round + 1, and what it keeps for the next, in the order of `nodes`.
+
+        private: what each node kept from its last round, None at its first or where the method keeps nothing. A node's
+        part does not depend on the other nodes.
+        """
         ...
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The server's next model, from the sum of the contributions."""
+        """The server's model after round shared.round + 1, from the sum of the contributions."""
         ...
+
+
+class Method(SumMethod, Protocol):
+    """A federated model of ratings, which nodes and their users make their own."""
 
     def train_loss(self, total: Contribution) -> list[float]:
         """The nodes' training loss in each local epoch of the round whose sum this is: MSE, mean over rows."""
@@ -106,8 +112,13 @@ class Method(Protocol):
         """The shared model's expected ratings of these rows, float64 [rows]; it knows nothing of the users."""
         ...
 
-    def personalise(self, shared: SharedModel, nodes: Sequence[Node]) -> Sequence[PersonalModel]:
-        """Each node's own model, fitted on the node's train rows; nothing is sent."""
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Sequence[PersonalModel]:
+        """Each node's own model, fitted on the node's train rows; nothing is sent.
+
+        private: what each node kept from the rounds, None where it took no part in them.
+        """
         ...
 
 

@@ -156,3 +156,72 @@ def test_given_without_a_test_row_is_refused():
 def test_overlapping_or_missing_rows_never_pass(parts):
     with pytest.raises(AssertionError, match="overlap or do not sum"):
         splits.checked(splits.Split(*(np.array(part, np.int64) for part in parts)), 6)
+
+
+def by_hand(user: np.ndarray, key: np.ndarray, share: float) -> set[int]:
+    """The test rows of a per-user split, found user by user."""
+    chosen: set[int] = set()
+    for one in np.unique(user):
+        rows = sorted(np.flatnonzero(user == one).tolist(), key=lambda row: (key[row], row))
+        wanted = min(max(1, round(share * len(rows))), len(rows) - 1)
+        chosen |= set(rows[len(rows) - wanted :])
+    return chosen
+
+
+def timed(rows: Ratings, seed: int) -> Ratings:
+    """The same ratings at few different times, so that many are equal."""
+    time = np.random.default_rng(seed).integers(0, 9, len(rows))
+    return Ratings(rows.user, rows.item, rows.value, time)
+
+
+@few
+@given(ratings(), shares, seeds)
+def test_temporal_holds_out_each_users_newest_rows(rows, share, seed):
+    rows = timed(rows, seed)
+    split = splits.temporal(rows, test_share=share)
+    assert set(split.test.tolist()) == by_hand(rows.user, rows.time, share)
+    assert split.personal_test is split.test
+    assert split.personal_train is split.train
+    assert sorted(np.concatenate([split.train, split.test]).tolist()) == list(range(len(rows)))
+    for user in np.unique(rows.user):
+        mine = rows.user == user
+        known, held_out = np.isin(np.arange(len(rows)), split.train) & mine, np.isin(np.arange(len(rows)), split.test)
+        assert rows.time[known].max() <= rows.time[held_out & mine].min()
+
+
+def test_temporal_needs_times():
+    rows = Ratings(np.zeros(9, np.int32), np.arange(9, dtype=np.int32), np.ones(9, np.float32))
+    with pytest.raises(DataError, match="protocol 'temporal' needs timestamps"):
+        splits.temporal(rows, test_share=0.2)
+
+
+@few
+@given(ratings(), shares, seeds)
+def test_warm_holds_out_a_share_of_every_users_rows(rows, share, seed):
+    split = splits.warm(rows, test_share=share, rng=np.random.default_rng(seed))
+    assert sorted(np.concatenate([split.train, split.test]).tolist()) == list(range(len(rows)))
+    for user in np.unique(rows.user):
+        total, held_out = (rows.user == user).sum(), (rows.user[split.test] == user).sum()
+        assert held_out == min(max(1, round(share * total)), total - 1)
+    assert split.personal_train is split.train
+    assert split.personal_test is split.test
+
+
+def test_a_user_with_one_rating_keeps_it_to_learn_from():
+    rows = Ratings(np.array([0, 1, 1], np.int32), np.arange(3, dtype=np.int32), np.ones(3, np.float32))
+    split = splits.warm(rows, test_share=0.9, rng=np.random.default_rng(0))
+    assert 0 in split.train
+    assert len(split.test) == 1
+
+
+@few
+@given(ratings(), shares, shares, seeds)
+def test_cold_trains_on_all_rows_of_some_users_and_is_judged_on_the_others(rows, federated, share, seed):
+    split = splits.cold(rows, federated_users=federated, test_share=share, rng=np.random.default_rng(seed))
+    first, second = set(rows.user[split.train].tolist()), set(rows.user[split.test].tolist())
+    assert not first & second
+    assert second == set(rows.user[split.personal_train].tolist())
+    assert len(first) == round(federated * len(first | second))
+    assert split.personal_test is split.test
+    whole = np.concatenate([split.train, split.test, split.personal_train])
+    assert sorted(whole.tolist()) == list(range(len(rows)))

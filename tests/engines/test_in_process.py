@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
@@ -17,40 +16,43 @@ from hierfed.models.network import Network
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining
 from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.private import PersonalModel
+from hierfed.personal.private import PrivateState
 from hierfed.personal.user_level import UserPersonalisation
+
+
+@dataclass(frozen=True)
+class Notes(PrivateState):
+    """What a node keeps here: its own number, and the rounds it has taken part in."""
+
+    node: int
+    rounds: tuple[int, ...]
 
 
 @dataclass
 class Counting:
-    """A method whose model is one number, to which each round adds the nodes' numbers; it notes every call."""
+    """A model of one number, to which each round adds the nodes' numbers; it notes calls, and nodes their rounds."""
 
-    first_round: int = 1
+    opening_rounds: int = 0
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def start(self) -> SharedModel:
         self.calls.append(("start", 0))
-        return SharedModel({"number": torch.zeros(1)})
+        return SharedModel({"number": torch.zeros(1)}, round=-self.opening_rounds)
 
-    def contribute(self, shared: SharedModel, nodes: Sequence[Node], round_number: int) -> Iterator[Contribution]:
-        self.calls.append(("contribute", round_number))
-        for node in nodes:
-            # Round 0 sends two numbers a node, others three.
-            yield Contribution({"sum": torch.full((2 + (round_number > 0),), node.number + 1.0, dtype=torch.float64)})
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, Notes]]:
+        self.calls.append(("contribute", shared.round + 1))
+        for node, notes in zip(nodes, private, strict=True):
+            # Opening rounds send two numbers a node, others three.
+            sent = torch.full((2 + (shared.round >= 0),), node.number + 1.0, dtype=torch.float64)
+            known = () if notes is None else notes.rounds
+            yield Contribution({"sum": sent}), Notes(node.number, (*known, shared.round + 1))
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         self.calls.append(("combine", shared.round))
         number = shared.arrays["number"] + total.arrays["sum"][0].float()
-        return SharedModel({"number": number}, shared.round + (len(total.arrays["sum"]) == 3))
-
-    def train_loss(self, total: Contribution) -> list[float]:
-        return [float(total.arrays["sum"][-1]), 0.5]
-
-    def predict(self, shared: SharedModel, ratings: Ratings) -> torch.Tensor:
-        raise NotImplementedError
-
-    def personalise(self, shared: SharedModel, nodes: Sequence[Node]) -> list[PersonalModel]:
-        raise NotImplementedError
+        return SharedModel({"number": number}, shared.round + 1)
 
 
 @pytest.fixture
@@ -60,16 +62,21 @@ def nodes(make_node) -> list[Node]:
 
 def test_each_round_sums_the_nodes_and_is_reported_once_in_order(nodes):
     method, told = Counting(), []
-    shared = run_rounds(method, nodes, 4, told.append)
+    trained = run_rounds(method, nodes, 4, told.append)
     assert [finished.number for finished in told] == [1, 2, 3, 4]
     assert [finished.shared.round for finished in told] == [1, 2, 3, 4]
     # Nodes send 1, 2 and 3, so every round adds 6.
     assert [finished.shared.arrays["number"].item() for finished in told] == [6, 12, 18, 24]
-    assert [finished.train_loss for finished in told] == [[6.0, 0.5]] * 4
+    assert [finished.total.arrays["sum"].tolist() for finished in told] == [[6.0, 6.0, 6.0]] * 4
     assert all(finished.seconds >= 0 for finished in told)
-    assert shared is told[-1].shared
+    assert trained.shared is told[-1].shared
     rounds = [[("contribute", number), ("combine", number - 1)] for number in (1, 2, 3, 4)]
     assert method.calls == [("start", 0), *(call for calls in rounds for call in calls)]
+
+
+def test_each_node_gets_back_what_it_kept(nodes):
+    trained = run_rounds(Counting(opening_rounds=2), nodes, 3)
+    assert trained.private == [Notes(number, (-1, 0, 1, 2, 3)) for number in range(3)]
 
 
 def test_a_round_is_reported_before_the_next_begins(nodes):
@@ -92,10 +99,10 @@ def test_bytes_are_those_of_all_nodes_contributions_and_of_the_model_to_all_node
     assert [finished.bytes_down for finished in told] == [3 * 4] * 3
 
 
-def test_round_zero_is_run_first_not_reported_and_its_bytes_go_to_round_one(nodes):
-    method, told = Counting(first_round=0), []
+def test_opening_rounds_are_run_first_not_reported_and_their_bytes_go_to_round_one(nodes):
+    method, told = Counting(opening_rounds=1), []
     run_rounds(method, nodes, 2, told.append)
-    assert method.calls[:3] == [("start", 0), ("contribute", 0), ("combine", 0)]
+    assert method.calls[:3] == [("start", 0), ("contribute", 0), ("combine", -1)]
     assert [finished.number for finished in told] == [1, 2]
     assert [finished.bytes_up for finished in told] == [3 * (2 + 3) * 8, 3 * 3 * 8]
     assert [finished.shared.arrays["number"].item() for finished in told] == [12, 18]
@@ -121,5 +128,5 @@ def test_federated_averaging_sends_its_parameters_down_and_change_rows_and_losse
     up = 3 * 8 * (96 + 1 + 2)
     assert [finished.bytes_up for finished in told] == [up + start_at_mean * 3 * 8 * 2, up]
     assert [finished.bytes_down for finished in told] == [3 * 4 * 96 * (1 + start_at_mean), 3 * 4 * 96]
-    assert [len(finished.train_loss) for finished in told] == [2, 2]
+    assert [len(method.train_loss(finished.total)) for finished in told] == [2, 2]
     assert [finished.shared.round for finished in told] == [1, 2]

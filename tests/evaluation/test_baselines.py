@@ -41,7 +41,7 @@ def squares_of(
 ) -> np.ndarray:
     """Squared errors on these rows of a federation of this node alone, trained by the reference loop."""
     alone = replace(method, trainer=train_loop, training=replace(method.training, batch_size=batch_size))
-    shared = run_rounds(alone, [trained_on], rounds, lambda _: None)
+    shared = run_rounds(alone, [trained_on], rounds).shared
     rating = method.predictor.predict(shared.arrays["parameters"], method.features).numpy()
     return np.square(rating[rows.item].astype(np.float64) - rows.value)
 

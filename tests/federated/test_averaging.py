@@ -15,7 +15,7 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.averaging import FederatedAveraging
-from hierfed.federated.contract import SharedModel, ordered_sum
+from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
@@ -65,8 +65,17 @@ def ends_at(known: Tensor, losses: Tensor) -> Trainer:
     return train
 
 
+def sent_by(
+    method: FederatedAveraging, shared: SharedModel, nodes: Sequence[Node], number: int = 1
+) -> list[Contribution]:
+    """What the nodes send to this round; they keep nothing."""
+    pairs = list(method.contribute(replace(shared, round=number - 1), nodes, [None] * len(nodes)))
+    assert all(kept is None for _, kept in pairs)
+    return [sent for sent, _ in pairs]
+
+
 def one_round(method: FederatedAveraging, shared: SharedModel, nodes: Sequence[Node], number: int = 1) -> SharedModel:
-    return method.combine(shared, ordered_sum(method.contribute(shared, nodes, number)))
+    return method.combine(shared, ordered_sum(sent_by(method, shared, nodes, number)))
 
 
 def test_a_round_is_the_mean_of_the_nodes_parameters_weighted_by_their_rows(make_method, nodes):
@@ -74,7 +83,7 @@ def test_a_round_is_the_mean_of_the_nodes_parameters_weighted_by_their_rows(make
     losses = torch.tensor([[1.0, 0.5], [2.0, 1.0], [3.0, 2.5], [4.0, 3.0]], dtype=torch.float64)
     method = make_method(trainer=ends_at(known, losses))
     shared = method.start()
-    total = ordered_sum(method.contribute(shared, nodes, 1))
+    total = ordered_sum(sent_by(method, shared, nodes, 1))
     expected = sum(rows * known[node].double().numpy() for node, rows in enumerate(LENGTHS)) / sum(LENGTHS)
     after = method.combine(shared, total)
     np.testing.assert_allclose(after.arrays["parameters"], expected, rtol=1e-6, atol=1e-7)
@@ -89,7 +98,7 @@ def test_a_contribution_is_rows_times_change_rows_and_rows_times_losses(make_met
     known, losses = torch.ones(4, NETWORK.parameter_count), torch.tensor([[0.5, 0.25]] * 4, dtype=torch.float64)
     method = make_method(trainer=ends_at(known, losses))
     shared = method.start()
-    for sent, rows in zip(method.contribute(shared, nodes, 1), LENGTHS, strict=True):
+    for sent, rows in zip(sent_by(method, shared, nodes, 1), LENGTHS, strict=True):
         change = 1 - shared.arrays["parameters"].double()
         assert torch.equal(sent.arrays["change"], rows * change)
         assert sent.arrays["rows"].tolist() == [rows]
@@ -102,7 +111,7 @@ def test_combining_does_not_change_the_model_it_starts_from(make_method, nodes):
     shared = method.start()
     before = shared.digest()
     one_round(method, shared, nodes, 0)
-    one_round(method, shared, nodes, 1)
+    one_round(method, replace(shared, round=0), nodes, 1)
     assert shared.digest() == before
 
 
@@ -110,17 +119,17 @@ def test_combining_does_not_change_the_model_it_starts_from(make_method, nodes):
 @given(order=st.permutations(range(len(LENGTHS))), start_at_mean=st.booleans())
 def test_the_order_of_the_nodes_does_not_matter(order, start_at_mean, make_method, nodes):
     method = make_method(start_at_mean=start_at_mean)
-    expected = run_rounds(method, nodes, 2, lambda _: None).arrays["parameters"]
-    found = run_rounds(method, [nodes[place] for place in order], 2, lambda _: None).arrays["parameters"]
+    expected = run_rounds(method, nodes, 2).shared.arrays["parameters"]
+    found = run_rounds(method, [nodes[place] for place in order], 2).shared.arrays["parameters"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_a_nodes_contribution_does_not_depend_on_the_others(make_method, nodes):
     method = make_method(predictor=Network(5, (8, 4), dropout=0.3))
     shared = method.start()
-    together = list(method.contribute(shared, nodes, 3))
+    together = list(sent_by(method, shared, nodes, 3))
     for node, sent in zip(nodes, together, strict=True):
-        (alone,) = method.contribute(shared, [node], 3)
+        (alone,) = sent_by(method, shared, [node], 3)
         assert all(torch.equal(sent.arrays[name], alone.arrays[name]) for name in ("change", "rows", "loss"))
 
 
@@ -129,7 +138,7 @@ def test_a_nodes_contribution_does_not_depend_on_the_others(make_method, nodes):
 def test_a_federation_of_one_node_is_central_training(start_at_mean, trainer, make_method, make_node):
     node = make_node(0, 40)
     method = make_method(start_at_mean=start_at_mean, trainer=trainer)
-    federated = run_rounds(method, [node], 3, lambda _: None).arrays["parameters"]
+    federated = run_rounds(method, [node], 3).shared.arrays["parameters"]
     torch.testing.assert_close(federated, method.train_alone([node], 3)[0], rtol=0, atol=1e-6)
 
 
@@ -138,14 +147,14 @@ def test_each_node_trained_alone_is_its_own_federation(start_at_mean, make_metho
     method = make_method(start_at_mean=start_at_mean)
     alone = method.train_alone(nodes, 2)
     for row, node in enumerate(nodes):
-        federated = run_rounds(method, [node], 2, lambda _: None).arrays["parameters"]
+        federated = run_rounds(method, [node], 2).shared.arrays["parameters"]
         torch.testing.assert_close(alone[row], federated, rtol=0, atol=1e-6)
 
 
 def test_a_federation_begins_with_the_pooled_mean_of_the_train_rows_as_output_bias(make_method, nodes):
     method = make_method(start_at_mean=True)
-    assert method.first_round == 0
     shared = method.start()
+    assert shared.round == -1
     after = one_round(method, shared, nodes, 0)
     pooled = np.concatenate([node.train.value for node in nodes]).astype(np.float64)
     output_bias = method.predictor.named(after.arrays["parameters"])["layers.2.bias"]
@@ -157,7 +166,7 @@ def test_a_federation_begins_with_the_pooled_mean_of_the_train_rows_as_output_bi
 
 def test_the_first_sums_say_nothing_but_each_nodes_sum_and_number_of_ratings(make_method, nodes):
     method = make_method(start_at_mean=True)
-    for node, sent in zip(nodes, method.contribute(method.start(), nodes, 0), strict=True):
+    for node, sent in zip(nodes, sent_by(method, method.start(), nodes, 0), strict=True):
         assert set(sent.arrays) == {"ratings", "rows"}
         assert sent.arrays["ratings"].tolist() == [sum(node.train.value.tolist())]
         assert sent.arrays["rows"].tolist() == [len(node.train)]
@@ -165,7 +174,7 @@ def test_the_first_sums_say_nothing_but_each_nodes_sum_and_number_of_ratings(mak
 
 def test_a_federation_that_starts_at_random_has_no_round_for_the_mean(make_method):
     method = make_method()
-    assert method.first_round == 1
+    assert method.start().round == 0
     assert torch.equal(method.start().arrays["parameters"], NETWORK.initial(4))
 
 
@@ -175,7 +184,7 @@ def test_fedprox_stays_closer_to_the_global_model_than_fedavg(make_method, nodes
 
     def moved(proximal: float) -> list[float]:
         method = make_method(training=replace(TRAINING, proximal=proximal))
-        sent = method.contribute(shared, nodes, 1)
+        sent = sent_by(method, shared, nodes, 1)
         return [float((part.arrays["change"] / part.arrays["rows"]).norm()) for part in sent]
 
     for weak, strong, none in zip(moved(1.0), moved(30.0), moved(0.0), strict=True):
@@ -203,8 +212,8 @@ def test_a_personal_model_adds_its_users_head_to_its_nodes_network(how, make_met
         node_level=NodePersonalisation("fine_tuning", TRAINING), user_level=UserPersonalisation(how, 5.0, 10.0)
     )
     shared = method.start()
-    for node, personal in zip(nodes, method.personalise(shared, nodes), strict=True):
-        (alone,) = method.personalise(shared, [node])
+    for node, personal in zip(nodes, method.personalise(shared, nodes, [None] * len(nodes)), strict=True):
+        (alone,) = method.personalise(shared, [node], [None])
         assert torch.equal(alone.parameters, personal.parameters)
         rating = NETWORK.predict(personal.parameters, features).double()
         hidden = NETWORK.last_hidden(personal.parameters, features).double().numpy()
@@ -227,7 +236,7 @@ def test_a_personal_model_adds_its_users_head_to_its_nodes_network(how, make_met
 def test_what_a_node_keeps_on_disk_is_its_network_and_its_users_heads(make_method, nodes):
     method = make_method(user_level=UserPersonalisation("ridge_head", 5.0, 10.0))
     shared = method.start()
-    personal = method.personalise(shared, nodes)[1]
+    personal = method.personalise(shared, nodes, [None] * len(nodes))[1]
     kept = personal.tensors()
     expected = NETWORK.named(shared.arrays["parameters"])
     assert set(kept) == {*expected, "users", "user_bias", "user_weights"}
@@ -235,7 +244,7 @@ def test_what_a_node_keeps_on_disk_is_its_network_and_its_users_heads(make_metho
     assert kept["users"].tolist() == np.unique(nodes[1].train.user).tolist()
     assert kept["user_weights"].shape == (len(kept["users"]), 4)
     assert all(tensor.is_contiguous() for tensor in kept.values())
-    assert set(make_method().personalise(shared, nodes)[1].tensors()) == set(expected)
+    assert set(make_method().personalise(shared, nodes, [None] * len(nodes))[1].tensors()) == set(expected)
 
 
 def test_modules_are_averaged_as_the_networks_are(make_method, nodes):
@@ -243,6 +252,6 @@ def test_modules_are_averaged_as_the_networks_are(make_method, nodes):
         torch.manual_seed(0)
         module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     stacked = make_method(predictor=ModuleNetwork(module), start_at_mean=True)
-    found = run_rounds(stacked, nodes, 2, lambda _: None).arrays["parameters"]
-    expected = run_rounds(replace(stacked, trainer=train_loop), nodes, 2, lambda _: None).arrays["parameters"]
+    found = run_rounds(stacked, nodes, 2).shared.arrays["parameters"]
+    expected = run_rounds(replace(stacked, trainer=train_loop), nodes, 2).shared.arrays["parameters"]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,160 @@
+"""What is publicly known of the items, as the numbers that the hierarchical and the local model reason with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from hierfed.data.catalogue import Catalogue
+
+NEUTRAL_VOTE = 6.4
+NEUTRAL_VOTES = 20
+MOST_VOTES = 2000
+SHORTEST, LONGEST, USUAL_LENGTH = 50.0, 220.0, 105.0
+YEAR_CENTRES = (1940, 1960, 1975, 1990, 2000, 2010, 2018)
+YEAR_WIDTH = 10.0
+# TMDB's and IMDb's names of genres that MovieLens calls otherwise.
+SAME_GENRE = {"Science Fiction": "Sci-Fi", "Family": "Children"}
+EXTRA_GENRES = ("Family", "History", "Music")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Public features of all items, float64; weights are public vote counts, so no rating is in them.
+
+    scalars [items, n]: vote average, log votes, log popularity, year, its square, runtime, log revenue and products,
+    standardised; those that the catalogue has no data for are left out, and without metadata all are. genres
+    [items, n]: centred flags, the source's and the metadata's averaged. unit_genres [items, n]: the source's own flags,
+    each item's of norm 1. year_bumps [items, 7]: bell curves over release years. vote, votes, year [items]: the
+    standardised scalars that the kernel uses, 0 where unknown. vote_average [items]: smoothed, in its own unit (1 to
+    10). titles: TF-IDF of the titles' letter groups, or None without titles. names: of the scalars.
+    """
+
+    scalars: np.ndarray
+    names: tuple[str, ...]
+    genres: np.ndarray
+    unit_genres: np.ndarray
+    year_bumps: np.ndarray
+    vote: np.ndarray
+    votes: np.ndarray
+    year: np.ndarray
+    vote_average: np.ndarray
+    lower_titles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.vote)
+
+    @cached_property
+    def titles(self) -> csr_matrix | None:
+        """TF-IDF of groups of 4 to 6 letters of each title, rows of norm 1 (or 0); None where no item has a title."""
+        if not any(re.search(r"\w", title) for title in self.lower_titles):
+            return None
+        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
+
+        groups = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 6), sublinear_tf=True)
+        return csr_matrix(groups.fit_transform(self.lower_titles))
+
+
+def content_of(catalogue: Catalogue, vote_average: bool = True) -> Content:
+    """The public features of a catalogue; vote_average: whether to use it, as it may be of a later time than a test."""
+    frame, count = catalogue.frame, len(catalogue)
+    flags, names = _flags(frame["genres"], ())
+    unit = flags / np.sqrt(np.maximum(flags.sum(1, keepdims=True), 1))
+    known_year = frame["year"].cast(pl.Float64).to_numpy()
+    year = np.where(np.isfinite(known_year), known_year, np.nanmedian(known_year) if frame["year"].count() else 1990.0)
+    bumps = np.exp(-0.5 * ((year[:, None] - np.array(YEAR_CENTRES)) / YEAR_WIDTH) ** 2)
+    if not frame["year"].count():
+        bumps = np.zeros((count, 0))
+    lower = tuple(re.sub(r"\(\d{4}\)", "", title).lower() for title in frame["title"].fill_null("").to_list())
+    if "vote_count" not in catalogue.numeric_features:
+        zero = np.zeros(count)
+        return Content(
+            scalars=np.zeros((count, 0)),
+            names=(),
+            genres=unit - unit.mean(0),
+            unit_genres=unit,
+            year_bumps=bumps,
+            vote=zero,
+            votes=zero,
+            year=(year - 1990) / 15,
+            vote_average=np.full(count, NEUTRAL_VOTE),
+            lower_titles=lower,
+        )
+    vote_count = _number(frame, "vote_count", 0.0)
+    weights = np.minimum(vote_count + 1, MOST_VOTES)
+    weights /= weights.sum()
+
+    def standardised(values: np.ndarray) -> np.ndarray:
+        centred = values - weights @ values
+        scaled: np.ndarray = centred / max(float(np.sqrt(weights @ centred**2)), 1e-9)
+        return scaled
+
+    average = np.full(count, NEUTRAL_VOTE)
+    if vote_average and "vote_average" in catalogue.numeric_features:
+        vote = np.where(vote_count > 0, _number(frame, "vote_average", NEUTRAL_VOTE), NEUTRAL_VOTE)
+        average = (vote_count * vote + NEUTRAL_VOTES * NEUTRAL_VOTE) / (vote_count + NEUTRAL_VOTES)
+    runtime = _number(frame, "runtime", USUAL_LENGTH)
+    runtime = np.where(runtime > 30, np.clip(runtime, SHORTEST, LONGEST), USUAL_LENGTH)
+    vote, votes, when = standardised(average), standardised(np.log1p(vote_count)), standardised(year)
+    scalars = {
+        "vote_average": vote,
+        "votes": votes,
+        "popularity": standardised(np.log1p(_number(frame, "popularity", 0.0))),
+        "year": when,
+        "year squared": when**2 - 1,
+        "runtime": standardised(runtime),
+        "revenue": standardised(np.log1p(_number(frame, "revenue", 0.0) / 1e6)),
+        "vote_average x votes": vote * votes,
+        "vote_average x year": vote * when,
+        "vote_average squared": vote**2 - 1 if vote.any() else vote,
+    }
+    kept = {name: values for name, values in scalars.items() if np.ptp(values) > 0}
+    genres = _averaged_genres(frame, flags, names)
+    return Content(
+        scalars=np.column_stack([*kept.values()]) if kept else np.zeros((count, 0)),
+        names=tuple(kept),
+        genres=genres - weights @ genres,
+        unit_genres=unit,
+        year_bumps=bumps,
+        vote=vote,
+        votes=votes,
+        year=when,
+        vote_average=average,
+        lower_titles=lower,
+    )
+
+
+def _number(frame: pl.DataFrame, name: str, unknown: float) -> np.ndarray:
+    if name not in frame.columns:
+        return np.full(frame.height, unknown)
+    values: np.ndarray = frame[name].cast(pl.Float64).fill_null(unknown).fill_nan(unknown).to_numpy()
+    return values
+
+
+def _averaged_genres(frame: pl.DataFrame, flags: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """The mean of the source's flags and the metadata's, where an item has metadata genres; else the source's own."""
+    listed = frame["metadata_genres"]
+    if not listed.drop_nulls().list.len().sum():
+        return flags
+    renamed = listed.list.eval(pl.element().replace(SAME_GENRE))
+    theirs, _ = _flags(renamed, names)
+    extra, _ = _flags(listed, EXTRA_GENRES)
+    has = (listed.list.len().fill_null(0) > 0).to_numpy()[:, None]
+    return np.hstack([np.where(has, (flags + theirs) / 2, flags), extra])
+
+
+def _flags(lists: pl.Series, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """0/1 columns for these names, or for all that occur in alphabetical order where none are given."""
+    long = pl.DataFrame({"name": lists}).with_row_index("item").explode("name").drop_nulls()
+    if not names:
+        names = tuple(long["name"].unique().sort().to_list())
+    place = {name: column for column, name in enumerate(names)}
+    long = long.filter(pl.col("name").is_in(list(names)))
+    flags = np.zeros((len(lists), len(names)))
+    flags[long["item"].to_numpy(), [place[name] for name in long["name"]]] = 1.0
+    return flags, names

@@ -1,0 +1,1 @@
+"""Hierarchical Bayesian factors: films, users and the priors of both, from sums over blocks of ratings."""

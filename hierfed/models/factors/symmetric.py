@@ -1,0 +1,45 @@
+"""Symmetric matrices in bulk: packed to the columns of their lower triangle, and inverted by Cholesky."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def packed_size(size: int) -> int:
+    """Number of columns of a packed symmetric matrix of this size."""
+    return size * (size + 1) // 2
+
+
+def pack(matrices: Tensor) -> Tensor:
+    """The lower triangles, row by row: [..., size, size] to [..., size (size + 1) / 2]."""
+    row, column = _triangle(matrices.shape[-1], matrices.device)
+    return matrices.flatten(-2).index_select(-1, row * matrices.shape[-1] + column)
+
+
+def unpack(packed: Tensor, size: int) -> Tensor:
+    """The whole matrices of packed ones: [..., size (size + 1) / 2] to [..., size, size]."""
+    row, column = _triangle(size, packed.device)
+    place = torch.empty(size, size, dtype=torch.int64, device=packed.device)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=packed.device)
+    return packed.index_select(-1, place.flatten()).view(*packed.shape[:-1], size, size)
+
+
+def outer_packed(vectors: Tensor) -> Tensor:
+    """v v' of each vector, packed: [..., size] to [..., size (size + 1) / 2]."""
+    row, column = _triangle(vectors.shape[-1], vectors.device)
+    return vectors.index_select(-1, row) * vectors.index_select(-1, column)
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses of positive definite matrices [..., size, size].
+
+    Raises torch.linalg.LinAlgError where one is not positive definite.
+    """
+    # LAPACK answers column by column; the transpose of a symmetric matrix reads that row by row without a copy.
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrices)).mT
+
+
+def _triangle(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    row, column = torch.tril_indices(size, size, device=device)
+    return row, column
