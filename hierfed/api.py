@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hierfed.experiment import ModuleMaker, Observer, Outcome, run_experiment
+from hierfed.experiment import Observer, Outcome, run_experiment
+from hierfed.methods import ModuleMaker
 from hierfed.results import Result
 from hierfed.runs import save_run
 from hierfed.settings import load_settings

@@ -60,7 +60,7 @@ def options(
 
 @app.command()
 def run(
-    preset: Preset = "paper",
+    preset: Preset = "hierarchical",
     data: Data = None,
     join: Join = None,
     test: Test = None,

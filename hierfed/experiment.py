@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import torch
-
-from hierfed.data import splits
+from hierfed.allocation import assign, divide, load_dataset
+from hierfed.comparison import run_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
-from hierfed.data.features import Features, features_of, genre_flags
-from hierfed.data.federation import Node, make_nodes
-from hierfed.data.partition import partition
-from hierfed.data.ratings import Dataset, Ratings
-from hierfed.data.sources import load
-from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.errors import SettingsError
-from hierfed.evaluation.baselines import simple_baselines, train_alone
-from hierfed.evaluation.judging import judge_node, judge_round, judge_users
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Dataset
+from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
+from hierfed.evaluation.judging import judge_intervals, judge_node, judge_round, judge_threshold, judge_users
+from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
-from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
-from hierfed.federated.contract import SharedModel
-from hierfed.models.loop import train_loop
-from hierfed.models.network import ModuleNetwork, Network, Predictor
-from hierfed.models.stacked import train_stacked
-from hierfed.models.threads import ThreadedTrainer, one_torch_thread
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.user_level import UserPersonalisation
-from hierfed.randomness import generator, stream_keys
-from hierfed.results import (
-    Baselines,
-    DataSummary,
-    JoinSummary,
-    Result,
-    RoundRecord,
-    Seconds,
-)
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.local import LocalOnly
+from hierfed.methods import AnyMethod, ModuleMaker, prepare
+from hierfed.models.threads import one_torch_thread
+from hierfed.personal.private import PersonalModel
+from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.settings import Settings
-
-ModuleMaker = Callable[[int], torch.nn.Module]
 
 
 class Observer(Protocol):
@@ -64,11 +45,10 @@ class Outcome:
     settings: Settings
     result: Result
     dataset: Dataset
-    features: Features
-    method: FederatedAveraging
+    method: AnyMethod
     shared: SharedModel
     personal_nodes: list[Node]
-    personal_models: list[PersonalNetwork]
+    personal_models: Sequence[PersonalModel]
 
 
 def run_experiment(
@@ -88,11 +68,11 @@ def run_experiment(
         watch.start("data")
         dataset = load_dataset(settings, progress)
         ratings, split = dataset.ratings, divide(dataset, settings)
-        features = features_of(dataset.catalogue, ratings.take(split.train))
         nodes, personal_nodes = assign(dataset, split, settings)
+        prepared = prepare(settings, dataset, ratings.take(split.train), module)
+        method = prepared.method
 
         watch.start("train")
-        method = make_method(settings, features, module)
         test = ratings.take(split.test)
         rounds: list[RoundRecord] = []
 
@@ -101,187 +81,50 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        shared = run_rounds(method, nodes, settings.training.rounds, judge).shared
+        if isinstance(method, LocalOnly):
+            trained = Trained(method.start(), [None] * len(nodes))
+            judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0.0))
+        else:
+            trained = run_rounds(method, nodes, settings.training.rounds, judge)
+        shared = trained.shared
 
         watch.start("personalise")
-        personal_models = method.personalise(shared, personal_nodes, [None] * len(personal_nodes))
+        private = trained.private if personal_nodes is nodes else [None] * len(personal_nodes)
+        personal_models = method.personalise(shared, personal_nodes, private)
         judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
+        rows = [each for _, each in judged]
 
         watch.start("baselines")
-        baselines, personal_baselines = _baselines(dataset, split, settings, method, nodes, personal_nodes)
+        baselines, personal_baselines = run_baselines(settings, dataset, split, method, nodes, personal_nodes)
+        new_users = []
+        if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
+            new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)
         watch.stop()
 
     records = [record for record, _ in judged]
-    users = judge_users([rows for _, rows in judged])
+    users = judge_users(rows)
+    threshold = None
+    if isinstance(method, HierarchicalFactors):
+        threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
     result = Result(
         name=settings.preset,
         preset=settings.preset,
         seed=settings.seed,
         settings=settings.model_dump(mode="json"),
-        data=_data_summary(dataset, split, features, len(nodes)),
+        data=summarise_data(settings, dataset, split, prepared, len(nodes)),
         rounds=rounds,
         nodes=records,
         users=users,
         baselines=baselines,
         personal_baselines=personal_baselines,
+        intervals=judge_intervals(rows),
+        new_users=new_users,
+        threshold=threshold,
         verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users),
         digest=shared.digest(),
         seconds=watch.seconds(),
     )
-    return Outcome(settings, result, dataset, features, method, shared, personal_nodes, personal_models)
-
-
-def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
-    """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
-    data = settings.data
-    return load(
-        data.source,
-        join=data.join,
-        unmatched=data.unmatched or None,
-        columns=data.columns or None,
-        test=data.test or None,
-        progress=progress,
-    )
-
-
-def divide(dataset: Dataset, settings: Settings) -> splits.Split:
-    """The split of the settings' protocol; where the source names its test rows, those."""
-    rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
-    if dataset.test_rows is not None:
-        return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
-    if choice.protocol == "given":
-        raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
-    if choice.protocol == "warm":
-        return splits.warm(ratings, test_share=choice.test_share, rng=rng)
-    if choice.protocol == "temporal":
-        return splits.temporal(ratings, test_share=choice.test_share)
-    if choice.protocol == "cold":
-        return splits.cold(ratings, federated_users=choice.federated_users, test_share=choice.test_share, rng=rng)
-    return splits.two_groups(
-        ratings,
-        federated_users=choice.federated_users,
-        train_rows=choice.train_rows,
-        sample=choice.sample,
-        personal_train_rows=choice.personal_train_rows,
-        rng=rng,
-    )
-
-
-def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[list[Node], list[Node]]:
-    """The federated nodes, which train the global model, and the personalisation nodes, which make it their own."""
-    ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
-
-    def divided(train: Ratings, test: Ratings, how: str, count: int, purpose: str) -> list[Node]:
-        both = _joined(train, test)
-        node = partition(
-            how,
-            both,
-            count,
-            skew=federation.skew,
-            concentration=federation.concentration,
-            genre_flags=lambda: genre_flags(dataset.catalogue)[0],
-            rng=generator(settings.seed, 0, 0, purpose),
-        )
-        return make_nodes(train, node[: len(train)], test, node[len(train) :], count)
-
-    train, nobody = ratings.take(split.train), ratings.take(np.empty(0, np.int64))
-    tune, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-    return (
-        divided(train, nobody, federation.partition, federation.nodes, "partition"),
-        divided(tune, held_out, personal.personal_partition, personal.personal_nodes, "personal partition"),
-    )
-
-
-def make_method(settings: Settings, features: Features, module: ModuleMaker | None = None) -> FederatedAveraging:
-    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation."""
-    model, training, personal = settings.model, settings.training, settings.personalisation
-    inputs = features.matrix.shape[1]
-    predictor: Predictor = Network(inputs, model.hidden, model.dropout)
-    if module is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
-            predictor = ModuleNetwork(module(inputs))
-    return FederatedAveraging(
-        predictor=predictor,
-        trainer=ThreadedTrainer(train_stacked if training.trainer == "stacked" else train_loop, training.threads),
-        features=torch.from_numpy(features.matrix),
-        training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
-        node_level=NodePersonalisation(
-            personal.node_level,
-            LocalTraining(
-                personal.tuning_epochs,
-                personal.tuning_batch_size,
-                personal.tuning_learning_rate,
-                personal.tuning_proximal,
-            ),
-            personal.validation,
-        ),
-        user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
-        start_at_mean=model.output_bias == "train_mean",
-        seed=settings.seed,
-    )
-
-
-def _baselines(
-    dataset: Dataset,
-    split: splits.Split,
-    settings: Settings,
-    method: FederatedAveraging,
-    nodes: Sequence[Node],
-    personal_nodes: Sequence[Node],
-) -> tuple[Baselines, Baselines]:
-    """Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too."""
-    ratings = dataset.ratings
-    train, test = ratings.take(split.train), ratings.take(split.test)
-    known, held_out = ratings.take(np.union1d(split.train, split.personal_train)), ratings.take(split.personal_test)
-    alone = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds)
-    return (
-        Baselines(
-            **simple_baselines(train, test, dataset.users, dataset.items),
-            local_only=alone.local_only,
-            centralised=alone.centralised,
-        ),
-        Baselines(
-            **simple_baselines(known, held_out, dataset.users, dataset.items),
-            local_only=alone.personal_local_only,
-            centralised=alone.personal_centralised,
-        ),
-    )
-
-
-def _data_summary(dataset: Dataset, split: splits.Split, features: Features, nodes: int) -> DataSummary:
-    provenance = dataset.provenance
-    return DataSummary(
-        source=provenance.name,
-        ratings=len(dataset.ratings),
-        users=dataset.users,
-        items=dataset.items,
-        nodes=nodes,
-        rows_in=provenance.rows_in,
-        dropped=provenance.dropped,
-        join=JoinSummary(
-            name=provenance.join.name,
-            kept=provenance.join.kept,
-            kept_before_deduplication=provenance.join.kept_before_deduplication,
-            dropped=provenance.rows_in - provenance.join.kept,
-            warning=provenance.join.warning,
-        ),
-        features=list(features.names),
-        missing_features=list(features.missing),
-        split=split.sizes(),
-    )
-
-
-def _joined(first: Ratings, second: Ratings) -> Ratings:
-    time = None
-    if first.time is not None and second.time is not None:
-        time = np.concatenate([first.time, second.time])
-    return Ratings(
-        np.concatenate([first.user, second.user]),
-        np.concatenate([first.item, second.item]),
-        np.concatenate([first.value, second.value]),
-        time,
-    )
+    return Outcome(settings, result, dataset, method, shared, personal_nodes, personal_models)
 
 
 class _Stopwatch:

@@ -43,6 +43,7 @@ class DataSummary(Record):
     join: JoinSummary
     features: list[str]
     missing_features: list[str]
+    protocol: str = "two_groups"
     split: dict[str, int]
 
 
@@ -105,7 +106,9 @@ class UserSummary(Record):
 class Baselines(Record):
     """RMSE, on one set of test rows, of models that any federated figure must stand beside.
 
-    local_only: the same network, each node trained on its own rows alone. centralised: the same network on pooled rows.
+    local_only: learned without sending anything: the same network on each node's rows alone; for the hierarchical model
+    the method `local`, each user on their own. centralised: the same network on pooled rows; not measured for the
+    hierarchical model, which is that of the pooled rows.
     """
 
     global_mean: Number
@@ -114,6 +117,35 @@ class Baselines(Record):
     biases: Number
     local_only: Number
     centralised: Number
+
+
+class Intervals(Record):
+    """How often the personal models' intervals of this level hold the held-out rating, and their width in stars."""
+
+    level: Number
+    coverage: Number
+    mean_width: Number
+
+
+class NewUserRecord(Record):
+    """RMSE on the personalisation users' held-out rows where each has only this many ratings to begin with: of the
+    run's personal models, of user and item biases, and of a federated network with private ridge heads."""
+
+    ratings: int
+    model: Number
+    biases: Number
+    network: Number
+
+
+class ThresholdRecord(Record):
+    """What it costs that items with fewer raters than this are never summed: how many items and held-out rows that
+    concerns, and the personal models' RMSE on those rows and on the others."""
+
+    min_raters: int
+    items: int
+    rows: int
+    rmse: Number
+    rmse_others: Number
 
 
 class Verdict(Record):
@@ -160,6 +192,9 @@ class Result(Record):
     users: UserSummary
     baselines: Baselines
     personal_baselines: Baselines
+    intervals: Intervals | None = None
+    new_users: list[NewUserRecord] = Field(default_factory=list)
+    threshold: ThresholdRecord | None = None
     verdict: Verdict
     digest: str
     seconds: Seconds

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -127,22 +129,30 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 def _save_model(outcome: Outcome, path: Path) -> None:
-    tensors = outcome.method.predictor.named(outcome.shared.arrays["parameters"])
+    tensors = outcome.method.named(outcome.shared)
     header = {
-        "format": f"hierfed network {MODEL_FORMAT}",
+        "format": f"hierfed {outcome.settings.method} {MODEL_FORMAT}",
         "digest": outcome.result.digest,
-        "features": json.dumps(list(outcome.features.names)),
+        "features": json.dumps(outcome.result.data.features),
         "settings": outcome.settings.model_dump_json(exclude={"data"}),
     }
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=header)
 
 
 def _save_private(outcome: Outcome, folder: Path) -> None:
-    """One file per node, as it would lie on that node's own disk; readable by its owner only."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for stale in folder.glob("node-*.safetensors"):
-        stale.unlink()
+    """A folder per node, as it would lie on that node's own disk, with a file per user; readable by its owner only."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
     for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
-        save_file(
-            model.tensors(), folder / f"node-{node.name}.safetensors", metadata={"format": f"private {MODEL_FORMAT}"}
-        )
+        place = folder / f"node-{node.name}"
+        place.mkdir(mode=0o700)
+        for user, tensors in model.tensors().items():
+            name = "node" if user is None else user_file(outcome.dataset.user_ids[user])
+            header = {"format": f"hierfed private {outcome.settings.method} {MODEL_FORMAT}"}
+            save_file(tensors, place / f"{name}.safetensors", metadata=header)
+
+
+def user_file(user_id: object) -> str:
+    """The name of a user's own file, without its ending: the source's id, with what a file name cannot hold escaped."""
+    return f"user-{quote(str(user_id), safe='')}"

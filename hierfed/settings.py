@@ -36,7 +36,8 @@ class DataSettings(Section):
     source: `embedded`, `movielens-small`, a folder, or a table. join: `links`, `paper`, `title` or `none`, in order of
     preference; the source's own choice where empty. unmatched: `drop` or `keep` ratings of items without metadata;
     empty for the join's own habit. test: a named split, or a file with the test rows. columns: what the table calls
-    its user, item, rating and time.
+    its user, item, rating and time. vote_average: `use` it in the hierarchical and the local model or `leave_out`;
+    `auto` leaves it out under protocol temporal, where it would be of a later time than the train rows.
     """
 
     source: str = "embedded"
@@ -44,6 +45,7 @@ class DataSettings(Section):
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
+    vote_average: Literal["auto", "use", "leave_out"] = "auto"
 
 
 class SplitSettings(Section):
@@ -115,11 +117,45 @@ class PersonalisationSettings(Section):
     head_penalty: Positive = 10.0
 
 
+class FactorsSettings(Section):
+    """The hierarchical model; see hierfed.federated.factors.
+
+    rank: factors of an item. min_raters: items with fewer raters are never summed. embedding_rank: columns of the
+    embedding of what was rated together, 0 for none; embedding_rounds: rounds that it takes, less two. The strengths
+    are those of priors, in users or items that they count for. between_nodes: whether nodes may have their own means.
+    """
+
+    rank: Count = 8
+    min_raters: Annotated[int, Field(ge=0, strict=True)] = 5
+    embedding_rank: Annotated[int, Field(ge=0, strict=True)] = 32
+    embedding_rounds: Count = 6
+    noise_strength: Positive = 6.0
+    covariate_strength: Positive = 50.0
+    content_strength: Positive = 10.0
+    moment_strength: Positive = 10.0
+    between_nodes: bool = True
+
+
+class KrigingSettings(Section):
+    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.personal.kernel."""
+
+    krige: bool = True
+    content_amplitude: NonNegative = 0.25
+    embedding_amplitude: NonNegative = 0.035
+    year_amplitude: NonNegative = 0.02
+    title_amplitude: NonNegative = 0.14
+    noise_share: Positive = 0.4
+
+
 class Settings(Section):
-    """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit."""
+    """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
+
+    method: `averaging` of networks, `hierarchical` factors, or `local`, which sends nothing.
+    """
 
     preset: str = ""
     description: str = ""
+    method: Literal["averaging", "hierarchical", "local"] = "averaging"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -127,6 +163,8 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     personalisation: PersonalisationSettings = PersonalisationSettings()
+    factors: FactorsSettings = FactorsSettings()
+    kriging: KrigingSettings = KrigingSettings()
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:

@@ -21,6 +21,8 @@ LAYERS = (
     ("engines",),
     ("evaluation",),
     ("report",),
+    ("allocation", "methods"),
+    ("comparison",),
     ("experiment",),
     ("runs",),
     ("api",),

@@ -10,7 +10,8 @@ import torch
 
 from hierfed.data.features import features_of
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.experiment import assign, divide, load_dataset, make_method
+from hierfed.allocation import assign, divide, load_dataset
+from hierfed.methods import make_averaging
 from hierfed.settings import load_settings
 
 
@@ -19,7 +20,7 @@ def train(trainer: str, rounds: int) -> tuple[list[float], torch.Tensor]:
     settings = load_settings("paper", {"trainer": trainer, "rounds": rounds})
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
-    method = make_method(settings, features_of(dataset.catalogue, dataset.ratings.take(split.train)))
+    method = make_averaging(settings, features_of(dataset.catalogue, dataset.ratings.take(split.train)))
     method = replace(method, features=method.features.double())
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

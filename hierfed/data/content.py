@@ -49,10 +49,15 @@ class Content:
     def __len__(self) -> int:
         return len(self.vote)
 
+    @property
+    def titled(self) -> bool:
+        """Whether any item has a title."""
+        return any(re.search(r"\w", title) for title in self.lower_titles)
+
     @cached_property
     def titles(self) -> csr_matrix | None:
         """TF-IDF of groups of 4 to 6 letters of each title, rows of norm 1 (or 0); None where no item has a title."""
-        if not any(re.search(r"\w", title) for title in self.lower_titles):
+        if not self.titled:
             return None
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
 

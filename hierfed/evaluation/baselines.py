@@ -13,6 +13,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.evaluation.metrics import rating_errors
 from hierfed.federated.averaging import FederatedAveraging
+from hierfed.federated.local import LocalOnly
 from hierfed.models.baselines import fit_biases, fit_global_mean, fit_item_mean, fit_user_mean
 from hierfed.models.network import rate
 
@@ -79,6 +80,13 @@ def train_alone(
         centralised=root_mean([squares(pooled, test)]),
         personal_centralised=root_mean([squares(pooled, rows) for rows in _tests(personal_nodes)]),
     )
+
+
+def local_rmse(local: LocalOnly, train: Ratings, test: Ratings) -> float:
+    """RMSE on `test` where each user learns alone from the own rows of `train`, and nothing is sent."""
+    (model,) = local.personalise(local.start(), [Node(0, "everyone", train, test)], [None])
+    user, item = (torch.from_numpy(column).long() for column in (test.user, test.item))
+    return rating_errors(model.predict(user, item).numpy(), test.value, test.user).rmse
 
 
 def _tests(nodes: Sequence[Node]) -> list[Ratings]:

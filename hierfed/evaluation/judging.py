@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import ndtri
+from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
@@ -14,21 +16,29 @@ from hierfed.engines.in_process import FinishedRound
 from hierfed.errors import HierfedError
 from hierfed.evaluation.metrics import rating_errors, user_rmse
 from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
-from hierfed.federated.contract import SharedModel
+from hierfed.federated.contract import Method, SharedModel
 from hierfed.models.network import first_layer_change
-from hierfed.results import NodeRecord, RoundRecord, UserSummary
+from hierfed.personal.private import PersonalModel, UncertainModel
+from hierfed.results import Intervals, NodeRecord, RoundRecord, ThresholdRecord, UserSummary
+
+INTERVAL_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """A node's held-out rows: the user of each, and the errors of the global and of the personal model."""
+    """A node's held-out rows: user and item of each, and the errors of the global and of the personal model.
+
+    deviation: the personal model's standard deviation of each rating; NaN where it does not say.
+    """
 
     user: np.ndarray
+    item: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    deviation: np.ndarray
 
 
-def judge_round(finished: FinishedRound, method: FederatedAveraging, test: Ratings) -> RoundRecord:
+def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> RoundRecord:
     """The record of a round, with the shared model judged on `test`; raises HierfedError where it has diverged."""
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
     if not np.isfinite(errors.rmse):
@@ -46,20 +56,21 @@ def judge_round(finished: FinishedRound, method: FederatedAveraging, test: Ratin
 
 
 def judge_node(
-    method: FederatedAveraging, shared: SharedModel, node: Node, personal: PersonalNetwork
+    method: Method, shared: SharedModel, node: Node, personal: PersonalModel
 ) -> tuple[NodeRecord, JudgedRows]:
     """The record of a personalisation node, and what it comes from: its held-out rows with both models' errors."""
-
-    def predictions(rows: Ratings) -> tuple[np.ndarray, np.ndarray]:
-        user, item = torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()
-        return method.predict(shared, rows).numpy(), personal.predict(user, item).numpy()
-
-    before, after = predictions(node.test)
+    before = method.predict(shared, node.test).numpy()
+    user, item = _numbers(node.test)
+    deviation = np.full(len(before), np.nan)
+    if isinstance(personal, UncertainModel):
+        mean, variance = personal.distribution(user, item)
+        after, deviation = personal.within(mean).numpy(), variance.sqrt().numpy()
+    else:
+        after = personal.predict(user, item).numpy()
     errors_before = rating_errors(before, node.test.value, node.test.user)
     errors_after = rating_errors(after, node.test.value, node.test.user)
     if len(node.test) and not np.isfinite(errors_after.rmse):
         raise HierfedError(f"personalisation diverged on node {node.name}: lower personalisation.tuning_learning_rate")
-    tuned = [rating_errors(rating, node.train.value, node.train.user).rmse for rating in predictions(node.train)]
     record = NodeRecord(
         node=node.name,
         users=len(np.union1d(node.train.user, node.test.user)),
@@ -72,10 +83,59 @@ def judge_node(
         user_macro_rmse_before=errors_before.user_macro_rmse,
         user_macro_rmse_after=errors_after.user_macro_rmse,
         gain=errors_before.rmse - errors_after.rmse,
-        train_gain=tuned[0] - tuned[1],
-        weight_change_l2=first_layer_change(method.predictor, shared.arrays["parameters"], personal.parameters),
+        train_gain=_gain_on_tuned_rows(method, shared, node, personal),
+        weight_change_l2=_weight_change(method, shared, personal),
     )
-    return record, JudgedRows(node.test.user, before - node.test.value, after - node.test.value)
+    errors = before - node.test.value, after - node.test.value
+    return record, JudgedRows(node.test.user, node.test.item, *errors, deviation)
+
+
+def _gain_on_tuned_rows(method: Method, shared: SharedModel, node: Node, personal: PersonalModel) -> float:
+    """Of networks; a Gaussian process all but repeats the rows that it knows, so that its gain there says nothing."""
+    if not isinstance(personal, PersonalNetwork):
+        return float("nan")
+    predictions = method.predict(shared, node.train).numpy(), personal.predict(*_numbers(node.train)).numpy()
+    before, after = (rating_errors(each, node.train.value, node.train.user).rmse for each in predictions)
+    return before - after
+
+
+def _weight_change(method: Method, shared: SharedModel, personal: PersonalModel) -> float:
+    if not (isinstance(method, FederatedAveraging) and isinstance(personal, PersonalNetwork)):
+        return float("nan")
+    return first_layer_change(method.predictor, shared.arrays["parameters"], personal.parameters)
+
+
+def _numbers(rows: Ratings) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()
+
+
+def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:
+    """The coverage of central normal intervals on held-out rows; None where the models do not say how sure they are."""
+    error = np.concatenate([rows.after for rows in judged])
+    deviation = np.concatenate([rows.deviation for rows in judged])
+    if not np.isfinite(deviation).any():
+        return None
+    half = ndtri((1 + INTERVAL_LEVEL) / 2) * deviation
+    return Intervals(
+        level=INTERVAL_LEVEL, coverage=float((np.abs(error) <= half).mean()), mean_width=float(2 * half.mean())
+    )
+
+
+def judge_threshold(judged: Sequence[JudgedRows], raters: np.ndarray, min_raters: int) -> ThresholdRecord:
+    """What the personal models reach on items that were never summed; raters [items]: in the federated rows."""
+    item, error = (np.concatenate([getattr(rows, name) for rows in judged]) for name in ("item", "after"))
+    under = raters[item] < min_raters
+
+    def root_mean(chosen: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(error[chosen] ** 2))) if chosen.any() else float("nan")
+
+    return ThresholdRecord(
+        min_raters=min_raters,
+        items=int((raters < min_raters).sum()),
+        rows=int(under.sum()),
+        rmse=root_mean(under),
+        rmse_others=root_mean(~under),
+    )
 
 
 def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:

@@ -92,6 +92,10 @@ class FederatedAveraging:
         """The network's ratings; see Method."""
         return rate(self.predictor, shared.arrays["parameters"], self.features, torch.from_numpy(ratings.item).long())
 
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """The network's layers in torch's own layout; see Method."""
+        return self.predictor.named(shared.arrays["parameters"])
+
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[PersonalNetwork]:
@@ -131,12 +135,12 @@ class PersonalNetwork(PersonalModel):
             return prediction
         return prediction + self.heads.adjust(user, _hidden(self.predictor, self.parameters, self.features)[item])
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the node keeps on its own disk: its network, and its users' numbers, biases and weights."""
+    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+        """The node's network, and its users' numbers, biases and weights; see PersonalModel."""
         kept = self.predictor.named(self.parameters)
         if self.heads is not None:
             kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}
-        return {name: tensor.contiguous() for name, tensor in kept.items()}
+        return {None: {name: tensor.contiguous() for name, tensor in kept.items()}}
 
 
 def _hidden(predictor: Predictor, parameters: Tensor, features: Tensor) -> Tensor:

@@ -112,6 +112,10 @@ class Method(SumMethod, Protocol):
         """The shared model's expected ratings of these rows, float64 [rows]; it knows nothing of the users."""
         ...
 
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """The shared model as named tensors, for export."""
+        ...
+
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Sequence[PersonalModel]:

@@ -20,3 +20,23 @@ class PersonalModel(PrivateState):
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected ratings, float64 [rows], for user and item numbers, int64 [rows]."""
         raise NotImplementedError
+
+    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+        """What the node keeps on its own disk: named tensors by user number; None for what its users share."""
+        raise NotImplementedError
+
+
+class UncertainModel(PersonalModel):
+    """A personal model that says how sure it is."""
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of ratings, noise included, float64 [rows]; a user it does not know gets the prior's."""
+        raise NotImplementedError
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """The ratings, moved to the nearest that there are."""
+        raise NotImplementedError
+
+    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+        """The means, within the scale; see PersonalModel."""
+        return self.within(self.distribution(user, item)[0])

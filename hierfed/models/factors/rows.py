@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -111,7 +112,9 @@ def compressed(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, 
     order = torch.argsort(rows * shape[1] + columns)
     ends = torch.cumsum(torch.bincount(rows, minlength=shape[0]), 0)
     pointers = torch.cat([ends.new_zeros(1), ends])
-    return torch.sparse_csr_tensor(pointers, columns[order], values[order], shape, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(pointers, columns[order], values[order], shape, check_invariants=False)
 
 
 def _blocks(counts: np.ndarray, columns: Tensor, padding: int) -> Iterator[tuple[np.ndarray, Tensor]]:

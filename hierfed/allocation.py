@@ -1,0 +1,96 @@
+"""Who holds which ratings in a run: the data that the settings name, divided into parts and among nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hierfed.data import splits
+from hierfed.data.download import Progress
+from hierfed.data.features import genre_flags
+from hierfed.data.federation import Node, make_nodes
+from hierfed.data.partition import partition
+from hierfed.data.ratings import Dataset, Ratings
+from hierfed.data.sources import load
+from hierfed.errors import SettingsError
+from hierfed.randomness import generator
+from hierfed.settings import Settings
+
+
+def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
+    """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
+    data = settings.data
+    return load(
+        data.source,
+        join=data.join,
+        unmatched=data.unmatched or None,
+        columns=data.columns or None,
+        test=data.test or None,
+        progress=progress,
+    )
+
+
+def divide(dataset: Dataset, settings: Settings) -> splits.Split:
+    """The split of the settings' protocol; where the source names its test rows, those."""
+    rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
+    if dataset.test_rows is not None:
+        return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
+    if choice.protocol == "given":
+        raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
+    if choice.protocol == "warm":
+        return splits.warm(ratings, test_share=choice.test_share, rng=rng)
+    if choice.protocol == "temporal":
+        return splits.temporal(ratings, test_share=choice.test_share)
+    if choice.protocol == "cold":
+        return splits.cold(ratings, federated_users=choice.federated_users, test_share=choice.test_share, rng=rng)
+    return splits.two_groups(
+        ratings,
+        federated_users=choice.federated_users,
+        train_rows=choice.train_rows,
+        sample=choice.sample,
+        personal_train_rows=choice.personal_train_rows,
+        rng=rng,
+    )
+
+
+def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[list[Node], list[Node]]:
+    """The federated nodes, which train the global model, and the personalisation nodes, which make it their own.
+
+    They are the same where the same users do both and are divided alike.
+    """
+    ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
+
+    def divided(train: Ratings, test: Ratings, how: str, count: int, purpose: str) -> list[Node]:
+        both = _joined(train, test)
+        node = partition(
+            how,
+            both,
+            count,
+            skew=federation.skew,
+            concentration=federation.concentration,
+            genre_flags=lambda: genre_flags(dataset.catalogue)[0],
+            rng=generator(settings.seed, 0, 0, purpose),
+        )
+        return make_nodes(train, node[: len(train)], test, node[len(train) :], count)
+
+    train, nobody = ratings.take(split.train), ratings.take(np.empty(0, np.int64))
+    tune, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
+    alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
+    if alike and split.personal_train is split.train:
+        nodes = divided(train, held_out, federation.partition, federation.nodes, "partition")
+        return nodes, nodes
+    return (
+        divided(train, nobody, federation.partition, federation.nodes, "partition"),
+        divided(tune, held_out, personal.personal_partition, personal.personal_nodes, "personal partition"),
+    )
+
+
+def _joined(first: Ratings, second: Ratings) -> Ratings:
+    time = None
+    if first.time is not None and second.time is not None:
+        time = np.concatenate([first.time, second.time])
+    return Ratings(
+        np.concatenate([first.user, second.user]),
+        np.concatenate([first.item, second.item]),
+        np.concatenate([first.value, second.value]),
+        time,
+    )

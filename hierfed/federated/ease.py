@@ -1,0 +1,111 @@
+"""EASE (Steck, WWW 2019, arXiv:1905.03375): items recommend items, learned from one sum of co-rating counts.
+
+    G = sum_u s_u s_u',  P = (G + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
+
+s_u: which items user u has rated, 0 or 1. The entries of G are counts, exact in float64 up to 2^53, so any division of
+the users into nodes gives the same model bit for bit. It asks that a user's rows lie together on one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.models.factors.symmetric import inverse, packed_size
+from hierfed.models.ranking import known_items, known_raters, own_users_matrix
+from hierfed.personal.private import PrivateState
+
+# The Gram matrix of so many items takes 3.2 GB, and the server holds a few matrices of its size while it inverts.
+MOST_ITEMS = 20_000
+
+
+@dataclass(frozen=True)
+class Ease:
+    """The method, finished after round 1; see SumMethod. The shared model's arrays are:
+
+    raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
+    further is ever sent. weights [k, k]: B of the k other items, ascending; row: the rated one, column: the scored one.
+
+    items: size of the catalogue. penalty: above 0, in raters. least_raters: at least 1.
+    """
+
+    items: int
+    penalty: float = 150.0
+    least_raters: int = 4
+
+    def start(self) -> SharedModel:
+        """Nothing is known yet; round 0 counts the raters. See SumMethod."""
+        return SharedModel({}, round=-1)
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
+        """The raters of each item; then the lower triangle of G, row by row, of the items with enough of them."""
+        for node in nodes:
+            rated = own_users_matrix(node.train, self.items)
+            if not shared.arrays:
+                yield Contribution({"raters": torch.from_numpy(rated.sum(0))}), None
+            else:
+                yield (
+                    Contribution({"co_raters": _co_raters(rated[:, known_items(shared.arrays["raters"]).numpy()])}),
+                    None,
+                )
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The counts that may be known, then B; raises HierfedError where G would not fit in memory. See SumMethod."""
+        if not shared.arrays:
+            raters = known_raters(total.arrays["raters"], self.least_raters)
+            self._check_size(raters)
+            return SharedModel({"raters": raters}, shared.round + 1)
+        regularised = _unpacked(total.arrays["co_raters"], len(known_items(shared.arrays["raters"])))
+        regularised.diagonal().add_(self.penalty)
+        precision = inverse(regularised)
+        weights = precision / -precision.diagonal()
+        weights.fill_diagonal_(0.0)
+        return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        """Scores of all items, float64 [users, items], 0 for items with too few raters.
+
+        seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
+        users.
+        """
+        kept = known_items(shared.arrays["raters"])
+        return torch.zeros_like(seen).index_copy_(1, kept, seen[:, kept] @ shared.arrays["weights"])
+
+    def _check_size(self, raters: Tensor) -> None:
+        kept = int((raters > 0).sum())
+        if kept > MOST_ITEMS:
+            fits = int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
+            raise HierfedError(
+                f"Ease would need a matrix of {kept:,} x {kept:,} items, above its bound of {MOST_ITEMS:,}: "
+                f"raise least_raters from {self.least_raters} to {fits}"
+            )
+
+
+def _co_raters(rated: csr_array) -> Tensor:
+    """How many users have rated both items of each pair: the lower triangle, row by row, of [items, items]."""
+    together = (rated.T @ rated).tocoo()
+    lower = together.row >= together.col
+    row, column = (each[lower].astype(np.int64) for each in (together.row, together.col))
+    packed = np.zeros(packed_size(rated.shape[1]))
+    packed[row * (row + 1) // 2 + column] = together.data[lower]
+    return torch.from_numpy(packed)
+
+
+def _unpacked(packed: Tensor, size: int) -> Tensor:
+    """The whole symmetric matrix; by a mask, since the places of so many numbers would take more room than they do."""
+    lower = np.zeros((size, size))
+    lower[np.tri(size, dtype=bool)] = packed.numpy()
+    diagonal = lower.diagonal().copy()
+    whole = lower + lower.T
+    np.fill_diagonal(whole, diagonal)
+    return torch.from_numpy(whole)

@@ -1,0 +1,123 @@
+"""The method that the settings name, ready for its first round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hierfed.data.catalogue import NUMERIC_FEATURES
+from hierfed.data.content import Content, content_of
+from hierfed.data.features import Features, features_of
+from hierfed.data.ratings import Dataset, Ratings
+from hierfed.errors import SettingsError
+from hierfed.federated.averaging import FederatedAveraging
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.local import LocalOnly
+from hierfed.models.factors.beliefs import Strengths
+from hierfed.models.loop import train_loop
+from hierfed.models.network import ModuleNetwork, Network, Predictor
+from hierfed.models.stacked import train_stacked
+from hierfed.models.threads import ThreadedTrainer
+from hierfed.models.training import LocalTraining
+from hierfed.personal.kernel import KernelSettings
+from hierfed.personal.node_level import NodePersonalisation
+from hierfed.personal.user_level import UserPersonalisation
+from hierfed.randomness import stream_keys
+from hierfed.settings import Settings
+
+ModuleMaker = Callable[[int], torch.nn.Module]
+AnyMethod = FederatedAveraging | HierarchicalFactors | LocalOnly
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method, the names of the item features that it uses, and those of the paper's features that the data lack."""
+
+    method: AnyMethod
+    features: tuple[str, ...]
+    missing_features: tuple[str, ...]
+
+
+def prepare(settings: Settings, dataset: Dataset, train: Ratings, module: ModuleMaker | None = None) -> Prepared:
+    """The settings' method; train: the ratings that the features of networks are fitted on.
+
+    module: makes the network from the number of features, for averaging only.
+    """
+    if settings.method == "averaging":
+        features = features_of(dataset.catalogue, train)
+        return Prepared(make_averaging(settings, features, module), features.names, features.missing)
+    if module is not None:
+        raise SettingsError(f"method '{settings.method}' trains no network: a module goes with method 'averaging'")
+    votes = settings.data.vote_average
+    later = settings.split.protocol == "temporal"
+    content = content_of(dataset.catalogue, vote_average=votes == "use" or (votes == "auto" and not later))
+    value = dataset.ratings.value
+    limits = float(value.min()), float(value.max())
+    names = (*content.names, *(("genres",) if content.genres.shape[1] else ()), *(("title",) if content.titled else ()))
+    lacking = tuple(name for name in NUMERIC_FEATURES if name not in dataset.catalogue.numeric_features)
+    if settings.method == "local":
+        return Prepared(LocalOnly(content, limits, settings.training.threads), names, lacking)
+    return Prepared(make_factors(settings, content, limits), (*names, "raters", "co-ratings"), lacking)
+
+
+def make_factors(settings: Settings, content: Content, limits: tuple[float, float]) -> HierarchicalFactors:
+    """The hierarchical model of the settings; limits: the lowest and the highest rating that there is."""
+    factors, kriging = settings.factors, settings.kriging
+    kernel = KernelSettings(
+        content=kriging.content_amplitude,
+        embedding=kriging.embedding_amplitude,
+        year=kriging.year_amplitude,
+        title=kriging.title_amplitude,
+        noise_share=kriging.noise_share,
+    )
+    return HierarchicalFactors(
+        content=content,
+        rank=factors.rank,
+        threshold=factors.min_raters,
+        embedding_rank=factors.embedding_rank,
+        embedding_rounds=factors.embedding_rounds,
+        strengths=Strengths(
+            noise=factors.noise_strength,
+            covariates=factors.covariate_strength,
+            content=factors.content_strength,
+            moments=factors.moment_strength,
+        ),
+        between_nodes=factors.between_nodes,
+        kernel=kernel if kriging.krige else None,
+        limits=limits,
+        seed=settings.seed,
+        threads=settings.training.threads,
+    )
+
+
+def make_averaging(settings: Settings, features: Features, module: ModuleMaker | None = None) -> FederatedAveraging:
+    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation."""
+    model, training, personal = settings.model, settings.training, settings.personalisation
+    inputs = features.matrix.shape[1]
+    predictor: Predictor = Network(inputs, model.hidden, model.dropout)
+    if module is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
+            predictor = ModuleNetwork(module(inputs))
+    return FederatedAveraging(
+        predictor=predictor,
+        trainer=ThreadedTrainer(train_stacked if training.trainer == "stacked" else train_loop, training.threads),
+        features=torch.from_numpy(features.matrix),
+        training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
+        node_level=NodePersonalisation(
+            personal.node_level,
+            LocalTraining(
+                personal.tuning_epochs,
+                personal.tuning_batch_size,
+                personal.tuning_learning_rate,
+                personal.tuning_proximal,
+            ),
+            personal.validation,
+        ),
+        user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
+        start_at_mean=model.output_bias == "train_mean",
+        seed=settings.seed,
+    )

@@ -1,0 +1,77 @@
+"""Which public features and which sums the priors of items and users see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.content import Content
+
+SCALAR_SLOPE_VARIANCE = 0.003
+FLAG_SLOPE_VARIANCE = 0.005
+# Genres and years vary less than the standardised scalars, and users' means of them less still.
+FLAG_COVARIATE_SCALE = 3.0
+
+
+@dataclass(frozen=True)
+class Design:
+    """Features of all items as the model uses them; float64, centred by the numbers of raters.
+
+    raters [items]: their number, as if half the threshold for items under it. shared [items]: 1 where an item has
+    enough raters for its sums to be sent, else 0. slopes [items, s]: f, what each user has a private slope on.
+    slope_variances [s]: their prior variances. covariates [items, c]: what a user's prior mean sees of the items that
+    the user has rated. content [items, d]: what an item's prior mean sees, but for the embedding; column 0 is 1.
+    """
+
+    raters: Tensor
+    shared: Tensor
+    slopes: Tensor
+    slope_variances: Tensor
+    covariates: Tensor
+    content: Tensor
+
+    def centred(self, features: Tensor) -> Tensor:
+        """The features minus their mean over ratings."""
+        return features - (self.raters @ features) / self.raters.sum()
+
+    def embedded(self, embedding: Tensor) -> Tensor:
+        """An embedding [items, k], 0 for items that are not shared, centred and of unit mean square over ratings."""
+        centred = self.centred(embedding)
+        square = (self.raters @ centred.square()).sum() / (self.raters.sum() * max(embedding.shape[1], 1))
+        return centred / square.sqrt() if square > 0 else centred
+
+    def prior_features(self, embedding: Tensor) -> Tensor:
+        """F, what an item's prior mean sees: its content and where it stands among what was rated together."""
+        return torch.cat([self.content, self.embedded(embedding)], 1)
+
+
+def design_of(content: Content, raters: Tensor, threshold: int) -> Design:
+    """The features of all items, given their numbers of raters, float64 [items], from a sum over nodes."""
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(raters)
+
+    shared = (raters >= max(threshold, 1)).to(raters.dtype)
+    weights = torch.where(raters >= threshold, raters, threshold / 2)
+    log_raters = (torch.log1p(weights) / 3)[:, None]
+    flags = torch.cat([tensor(content.unit_genres), tensor(content.year_bumps), log_raters, log_raters.square()], 1)
+    scalars = tensor(content.scalars)
+    genres = tensor(content.genres) if scalars.shape[1] else scalars
+    unfinished = Design(weights, shared, flags, flags, flags, flags)
+    scalars, centred, genres = (unfinished.centred(each) for each in (scalars, flags, genres))
+    return Design(
+        raters=weights,
+        shared=shared,
+        slopes=torch.cat([scalars, centred], 1),
+        slope_variances=torch.cat(
+            [
+                scalars.new_full((scalars.shape[1],), SCALAR_SLOPE_VARIANCE),
+                scalars.new_full((flags.shape[1],), FLAG_SLOPE_VARIANCE),
+            ]
+        ),
+        covariates=torch.cat([scalars, FLAG_COVARIATE_SCALE * centred], 1),
+        content=torch.cat([torch.ones_like(log_raters), flags, scalars, genres], 1),
+    )

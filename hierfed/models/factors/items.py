@@ -1,0 +1,85 @@
+"""The server's half of the hierarchical model: posteriors of items and all priors, from sums alone.
+
+Cov_i = (S_i^-1 + A_i)^-1,  g_i = Cov_i (S_i^-1 G' F_i + c_i);  G = ridge of g on F;  S_i = mean(dev dev' + Cov_i)
+B = ridge of z - m_node on h;  S_u = shrunken mean moment;  tau = mean tau_u;  v_j the variance between nodes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from scipy.special import chdtri
+from torch import Tensor
+
+from hierfed.models.factors.beliefs import (
+    ITEM_BIAS_VARIANCE,
+    ITEM_FACTOR_VARIANCE,
+    Beliefs,
+    Strengths,
+    prior_user_variances,
+)
+from hierfed.models.factors.design import Design
+from hierfed.models.factors.symmetric import inverse, pack, unpack
+
+# The constants of the prior means are hardly shrunk.
+CONSTANT_COVARIATE, CONSTANT_CONTENT = 0.01, 0.05
+# Nodes must differ beyond this chance, over all coordinates together, before they get means of their own; an estimate
+# that is merely cut at zero lets half of the coordinates through where nodes are alike.
+CHANCE = 0.001
+
+
+def update_users(
+    beliefs: Beliefs, design: Design, sums: Mapping[str, Tensor], strengths: Strengths, own_noise: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The new covariate weights, user spread, precision and node variances; own_noise: whether users have tau_u yet."""
+    users = sums["users"]
+    ridge = torch.full_like(sums["covariate_products"][0], strengths.covariates)
+    ridge[0] *= CONSTANT_COVARIATE
+    weights = torch.linalg.solve(sums["covariate_products"] + torch.diag(ridge), sums["covariate_targets"])
+    prior = torch.diag(prior_user_variances(design, beliefs.rank))
+    spread = (sums["user_moments"] + strengths.moments * prior) / (users + strengths.moments)
+    precision = sums["precision"] / users if own_noise else sums["ratings"] / sums["squared_error"]
+    return weights, spread, precision, _between_nodes(sums["node_moments"], users, torch.diagonal(spread))
+
+
+def _between_nodes(moments: Tensor, users: Tensor, within: Tensor) -> Tensor:
+    mean, square, inverse_users, nodes, weighted_square, weighted = moments
+    count = float(nodes[0])
+    if count < 2:
+        return torch.zeros_like(within)
+    spread = (weighted_square - weighted.square() / users) / within
+    differ = spread > float(chdtri(count - 1, CHANCE / len(within)))
+    variance = (square - mean.square() / count) / (count - 1) - within * inverse_users / count
+    return torch.where(differ, variance.clamp_min(0), torch.zeros_like(variance))
+
+
+def update_items(
+    beliefs: Beliefs,
+    design: Design,
+    prior_features: Tensor,
+    sums: Mapping[str, Tensor],
+    strengths: Strengths,
+    learn_prior: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The new item means, packed covariances, prior weights and prior spread; items that are not shared keep the prior.
+
+    prior_features: F [items, d]. learn_prior: whether the items are far enough from their start to learn G and S_i.
+    """
+    size, on = 1 + beliefs.rank, design.shared[:, None]
+    spread, weights = beliefs.item_spread, beliefs.item_weights
+    prior_precision = inverse(spread)
+    covariance = inverse(unpack(sums["item_precision"] * on + pack(prior_precision), size))
+    pull = (prior_features @ weights) @ prior_precision + sums["item_pull"] * on
+    mean, packed = torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance)
+    if learn_prior:
+        used = prior_features * on
+        ridge = torch.full_like(used[0], strengths.content)
+        ridge[0] *= CONSTANT_CONTENT
+        weights = torch.linalg.solve(used.T @ used + torch.diag(ridge), used.T @ mean)
+        deviation = (mean - prior_features @ weights) * on
+        shrunk_to = torch.diag(mean.new_tensor([ITEM_BIAS_VARIANCE] + [ITEM_FACTOR_VARIANCE] * beliefs.rank))
+        moments = deviation.T @ deviation + unpack(design.shared @ packed, size) + strengths.moments * shrunk_to
+        spread = moments / (design.shared.sum() + strengths.moments)
+    has = on > 0
+    return torch.where(has, mean, prior_features @ weights), torch.where(has, packed, pack(spread)), weights, spread

@@ -1,0 +1,196 @@
+"""A node's users under the hierarchical model: posteriors from their own ratings, and kriging on what is left over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierfed.models.factors.beliefs import Beliefs
+from hierfed.models.factors.cavity import own_ratings, without_own
+from hierfed.models.factors.design import Design
+from hierfed.models.factors.symmetric import pack, unpack
+from hierfed.models.factors.users import Posterior, Users, evidence, factor_products, posterior, precision_of
+from hierfed.personal.kernel import ItemKernel
+from hierfed.personal.kriging import Kriging, Observations
+from hierfed.personal.private import UncertainModel
+
+# Rounds of a new user's own posterior and precision; each needs the other.
+SWEEPS = 3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Ratings are centre + unit x what the model predicts, within [lowest, highest]."""
+
+    centre: float
+    unit: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class SharedKnowledge:
+    """What every node holds to serve its users: the shared model, public features, and how to krige.
+
+    kernel: None for no kriging. noise_share: of a user's noise variance that kriging leaves unexplained.
+    """
+
+    beliefs: Beliefs
+    design: Design
+    scale: Scale
+    kernel: ItemKernel | None
+    noise_share: float
+    threads: int
+
+    def vectors(self, item: Tensor) -> Tensor:
+        """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""
+        mean = self.beliefs.item_mean[item, 1:]
+        return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
+
+
+@dataclass(frozen=True)
+class PersonalFactors(UncertainModel):
+    """The users of one node. users [users]: their numbers, ascending; posterior and precision: of z_u; prior_mean
+    [users, t]: m_u; own: their ratings; newcomer [t]: the prior mean of a user without any."""
+
+    knowledge: SharedKnowledge
+    users: Tensor
+    posterior: Posterior
+    precision: Tensor
+    prior_mean: Tensor
+    own: Observations
+    newcomer: Tensor
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """See UncertainModel."""
+        return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """From the user's own ratings, kriged; see UncertainModel."""
+        knowledge, beliefs = self.knowledge, self.knowledge.beliefs
+        place, known = self.places(user)
+        x = knowledge.vectors(item)
+        size = 1 + beliefs.rank
+        mean = x @ self.newcomer
+        variance = torch.einsum("na,ab,nb->n", x, beliefs.user_spread, x)
+        factors = torch.cat([self.newcomer.new_ones(1), self.newcomer[1:size]])
+        newcomer = torch.outer(factors, factors)
+        newcomer[1:, 1:] += beliefs.user_spread[1:size, 1:size]
+        of_items = unpack(beliefs.item_covariance[item], size)
+        uncertain = torch.einsum("nab,ab->n", of_items, newcomer)
+        noise = (1 / beliefs.precision).expand(len(item)).clone()
+        if known.any():
+            at, rows = place[known], x[known]
+            if knowledge.kernel is None:
+                z, covariance = self.posterior.mean[at], self.posterior.covariance[at]
+                mean[known] = (rows * z).sum(1)
+                variance[known] = torch.einsum("na,nab,nb->n", rows, covariance, rows)
+                noise[known] = 1 / self.precision[at]
+            else:
+                kriging = Kriging(knowledge.kernel, beliefs.user_spread, self.own, threads=knowledge.threads)
+                deviation, left, _ = kriging.predict(at, item[known], rows)
+                mean[known] = (rows * self.prior_mean[at]).sum(1) + deviation
+                variance[known] = left
+                noise[known] = knowledge.noise_share / self.precision[at]
+            products = factor_products(self.posterior, beliefs.rank)[at]
+            uncertain[known] = torch.einsum("nab,nab->n", of_items[known], products)
+        scale = knowledge.scale
+        return (
+            scale.centre + scale.unit * (beliefs.item_mean[item, 0] + mean),
+            scale.unit**2 * (variance + uncertain + noise),
+        )
+
+    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+        """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
+
+        factors [ratings, rank]: the means of the rated items' factors without the user's own sums.
+        """
+        own, rank = self.own, self.knowledge.beliefs.rank
+        per_rating = {
+            "items": own.items,
+            "ratings": own.ratings,
+            "factors": own.vectors[:, 1 : 1 + rank],
+            "residuals": own.residuals,
+            "noise": own.noise,
+        }
+        pieces = {name: torch.split(tensor, own.counts.tolist()) for name, tensor in per_rating.items()}
+        kept: dict[int | None, dict[str, Tensor]] = {}
+        for place, user in enumerate(self.users.tolist()):
+            kept[user] = {name: parts[place].contiguous() for name, parts in pieces.items()} | {
+                "mean": self.posterior.mean[place].clone(),
+                "covariance": pack(self.posterior.covariance[place]),
+                "precision": self.precision[place : place + 1].clone(),
+                "prior_mean": self.prior_mean[place].clone(),
+            }
+        return kept
+
+    def places(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each user stands here, and whether this node knows the user at all."""
+        place = torch.searchsorted(self.users, user).clamp_max(max(len(self.users) - 1, 0))
+        known = self.users[place] == user if len(self.users) else torch.zeros_like(user, dtype=torch.bool)
+        return place, known
+
+
+def personalise_users(
+    knowledge: SharedKnowledge,
+    users: Users,
+    node_mean: Tensor,
+    strength: float,
+    last: tuple[Posterior, Tensor] | None,
+) -> PersonalFactors:
+    """The users' own models, from the shared one and their own ratings.
+
+    node_mean [t]: m_node. strength: a0, of the prior of the precisions. last: posteriors and precisions that made these
+    users' last sums, which are then taken out of the items they rated; None for users who sent nothing.
+    """
+    beliefs, design = knowledge.beliefs, knowledge.design
+    known = evidence(beliefs, design, users)
+    prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
+    if last is not None:
+        precision = last[1]
+        found = posterior(known, beliefs.user_spread, prior_mean, precision)
+    else:
+        precision = beliefs.precision.expand(len(users.rows.users))
+        found = posterior(known, beliefs.user_spread, prior_mean, precision)
+        for _ in range(SWEEPS - 1):
+            precision = precision_of(strength, beliefs.precision, users.rows.counts, found.squared_error)
+            found = posterior(known, beliefs.user_spread, prior_mean, precision)
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=users.rows.users,
+        posterior=found,
+        precision=precision,
+        prior_mean=prior_mean,
+        own=_observations(knowledge, users, found, precision, prior_mean, last),
+        newcomer=beliefs.covariate_weights[0] + node_mean,
+    )
+
+
+def _observations(
+    knowledge: SharedKnowledge,
+    users: Users,
+    found: Posterior,
+    precision: Tensor,
+    prior_mean: Tensor,
+    last: tuple[Posterior, Tensor] | None,
+) -> Observations:
+    beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
+    user, place, value = own_ratings(rows)
+    items = rows.items[place]
+    if last is None:
+        mean, covariance = beliefs.item_mean[items], beliefs.item_covariance[items]
+    else:
+        mean, covariance = without_own(beliefs, rows, design.slopes, design.shared, *last)
+    products = factor_products(found, beliefs.rank)[user]
+    uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
+    vectors = torch.cat([torch.ones_like(mean[:, :1]), mean[:, 1:], design.slopes[items]], 1)
+    return Observations(
+        counts=rows.counts.long(),
+        items=items,
+        ratings=knowledge.scale.centre + knowledge.scale.unit * value,
+        vectors=vectors,
+        residuals=value - mean[:, 0] - (vectors * prior_mean[user]).sum(1),
+        noise=knowledge.noise_share / precision[user] + uncertain,
+    )

@@ -1,0 +1,97 @@
+"""How alike two items are to one user, beyond what the factors say: a kernel on public features and the embedding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from hierfed.data.content import Content
+
+
+@dataclass(frozen=True)
+class ItemKernel:
+    """k(i, j) = sum of a M(|x_i - x_j|) over parts + a <t_i, t_j> over titles, M the Matern 3/2 function.
+
+    parts: amplitudes (variances) and coordinates [items, d]. titles: rows of norm 1 or 0, or None; title_amplitude: a.
+    """
+
+    parts: tuple[tuple[float, Tensor], ...]
+    titles: csr_matrix | None
+    title_amplitude: float
+
+    def between(self, left: Tensor, right: Tensor) -> Tensor:
+        """The kernel of each user's items, [users, n, m]; left [users, n] and right [users, m] are item numbers."""
+        total = self._title_products(left, right)
+        for amplitude, coordinates in self.parts:
+            first, second = coordinates[left], coordinates[right]
+            # The squares of the norms enter as two more coordinates, so that one product gives all distances.
+            ones = first.new_ones(1, 1, 1)
+            first = torch.cat([first * -6, first.square().sum(2, keepdim=True) * 3, ones.expand(*left.shape, 1)], 2)
+            last = second.square().sum(2, keepdim=True) * 3
+            second = torch.cat([second, ones.expand(*right.shape, 1), last], 2)
+            distance = torch.bmm(first, second.transpose(1, 2)).clamp_min_(1e-12).sqrt_()
+            decay = distance.neg().exp_()
+            total.addcmul_(distance.add_(1), decay, value=amplitude)
+        return total
+
+    def of_itself(self, items: Tensor) -> Tensor:
+        """k(i, i) of each item, in the shape of `items`."""
+        own = torch.full(items.shape, math.fsum(amplitude for amplitude, _ in self.parts), dtype=torch.float64)
+        own = own.to(items.device)
+        if self.titles is None:
+            return own
+        norms = torch.from_numpy(self.titles.multiply(self.titles).sum(1).A1).to(items.device)
+        return own + self.title_amplitude * norms[items]
+
+    def _title_products(self, left: Tensor, right: Tensor) -> Tensor:
+        total = torch.zeros(*left.shape, right.shape[1], dtype=torch.float64, device=left.device)
+        if self.titles is None or not self.title_amplitude:
+            return total
+        for place, (first, second) in enumerate(zip(left.cpu().numpy(), right.cpu().numpy(), strict=True)):
+            products = self.titles[first] @ self.titles[second].T
+            total[place] = torch.from_numpy(products.toarray()).to(total)
+        return total.mul_(self.title_amplitude)
+
+
+@dataclass(frozen=True)
+class KernelSettings:
+    """Amplitudes of the kernel's parts, as variances in squared units of the ratings' scale (see Scale).
+
+    content: of all public features and the embedding together; embedding, year, title: of these alone. noise_share: of
+    a user's noise variance that is left as noise, since the kernel explains some of it.
+    """
+
+    content: float = 0.25
+    embedding: float = 0.035
+    year: float = 0.02
+    title: float = 0.14
+    noise_share: float = 0.4
+
+    def kernel(self, content: Content, embedding: Tensor) -> ItemKernel:
+        """The kernel over all items; embedding [items, k] of unit mean square."""
+        device = embedding.device
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+        together = embedding / math.sqrt(max(embedding.shape[1], 1))
+        year = tensor(content.year)[:, None]
+        features = torch.cat(
+            [
+                0.5 * tensor(content.vote)[:, None],
+                0.5 * tensor(content.votes)[:, None],
+                0.8 * year,
+                0.8 * tensor(content.genres),
+                0.5 * tensor(content.unit_genres),
+                0.8 * together,
+            ],
+            1,
+        )
+        parts = ((self.content, features), (self.embedding, 2 * together), (self.year, 2 * year))
+        titles = content.titles if self.title else None
+        return ItemKernel(tuple(part for part in parts if part[0] > 0), titles, self.title)

@@ -1,0 +1,108 @@
+"""A model that never leaves its user: a Gaussian process on public features, with nothing learned from anyone else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.content import NEUTRAL_VOTE, Content
+from hierfed.data.ratings import Ratings
+from hierfed.personal.kernel import ItemKernel
+from hierfed.personal.kriging import Kriging, Observations
+from hierfed.personal.private import UncertainModel
+
+# On a scale from .5 to 5; other scales are stretched onto it.
+LOWEST, HIGHEST, USUAL_RATING, VOTE_SLOPE = 0.5, 5.0, 3.3, 0.6
+BIAS_VARIANCE, VOTE_VARIANCE, SCALAR_VARIANCE, GENRE_VARIANCE = 0.2, 0.05, 0.004, 0.015
+KERNEL_VARIANCE, TITLE_VARIANCE, NOISE_VARIANCE = 0.25, 0.2, 0.45
+NOISE_LEVELS = ((0.45, 0.12), (0.65, 0.22), (1.0, 0.32), (1.5, 0.22), (2.2, 0.12))
+
+
+@dataclass(frozen=True)
+class PublicPrior:
+    """What anyone may know of the items: prior means [items], features x [items, t] and their prior variances [t],
+    and a kernel; on a scale from .5 to 5."""
+
+    mean: Tensor
+    vectors: Tensor
+    spread: Tensor
+    kernel: ItemKernel
+
+
+def public_prior(content: Content) -> PublicPrior:
+    """Prior means from smoothed public votes, weights on 1, scalars and genres, a kernel on content and titles."""
+    scalars = [VOTE_VARIANCE if name == "vote_average" else SCALAR_VARIANCE for name in content.names]
+    variances = [BIAS_VARIANCE, *scalars, *[GENRE_VARIANCE] * content.genres.shape[1]]
+    features = np.column_stack([np.ones(len(content)), content.scalars, content.genres])
+    where = np.column_stack([0.4 * content.vote, 0.4 * content.votes, content.year, 0.8 * content.genres])
+    return PublicPrior(
+        mean=torch.from_numpy(USUAL_RATING + VOTE_SLOPE * (content.vote_average - NEUTRAL_VOTE)),
+        vectors=torch.from_numpy(features),
+        spread=torch.diag(torch.tensor(variances, dtype=torch.float64)),
+        kernel=ItemKernel(((KERNEL_VARIANCE, torch.from_numpy(where)),), content.titles, TITLE_VARIANCE),
+    )
+
+
+@dataclass(frozen=True)
+class PersonalLocal(UncertainModel):
+    """The users of one node, each on their own. users [users]: their numbers, ascending; limits: the rating scale."""
+
+    prior: PublicPrior
+    limits: tuple[float, float]
+    users: Tensor
+    own: Observations
+    threads: int
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """See UncertainModel."""
+        return ratings.clamp(*self.limits)
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The user's Gaussian process; see UncertainModel."""
+        place = torch.searchsorted(self.users, user).clamp_max(max(len(self.users) - 1, 0))
+        known = self.users[place] == user if len(self.users) else torch.zeros_like(user, dtype=torch.bool)
+        x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
+        variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)
+        level = torch.ones_like(mean)
+        kriging = Kriging(self.prior.kernel, self.prior.spread, self.own, NOISE_LEVELS, self.threads)
+        deviation, left, levels = kriging.predict(place[known], item[known], x[known])
+        mean[known] += deviation
+        variance[known], level[known] = left, levels
+        lowest, unit = self.limits[0], _unit(self.limits)
+        return lowest + unit * (mean - LOWEST), unit**2 * (variance + NOISE_VARIANCE * level)
+
+    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+        """Each user's ratings, from which the rest follows; see PersonalModel."""
+        counts, users = self.own.counts.tolist(), self.users.tolist()
+        items, ratings = torch.split(self.own.items, counts), torch.split(self.own.ratings, counts)
+        return {user: {"items": i, "ratings": r} for user, i, r in zip(users, items, ratings, strict=True)}
+
+
+def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int) -> PersonalLocal:
+    """The models of the users whose ratings these are."""
+    order = np.lexsort((train.item, train.user))
+    users, counts = np.unique(train.user, return_counts=True)
+    items = torch.from_numpy(train.item[order]).long()
+    stars = torch.from_numpy(train.value[order]).double()
+    value = LOWEST + (stars - limits[0]) / _unit(limits)
+    return PersonalLocal(
+        prior,
+        limits,
+        torch.from_numpy(users).long(),
+        Observations(
+            counts=torch.from_numpy(counts).long(),
+            items=items,
+            ratings=stars,
+            vectors=prior.vectors[items],
+            residuals=value - prior.mean[items],
+            noise=torch.full_like(value, NOISE_VARIANCE),
+        ),
+        threads,
+    )
+
+
+def _unit(limits: tuple[float, float]) -> float:
+    return (limits[1] - limits[0]) / (HIGHEST - LOWEST) or 1.0
