@@ -15,6 +15,8 @@ from hierfed.errors import SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
+TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
+
 
 def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
     """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
@@ -36,12 +38,13 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
         return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
     if choice.protocol == "given":
         raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
+    share = choice.test_share or TEST_SHARE.get(choice.protocol, 0.0)
     if choice.protocol == "warm":
-        return splits.warm(ratings, test_share=choice.test_share, rng=rng)
+        return splits.warm(ratings, test_share=share, rng=rng)
     if choice.protocol == "temporal":
-        return splits.temporal(ratings, test_share=choice.test_share)
+        return splits.temporal(ratings, test_share=share)
     if choice.protocol == "cold":
-        return splits.cold(ratings, federated_users=choice.federated_users, test_share=choice.test_share, rng=rng)
+        return splits.cold(ratings, federated_users=choice.federated_users, test_share=share, rng=rng)
     return splits.two_groups(
         ratings,
         federated_users=choice.federated_users,

@@ -1,9 +1,10 @@
-"""The command line: run, compare, data, presets, report."""
+"""The command line: run, compare, recommend, data, presets, report."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,6 +142,24 @@ def compare(
     elif not quiet:
         _print(terminal.comparison_table(summaries, differences))
         _print_path("The reports", folder)
+
+
+@app.command()
+def recommend(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run of the hierarchical model.")],
+    user: Annotated[str, typer.Option(help="The user's id, as in the ratings.")],
+    count: Annotated[int, typer.Option("-k", "--count", min=1, help="How many items.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them."""
+    from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.serving import Served  # noqa: PLC0415
+
+    answer = Served(folder).recommend(user, count)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
+    else:
+        _print(terminal.recommendations_table(answer))
 
 
 @app.command()

@@ -21,8 +21,11 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
+from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
+from hierfed.ranked import rank
 from hierfed.results import Result, RoundRecord, Seconds
+from hierfed.selection import select
 from hierfed.settings import Settings
 
 
@@ -40,15 +43,30 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its result, the shared model, and (on these nodes alone) the personal models."""
+    """A finished run: its result, the shared model, and (on these nodes alone) the personal models.
+
+    ease: the shared model that recommends, where one was trained. federated_models: of the federated nodes' users,
+    where they are others than the personalisation users and have models of their own.
+    """
 
     settings: Settings
     result: Result
     dataset: Dataset
     method: AnyMethod
     shared: SharedModel
+    ease: SharedModel | None
     personal_nodes: list[Node]
     personal_models: Sequence[PersonalModel]
+    federated_nodes: list[Node]
+    federated_models: Sequence[PersonalModel]
+
+    def private_models(self) -> dict[str, PersonalModel]:
+        """The personal models by the name of their node; those of federated nodes, where these are others, too."""
+        named = {
+            f"node-{node.name}": model for node, model in zip(self.personal_nodes, self.personal_models, strict=True)
+        }
+        others = zip(self.federated_nodes, self.federated_models, strict=False)
+        return named | {f"federated-{node.name}": model for node, model in others}
 
 
 def run_experiment(
@@ -70,7 +88,12 @@ def run_experiment(
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
         prepared = prepare(settings, dataset, ratings.take(split.train), module)
-        method = prepared.method
+        method, selection = prepared.method, None
+
+        watch.start("select")
+        if isinstance(method, HierarchicalFactors) and settings.selection.select:
+            chosen = select(settings, method, nodes)
+            method, selection = chosen.method, chosen.selection
 
         watch.start("train")
         test = ratings.take(split.test)
@@ -93,12 +116,26 @@ def run_experiment(
         personal_models = method.personalise(shared, personal_nodes, private)
         judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
         rows = [each for _, each in judged]
+        federated_models: Sequence[PersonalModel] = []
+        if isinstance(method, HierarchicalFactors) and personal_nodes is not nodes:
+            federated_models = method.personalise(shared, nodes, trained.private)
 
         watch.start("baselines")
         baselines, personal_baselines = run_baselines(settings, dataset, split, method, nodes, personal_nodes)
         new_users = []
         if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
             new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)
+        watch.start("rank")
+        ranked = None
+        if isinstance(method, HierarchicalFactors) and settings.ranking.rank_items:
+            ranked = rank(
+                settings,
+                nodes,
+                [model for model in personal_models if isinstance(model, PersonalFactors)],
+                shared.arrays["raters"],
+                ratings.take(split.personal_train),
+                ratings.take(split.personal_test),
+            )
         watch.stop()
 
     records = [record for record, _ in judged]
@@ -117,14 +154,29 @@ def run_experiment(
         users=users,
         baselines=baselines,
         personal_baselines=personal_baselines,
+        selection=selection,
         intervals=judge_intervals(rows),
         new_users=new_users,
+        ranking=ranked.figures if ranked else {},
+        rankers=ranked.records if ranked else [],
         threshold=threshold,
         verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users),
         digest=shared.digest(),
         seconds=watch.seconds(),
     )
-    return Outcome(settings, result, dataset, method, shared, personal_nodes, personal_models)
+    ease = ranked.ease if ranked else None
+    return Outcome(
+        settings,
+        result,
+        dataset,
+        method,
+        shared,
+        ease,
+        personal_nodes,
+        personal_models,
+        nodes,
+        federated_models,
+    )
 
 
 class _Stopwatch:

@@ -119,6 +119,26 @@ class Baselines(Record):
     centralised: Number
 
 
+class Trial(Record):
+    """One value of a hyperparameter, its RMSE on validation rows, and whether it was chosen."""
+
+    setting: str
+    value: Number
+    rmse: Number
+    chosen: bool
+
+
+class Selection(Record):
+    """Hyperparameters chosen on validation rows that the nodes set aside of their train rows.
+
+    rows: how many of these were judged. deviation_scale: the factor on standard deviations that makes intervals hold.
+    """
+
+    rows: int
+    trials: list[Trial]
+    deviation_scale: Number
+
+
 class Intervals(Record):
     """How often the personal models' intervals of this level hold the held-out rating, and their width in stars."""
 
@@ -135,6 +155,18 @@ class NewUserRecord(Record):
     model: Number
     biases: Number
     network: Number
+
+
+class RankingRecord(Record):
+    """Lists of unseen items from the full catalogue, means over users with a held-out item: NDCG@10, Recall@20, HR@10.
+
+    model: `ease`, `implicit`, `factors` (expected ratings), `blend` of these three, or `popularity`, the baseline.
+    """
+
+    model: str
+    ndcg_at_10: Number
+    recall_at_20: Number
+    hr_at_10: Number
 
 
 class ThresholdRecord(Record):
@@ -167,9 +199,11 @@ class Seconds(Record):
     """Wall seconds of each part of a run."""
 
     data: Number
+    select: Number = 0.0
     train: Number
     personalise: Number
     baselines: Number
+    rank: Number = 0.0
     report: Number
     total: Number
 
@@ -178,7 +212,8 @@ class Result(Record):
     """Everything one run found, as written to `result.json`.
 
     baselines: on the federated users' test rows, to compare with the last round's global_rmse. personal_baselines:
-    on the personalisation users' held-out rows, to compare with users.rmse_after. digest: sha256 of the global model.
+    on the personalisation users' held-out rows, to compare with users.rmse_after. ranking: `ndcg@10`, `recall@20` and
+    `hr@10` of the model that recommends; rankers: of all. digest: sha256 of the global model.
     """
 
     version: int = 1
@@ -192,8 +227,11 @@ class Result(Record):
     users: UserSummary
     baselines: Baselines
     personal_baselines: Baselines
+    selection: Selection | None = None
     intervals: Intervals | None = None
     new_users: list[NewUserRecord] = Field(default_factory=list)
+    ranking: dict[str, Number] = Field(default_factory=dict)
+    rankers: list[RankingRecord] = Field(default_factory=list)
     threshold: ThresholdRecord | None = None
     verdict: Verdict
     digest: str

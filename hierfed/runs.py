@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
@@ -19,8 +16,8 @@ from hierfed.experiment import Outcome
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
+from hierfed.storage import save_model, save_private, save_ranking
 
-MODEL_FORMAT = "1"
 Kind = TypeVar("Kind", Result, Summary)
 
 
@@ -73,8 +70,7 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
     lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
     (folder / "rounds.jsonl").write_text(lines, encoding="utf-8")
-    _save_model(outcome, folder / "model.safetensors")
-    _save_private(outcome, folder / "private")
+    _save_models(outcome, folder)
     write_report(result, folder)
     spent = time.perf_counter() - began
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
@@ -128,31 +124,16 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         raise HierfedError(f"{path}: not a result of this version of hierfed: {where}: {first['msg']}") from error
 
 
-def _save_model(outcome: Outcome, path: Path) -> None:
-    tensors = outcome.method.named(outcome.shared)
-    header = {
-        "format": f"hierfed {outcome.settings.method} {MODEL_FORMAT}",
-        "digest": outcome.result.digest,
-        "features": json.dumps(outcome.result.data.features),
-        "settings": outcome.settings.model_dump_json(exclude={"data"}),
-    }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=header)
-
-
-def _save_private(outcome: Outcome, folder: Path) -> None:
-    """A folder per node, as it would lie on that node's own disk, with a file per user; readable by its owner only."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
-    for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
-        place = folder / f"node-{node.name}"
-        place.mkdir(mode=0o700)
-        for user, tensors in model.tensors().items():
-            name = "node" if user is None else user_file(outcome.dataset.user_ids[user])
-            header = {"format": f"hierfed private {outcome.settings.method} {MODEL_FORMAT}"}
-            save_file(tensors, place / f"{name}.safetensors", metadata=header)
-
-
-def user_file(user_id: object) -> str:
-    """The name of a user's own file, without its ending: the source's id, with what a file name cannot hold escaped."""
-    return f"user-{quote(str(user_id), safe='')}"
+def _save_models(outcome: Outcome, folder: Path) -> None:
+    kind, header = (
+        outcome.settings.method,
+        {
+            "digest": outcome.result.digest,
+            "features": json.dumps(outcome.result.data.features),
+            "settings": outcome.settings.model_dump_json(exclude={"data"}),
+        },
+    )
+    save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
+    if outcome.ease is not None:
+        save_ranking(folder, outcome.ease)
+    save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)

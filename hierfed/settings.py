@@ -52,12 +52,12 @@ class SplitSettings(Section):
     """Which users make the global model, and which of the rows train; see hierfed.data.splits.
 
     protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` where the data name their test
-    rows. test_share: of each user's rows under warm, temporal and cold. train_rows, sample and personal_train_rows:
-    under two_groups; sample under given too.
+    rows. test_share: of each user's rows under warm, temporal and cold; 0 for 0.2, and 0.3 under cold.
+    train_rows, sample and personal_train_rows: under two_groups; sample under given too.
     """
 
     protocol: Protocol = "two_groups"
-    test_share: OpenShare = 0.2
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     federated_users: OpenShare = 0.7
     train_rows: OpenShare = 0.7
     sample: Share = 1.0
@@ -147,6 +147,39 @@ class KrigingSettings(Section):
     noise_share: Positive = 0.4
 
 
+class SelectionSettings(Section):
+    """What the hierarchical model chooses by itself, on validation rows inside its train rows; see hierfed.selection.
+
+    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings;
+    validation_users: whose rows are judged, at most. larger_rank: tried where there are larger_rank_from ratings.
+    amplitudes: factors on the kernel's amplitudes; noise_shares: the first of each is kept unless another gains
+    least_gain in RMSE.
+    """
+
+    select: bool = True
+    validation_share: OpenShare = 0.1
+    validation_rounds: Count = 20
+    validation_users: Count = 200
+    larger_rank: Count = 16
+    larger_rank_from: Count = 300_000
+    amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
+    noise_shares: tuple[Positive, ...] = (0.4, 0.6)
+    least_gain: NonNegative = 0.0005
+
+
+class RankingSettings(Section):
+    """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
+
+    ease_penalty: in raters. rating_weight: of the expected rating in the blend, where the others weigh 1.
+    """
+
+    rank_items: bool = True
+    ease_penalty: Positive = 250.0
+    implicit_rank: Count = 48
+    implicit_rounds: Count = 10
+    rating_weight: NonNegative = 0.8
+
+
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
@@ -165,6 +198,8 @@ class Settings(Section):
     personalisation: PersonalisationSettings = PersonalisationSettings()
     factors: FactorsSettings = FactorsSettings()
     kriging: KrigingSettings = KrigingSettings()
+    selection: SelectionSettings = SelectionSettings()
+    ranking: RankingSettings = RankingSettings()
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:

@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 
 USERS, ITEMS, FEATURES = 7, 23, 5
 MakeRatings = Callable[..., Ratings]
 MakeNode = Callable[..., Node]
+MakeContent = Callable[..., Content]
+MakePairs = Callable[..., Ratings]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,3 +61,46 @@ def make_node(make_ratings: MakeRatings) -> MakeNode:
 def features() -> Tensor:
     """Standardised features of the 23 items."""
     return torch.randn(ITEMS, FEATURES, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="session")
+def make_content() -> MakeContent:
+    """Random public features of so many items, the same for the same arguments; 0 scalars is without metadata."""
+
+    def make(items: int, seed: int = 0, scalars: int = 3, genres: int = 4, titles: bool = True) -> Content:
+        rng = np.random.default_rng([seed, items, scalars, genres])
+        flags = (rng.random((items, genres)) < 0.4).astype(float)
+        words = ("night", "garden", "the river", "return", "stone", "winter")
+        names = [f"{rng.choice(words)} {rng.choice(words)} " for _ in range(items)]
+        return Content(
+            scalars=rng.normal(0, 1, (items, scalars)),
+            names=tuple(f"scalar {number}" for number in range(scalars)),
+            genres=flags - flags.mean(0),
+            unit_genres=flags / np.sqrt(np.maximum(flags.sum(1, keepdims=True), 1)),
+            year_bumps=rng.random((items, 3)),
+            vote=rng.normal(0, 1, items),
+            votes=rng.normal(0, 1, items),
+            year=rng.normal(0, 1, items),
+            vote_average=rng.uniform(5, 8, items),
+            lower_titles=tuple(names) if titles else ("",) * items,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pairs() -> MakePairs:
+    """Ratings in half stars where no user rates an item twice, of users with very unlike numbers of ratings."""
+
+    def make(users: int, items: int, seed: int = 0, most: int = 12, noise: float = 0.7) -> Ratings:
+        rng = np.random.default_rng([seed, users, items])
+        bias, quality = rng.normal(0, 0.5, users), rng.normal(0, 0.6, items)
+        chosen = [rng.choice(items, int(rng.integers(1, min(most, items) + 1)), replace=False) for _ in range(users)]
+        user = np.repeat(np.arange(users), [len(each) for each in chosen])
+        order = rng.permutation(len(user))
+        user, item = user[order], np.concatenate(chosen)[order]
+        stars = 3.4 + bias[user] + quality[item] + rng.normal(0, noise, len(user))
+        value = np.clip(np.round(2 * stars) / 2, 0.5, 5).astype(np.float32)
+        return Ratings(user.astype(np.int32), item.astype(np.int32), value)
+
+    return make

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 import torch
 
+from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.ratings import Ratings
 from hierfed.data.splits import Split
 from hierfed.errors import HierfedError
-from hierfed.experiment import Outcome, assign, divide, load_dataset, run_experiment
+from hierfed.experiment import Outcome, run_experiment
 from hierfed.federated.averaging import PersonalNetwork
 from hierfed.settings import load_settings
 
@@ -96,7 +97,7 @@ def rmse(errors: np.ndarray) -> float:
 def global_network(outcome: Outcome, parameters: torch.Tensor, items: np.ndarray) -> np.ndarray:
     """The network's ratings of some items, from its exported tensors by hand: layers of matrix, bias and ReLU."""
     tensors = outcome.method.predictor.named(parameters)
-    hidden = torch.from_numpy(outcome.features.matrix)[torch.from_numpy(items).long()].double()
+    hidden = outcome.method.features[torch.from_numpy(items).long()].double()
     last = len(tensors) // 2 - 1
     for number in range(last + 1):
         hidden = hidden @ tensors[f"layers.{number}.weight"].double().T + tensors[f"layers.{number}.bias"].double()
@@ -113,7 +114,9 @@ def test_the_same_seed_gives_the_same_model_and_figures(folder: str, outcome: Ou
     assert again.result.digest == outcome.result.digest
     assert torch.equal(again.shared.arrays["parameters"], outcome.shared.arrays["parameters"])
     for one, other in zip(again.personal_models, outcome.personal_models, strict=True):
-        assert all(torch.equal(one.tensors()[name], tensor) for name, tensor in other.tensors().items())
+        assert one.tensors().keys() == other.tensors().keys() == {None}
+        assert one.tensors()[None].keys() == other.tensors()[None].keys()
+        assert all(torch.equal(one.tensors()[None][name], tensor) for name, tensor in other.tensors()[None].items())
     same = {"nodes", "users", "baselines", "personal_baselines", "verdict", "data"}
     assert again.result.model_dump(include=same) == outcome.result.model_dump(include=same)
 
@@ -246,8 +249,8 @@ def test_node_records_are_those_of_the_models(outcome: Outcome) -> None:
 def test_personal_models_are_the_node_s_network_plus_the_user_s_head(outcome: Outcome) -> None:
     """User heads recomputed from the tensors that the node keeps."""
     node, model = outcome.personal_nodes[0], outcome.personal_models[0]
-    kept = model.tensors()
-    hidden = torch.from_numpy(outcome.features.matrix).double()
+    kept = model.tensors()[None]
+    hidden = outcome.method.features.double()
     for number in (0, 1):
         hidden = (hidden @ kept[f"layers.{number}.weight"].double().T + kept[f"layers.{number}.bias"].double()).relu()
     user, item = (torch.from_numpy(array).long() for array in (node.test.user, node.test.item))
@@ -306,7 +309,7 @@ def test_the_verdict_says_what_the_figures_say(outcome: Outcome) -> None:
 
 def test_features_are_fitted_on_the_training_rows_only(outcome: Outcome) -> None:
     train = outcome.dataset.ratings.take(split_of(outcome).train)
-    seen = outcome.features.matrix[train.item].astype(float)
+    seen = outcome.method.features.numpy()[train.item].astype(float)
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-5)
 
@@ -327,10 +330,10 @@ def test_features_of_ratings_do_not_look_at_test_rows(paper_outcome: Outcome) ->
     ratings = paper_outcome.dataset.ratings
     train = ratings.take(split_of(paper_outcome).train)
     expected = features_of(paper_outcome.dataset.catalogue, train).matrix
-    np.testing.assert_array_equal(paper_outcome.features.matrix, expected)
+    np.testing.assert_array_equal(paper_outcome.method.features.numpy(), expected)
     counts = np.bincount(train.item, minlength=ITEMS)
     order = np.argsort(counts, kind="stable")
-    assert (np.diff(paper_outcome.features.matrix[order, 0]) >= 0).all()
+    assert (np.diff(expected[order, 0]) >= 0).all()
 
 
 def test_embedded_data_use_the_title_join_and_name_what_is_missing() -> None:
@@ -420,17 +423,17 @@ def test_a_module_of_one_s_own_is_trained_alike_by_vmap_and_by_the_loop(folder: 
     for one, other in zip(stacked.result.rounds, loop.result.rounds, strict=True):
         assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)
     assert stacked.result.users.rmse_after == pytest.approx(loop.result.users.rmse_after, abs=1e-4)
-    features = len(stacked.features.names)
+    features = len(stacked.result.data.features)
     assert stacked.shared.arrays["parameters"].shape == (features * 5 + 5 + 10 + 6,)
 
 
 def test_a_module_s_rating_is_its_own(folder: str) -> None:
     outcome = experiment(folder, module=make_module, rounds=1)
-    module = make_module(len(outcome.features.names))
+    module = make_module(len(outcome.result.data.features))
     torch.nn.utils.vector_to_parameters(outcome.shared.arrays["parameters"], module.parameters())
     test = outcome.dataset.ratings.take(split_of(outcome).test)
     with torch.no_grad():
-        expected = module(torch.from_numpy(outcome.features.matrix)).double()[:, 0].numpy()[test.item]
+        expected = module(outcome.method.features).double()[:, 0].numpy()[test.item]
     assert outcome.result.final_rmse == pytest.approx(rmse(expected - test.value), abs=1e-6)
 
 

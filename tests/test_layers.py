@@ -12,7 +12,7 @@ import hierfed
 
 PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
-    ("errors", "randomness", "results", "settings"),
+    ("answers", "errors", "randomness", "results", "settings"),
     ("data",),
     ("models",),
     ("personal",),
@@ -22,9 +22,9 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("allocation", "methods"),
-    ("comparison",),
+    ("comparison", "ranked", "selection", "storage"),
     ("experiment",),
-    ("runs",),
+    ("runs", "serving"),
     ("api",),
     ("cli",),
 )

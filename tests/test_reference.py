@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.features import features_of
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.allocation import assign, divide, load_dataset
 from hierfed.methods import make_averaging
 from hierfed.settings import load_settings
 

@@ -81,7 +81,7 @@ def test_every_file_is_there_and_no_other(saved: SavedRun) -> None:
     found = {str(path.relative_to(saved.folder)) for path in saved.folder.rglob("*") if path.is_file()}
     expected = {"settings.toml", "result.json", "rounds.jsonl", "model.safetensors", "report.html"}
     expected |= {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg")}
-    expected |= {f"private/node-{number}.safetensors" for number in (1, 2, 3)}
+    expected |= {f"private/node-{number}/node.safetensors" for number in (1, 2, 3)}
     assert found == expected
 
 
@@ -124,14 +124,14 @@ def test_the_model_is_the_outcome_s_and_says_what_it_is(saved: SavedRun) -> None
     expected = predictor.named(saved.outcome.shared.arrays["parameters"])
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in expected.items())
-    assert tensors["layers.0.weight"].shape == (6, len(saved.outcome.features.names))
+    assert tensors["layers.0.weight"].shape == (6, len(saved.result.data.features))
     assert header["digest"] == saved.result.digest == saved.json()["digest"]
-    assert json.loads(header["features"]) == list(saved.outcome.features.names)
+    assert json.loads(header["features"]) == saved.result.data.features
     # The shared model travels; where its owner's data lie does not.
     settings = saved.outcome.settings
     assert Settings.model_validate_json(header["settings"]) == settings.model_copy(update={"data": DataSettings()})
     assert "data" not in json.loads(header["settings"])
-    assert header["format"].startswith("hierfed network")
+    assert header["format"] == "hierfed averaging 1"
 
 
 def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:
@@ -139,8 +139,12 @@ def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:
     assert mode == 0o700
     nodes = zip(saved.outcome.personal_nodes, saved.outcome.personal_models, strict=True)
     for node, model in nodes:
-        with safe_open(saved.folder / "private" / f"node-{node.name}.safetensors", framework="pt") as stored:
-            for name, tensor in model.tensors().items():
+        place = saved.folder / "private" / f"node-{node.name}"
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        (tensors,) = model.tensors().values()
+        with safe_open(place / "node.safetensors", framework="pt") as stored:
+            assert set(stored.keys()) == set(tensors)
+            for name, tensor in tensors.items():
                 assert torch.equal(stored.get_tensor(name), tensor)
 
 
@@ -150,7 +154,9 @@ def test_private_stays_private_whatever_the_umask(source: str, saved: SavedRun, 
         runs.save_run(saved.outcome, tmp_path / "open")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "open" / "private").stat().st_mode) == 0o700
+    places = [tmp_path / "open" / "private", *(tmp_path / "open" / "private").iterdir()]
+    assert len(places) == 4
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o700] * 4
 
 
 def test_nothing_that_may_be_shared_names_a_user_or_holds_a_user_s_parameters(saved: SavedRun) -> None:
@@ -159,7 +165,7 @@ def test_nothing_that_may_be_shared_names_a_user_or_holds_a_user_s_parameters(sa
     assert ids.search(Path(saved.outcome.settings.data.source, "ratings.csv").read_bytes())
     needles: list[bytes] = []
     for node, model in zip(saved.outcome.personal_nodes, saved.outcome.personal_models, strict=True):
-        tensors = model.tensors()
+        tensors = model.tensors()[None]
         assert (tensors["user_weights"] != 0).any()
         needles += [row.numpy().tobytes() for row in tensors["user_weights"]]
         needles += [tensors["users"].numpy().tobytes(), tensors["user_bias"].numpy().tobytes()]

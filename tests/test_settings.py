@@ -53,8 +53,8 @@ def at(found: Settings, key: str) -> Any:
     return value
 
 
-def test_the_presets_are_the_two_that_are_documented():
-    assert preset_names() == ["network", "paper"]
+def test_the_presets_are_those_that_are_documented():
+    assert preset_names() == ["hierarchical", "local", "network", "paper"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -240,9 +240,10 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path):
 
 
 def test_an_unknown_preset_suggests_the_nearest_and_lists_all():
-    with pytest.raises(SettingsError, match=r"^no preset 'papre', did you mean 'paper'\?; there are: network, paper$"):
+    all_of_them = "there are: hierarchical, local, network, paper"
+    with pytest.raises(SettingsError, match=rf"^no preset 'papre', did you mean 'paper'\?; {all_of_them}$"):
         load_settings("papre")
-    with pytest.raises(SettingsError, match=r"^no preset 'xyzzy'; there are: network, paper$"):
+    with pytest.raises(SettingsError, match=f"^no preset 'xyzzy'; {all_of_them}$"):
         load_settings(Path("xyzzy"))
 
 

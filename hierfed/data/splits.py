@@ -63,7 +63,7 @@ def two_groups(
 
 def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Split:
     """Every user is known: a share of each user's rows, and at least one of two, is test; the others train."""
-    return _users_themselves(_last_of_each_user(ratings.user, rng.random(len(ratings)), test_share))
+    return _users_themselves(last_of_each_user(ratings.user, rng.random(len(ratings)), test_share))
 
 
 def temporal(ratings: Ratings, *, test_share: float) -> Split:
@@ -73,7 +73,7 @@ def temporal(ratings: Ratings, *, test_share: float) -> Split:
     """
     if ratings.time is None:
         raise DataError("protocol 'temporal' needs timestamps, and this source has none: choose 'warm' or 'cold'")
-    return _users_themselves(_last_of_each_user(ratings.user, ratings.time, test_share))
+    return _users_themselves(last_of_each_user(ratings.user, ratings.time, test_share))
 
 
 def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np.random.Generator) -> Split:
@@ -86,7 +86,7 @@ def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np
     federated = rng.permutation(users)[: round(federated_users * len(users))]
     is_federated = np.isin(ratings.user, federated)
     newcomers = np.flatnonzero(~is_federated)
-    is_test = _last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
+    is_test = last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
     train, test = np.flatnonzero(is_federated), newcomers[is_test]
     return checked(Split(train, test, newcomers[~is_test], test, np.empty(0, np.int64)), len(ratings))
 
@@ -104,7 +104,7 @@ def _users_themselves(is_test: np.ndarray) -> Split:
     return checked(Split(train, test, train, test, np.empty(0, np.int64)), len(is_test))
 
 
-def _last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
+def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
     """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all."""
     order = np.lexsort((key, user))
     counts = np.bincount(user)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
-from hierfed.models.ranking import exclude, rated_matrix, top
+from hierfed.federated.contract import SharedModel
+from hierfed.models.ranking import blend, exclude, rated_matrix, top
 
 NDCG_LENGTH, RECALL_LENGTH, HIT_LENGTH = 10, 20, 10
 # Scores are asked for so many users at once that they are about this many: 32 MB for each array of them.
@@ -28,6 +30,25 @@ SCORES_AT_ONCE = 2**22
 
 Scorer = Callable[[Tensor], Tensor]
 """Scores of all items, float64 [users, items], for user numbers, int64 [users]."""
+
+
+class Ranker(Protocol):
+    """A method whose shared model scores items for a user by what that user has rated."""
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        """Scores, float64 [users, items]; seen: which items each user has rated, 0 or 1, float64 [users, items]."""
+        ...
+
+
+def model_scorer(ranker: Ranker, shared: SharedModel, train: Ratings, items: int) -> Scorer:
+    """The scores of a trained model; each user's come from that user's own train rows and the shared model alone."""
+    rated = rated_matrix(train, 1 + int(train.user.max(initial=-1)), items)
+    return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.numpy()].toarray()))
+
+
+def blended_scorer(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Scorer:
+    """The named models' scores, standardised user by user and added with their weights; see hierfed.models.ranking."""
+    return lambda users: blend({name: scorers[name](users) for name in weights}, weights)
 
 
 @dataclass(frozen=True)

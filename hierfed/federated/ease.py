@@ -38,7 +38,7 @@ class Ease:
     """
 
     items: int
-    penalty: float = 150.0
+    penalty: float = 250.0
     least_raters: int = 4
 
     def start(self) -> SharedModel:

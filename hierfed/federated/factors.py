@@ -75,7 +75,7 @@ class HierarchicalFactors:
     threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
     embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration. between_nodes: whether
     nodes may have means of their own. kernel: of the users' kriging, None for none. limits: the lowest and the highest
-    rating that there is.
+    rating that there is. deviation_scale: factor on the standard deviations of personal predictions.
     """
 
     content: Content
@@ -88,6 +88,7 @@ class HierarchicalFactors:
     kernel: KernelSettings | None
     limits: tuple[float, float]
     seed: int
+    deviation_scale: float = 1.0
     threads: int = 1
     device: str = "cpu"
 
@@ -167,7 +168,9 @@ class HierarchicalFactors:
         if krige and self.kernel is not None:
             kernel = self.kernel.kernel(self.content, design.embedded(shared.arrays["embedding"]))
         share = self.kernel.noise_share if kernel is not None and self.kernel is not None else 1.0
-        return SharedKnowledge(beliefs, design, Scale(centre, unit, *self.limits), kernel, share, self.threads)
+        return SharedKnowledge(
+            beliefs, design, Scale(centre, unit, *self.limits), kernel, share, self.deviation_scale, self.threads
+        )
 
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """All arrays, the embedding's and the counts included; see Method."""

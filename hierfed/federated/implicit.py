@@ -52,10 +52,10 @@ class ImplicitFactors:
     """
 
     items: int
-    rank: int
-    unobserved: float
-    penalty: float
     seed: int
+    rank: int = 48
+    unobserved: float = 0.15
+    penalty: float = 0.02
     least_raters: int = 4
 
     def start(self) -> SharedModel:
@@ -119,8 +119,10 @@ class ImplicitFactors:
 
 
 def _ridge(products: Tensor, targets: Tensor, common: Tensor, weights: Tensor) -> Tensor:
-    """[products + common + weight I]^-1 target for each row; products are packed, common [rank, rank] is one for all."""
+    """[products + common + weight I]^-1 target of each row, [rows, rank]; products: packed; common: [rank, rank]."""
     rank, solutions = targets.shape[1], torch.empty_like(targets)
+    # No weight means that nothing is known of the row: its target is 0, and so is the solution with any weight.
+    weights = torch.where(weights > 0, weights, torch.ones_like(weights))
     for begin in range(0, len(targets), SOLVED_AT_ONCE):
         some = slice(begin, begin + SOLVED_AT_ONCE)
         left = unpack(products[some], rank) + common

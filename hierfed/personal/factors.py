@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,7 @@ class SharedKnowledge:
     """What every node holds to serve its users: the shared model, public features, and how to krige.
 
     kernel: None for no kriging. noise_share: of a user's noise variance that kriging leaves unexplained.
+    deviation_scale: factor on the standard deviations of predictions.
     """
 
     beliefs: Beliefs
@@ -42,6 +44,7 @@ class SharedKnowledge:
     scale: Scale
     kernel: ItemKernel | None
     noise_share: float
+    deviation_scale: float
     threads: int
 
     def vectors(self, item: Tensor) -> Tensor:
@@ -99,8 +102,26 @@ class PersonalFactors(UncertainModel):
         scale = knowledge.scale
         return (
             scale.centre + scale.unit * (beliefs.item_mean[item, 0] + mean),
-            scale.unit**2 * (variance + uncertain + noise),
+            (knowledge.deviation_scale * scale.unit) ** 2 * (variance + uncertain + noise),
         )
+
+    def expected(self) -> Tensor:
+        """What the factors alone make of all items, up to a constant: [users, items]; of a newcomer without users."""
+        beliefs = self.knowledge.beliefs
+        weights = self.posterior.mean if len(self.users) else self.newcomer[None]
+        items = torch.arange(len(beliefs.item_mean), device=weights.device)
+        return beliefs.item_mean[:, 0] + weights @ self.knowledge.vectors(items).T
+
+    def influence(self, item: Tensor) -> Tensor:
+        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings]."""
+        if not len(self.own.items):
+            return self.own.residuals.new_zeros(len(item), 0)
+        knowledge, x = self.knowledge, self.knowledge.vectors(item)
+        if knowledge.kernel is not None:
+            moved = Kriging(knowledge.kernel, knowledge.beliefs.user_spread, self.own).influence(0, item, x)
+        else:
+            moved = x @ self.posterior.covariance[0] @ self.own.vectors.T * (self.own.residuals * self.precision[0])
+        return knowledge.scale.unit * moved
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
@@ -193,4 +214,49 @@ def _observations(
         vectors=vectors,
         residuals=value - mean[:, 0] - (vectors * prior_mean[user]).sum(1),
         noise=knowledge.noise_share / precision[user] + uncertain,
+    )
+
+
+def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
+    """The model of a user without any ratings, on a node that knows nobody."""
+    empty = knowledge.beliefs.covariate_weights.new_zeros
+    size = len(knowledge.beliefs.user_spread)
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=torch.empty(0, dtype=torch.int64),
+        posterior=Posterior(empty(0, size), empty(0, size, size), empty(0)),
+        precision=empty(0),
+        prior_mean=empty(0, size),
+        own=Observations(
+            counts=torch.empty(0, dtype=torch.int64),
+            items=torch.empty(0, dtype=torch.int64),
+            ratings=empty(0),
+            vectors=empty(0, size),
+            residuals=empty(0),
+            noise=empty(0),
+        ),
+        newcomer=knowledge.beliefs.covariate_weights[0],
+    )
+
+
+def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
+    """The model of one user, number 0, from what PersonalFactors.tensors gave for that user."""
+    factors = kept["factors"]
+    slopes = knowledge.design.slopes[kept["items"]]
+    covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=torch.zeros(1, dtype=torch.int64),
+        posterior=Posterior(kept["mean"][None], covariance, torch.full_like(kept["precision"], torch.nan)),
+        precision=kept["precision"],
+        prior_mean=kept["prior_mean"][None],
+        own=Observations(
+            counts=torch.tensor([len(kept["items"])]),
+            items=kept["items"],
+            ratings=kept["ratings"],
+            vectors=torch.cat([factors.new_ones(len(factors), 1), factors, slopes], 1),
+            residuals=kept["residuals"],
+            noise=kept["noise"],
+        ),
+        newcomer=knowledge.beliefs.covariate_weights[0],
     )

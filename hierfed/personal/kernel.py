@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,6 +71,11 @@ class KernelSettings:
     year: float = 0.02
     title: float = 0.14
     noise_share: float = 0.4
+
+    def scaled(self, factor: float) -> KernelSettings:
+        """The same with all amplitudes multiplied."""
+        amplitudes = {name: factor * getattr(self, name) for name in ("content", "embedding", "year", "title")}
+        return replace(self, **amplitudes)
 
     def kernel(self, content: Content, embedding: Tensor) -> ItemKernel:
         """The kernel over all items; embedding [items, k] of unit mean square."""

@@ -13,9 +13,11 @@ from hierfed.settings import Settings
 
 STAGES = {
     "data": "reading data",
+    "select": "choosing hyperparameters",
     "train": "training",
     "personalise": "personalising",
     "baselines": "training the baselines",
+    "rank": "training the ranking models",
     "report": "drawing the report",
 }
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hierfed.answers import Answer
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
 from hierfed.report import words
@@ -68,6 +69,19 @@ def dataset_table(dataset: Dataset) -> Table:
     for label, text in describe(dataset):
         table.add_row(label, Text(text))
     return table
+
+
+def recommendations_table(answer: Answer) -> Group:
+    """A user's recommendations, and for each the own ratings that moved it most."""
+    table = _table(f"For user {answer.user}", "item", "rating", "90% interval", "moved most by")
+    table.columns[-1].justify = "left"
+    for item in answer.items:
+        reasons = "\n".join(f"{each.title}, rated {each.rating:g}: {each.moved:+.2f}" for each in item.reasons)
+        interval = f"{item.lowest:.1f} to {item.highest:.1f}"
+        table.add_row(Text(item.title), f"{item.rating:.2f}", interval, Text(reasons))
+    if answer.known:
+        return Group(table)
+    return Group(Text(f"This run holds no ratings of user {answer.user}: the list suits any newcomer."), table)
 
 
 def sentences(lines: Sequence[str]) -> Group:

@@ -35,7 +35,9 @@ def filled(kind: type, **given: Any) -> Any:
 
 def result(seed: int, final: float, before: float, after: float, harmed: int, preset: str = "paper") -> Result:
     join = JoinSummary(name="links", kept=1, kept_before_deduplication=1, dropped=0)
-    data = filled(DataSummary, source="", dropped={}, join=join, features=[], missing_features=[], split={})
+    data = filled(
+        DataSummary, source="", dropped={}, join=join, features=[], missing_features=[], protocol="warm", split={}
+    )
     verdict = Verdict(
         beats_global_mean=False,
         beats_biases=False,

@@ -1,0 +1,96 @@
+"""Recommendation lists of a run: ranking models trained on the run's nodes, and judged beside popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import run_rounds
+from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.ease import MOST_ITEMS, Ease
+from hierfed.federated.implicit import ImplicitFactors
+from hierfed.models.ranking import popularity
+from hierfed.personal.factors import PersonalFactors
+from hierfed.results import RankingRecord
+from hierfed.settings import Settings
+
+RECOMMENDS = "ease"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The trained Ease, which recommends, and every ranking model's figures, popularity's first."""
+
+    ease: SharedModel
+    records: list[RankingRecord]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Those of the model that recommends, by their usual names."""
+        (own,) = (record for record in self.records if record.model == RECOMMENDS)
+        return {"ndcg@10": own.ndcg_at_10, "recall@20": own.recall_at_20, "hr@10": own.hr_at_10}
+
+
+def rank(
+    settings: Settings,
+    nodes: Sequence[Node],
+    models: Sequence[PersonalFactors],
+    raters: Tensor,
+    own: Ratings,
+    held_out: Ratings,
+) -> Ranked:
+    """Train Ease and implicit factors on the federated nodes, and judge them on the personalisation users.
+
+    raters [items]: of the federated rows. own: what the personalisation users have rated before; held_out: what they
+    rated besides. Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond
+    the MOST_ITEMS most rated.
+    """
+    items, wanted = len(raters), settings.ranking
+    least = max(settings.factors.min_raters, 1)
+    ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)))
+    trained_ease = run_rounds(ease, nodes, 1).shared
+    implicit = ImplicitFactors(items, settings.seed, wanted.implicit_rank, least_raters=least)
+    trained_implicit = run_rounds(implicit, nodes, wanted.implicit_rounds).shared
+    scorers: dict[str, Scorer] = {
+        "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
+        "factors": _expected_ratings(models),
+        "implicit": model_scorer(implicit, trained_implicit, own, items),
+        "ease": model_scorer(ease, trained_ease, own, items),
+    }
+    weights = {"ease": 1.0, "implicit": 1.0, "factors": wanted.rating_weight}
+    scorers["blend"] = blended_scorer(scorers, weights)
+    return Ranked(
+        trained_ease,
+        [
+            RankingRecord(
+                model=name,
+                ndcg_at_10=found.ndcg_at_10,
+                recall_at_20=found.recall_at_20,
+                hr_at_10=found.hit_rate_at_10,
+            )
+            for name, found in judge_ranking(scorers, own, held_out, items).items()
+        ],
+    )
+
+
+def _least_that_fits(raters: Tensor) -> int:
+    if len(raters) <= MOST_ITEMS:
+        return 1
+    return int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
+
+
+def _expected_ratings(models: Sequence[PersonalFactors]) -> Scorer:
+    numbers = torch.cat([model.users for model in models])
+    expected = torch.cat([model.expected() for model in models])
+    order = torch.argsort(numbers)
+
+    def score(users: Tensor) -> Tensor:
+        return expected[order[torch.searchsorted(numbers[order], users)]]
+
+    return score

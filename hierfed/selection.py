@@ -1,0 +1,130 @@
+"""Hyperparameters chosen on validation rows inside the training part: no test row is looked at, only sums are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from hierfed.data import splits
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import Trained, run_rounds
+from hierfed.evaluation.judging import INTERVAL_LEVEL
+from hierfed.federated.contract import Contribution, ordered_sum
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.personal.factors import PersonalFactors
+from hierfed.randomness import generator
+from hierfed.results import Selection, Trial
+from hierfed.settings import Settings
+
+# The errors' histogram, in standard deviations, from which the interval's width is read.
+BINS, WIDEST = 400, 8.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The method with the chosen hyperparameters, and how they were found."""
+
+    method: HierarchicalFactors
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Validation:
+    """RMSE of the personal models on validation rows, and the errors' quantile of INTERVAL_LEVEL, in deviations."""
+
+    rmse: float
+    quantile: float
+
+
+def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> Chosen:
+    """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
+
+    Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
+    errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
+    """
+    wanted, trials = settings.selection, []
+    newest = settings.split.protocol == "temporal"
+    reduced = [_set_aside(node, wanted.validation_share, newest, settings.seed) for node in nodes]
+    most_users = max(1, wanted.validation_users // len(nodes))
+    sampled = [_of_some_users(node, most_users, settings.seed) for node in reduced]
+
+    def validate(candidate: HierarchicalFactors, trained: Trained) -> Validation:
+        models = candidate.personalise(trained.shared, reduced, trained.private)
+        return _validate(models, sampled)
+
+    def best(setting: str, candidates: Sequence[tuple[float, HierarchicalFactors, Trained]]) -> int:
+        """The place of the best candidate; the first unless another gains enough."""
+        errors = [validate(candidate, trained).rmse for _, candidate, trained in candidates]
+        place = int(np.argmin(errors))
+        place = place if errors[place] < errors[0] - wanted.least_gain else 0
+        for number, ((value, _, _), rmse) in enumerate(zip(candidates, errors, strict=True)):
+            trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
+        return place
+
+    trained = run_rounds(method, reduced, wanted.validation_rounds)
+    if sum(len(node.train) for node in nodes) >= wanted.larger_rank_from:
+        larger = replace(method, rank=wanted.larger_rank)
+        pairs = (method, trained), (larger, run_rounds(larger, reduced, wanted.validation_rounds))
+        # Kriging on top would cost more than it tells: what a factor adds shows without it.
+        plain = [(float(each.rank), replace(each, kernel=None), found) for each, found in pairs]
+        method, trained = pairs[best("rank", plain)]
+    kernel = method.kernel
+    if kernel is not None:
+        scaled = [(factor, replace(method, kernel=kernel.scaled(factor)), trained) for factor in wanted.amplitudes]
+        place = best("amplitude", scaled)
+        kernel, method = kernel.scaled(wanted.amplitudes[place]), scaled[place][1]
+        shares = [
+            (share, replace(method, kernel=replace(kernel, noise_share=share)), trained)
+            for share in wanted.noise_shares
+        ]
+        method = shares[best("noise_share", shares)][1]
+    last = validate(method, trained)
+    scale = last.quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+    rows = sum(len(each) for each in sampled)
+    return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
+
+
+def _set_aside(node: Node, share: float, newest: bool, seed: int) -> Node:
+    """The node with a share of each user's train rows, at random or the newest, as its test rows instead."""
+    rows = node.train
+    key = rows.time if newest and rows.time is not None else None
+    if key is None:
+        key = generator(seed, 0, node.number, "validation rows").random(len(rows))
+    held = splits.last_of_each_user(rows.user, key, share)
+    return Node(node.number, node.name, rows.take(~held), rows.take(held))
+
+
+def _of_some_users(node: Node, most: int, seed: int) -> Ratings:
+    """The node's validation rows of at most so many of its users, drawn at random."""
+    users = np.unique(node.test.user)
+    drawn = generator(seed, 0, node.number, "validation users").permutation(users)[:most]
+    return node.test.take(np.isin(node.test.user, drawn))
+
+
+def _validate(models: Sequence[PersonalFactors], sampled: Sequence[Ratings]) -> Validation:
+    total = ordered_sum(_errors(model, rows) for model, rows in zip(models, sampled, strict=True)).arrays
+    reached = total["histogram"].cumsum(0) >= INTERVAL_LEVEL * total["rows"]
+    place = int(torch.nonzero(reached)[0]) if reached.any() else BINS
+    rows = max(float(total["rows"]), 1.0)
+    return Validation(rmse=float(total["squares"] / rows) ** 0.5, quantile=(place + 0.5) * WIDEST / BINS)
+
+
+def _errors(model: PersonalFactors, rows: Ratings) -> Contribution:
+    """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
+    user, item = (torch.from_numpy(column).long() for column in (rows.user, rows.item))
+    mean, variance = model.distribution(user, item)
+    value = torch.from_numpy(rows.value).double()
+    error = model.within(mean) - value
+    place = ((mean - value).abs() / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()
+    return Contribution(
+        {
+            "squares": error.square().sum().reshape(1),
+            "rows": error.new_tensor([len(error)]),
+            "histogram": torch.bincount(place, minlength=BINS).double(),
+        }
+    )

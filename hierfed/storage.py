@@ -1,0 +1,101 @@
+"""What a run keeps of its models: the shared one with a versioned header, the catalogue, and each user's own file.
+
+Everything is safetensors or Parquet; nothing is pickled. Private files are readable by their owner only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import polars as pl
+from safetensors.torch import save_file
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.content import content_of
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.methods import AnyMethod
+from hierfed.models.factors.beliefs import Strengths
+from hierfed.personal.kernel import KernelSettings
+from hierfed.personal.private import PersonalModel
+
+CATALOGUE, MODEL, RANKING, PRIVATE = "catalogue.parquet", "model.safetensors", "ranking.safetensors", "private"
+FORMAT = "1"
+
+
+def model_format(method: str) -> str:
+    """What the header of a shared model says that it is."""
+    return f"hierfed {method} {FORMAT}"
+
+
+def save_model(
+    folder: Path, kind: str, method: AnyMethod, shared: SharedModel, catalogue: Catalogue, header: dict[str, str]
+) -> None:
+    """Write the shared model and what is public of the items; kind: the method's name in the settings."""
+    header = {"format": model_format(kind), "round": str(shared.round), **header}
+    if isinstance(method, HierarchicalFactors):
+        header["method"] = json.dumps(describe(method))
+        catalogue.frame.write_parquet(folder / CATALOGUE)
+    tensors = {name: tensor.contiguous() for name, tensor in method.named(shared).items()}
+    save_file(tensors, folder / MODEL, metadata=header)
+
+
+def save_ranking(folder: Path, shared: SharedModel) -> None:
+    """Write the shared model of Ease, with weights in single precision: scores only order items."""
+    kept = {name: tensor.float() if name == "weights" else tensor for name, tensor in shared.arrays.items()}
+    save_file(kept, folder / RANKING, metadata={"format": model_format("ease")})
+
+
+def save_private(folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series) -> None:
+    """Write a folder per node, as it would lie on that node's own disk, a file per user; models: by node's name."""
+    place = folder / PRIVATE
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(mode=0o700)
+    for name, model in models.items():
+        own = place / name
+        own.mkdir(mode=0o700)
+        for user, tensors in model.tensors().items():
+            file = "node" if user is None else user_file(str(user_ids[user]))
+            save_file(tensors, own / f"{file}.safetensors", metadata={"format": model_format(f"private {kind}")})
+
+
+def user_file(user_id: str) -> str:
+    """The name of a user's own file, without its ending: the source's id, with what a file name cannot hold escaped."""
+    return f"user-{quote(user_id, safe='')}"
+
+
+def describe(method: HierarchicalFactors) -> dict[str, Any]:
+    """All that read_method needs to make the method again, but for the catalogue."""
+    return {
+        "rank": method.rank,
+        "threshold": method.threshold,
+        "embedding_rank": method.embedding_rank,
+        "embedding_rounds": method.embedding_rounds,
+        "strengths": asdict(method.strengths),
+        "between_nodes": method.between_nodes,
+        "kernel": None if method.kernel is None else asdict(method.kernel),
+        "limits": method.limits,
+        "seed": method.seed,
+        "deviation_scale": method.deviation_scale,
+        "vote_average": "vote_average" in method.content.names,
+    }
+
+
+def read_method(text: str, catalogue: Catalogue) -> HierarchicalFactors:
+    """The method that `describe` told of, on the same catalogue."""
+    told = json.loads(text)
+    kernel = told.pop("kernel")
+    return HierarchicalFactors(
+        content=content_of(catalogue, vote_average=told.pop("vote_average")),
+        strengths=Strengths(**told.pop("strengths")),
+        kernel=None if kernel is None else KernelSettings(**kernel),
+        limits=tuple(told.pop("limits")),
+        **told,
+    )

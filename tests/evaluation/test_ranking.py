@@ -1,0 +1,162 @@
+"""Metrics of lists against examples by hand, a loop over users, and scikit-learn's NDCG."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
+from torch import Tensor
+
+from hierfed.data.ratings import Ratings
+from hierfed.errors import DataError
+from hierfed.evaluation import ranking
+from hierfed.evaluation.ranking import RankingMetrics, blended_scorer, judge_lists, judge_ranking, model_scorer
+from hierfed.federated.contract import SharedModel
+from hierfed.models.ranking import popularity
+
+ITEMS = 40
+
+
+def rows(pairs: list[tuple[int, int, float]]) -> Ratings:
+    user, item, value = (np.array(column) for column in zip(*pairs, strict=True))
+    return Ratings(user.astype(np.int32), item.astype(np.int32), value.astype(np.float32))
+
+
+def random_rows(seed: int, users: int) -> tuple[Ratings, Ratings]:
+    """Train and test rows of the same users, no pair twice."""
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(users * ITEMS)[: users * 15]
+    found = Ratings(
+        (places // ITEMS).astype(np.int32),
+        (places % ITEMS).astype(np.int32),
+        (rng.integers(1, 11, len(places)) / 2).astype(np.float32),
+    )
+    first = np.arange(len(places)) < users * 9
+    return found.take(first), found.take(~first)
+
+
+def by_hand(scores: np.ndarray, train: Ratings, test: Ratings) -> list[float]:
+    """Means over users of NDCG@10, Recall@20 and HR@10, list by list."""
+    found = []
+    for user in np.unique(test.user):
+        seen, relevant = set(train.item[train.user == user]), set(test.item[test.user == user])
+        unseen = [item for item in np.argsort(-scores[user], kind="stable") if item not in seen]
+        hits = [item in relevant for item in unseen]
+        gain = sum(1 / math.log2(place + 2) for place, hit in enumerate(hits[:10]) if hit)
+        ideal = sum(1 / math.log2(place + 2) for place in range(min(10, len(relevant))))
+        found.append([gain / ideal, sum(hits[:20]) / len(relevant), float(any(hits[:10]))])
+    return np.mean(found, axis=0).tolist()
+
+
+def values_of(metrics: RankingMetrics) -> list[float]:
+    return [metrics.ndcg_at_10, metrics.recall_at_20, metrics.hit_rate_at_10]
+
+
+def test_a_list_worked_out_by_hand():
+    # Item 0 is best and seen; so the list begins 1, 2, 3, ... and the relevant 2, 12 and 25 are 2nd, 12th and 25th.
+    scores = -torch.arange(30, dtype=torch.float64)
+    train, test = rows([(0, 0, 5.0)]), rows([(0, 2, 3.0), (0, 12, 4.0), (0, 25, 1.0)])
+    metrics = judge_ranking({"own": lambda users: scores.expand(len(users), -1)}, train, test, 30)["own"]
+    ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4)
+    assert metrics.users == 1
+    assert values_of(metrics) == pytest.approx([1 / math.log2(3) / ideal, 2 / 3, 1.0], rel=1e-15)
+
+
+def test_no_more_than_ten_relevant_items_are_asked_of_ten_places():
+    scores = -torch.arange(30, dtype=torch.float64)[None]
+    relevant = torch.arange(30)[None] < 16
+    found = judge_lists(scores, torch.zeros(1, 30, dtype=torch.bool), relevant)
+    assert [found.ndcg.item(), found.recall.item(), found.hit.item()] == pytest.approx([1, 1, 1], rel=1e-15)
+    late = judge_lists(-scores, torch.zeros(1, 30, dtype=torch.bool), relevant)
+    assert [late.ndcg.item(), late.recall.item(), late.hit.item()] == [0, 6 / 16, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), users=st.integers(1, 9), levels=st.sampled_from([3, 10**6]))
+def test_metrics_equal_a_loop_over_users_with_ties_and_without(seed, users, levels):
+    train, test = random_rows(seed, users)
+    scores = np.random.default_rng(seed + 1).integers(levels, size=(users, ITEMS)).astype(np.float64)
+    metrics = judge_ranking({"own": lambda some: torch.from_numpy(scores)[some]}, train, test, ITEMS)["own"]
+    assert values_of(metrics) == pytest.approx(by_hand(scores, train, test), rel=1e-12)
+    assert metrics.users == len(np.unique(test.user))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_ndcg_is_scikit_learns_where_nothing_was_seen(seed):
+    rng = np.random.default_rng(seed)
+    scores, relevant = rng.permuted(np.tile(np.arange(ITEMS, dtype=np.float64), (5, 1)), axis=1), rng.random((5, ITEMS))
+    relevant = relevant > rng.uniform(0.3, 0.97)
+    relevant[:, 0] = True
+    found = judge_lists(torch.from_numpy(scores), torch.zeros(5, ITEMS, dtype=torch.bool), torch.from_numpy(relevant))
+    assert float(found.ndcg.mean()) == pytest.approx(ndcg_score(relevant, scores, k=10), rel=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_metrics_see_the_order_of_scores_alone(seed):
+    train, test = random_rows(seed, 4)
+    scores = torch.from_numpy(np.random.default_rng(seed).integers(9, size=(4, ITEMS))).double()
+    scorers = {
+        "plain": lambda users: scores[users],
+        "exponential": lambda users: scores[users].exp(),
+        "shifted by user": lambda users: scores[users] / 8 + users[:, None],
+    }
+    plain, *others = judge_ranking(scorers, train, test, ITEMS).values()
+    assert all(other == plain for other in others)
+
+
+def test_a_disliked_item_is_no_longer_relevant_and_a_user_without_relevant_ones_no_longer_counts():
+    train = rows([(0, 0, 1.0), (1, 0, 1.0), (2, 0, 1.0)])
+    test = rows([(0, 1, 5.0), (0, 2, 2.0), (1, 3, 3.5), (2, 4, 4.0)])
+    scorers = {"popular": lambda users: popularity(-torch.arange(ITEMS, dtype=torch.float64), len(users))}
+    liked = judge_ranking(scorers, train, test, ITEMS, relevant_from=4.0)["popular"]
+    assert liked.users == 2
+    assert values_of(liked) == pytest.approx([(1 + 1 / math.log2(5)) / 2, 1, 1], rel=1e-15)
+    assert judge_ranking(scorers, train, test, ITEMS)["popular"].users == 3
+
+
+def test_an_item_that_was_seen_cannot_be_relevant():
+    train, test = rows([(0, 1, 3.0), (1, 0, 3.0)]), rows([(0, 1, 5.0), (1, 1, 4.0), (1, 1, 2.0)])
+    metrics = judge_ranking({"own": lambda users: torch.zeros(len(users), 3).double()}, train, test, 3)["own"]
+    assert metrics == RankingMetrics(users=1, ndcg_at_10=1.0, recall_at_20=1.0, hit_rate_at_10=1.0)
+
+
+def test_users_come_in_chunks_of_a_bounded_number_of_scores(monkeypatch):
+    train, test = random_rows(3, 9)
+    scores = torch.randn(9, ITEMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    asked: list[list[int]] = []
+
+    def scorer(users: Tensor) -> Tensor:
+        asked.append(users.tolist())
+        return scores[users]
+
+    whole = judge_ranking({"own": scorer}, train, test, ITEMS)
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 4 * ITEMS + 1)
+    assert judge_ranking({"own": scorer}, train, test, ITEMS) == whole
+    assert asked == [list(range(9)), [0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
+def test_without_test_items_there_is_nothing_to_judge():
+    train, test = random_rows(0, 2)
+    with pytest.raises(DataError, match="no user has a test item"):
+        judge_ranking({}, train, test, ITEMS, relevant_from=6.0)
+
+
+def test_a_models_scores_come_from_the_users_own_rows_and_can_be_blended():
+    class Doubled:
+        def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+            return shared.arrays["factor"] * seen
+
+    train = rows([(0, 1, 3.0), (2, 0, 1.0), (2, 2, 5.0)])
+    scorer = model_scorer(Doubled(), SharedModel({"factor": torch.tensor(2.0).double()}), train, 4)
+    users = torch.tensor([2, 0])
+    assert scorer(users).tolist() == [[2, 0, 2, 0], [0, 2, 0, 0]]
+    both = {"ease": scorer, "implicit": lambda some: -scorer(some)}
+    assert not blended_scorer(both, {"ease": 1.0, "implicit": 1.0})(users).any()
+    assert blended_scorer(both, {"ease": 0.5})(users)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
