@@ -18,7 +18,7 @@ from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.evaluation.baselines import simple_baselines, train_alone
+from hierfed.evaluation.baselines import Begin, TrainedAlone, begin_here, simple_baselines, train_alone
 from hierfed.evaluation.judging import judge_node, judge_round, judge_users
 from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
@@ -76,11 +76,13 @@ def run_experiment(
     module: ModuleMaker | None = None,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
+    begin: Begin = begin_here,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
+    begin: how training without a federation is begun; elsewhere, it goes on beside the federation's.
     """
     watch = _Stopwatch(observers)
     with one_torch_thread():
@@ -93,6 +95,8 @@ def run_experiment(
         watch.start("train")
         method = make_method(settings, features, module)
         test = ratings.take(split.test)
+        count = settings.training.rounds
+        alone = train_alone(method, nodes, personal_nodes, ratings.take(split.train), test, count, begin)
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
@@ -100,14 +104,14 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        shared = run_rounds(method, nodes, settings.training.rounds, judge)
+        shared = run_rounds(method, nodes, count, judge)
 
         watch.start("personalise")
         personal_models = method.personalise(shared, personal_nodes)
         judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
 
         watch.start("baselines")
-        baselines, personal_baselines = _baselines(dataset, split, settings, method, nodes, personal_nodes)
+        baselines, personal_baselines = _baselines(dataset, split, alone())
         watch.stop()
 
     records = [record for record, _ in judged]
@@ -213,19 +217,11 @@ def make_method(settings: Settings, features: Features, module: ModuleMaker | No
     )
 
 
-def _baselines(
-    dataset: Dataset,
-    split: splits.Split,
-    settings: Settings,
-    method: FederatedAveraging,
-    nodes: Sequence[Node],
-    personal_nodes: Sequence[Node],
-) -> tuple[Baselines, Baselines]:
+def _baselines(dataset: Dataset, split: splits.Split, alone: TrainedAlone) -> tuple[Baselines, Baselines]:
     """Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too."""
     ratings = dataset.ratings
     train, test = ratings.take(split.train), ratings.take(split.test)
     known, held_out = ratings.take(np.union1d(split.train, split.personal_train)), ratings.take(split.personal_test)
-    alone = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds)
     return (
         Baselines(
             **simple_baselines(train, test, dataset.users, dataset.items),

@@ -22,6 +22,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("experiment",),
+    ("companion",),
     ("runs",),
     ("api",),
     ("cli",),
