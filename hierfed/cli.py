@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from functools import partial
@@ -191,6 +192,7 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 def main() -> None:
     """Run the command line; an error of the user's is one line on standard error and an exit code."""
+    gc.disable()  # until the libraries are loaded: their objects stay, and to search them again and again takes long
     try:
         code = app(standalone_mode=False) or 0
     except HierfedError as error:
@@ -239,6 +241,9 @@ def _run_one(settings: Settings, folder: Path, silent: bool, companion: Companio
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         log = runs.RoundLog(folder)
         begin = partial(companion.begin, settings)
