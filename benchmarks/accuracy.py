@@ -1,4 +1,4 @@
-"""How well are ratings predicted, against the best that pools every rating in one place?
+"""How well are ratings predicted, and catalogues ranked, against the best that pools every rating in one place?
 
     python benchmarks/accuracy.py --data FOLDER [--protocols warm,temporal,cold] [--seeds 5] [--anchors all]
                                   [--out results.json] [--python INTERPRETER]
@@ -6,9 +6,10 @@
 Every model is judged on the same test rows, those of `hierfed run --protocol PROTOCOL --seed SEED`: `warm` (a fifth of
 each user's rows), `temporal` (each user's newest fifth; one split, so one seed) and `cold` (users whom no shared model
 has seen). Each seed of each model is a process of its own on one thread, one after the other. Anchors learn from all
-other rows in one place, under `cold` the newcomers' too; federated models never see these. With --out, what is done
-is kept, and a second call goes on from there. Anchors that cannot be imported (extra `bench`) are named, not skipped
-in silence; INTERPRETER runs the anchors, if their packages live elsewhere.
+other rows in one place, under `cold` the newcomers' too; a federated model's rounds never see these. The bytes are what
+a node sends on average: its rows, 12 bytes each, where they are pooled, and all rounds of a federation. With --out,
+what is done is kept, and a second call goes on from there. Anchors that cannot be imported (extra `bench`) are named,
+not skipped in silence; INTERPRETER runs the anchors, if their packages live elsewhere.
 """
 
 import argparse
@@ -31,13 +32,31 @@ Outcome = dict[str, str | float]
 
 
 @dataclass(frozen=True)
+class Ruler:
+    """What models are compared by: its key in an outcome, its name, and whether more (1) or less (-1) is better.
+
+    others: keys and names of what is shown beside it.
+    """
+
+    key: str
+    name: str
+    sign: int
+    others: tuple[tuple[str, str], ...] = ()
+
+
+ERROR = Ruler("rmse", "RMSE", -1)
+RANKING = Ruler("ndcg@10", "NDCG@10", 1, (("recall@20", "Recall@20"), ("hr@10", "HR@10")))
+
+
+@dataclass(frozen=True)
 class Model:
-    """A row of the table: its name, and the script and options that make it; own: this package's, and no anchor."""
+    """A row of a table: its name, and the script and options that make it; own: this package's, and no anchor."""
 
     name: str
     script: str
     options: tuple[str, ...] = ()
     own: bool = False
+    ruler: Ruler = ERROR
 
 
 MODELS = (
@@ -50,6 +69,9 @@ MODELS = (
     Model("FedAvg biased MF", "federated_mf.py"),
     Model("local", "own.py", ("--preset", "local"), own=True),
     Model("hierarchical", "own.py", ("--preset", "hierarchical"), own=True),
+    Model("popularity", "popularity.py", ruler=RANKING),
+    Model("EASE", "ease.py", ruler=RANKING),
+    Model("iALS", "implicit_als.py", ruler=RANKING),
 )
 
 
@@ -97,35 +119,40 @@ def spread(values: list[float], signed: bool = False) -> str:
     return f"{np.mean(values):{sign}.4f}{deviation}"
 
 
-def tabulate(results: Results, protocol: str) -> Table | None:
+def tabulate(results: Results, protocol: str, ruler: Ruler) -> Table | None:
     """The table of a protocol: each model, and its paired differences to the best anchor; None without any results."""
-    errors = {
-        model.name: {seed: float(outcome["rmse"]) for seed, outcome in results.get(model.name, protocol).items()}
-        for model in MODELS
+    judged = [model for model in MODELS if model.ruler == ruler]
+    figures = {
+        model.name: {seed: float(found[ruler.key]) for seed, found in results.get(model.name, protocol).items()}
+        for model in judged
     }
-    anchors = [model.name for model in MODELS if not model.own and errors[model.name]]
-    if not any(errors.values()):
+    if not any(figures.values()):
         return None
-    best = min(anchors, key=lambda name: float(np.mean(list(errors[name].values()))), default=None)
-    table = Table(title=f"protocol {protocol}: RMSE in stars" + (f"; best anchor: {best}" if best else ""))
-    for heading in ("model", "seeds", "RMSE", "less best anchor", "better on", "CPU seconds", "bytes sent per node"):
+    anchors = [model.name for model in judged if not model.own and figures[model.name]]
+    best = max(anchors, key=lambda name: ruler.sign * np.mean([*figures[name].values()]), default="")
+    table = Table(title=f"protocol {protocol}: {ruler.name}" + (f"; best anchor: {best}" if best else ""))
+    others = [name for _, name in ruler.others]
+    columns = ("model", "seeds", ruler.name, *others, "less best anchor", "better on", "CPU seconds", "sent per node")
+    for heading in columns:
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model in MODELS:
-        mine = errors[model.name]
+    for model in judged:
+        mine = figures[model.name]
         if not mine:
             table.add_row(model.name, "not run")
             continue
         outcomes = results.get(model.name, protocol).values()
-        common = [seed for seed in mine if best not in (None, model.name) and seed in errors[best]]
-        differences = [mine[seed] - errors[best][seed] for seed in common]
+        common = [seed for seed in mine if model.name != best and seed in figures.get(best, {})]
+        differences = [mine[seed] - figures[best][seed] for seed in common]
+        better = sum(ruler.sign * difference > 0 for difference in differences)
         table.add_row(
             f"{model.name} ({next(iter(outcomes))['version']})",
             str(len(mine)),
-            spread(list(mine.values())),
+            spread([*mine.values()]),
+            *(spread([float(found[key]) for found in outcomes]) for key, _ in ruler.others),
             spread(differences, signed=True) if differences else "",
-            f"{sum(difference < 0 for difference in differences)} of {len(differences)}" if differences else "",
-            f"{np.mean([float(outcome['cpu_seconds']) for outcome in outcomes]):.1f}",
-            f"{np.mean([float(outcome['sent_per_node']) for outcome in outcomes]):,.0f}",
+            f"{better} of {len(differences)}" if differences else "",
+            f"{np.mean([float(found['cpu_seconds']) for found in outcomes]):.1f}",
+            f"{np.mean([float(found['sent_per_node']) for found in outcomes]):,.0f}",
         )
     return table
 
@@ -159,10 +186,9 @@ def main() -> None:
                     missing[f"{model.name}, {protocol}, seed {seed}"] = found
                     break
                 results.add(model.name, protocol, seed, found)
-                console.print(f"{model.name}, {protocol}, seed {seed}: {found['rmse']:.4f}")
+                console.print(f"{model.name}, {protocol}, seed {seed}: {found[model.ruler.key]:.4f}")
 
-    for protocol in protocols:
-        table = tabulate(results, protocol)
+    for table in (tabulate(results, protocol, ruler) for ruler in (ERROR, RANKING) for protocol in protocols):
         if table is not None:
             console.print(table)
     for name, error in missing.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +21,7 @@ from hierfed.settings import Settings, load_settings, parse_assignments, parse_v
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from hierfed.companion.process import Companion
     from hierfed.results import Result
 
 INTERRUPTED = 130
@@ -76,19 +80,20 @@ def run(
 ) -> None:
     """Run an experiment: train a global model, personalise it, and report what that gained."""
     settings = _settings(preset, data, join, test, column, seed, set_)
+    companion = _companion([settings])
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name or Path(preset).stem)
     if seeds is None:
-        results = [_run_one(settings, folder, silent)]
+        results = [_run_one(settings, folder, silent, companion)]
         if not silent:
             _print(terminal.result_tables(results[0]))
     else:
         results = []
         for each in range(settings.seed, settings.seed + seeds):
-            results.append(_run_seed(settings, folder, each, silent))
+            results.append(_run_seed(settings, folder, each, silent, companion))
         summary = runs.save_summary(results, folder)
         if not silent:
             _print(terminal.summary_table(summary))
@@ -119,6 +124,7 @@ def compare(
             f"compare needs two presets or more, of different names; there are: {', '.join(preset_names())}"
         )
     every = {label: _settings(preset, data, join, None, None, seed, set_) for label, preset in labels.items()}
+    companion = _companion(every.values())
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
@@ -127,7 +133,7 @@ def compare(
     folder = runs.free_folder(out, name)
     first = next(iter(every.values())).seed
     results: dict[str, list[Result]] = {
-        label: [_run_seed(settings, folder / label, each, silent) for each in range(first, first + seeds)]
+        label: [_run_seed(settings, folder / label, each, silent, companion) for each in range(first, first + seeds)]
         for label, settings in every.items()
     }
     summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
@@ -206,6 +212,7 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 def main() -> None:
     """Run the command line; an error of the user's is one line on standard error and an exit code."""
+    gc.disable()  # until the libraries are loaded: their objects stay, and to search them again and again takes long
     try:
         code = app(standalone_mode=False) or 0
     except HierfedError as error:
@@ -236,20 +243,34 @@ def _settings(
     return load_settings(preset, overrides)
 
 
-def _run_seed(settings: Settings, folder: Path, seed: int, silent: bool) -> Result:
+def _companion(settings: Iterable[Settings]) -> Companion | None:
+    """A helper until the command ends, where there are networks to train without a federation."""
+    from hierfed.companion.process import Companion  # noqa: PLC0415
+
+    if all(each.method != "averaging" for each in settings):
+        return None
+    return click.get_current_context().with_resource(Companion())
+
+
+def _run_seed(settings: Settings, folder: Path, seed: int, silent: bool, companion: Companion | None) -> Result:
     from hierfed import runs  # noqa: PLC0415
 
-    return _run_one(settings.model_copy(update={"seed": seed}), runs.seed_folder(folder, seed), silent)
+    return _run_one(settings.model_copy(update={"seed": seed}), runs.seed_folder(folder, seed), silent, companion)
 
 
-def _run_one(settings: Settings, folder: Path, silent: bool) -> Result:
+def _run_one(settings: Settings, folder: Path, silent: bool, companion: Companion | None) -> Result:
     from hierfed import runs  # noqa: PLC0415
+    from hierfed.evaluation.baselines import begin_here  # noqa: PLC0415
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         log = runs.RoundLog(folder)
-        outcome = run_experiment(settings, observers=[log, watcher], progress=watcher.on_download)
+        begin = begin_here if companion is None else partial(companion.begin, settings)
+        outcome = run_experiment(settings, observers=[log, watcher], progress=watcher.on_download, begin=begin)
         watcher.on_stage("report")
         return runs.save_run(outcome, folder)
 

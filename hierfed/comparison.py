@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
 from hierfed.engines.in_process import run_rounds
-from hierfed.evaluation.baselines import local_rmse, simple_baselines, train_alone
+from hierfed.evaluation.baselines import Begin, TrainedAlone, local_rmse, simple_baselines, train_alone
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
@@ -22,39 +23,55 @@ from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
 from hierfed.settings import Settings, load_settings
 
 
-def run_baselines(
+def begin_baselines(
     settings: Settings,
     dataset: Dataset,
     split: Split,
     method: AnyMethod,
     nodes: Sequence[Node],
     personal_nodes: Sequence[Node],
-) -> tuple[Baselines, Baselines]:
-    """Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too."""
+    begin: Begin,
+) -> Callable[[], tuple[Baselines, Baselines]]:
+    """Begin what may be trained elsewhere meanwhile; the function given waits for it and computes the rest.
+
+    Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too.
+    """
     ratings = dataset.ratings
     train, test = ratings.take(split.train), ratings.take(split.test)
     known, held_out = ratings.take(np.union1d(split.train, split.personal_train)), ratings.take(split.personal_test)
-    missing = float("nan")
-    local, personal_local, centralised, personal_centralised = (missing,) * 4
-    if isinstance(method, FederatedAveraging):
-        alone = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds)
-        local, personal_local = alone.local_only, alone.personal_local_only
-        centralised, personal_centralised = alone.centralised, alone.personal_centralised
-    elif isinstance(method, HierarchicalFactors):
+
+    def not_trained() -> TrainedAlone:
+        return TrainedAlone(*(float("nan"),) * 4)
+
+    def each_user_alone(method: HierarchicalFactors) -> TrainedAlone:
         model = LocalOnly(method.content, method.limits, method.threads)
-        local = local_rmse(model, train, test)
+        found = local_rmse(model, train, test)
         same = split.personal_train is split.train and split.personal_test is split.test
-        personal_local = local if same else local_rmse(model, ratings.take(split.personal_train), held_out)
-    return (
-        Baselines(
-            **simple_baselines(train, test, dataset.users, dataset.items), local_only=local, centralised=centralised
-        ),
-        Baselines(
-            **simple_baselines(known, held_out, dataset.users, dataset.items),
-            local_only=personal_local,
-            centralised=personal_centralised,
-        ),
-    )
+        personal = found if same else local_rmse(model, ratings.take(split.personal_train), held_out)
+        return TrainedAlone(found, personal, float("nan"), float("nan"))
+
+    wait: Callable[[], TrainedAlone] = not_trained
+    if isinstance(method, FederatedAveraging):
+        wait = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds, begin)
+    elif isinstance(method, HierarchicalFactors):
+        wait = partial(each_user_alone, method)
+
+    def finish() -> tuple[Baselines, Baselines]:
+        alone = wait()
+        return (
+            Baselines(
+                **simple_baselines(train, test, dataset.users, dataset.items),
+                local_only=alone.local_only,
+                centralised=alone.centralised,
+            ),
+            Baselines(
+                **simple_baselines(known, held_out, dataset.users, dataset.items),
+                local_only=alone.personal_local_only,
+                centralised=alone.personal_centralised,
+            ),
+        )
+
+    return finish
 
 
 def run_new_users(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hierfed.allocation import assign, divide, load_dataset
-from hierfed.comparison import run_baselines, run_new_users, summarise_data
+from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
+from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_round, judge_threshold, judge_users
 from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
@@ -33,7 +34,7 @@ class Observer(Protocol):
     """Who watches a run: told of each stage as it begins, and of each round as it ends."""
 
     def on_stage(self, stage: str) -> None:
-        """`data`, `train`, `personalise`, `baselines` or `report` begins."""
+        """`data`, `select`, `train`, `personalise`, `baselines`, `rank` or `report` begins; not all occur."""
         ...
 
     def on_round(self, record: RoundRecord) -> None:
@@ -75,11 +76,13 @@ def run_experiment(
     module: ModuleMaker | None = None,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
+    begin: Begin = begin_here,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
+    begin: how training without a federation is begun; elsewhere, it goes on beside the federation's.
     """
     watch = _Stopwatch(observers)
     with one_torch_thread():
@@ -90,13 +93,14 @@ def run_experiment(
         prepared = prepare(settings, dataset, ratings.take(split.train), module)
         method, selection = prepared.method, None
 
-        watch.start("select")
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
+            watch.start("select")
             chosen = select(settings, method, nodes)
             method, selection = chosen.method, chosen.selection
 
         watch.start("train")
         test = ratings.take(split.test)
+        finish_baselines = begin_baselines(settings, dataset, split, method, nodes, personal_nodes, begin)
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
@@ -104,11 +108,7 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        if isinstance(method, LocalOnly):
-            trained = Trained(method.start(), [None] * len(nodes))
-            judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0.0))
-        else:
-            trained = run_rounds(method, nodes, settings.training.rounds, judge)
+        trained = _train(method, nodes, settings.training.rounds, judge)
         shared = trained.shared
 
         watch.start("personalise")
@@ -121,21 +121,16 @@ def run_experiment(
             federated_models = method.personalise(shared, nodes, trained.private)
 
         watch.start("baselines")
-        baselines, personal_baselines = run_baselines(settings, dataset, split, method, nodes, personal_nodes)
+        baselines, personal_baselines = finish_baselines()
         new_users = []
         if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
             new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)
-        watch.start("rank")
         ranked = None
         if isinstance(method, HierarchicalFactors) and settings.ranking.rank_items:
-            ranked = rank(
-                settings,
-                nodes,
-                [model for model in personal_models if isinstance(model, PersonalFactors)],
-                shared.arrays["raters"],
-                ratings.take(split.personal_train),
-                ratings.take(split.personal_test),
-            )
+            watch.start("rank")
+            factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
+            own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
+            ranked = rank(settings, nodes, factors, shared.arrays["raters"], own, held_out)
         watch.stop()
 
     records = [record for record, _ in judged]
@@ -177,6 +172,15 @@ def run_experiment(
         nodes,
         federated_models,
     )
+
+
+def _train(method: AnyMethod, nodes: Sequence[Node], rounds: int, judge: Callable[[FinishedRound], None]) -> Trained:
+    """Run the rounds; a method without any is judged once, as it is."""
+    if not isinstance(method, LocalOnly):
+        return run_rounds(method, nodes, rounds, judge)
+    shared = method.start()
+    judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
+    return Trained(shared, [None] * len(nodes))
 
 
 class _Stopwatch:

@@ -10,174 +10,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from hierfed.errors import SettingsError
-
-Share = Annotated[float, Field(gt=0, le=1)]
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Join = Literal["links", "paper", "title", "none"]
-Protocol = Literal["two_groups", "warm", "temporal", "cold", "given"]
-Partition = Literal["rows", "users", "sizes", "genre", "time"]
-
-
-class Section(BaseModel):
-    """A part of the settings; it is immutable, and a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-
-
-class DataSettings(Section):
-    """Which ratings, and how items get their features.
-
-    source: `embedded`, `movielens-small`, a folder, or a table. join: `links`, `paper`, `title` or `none`, in order of
-    preference; the source's own choice where empty. unmatched: `drop` or `keep` ratings of items without metadata;
-    empty for the join's own habit. test: a named split, or a file with the test rows. columns: what the table calls
-    its user, item, rating and time. vote_average: `use` it in the hierarchical and the local model or `leave_out`;
-    `auto` leaves it out under protocol temporal, where it would be of a later time than the train rows.
-    """
-
-    source: str = "embedded"
-    join: Annotated[tuple[Join, ...], BeforeValidator(lambda asked: (asked,) if isinstance(asked, str) else asked)] = ()
-    unmatched: Literal["", "drop", "keep"] = ""
-    test: str = ""
-    columns: dict[str, str] = Field(default_factory=dict)
-    vote_average: Literal["auto", "use", "leave_out"] = "auto"
-
-
-class SplitSettings(Section):
-    """Which users make the global model, and which of the rows train; see hierfed.data.splits.
-
-    protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` where the data name their test
-    rows. test_share: of each user's rows under warm, temporal and cold; 0 for 0.2, and 0.3 under cold.
-    train_rows, sample and personal_train_rows: under two_groups; sample under given too.
-    """
-
-    protocol: Protocol = "two_groups"
-    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    federated_users: OpenShare = 0.7
-    train_rows: OpenShare = 0.7
-    sample: Share = 1.0
-    personal_train_rows: OpenShare = 0.8
-
-
-class FederationSettings(Section):
-    """The federated nodes, and how rows are divided among them; see hierfed.data.partition."""
-
-    nodes: Count = 8
-    partition: Partition = "rows"
-    skew: NonNegative = 1.0
-    concentration: Positive = 0.5
-
-
-class ModelSettings(Section):
-    """The network: hidden layers' widths, dropout after each, and what the output bias starts at."""
-
-    hidden: tuple[Count, ...] = (64, 32)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    output_bias: Literal["random", "train_mean"] = "train_mean"
-
-
-class TrainingSettings(Section):
-    """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
-
-    trainer: `stacked` trains all nodes at once, `loop` one after the other (the reference; the same to rounding).
-    threads: how many threads share the nodes; the numbers do not depend on it.
-    """
-
-    rounds: Count = 10
-    local_epochs: Count = 2
-    batch_size: Count = 64
-    learning_rate: Positive = 0.003
-    proximal: NonNegative = 0.0
-    trainer: Literal["stacked", "loop"] = "stacked"
-    threads: Count = 1
-
-
-class PersonalisationSettings(Section):
-    """The personalisation nodes and what they and their users fit; see hierfed.personal.
-
-    node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`. user_level: `none`, `bias` or `ridge_head`.
-    tuning_proximal: Ditto's pull to the global model. validation: share of a node's train rows that choose the epoch.
-    """
-
-    personal_nodes: Count = 8
-    personal_partition: Literal["users", "sizes", "genre", "time"] = "users"
-    node_level: Literal["none", "fine_tuning", "head", "ditto", "bias"] = "fine_tuning"
-    tuning_epochs: Count = 10
-    tuning_batch_size: Count = 64
-    tuning_learning_rate: Positive = 0.005
-    tuning_proximal: NonNegative = 0.1
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    user_level: Literal["none", "bias", "ridge_head"] = "none"
-    bias_shrinkage: NonNegative = 5.0
-    head_penalty: Positive = 10.0
-
-
-class FactorsSettings(Section):
-    """The hierarchical model; see hierfed.federated.factors.
-
-    rank: factors of an item. min_raters: items with fewer raters are never summed. embedding_rank: columns of the
-    embedding of what was rated together, 0 for none; embedding_rounds: rounds that it takes, less two. The strengths
-    are those of priors, in users or items that they count for. between_nodes: whether nodes may have their own means.
-    """
-
-    rank: Count = 8
-    min_raters: Annotated[int, Field(ge=0, strict=True)] = 5
-    embedding_rank: Annotated[int, Field(ge=0, strict=True)] = 32
-    embedding_rounds: Count = 6
-    noise_strength: Positive = 6.0
-    covariate_strength: Positive = 50.0
-    content_strength: Positive = 10.0
-    moment_strength: Positive = 10.0
-    between_nodes: bool = True
-
-
-class KrigingSettings(Section):
-    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.personal.kernel."""
-
-    krige: bool = True
-    content_amplitude: NonNegative = 0.25
-    embedding_amplitude: NonNegative = 0.035
-    year_amplitude: NonNegative = 0.02
-    title_amplitude: NonNegative = 0.14
-    noise_share: Positive = 0.4
-
-
-class SelectionSettings(Section):
-    """What the hierarchical model chooses by itself, on validation rows inside its train rows; see hierfed.selection.
-
-    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings;
-    validation_users: whose rows are judged, at most. larger_rank: tried where there are larger_rank_from ratings.
-    amplitudes: factors on the kernel's amplitudes; noise_shares: the first of each is kept unless another gains
-    least_gain in RMSE.
-    """
-
-    select: bool = True
-    validation_share: OpenShare = 0.1
-    validation_rounds: Count = 20
-    validation_users: Count = 200
-    larger_rank: Count = 16
-    larger_rank_from: Count = 300_000
-    amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
-    noise_shares: tuple[Positive, ...] = (0.4, 0.6)
-    least_gain: NonNegative = 0.0005
-
-
-class RankingSettings(Section):
-    """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
-
-    ease_penalty: in raters. rating_weight: of the expected rating in the blend, where the others weigh 1.
-    """
-
-    rank_items: bool = True
-    ease_penalty: Positive = 250.0
-    implicit_rank: Count = 48
-    implicit_rounds: Count = 10
-    rating_weight: NonNegative = 0.8
+from hierfed.sections import (
+    DataSettings,
+    FactorsSettings,
+    FederationSettings,
+    KrigingSettings,
+    ModelSettings,
+    PersonalisationSettings,
+    RankingSettings,
+    Section,
+    SelectionSettings,
+    SplitSettings,
+    TrainingSettings,
+)
 
 
 class Settings(Section):

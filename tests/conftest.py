@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,17 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.models.factors.beliefs import Strengths
+from hierfed.personal.kernel import KernelSettings
 
 USERS, ITEMS, FEATURES = 7, 23, 5
 MakeRatings = Callable[..., Ratings]
 MakeNode = Callable[..., Node]
 MakeContent = Callable[..., Content]
 MakePairs = Callable[..., Ratings]
+MakeFactors = Callable[..., HierarchicalFactors]
+Divide = Callable[[Ratings, Sequence[int]], list[Node]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,7 +101,8 @@ def make_pairs() -> MakePairs:
     def make(users: int, items: int, seed: int = 0, most: int = 12, noise: float = 0.7) -> Ratings:
         rng = np.random.default_rng([seed, users, items])
         bias, quality = rng.normal(0, 0.5, users), rng.normal(0, 0.6, items)
-        chosen = [rng.choice(items, int(rng.integers(1, min(most, items) + 1)), replace=False) for _ in range(users)]
+        counts = [1, *rng.integers(1, min(most, items) + 1, users - 1).tolist()]
+        chosen = [rng.choice(items, count, replace=False) for count in counts]
         user = np.repeat(np.arange(users), [len(each) for each in chosen])
         order = rng.permutation(len(user))
         user, item = user[order], np.concatenate(chosen)[order]
@@ -104,3 +111,38 @@ def make_pairs() -> MakePairs:
         return Ratings(user.astype(np.int32), item.astype(np.int32), value)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_factors() -> MakeFactors:
+    """The hierarchical model of these items, small, with an embedding, kriging and means of nodes."""
+
+    def make(content: Content, **changes: Any) -> HierarchicalFactors:
+        method: dict[str, Any] = {
+            "rank": 2,
+            "threshold": 2,
+            "embedding_rank": 3,
+            "embedding_rounds": 3,
+            "strengths": Strengths(),
+            "between_nodes": True,
+            "kernel": KernelSettings(),
+            "limits": (0.5, 5.0),
+            "seed": 3,
+        }
+        return HierarchicalFactors(content=content, **{**method, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def divide_users() -> Divide:
+    """Nodes 0, 1, ... from the ratings and the node of each user; nothing is held out."""
+
+    def divide(ratings: Ratings, node_of: Sequence[int]) -> list[Node]:
+        node, nobody = np.asarray(node_of)[ratings.user], ratings.take(np.empty(0, np.int64))
+        return [
+            Node(number, str(number + 1), ratings.take(np.flatnonzero(node == number)), nobody)
+            for number in range(max(node_of) + 1)
+        ]
+
+    return divide

@@ -12,7 +12,7 @@ import hierfed
 
 PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
-    ("answers", "errors", "randomness", "results", "settings"),
+    ("answers", "errors", "randomness", "results", "sections", "settings"),
     ("data",),
     ("models",),
     ("personal",),
@@ -24,6 +24,7 @@ LAYERS = (
     ("allocation", "methods"),
     ("comparison", "ranked", "selection", "storage"),
     ("experiment",),
+    ("companion",),
     ("runs", "serving"),
     ("api",),
     ("cli",),

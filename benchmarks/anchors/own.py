@@ -7,7 +7,7 @@ personalisation; loading and the run's own baselines are not on the clock.
 import argparse
 import time
 
-from task import PROTOCOLS, divide, report
+from task import add_options, divide, report
 
 import hierfed
 from hierfed.results import Result, RoundRecord
@@ -30,8 +30,8 @@ class Clock:
 def ours(preset: str, data: str, protocol: str, seed: int) -> tuple[Result, float]:
     """The result of a preset on the same split as the anchors', and the CPU seconds it learned for."""
     clock = Clock()
-    asked = {"protocol": protocol, "seed": seed, "data.join": ["links", "title", "none"], "data.unmatched": "keep"}
-    run = hierfed.run(preset, data=data, observers=[clock], **asked)
+    same = {"protocol": protocol, "seed": seed, "data.join": ["links", "title", "none"], "data.unmatched": "keep"}
+    run = hierfed.run(preset, data=data, observers=[clock], **same, **{"training.threads": 1})
     split = divide(run.outcome.dataset.ratings, protocol, seed)
     if run.result.data.split != split.sizes():
         raise ValueError(f"preset {preset} was judged on other rows than the anchors: {run.result.data.split}")
@@ -42,13 +42,11 @@ def main() -> None:
     """Run a preset on one split and print one line of JSON."""
     parser = argparse.ArgumentParser(description="Judge a preset on one split.")
     parser.add_argument("--preset", default="hierarchical")
-    parser.add_argument("--data", default="embedded")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="warm")
-    parser.add_argument("--seed", type=int, default=0)
+    add_options(parser)
     options = parser.parse_args()
     result, cpu = ours(options.preset, options.data, options.protocol, options.seed)
     sent = sum(record.bytes_up for record in result.rounds) / result.data.nodes
-    report(options.preset, f"hierfed {hierfed.__version__}", result.users.rmse_after, cpu, sent)
+    report(options.preset, f"hierfed {hierfed.__version__}", {"rmse": result.users.rmse_after}, cpu, sent)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,19 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from scipy.sparse import csr_array
 
 from hierfed.data import splits
 from hierfed.data.content import Content, content_of
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.sources import load
 from hierfed.evaluation.metrics import rating_errors
+from hierfed.evaluation.ranking import judge_ranking
+from hierfed.models.ranking import rated_matrix
 from hierfed.randomness import generator
 
 PROTOCOLS = ("warm", "temporal", "cold")
@@ -93,14 +97,9 @@ def rows_sent(task: Task) -> float:
     return len(task.train) * ROW_BYTES / NODES
 
 
-def read_options(description: str) -> argparse.Namespace:
-    """The options every anchor takes."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", default="embedded")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="warm")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--validate", action="store_true", help="judge on a fifth of the train rows instead, to tune")
-    return parser.parse_args()
+def seen_matrix(task: Task) -> csr_array:
+    """Which items each user has rated, as ones, float64 [users, items]."""
+    return rated_matrix(task.train, task.dataset.users, task.dataset.items)
 
 
 def run_anchor(name: str, version: str, predict: Predict, sent: Callable[[Task], float] = rows_sent) -> None:
@@ -108,24 +107,46 @@ def run_anchor(name: str, version: str, predict: Predict, sent: Callable[[Task],
 
     Predictions are clipped to the range of the train ratings. sent: bytes that a node sends, on average.
     """
-    options = read_options(f"Judge {name} on one split.")
-    task, wanted = make_task(load_ratings(options.data), options.protocol, options.seed, options.validate)
+    task, wanted = asked_task(name)
     started = time.process_time()
     predicted = predict(task)
     cpu = time.process_time() - started
     clipped = np.clip(predicted, task.train.value.min(), task.train.value.max())
-    report(name, version, rating_errors(clipped, wanted, task.asked.user).rmse, cpu, sent(task))
+    figures = {"rmse": rating_errors(clipped, wanted, task.asked.user).rmse}
+    report(name, version, figures, cpu, sent(task))
 
 
-def report(name: str, version: str, rmse: float, cpu_seconds: float, sent_per_node: float) -> None:
-    """Print what came of one split."""
-    if not np.isfinite(rmse):
-        raise ValueError(f"{name} predicted something that is no number")
-    outcome = {
-        "name": name,
-        "version": version,
-        "rmse": rmse,
-        "cpu_seconds": round(cpu_seconds, 2),
-        "sent_per_node": round(sent_per_node),
-    }
-    print(json.dumps(outcome))
+def run_ranking_anchor(name: str, version: str, score: Predict) -> None:
+    """As run_anchor, for scores of all users and items; every test item counts as relevant."""
+    task, wanted = asked_task(name)
+    started = time.process_time()
+    scores = torch.from_numpy(score(task))
+    cpu = time.process_time() - started
+    test = replace(task.asked, value=wanted)
+    found = judge_ranking({name: lambda users: scores[users]}, task.train, test, task.dataset.items)[name]
+    figures = {"ndcg@10": found.ndcg_at_10, "recall@20": found.recall_at_20, "hr@10": found.hit_rate_at_10}
+    report(name, version, figures, cpu, rows_sent(task))
+
+
+def asked_task(name: str) -> tuple[Task, np.ndarray]:
+    """The task that the command line asks for, and its ratings."""
+    parser = argparse.ArgumentParser(description=f"Judge {name} on one split.")
+    add_options(parser)
+    parser.add_argument("--validate", action="store_true", help="judge on a fifth of the train rows instead, to tune")
+    options = parser.parse_args()
+    return make_task(load_ratings(options.data), options.protocol, options.seed, options.validate)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every script here."""
+    parser.add_argument("--data", default="embedded")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="warm")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def report(name: str, version: str, figures: dict[str, float], cpu_seconds: float, sent_per_node: float) -> None:
+    """Print what came of one split; raises ValueError where a figure is no number."""
+    if not np.isfinite([*figures.values()]).all():
+        raise ValueError(f"{name} reached {figures}")
+    costs = {"cpu_seconds": round(cpu_seconds, 2), "sent_per_node": round(sent_per_node)}
+    print(json.dumps({"name": name, "version": version, **figures, **costs}))

@@ -41,8 +41,6 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
 
     Source: section 3.1 of the paper.
     """
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - slow to import
-
     flags, genre_names = genre_flags(catalogue)
     numeric = catalogue.numeric_features
     if not genre_names and not numeric:
@@ -58,7 +56,7 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
     raw = np.hstack(columns)
     # Weighing each item by its number of ratings equals repeating its row, without the memory.
     weights = np.bincount(train_items, minlength=len(catalogue)).astype(np.float64)
-    matrix = StandardScaler().fit(raw, sample_weight=weights).transform(raw)
+    matrix = _standardised(raw, weights)
     names = [*genre_names, *numeric]
     matched = catalogue.frame["matched"].to_numpy()
     if matched.any() and not matched.all():
@@ -81,10 +79,18 @@ def features_of(catalogue: Catalogue, train: Ratings) -> Features:
     sums = np.bincount(train.item, train.value, minlength=len(catalogue))
     means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
     raw = np.column_stack([np.log1p(counts), means])
-    centred = raw - np.average(raw, axis=0, weights=counts)
-    spread = np.sqrt(np.average(centred**2, axis=0, weights=counts))
-    matrix = centred / np.where(spread > 0, spread, 1.0)
+    matrix = _standardised(raw, counts)
     return Features(matrix.astype(np.float32), ("ratings_of_item", "mean_of_item"), ("genres", *NUMERIC_FEATURES))
+
+
+def _standardised(raw: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Columns with weighted mean 0 and deviation 1; those that are constant where there is weight are centred only."""
+    centred = raw - np.average(raw, axis=0, weights=weights)
+    spread = np.sqrt(np.average(centred**2, axis=0, weights=weights))
+    # Rounding may leave a constant column a spread, which must not be blown up.
+    constant = spread <= 1e-12 * np.maximum(np.abs(raw[weights > 0]).max(axis=0), 1.0)
+    standardised: np.ndarray = centred / np.where(constant, 1.0, spread)
+    return standardised
 
 
 def _imputed(numbers: pl.DataFrame, train_items: np.ndarray) -> pl.DataFrame:
@@ -99,11 +105,9 @@ def genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:
 
     The genres are the metadata's where metadata were joined, else the rating source's own.
     """
-    from sklearn.preprocessing import MultiLabelBinarizer  # noqa: PLC0415 - slow to import
-
     frame = catalogue.frame
     column = "metadata_genres" if frame["metadata_genres"].drop_nulls().list.len().sum() else "genres"
-    lists = frame.select(pl.col(column).fill_null(pl.lit([], pl.List(pl.String)))).to_series().to_list()
-    binarizer = MultiLabelBinarizer()
-    flags = binarizer.fit_transform(lists)
-    return flags.astype(np.float64), tuple(str(name) for name in binarizer.classes_)
+    lists = frame[column].cast(pl.List(pl.String))
+    names = sorted(lists.explode().drop_nulls().unique())
+    flags = [lists.list.contains(name).fill_null(value=False).to_numpy() for name in names]
+    return np.array(flags, np.float64).reshape(len(names), len(frame)).T, tuple(names)

@@ -50,7 +50,9 @@ def train_stacked(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
         active = (total_steps[:, None] > np.arange(total_steps[0])[None, :]).sum(0).tolist()
-        for step, keep in enumerate(_dropout_factors(predictor, ordered, batches, streams)):
+        # A lone node and its twin have the same factors, so they are drawn once.
+        drawn = nodes if len(nodes) == 1 else ordered
+        for step, keep in enumerate(_dropout_factors(predictor, drawn, batches, streams)):
             stack.step(step, active[step], keep)
             if on_epoch_end is not None:
                 ended = ((step + 1) % batches.steps_per_epoch == 0) & (total_steps > step)

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import prepare_features
@@ -30,6 +31,26 @@ def test_by_hand():
     expected = (raw - rows.mean(axis=0)) / rows.std(axis=0)
     assert np.allclose(features.matrix, expected, atol=1e-6)
     assert features.matrix.dtype == np.float32
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("ABCDE"), unique=True), min_size=1, max_size=12), st.data())
+def test_flags_and_scaling_are_scikit_learns(genres, data):
+    runtime = data.draw(st.lists(st.floats(1, 1e4), min_size=len(genres), max_size=len(genres)))
+    train = np.array(data.draw(st.lists(st.integers(0, len(genres) - 1), min_size=1, max_size=30)))
+    features = prepare_features(catalogue(genres=genres, runtime=runtime), train)
+    binarizer = MultiLabelBinarizer()
+    raw = np.column_stack([binarizer.fit_transform(genres), runtime])
+    expected = StandardScaler().fit(raw[train]).transform(raw)
+    assert features.names == (*binarizer.classes_, "runtime")
+    varied = np.ptp(raw[train], axis=0) > 1e-6
+    assert np.allclose(features.matrix[:, varied], expected[:, varied], rtol=1e-5, atol=1e-5)
+    assert np.allclose(features.matrix[train][:, np.ptp(raw[train], axis=0) == 0], 0, atol=1e-9)
+
+
+def test_a_constant_column_that_binary_fractions_cannot_hold_is_not_blown_up():
+    films = catalogue(genres=[["A"], []] * 5, vote_average=[0.1 + 0.2] * 10)
+    assert np.allclose(prepare_features(films, np.arange(10) // 3).matrix[:, 1], 0, atol=1e-9)
 
 
 def test_metadata_genres_come_first():

@@ -76,7 +76,7 @@ def test_training_alone_gives_the_figures_of_separate_runs(
     personal = [make_node(number, rows, seed=1, test_rows=6 + number) for number, rows in enumerate(lengths)]
     test = make_ratings(25, seed=9)
     train = Ratings(*(np.concatenate([getattr(n.train, c) for n in nodes]) for c in ("user", "item", "value", "time")))
-    found = train_alone(method, nodes, personal, train, test, ROUNDS)
+    found = train_alone(method, nodes, personal, train, test, ROUNDS)()
 
     # Two nodes take a step on 8 rows each, so the pooled network takes its steps on 16.
     pooled = Node(0, "pooled", train, test)
@@ -96,7 +96,7 @@ def test_a_node_without_held_out_rows_does_not_count(make_node, make_ratings, fe
     method = make_method(features, True)
     node, test = make_node(0, 20), make_ratings(10, seed=9)
     with_rows, without = make_node(0, 15, seed=1, test_rows=6), make_node(1, 12, seed=1)
-    both = train_alone(method, [node], [with_rows, without], node.train, test, ROUNDS)
-    one = train_alone(method, [node], [with_rows], node.train, test, ROUNDS)
+    both = train_alone(method, [node], [with_rows, without], node.train, test, ROUNDS)()
+    one = train_alone(method, [node], [with_rows], node.train, test, ROUNDS)()
     assert both.personal_local_only == pytest.approx(one.personal_local_only, abs=1e-9)
     assert both.personal_centralised == pytest.approx(one.personal_centralised, abs=1e-9)

@@ -99,7 +99,7 @@ def test_a_terminal_shows_a_bar_that_moves_with_loss_rmse_and_stage(terminal: St
 
 def test_every_stage_of_a_run_has_its_words(terminal: StringIO) -> None:
     watch(silent=False)
-    assert set(progress.STAGES) == {"data", "train", "personalise", "baselines", "report"}
+    assert set(progress.STAGES) == {"data", "select", "train", "personalise", "baselines", "rank", "report"}
 
 
 def test_the_bar_is_gone_when_the_run_ends(terminal: StringIO) -> None:

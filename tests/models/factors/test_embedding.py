@@ -83,7 +83,7 @@ def test_more_columns_than_items_are_padded_with_zeros():
 
 
 def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squares(problem):
-    """Every pair counts: 1 + 0.1 where rated, with target 1 (times 1.1 / 1.1 of it), and 0.1 of 0 elsewhere."""
+    """Squared errors to 1 of what was rated, and to 0 of every pair, these at a tenth."""
     rated = rated_matrix(problem)
     users, items = rated.shape
     rng = np.random.default_rng(2)
