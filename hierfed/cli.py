@@ -40,6 +40,9 @@ Data = Annotated[
 ]
 Join = Annotated[str | None, typer.Option(help="links, paper, title or none: how items get their features.")]
 Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a named split such as u1.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="two_groups, warm, temporal, cold or given: what is held out of whom.")
+]
 Columns = Annotated[
     list[str] | None, typer.Option("--column", help="user=NAME, item=NAME, rating=NAME, time=NAME; repeatable.")
 ]
@@ -68,6 +71,7 @@ def run(
     preset: Preset = "hierarchical",
     data: Data = None,
     join: Join = None,
+    protocol: ProtocolOption = None,
     test: Test = None,
     column: Columns = None,
     seed: Seed = None,
@@ -79,7 +83,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run an experiment: train a global model, personalise it, and report what that gained."""
-    settings = _settings(preset, data, join, test, column, seed, set_)
+    settings = _settings(preset, data, join, protocol, test, column, seed, set_)
     companion = _companion([settings])
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
     from hierfed.report import terminal  # noqa: PLC0415
@@ -109,6 +113,7 @@ def compare(
     presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
     data: Data = None,
     join: Join = None,
+    protocol: ProtocolOption = None,
     seed: Seed = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
     set_: Sets = None,
@@ -123,7 +128,7 @@ def compare(
         raise SettingsError(
             f"compare needs two presets or more, of different names; there are: {', '.join(preset_names())}"
         )
-    every = {label: _settings(preset, data, join, None, None, seed, set_) for label, preset in labels.items()}
+    every = {label: _settings(preset, data, join, protocol, None, None, seed, set_) for label, preset in labels.items()}
     companion = _companion(every.values())
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
@@ -230,12 +235,15 @@ def _settings(
     preset: str,
     data: str | None,
     join: str | None,
+    protocol: str | None,
     test: str | None,
     columns: list[str] | None,
     seed: int | None,
     sets: list[str] | None,
 ) -> Settings:
-    named = {"seed": seed, "data.source": data, "data.join": join, "data.test": test}
+    if test is not None and protocol not in (None, "given"):
+        raise SettingsError(f"--test gives the test rows, so --protocol {protocol} cannot choose others: leave one out")
+    named = {"seed": seed, "data.source": data, "data.join": join, "data.test": test, "split.protocol": protocol}
     overrides: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)

@@ -52,7 +52,7 @@ def rank(
     the MOST_ITEMS most rated.
     """
     items, wanted = len(raters), settings.ranking
-    least = max(settings.factors.min_raters, 1)
+    least = max(settings.factors.min_raters, wanted.least_raters)
     ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)))
     trained_ease = run_rounds(ease, nodes, 1).shared
     implicit = ImplicitFactors(items, settings.seed, wanted.implicit_rank, least_raters=least)

@@ -156,16 +156,17 @@ class SelectionSettings(Section):
     larger_rank_from: Count = 300_000
     amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
-    least_gain: NonNegative = 0.0005
+    least_gain: NonNegative = 0.001
 
 
 class RankingSettings(Section):
     """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
 
-    ease_penalty: in raters. rating_weight: of the expected rating in the blend, where the others weigh 1.
+    least_raters: items with fewer are never counted together. ease_penalty: in raters. rating_weight: of the expected rating in the blend, where the others weigh 1.
     """
 
     rank_items: bool = True
+    least_raters: Count = 5
     ease_penalty: Positive = 250.0
     implicit_rank: Count = 48
     implicit_rounds: Count = 10

@@ -96,13 +96,18 @@ def make_content() -> MakeContent:
 
 @pytest.fixture(scope="session")
 def make_pairs() -> MakePairs:
-    """Ratings in half stars where no user rates an item twice, of users with very unlike numbers of ratings."""
+    """Ratings in half stars where no user rates an item twice; users and items have very unlike numbers of them.
+
+    User 0 has one rating.
+    """
 
     def make(users: int, items: int, seed: int = 0, most: int = 12, noise: float = 0.7) -> Ratings:
         rng = np.random.default_rng([seed, users, items])
         bias, quality = rng.normal(0, 0.5, users), rng.normal(0, 0.6, items)
         counts = [1, *rng.integers(1, min(most, items) + 1, users - 1).tolist()]
-        chosen = [rng.choice(items, count, replace=False) for count in counts]
+        popularity = np.arange(1, items + 1) ** -0.8
+        popularity = popularity / popularity.sum()
+        chosen = [rng.choice(items, count, replace=False, p=popularity) for count in counts]
         user = np.repeat(np.arange(users), [len(each) for each in chosen])
         order = rng.permutation(len(user))
         user, item = user[order], np.concatenate(chosen)[order]
