@@ -31,6 +31,13 @@ def load_dataset(settings: Settings, progress: Progress | None = None) -> Datase
     )
 
 
+def with_own_protocol(settings: Settings, dataset: Dataset) -> Settings:
+    """The settings with protocol `given` where the data name their test rows, which leaves nothing else to choose."""
+    if dataset.test_rows is None:
+        return settings
+    return settings.model_copy(update={"split": settings.split.model_copy(update={"protocol": "given"})})
+
+
 def divide(dataset: Dataset, settings: Settings) -> splits.Split:
     """The split of the settings' protocol; where the source names its test rows, those."""
     rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings

@@ -113,6 +113,6 @@ def summarise_data(settings: Settings, dataset: Dataset, split: Split, prepared:
         ),
         features=list(prepared.features),
         missing_features=list(prepared.missing_features),
-        protocol=settings.split.protocol if dataset.test_rows is None else "given",
+        protocol=settings.split.protocol,
         split=split.sizes(),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hierfed.allocation import assign, divide, load_dataset
+from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
 from hierfed.data.federation import Node
@@ -88,6 +88,7 @@ def run_experiment(
     with one_torch_thread():
         watch.start("data")
         dataset = load_dataset(settings, progress)
+        settings = with_own_protocol(settings, dataset)
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
         prepared = prepare(settings, dataset, ratings.take(split.train), module)

@@ -162,7 +162,8 @@ class SelectionSettings(Section):
 class RankingSettings(Section):
     """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
 
-    least_raters: items with fewer are never counted together. ease_penalty: in raters. rating_weight: of the expected rating in the blend, where the others weigh 1.
+    least_raters: items with fewer are never counted together. ease_penalty: in raters. rating_weight: of the expected
+    rating in the blend, where the others weigh 1.
     """
 
     rank_items: bool = True
