@@ -24,7 +24,7 @@ from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
-from hierfed.ranked import rank
+from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.selection import select
 from hierfed.settings import Settings
@@ -46,8 +46,8 @@ class Observer(Protocol):
 class Outcome:
     """A finished run: its result, the shared model, and (on these nodes alone) the personal models.
 
-    ease: the shared model that recommends, where one was trained. federated_models: of the federated nodes' users,
-    where they are others than the personalisation users and have models of their own.
+    ranked: the ranking models, where there are any. federated_models: of the federated nodes' users, where they are
+    others than the personalisation users and have models of their own.
     """
 
     settings: Settings
@@ -55,7 +55,7 @@ class Outcome:
     dataset: Dataset
     method: AnyMethod
     shared: SharedModel
-    ease: SharedModel | None
+    ranked: Ranked | None
     personal_nodes: list[Node]
     personal_models: Sequence[PersonalModel]
     federated_nodes: list[Node]
@@ -160,14 +160,13 @@ def run_experiment(
         digest=shared.digest(),
         seconds=watch.seconds(),
     )
-    ease = ranked.ease if ranked else None
     return Outcome(
         settings,
         result,
         dataset,
         method,
         shared,
-        ease,
+        ranked,
         personal_nodes,
         personal_models,
         nodes,

@@ -15,19 +15,20 @@ from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, mo
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import MOST_ITEMS, Ease
 from hierfed.federated.implicit import ImplicitFactors
-from hierfed.models.ranking import popularity
+from hierfed.models.ranking import BLEND_WEIGHTS, popularity
 from hierfed.personal.factors import PersonalFactors
 from hierfed.results import RankingRecord
 from hierfed.settings import Settings
 
-RECOMMENDS = "ease"
+RECOMMENDS = "blend"
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The trained Ease, which recommends, and every ranking model's figures, popularity's first."""
+    """The trained ranking models, which recommend blended with expected ratings, and every one's figures."""
 
     ease: SharedModel
+    implicit: SharedModel
     records: list[RankingRecord]
 
     @property
@@ -59,14 +60,14 @@ def rank(
     trained_implicit = run_rounds(implicit, nodes, wanted.implicit_rounds).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
-        "factors": _expected_ratings(models),
+        "rating": _expected_ratings(models),
         "implicit": model_scorer(implicit, trained_implicit, own, items),
         "ease": model_scorer(ease, trained_ease, own, items),
     }
-    weights = {"ease": 1.0, "implicit": 1.0, "factors": wanted.rating_weight}
-    scorers["blend"] = blended_scorer(scorers, weights)
+    scorers["blend"] = blended_scorer(scorers, BLEND_WEIGHTS)
     return Ranked(
         trained_ease,
+        trained_implicit,
         [
             RankingRecord(
                 model=name,

@@ -160,7 +160,7 @@ class NewUserRecord(Record):
 class RankingRecord(Record):
     """Lists of unseen items from the full catalogue, means over users with a held-out item: NDCG@10, Recall@20, HR@10.
 
-    model: `ease`, `implicit`, `factors` (expected ratings), `blend` of these three, or `popularity`, the baseline.
+    model: `ease`, `implicit`, `rating` (expected ratings), `blend` of these three, or `popularity`, the baseline.
     """
 
     model: str

@@ -134,6 +134,6 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
         },
     )
     save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
-    if outcome.ease is not None:
-        save_ranking(folder, outcome.ease)
+    if outcome.ranked is not None:
+        save_ranking(folder, {"ease": outcome.ranked.ease, "implicit": outcome.ranked.implicit})
     save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)

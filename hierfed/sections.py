@@ -162,8 +162,7 @@ class SelectionSettings(Section):
 class RankingSettings(Section):
     """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
 
-    least_raters: items with fewer are never counted together. ease_penalty: in raters. rating_weight: of the expected
-    rating in the blend, where the others weigh 1.
+    least_raters: items with fewer are never counted together. ease_penalty: in raters.
     """
 
     rank_items: bool = True
@@ -171,4 +170,3 @@ class RankingSettings(Section):
     ease_penalty: Positive = 250.0
     implicit_rank: Count = 48
     implicit_rounds: Count = 10
-    rating_weight: NonNegative = 0.8

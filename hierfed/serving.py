@@ -22,10 +22,11 @@ from hierfed.errors import HierfedError
 from hierfed.evaluation.judging import INTERVAL_LEVEL
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import Ease
-from hierfed.models.ranking import exclude, top
+from hierfed.federated.implicit import ImplicitFactors
+from hierfed.models.ranking import BLEND_WEIGHTS, blend, exclude, top
 from hierfed.personal.factors import PersonalFactors, SharedKnowledge, load_user, newcomer
 from hierfed.personal.kriging import Observations
-from hierfed.storage import CATALOGUE, MODEL, PRIVATE, RANKING, model_format, read_method, user_file
+from hierfed.storage import CATALOGUE, MODEL, PRIVATE, load_ranking, model_format, read_method, user_file
 
 REASONS = 3
 
@@ -81,11 +82,17 @@ class Served:
         return Answer(user_id, personal is not None, items)
 
     def _scores(self, model: PersonalFactors, seen: Tensor) -> Tensor:
-        """Ease's scores of a user who has rated something; else the expected ratings, which then are all there is."""
-        if not seen.any() or not (self.folder / RANKING).is_file():
-            return model.expected()
-        arrays = {name: tensor.double() for name, tensor in load_file(self.folder / RANKING).items()}
-        return Ease(len(self.catalogue)).scores(SharedModel(arrays, 1), seen)
+        """The blend's scores of a user who has rated something; of others the expected ratings alone."""
+        expected, trained = model.expected(), load_ranking(self.folder)
+        if trained is None or not seen.any():
+            return expected
+        items = len(self.catalogue)
+        scores = {
+            "rating": expected,
+            "ease": Ease(items).scores(trained["ease"], seen),
+            "implicit": ImplicitFactors(items, self.method.seed).scores(trained["implicit"], seen),
+        }
+        return blend(scores, BLEND_WEIGHTS)
 
     def _title(self, item: int) -> str:
         title, year, item_id = self.catalogue.frame.select("title", "year", "item_id").row(item)

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 import polars as pl
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.content import content_of
@@ -46,10 +47,25 @@ def save_model(
     save_file(tensors, folder / MODEL, metadata=header)
 
 
-def save_ranking(folder: Path, shared: SharedModel) -> None:
-    """Write the shared model of Ease, with weights in single precision: scores only order items."""
-    kept = {name: tensor.float() if name == "weights" else tensor for name, tensor in shared.arrays.items()}
-    save_file(kept, folder / RANKING, metadata={"format": model_format("ease")})
+def save_ranking(folder: Path, models: Mapping[str, SharedModel]) -> None:
+    """Write the ranking models, by name; those of Ease's weights in single precision, since scores only order items."""
+    kept = {
+        f"{name}.{array}": tensor.float() if array == "weights" else tensor
+        for name, model in models.items()
+        for array, tensor in model.arrays.items()
+    }
+    save_file(kept, folder / RANKING, metadata={"format": model_format("ranking")})
+
+
+def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
+    """The ranking models of a run, by name; None where it trained none."""
+    if not (folder / RANKING).is_file():
+        return None
+    arrays: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / RANKING).items():
+        model, _, array = name.partition(".")
+        arrays.setdefault(model, {})[array] = tensor.double()
+    return {model: SharedModel(each, 1) for model, each in arrays.items()}
 
 
 def save_private(folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series) -> None:

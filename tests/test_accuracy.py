@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,16 +20,25 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 PROTOCOLS = ("warm", "temporal", "cold")
 
 
-@pytest.fixture(scope="module")
-def task() -> ModuleType:
-    """The module that gives every anchor its task; other benchmarks have a module of that name too."""
-    spec = importlib.util.spec_from_file_location("anchors_task", BENCHMARKS / "anchors" / "task.py")
+def imported(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def task() -> ModuleType:
+    """The module that gives every anchor its task; other benchmarks have a module of that name too."""
+    return imported(BENCHMARKS / "anchors" / "task.py", "anchors_task")
+
+
+@pytest.fixture(scope="module")
+def accuracy() -> ModuleType:
+    return imported(BENCHMARKS / "accuracy.py", "benchmarks_accuracy")
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +57,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def pairs(rows: Ratings) -> set[tuple[int, int]]:
     return set(zip(rows.user.tolist(), rows.item.tolist(), strict=True))
-
-
-def accuracy(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -88,21 +91,52 @@ def test_tuning_never_sees_test_rows(task: ModuleType, table: str, protocol: str
     assert pairs(tuning.federated) == pairs(final.federated) - pairs(tuning.asked)
 
 
-def test_results_are_kept_and_not_made_twice(table: str, tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
-    options = ("--data", table, "--protocols", "warm,temporal", "--seeds", "2", "--out", str(out))
-    first = accuracy(*options, "--anchors", "biases")
-    assert "biases, warm, seed 1" in first.stdout
-    both = accuracy(*options, "--anchors", "biases,FedAvg biased MF,gradient boosting")
-    assert "biases, warm, seed" not in both.stdout
-    runs = json.loads(out.read_text())["runs"]
-    for name in ("biases", "FedAvg biased MF", "gradient boosting"):
-        assert set(runs[name]["warm"]) == {"0", "1"}
-        assert set(runs[name]["temporal"]) == {"0"}, "the split by time is one"
-        # The ratings' own deviation is about one star; what depends on neither user nor item is 0.4.
-        assert 0.35 < runs[name]["warm"]["0"]["rmse"] < 0.75
+def test_results_are_kept_and_not_made_twice(
+    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    def run_model(model: Any, python: str, data: str, protocol: str, seed: int) -> dict[str, Any] | str:
+        if model.name == "kNN":
+            return "ModuleNotFoundError: No module named 'surprise'"
+        asked.append((model.name, protocol, seed))
+        rmse = {"biases": 0.9, "SVD": 0.85, "hierarchical": 0.8}[model.name] + 0.01 * seed
+        return {"version": "1", "rmse": rmse, "cpu_seconds": 1.0, "sent_per_node": 12}
+
+    monkeypatch.setattr(accuracy, "run_model", run_model)
+    options = ["accuracy.py", "--protocols", "warm,temporal", "--seeds", "2", "--out", str(tmp_path / "results.json")]
+    monkeypatch.setattr(sys, "argv", [*options, "--anchors", "biases,SVD"])
+    accuracy.main()
+    every = [("warm", 0), ("warm", 1), ("temporal", 0)]  # the split by time is one
+    assert asked == [(name, *place) for name in ("biases", "SVD") for place in every]
+    asked.clear()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", [*options, "--anchors", "biases,SVD,kNN,hierarchical"])
+    accuracy.main()
+    assert asked == [("hierarchical", *place) for place in every]
+    printed = capsys.readouterr().out
+    assert "kNN, warm, seed 0 did not run: ModuleNotFoundError" in printed
+    rows = {line.split()[1]: line for line in printed.splitlines() if "0.8050" in line or "0.9050" in line}
+    assert "best anchor: SVD" in printed
+    assert "-0.0500 ± 0.0000" in rows["hierarchical"]
+    assert "2 of 2" in rows["hierarchical"]
+    assert "+0.0500 ± 0.0000" in rows["biases"]
+    assert "0 of 2" in rows["biases"]
 
 
-def test_an_anchor_that_cannot_run_is_named(table: str) -> None:
-    done = accuracy("--data", table, "--protocols", "warm", "--anchors", "biases", "--python", "false")
-    assert "biases, warm, seed 0 did not run: failed without a word" in done.stdout
+def test_results_of_other_data_are_not_mixed(accuracy: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    accuracy.Results(file, "first").add("biases", "warm", 0, {"rmse": 0.9})
+    assert accuracy.Results(file, "first").get("biases", "warm") == {0: {"rmse": 0.9}}
+    with pytest.raises(SystemExit, match="holds results on first"):
+        accuracy.Results(file, "second")
+
+
+def test_an_anchor_runs_and_its_failure_is_told(accuracy: ModuleType, table: str) -> None:
+    models = {model.name: model for model in accuracy.MODELS}
+    found = accuracy.run_model(models["FedAvg biased MF"], sys.executable, table, "warm", 0)
+    # The ratings' own deviation is about one star; what depends on neither user nor item is 0.4.
+    assert 0.35 < found["rmse"] < 0.75
+    assert found["sent_per_node"] > 0
+    told = accuracy.run_model(models["biases"], sys.executable, "nowhere", "warm", 0)
+    assert "no such data: 'nowhere'" in told

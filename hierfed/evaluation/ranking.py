@@ -42,8 +42,10 @@ class Ranker(Protocol):
 
 def model_scorer(ranker: Ranker, shared: SharedModel, train: Ratings, items: int) -> Scorer:
     """The scores of a trained model; each user's come from that user's own train rows and the shared model alone."""
-    rated = rated_matrix(train, 1 + int(train.user.max(initial=-1)), items)
-    return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.numpy()].toarray()))
+    # The last row is empty, and stands for whoever comes after the last user with train rows.
+    nobody = 1 + int(train.user.max(initial=-1))
+    rated = rated_matrix(train, nobody + 1, items)
+    return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
 
 
 def blended_scorer(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Scorer:

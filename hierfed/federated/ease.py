@@ -53,11 +53,9 @@ class Ease:
             rated = own_users_matrix(node.train, self.items)
             if not shared.arrays:
                 yield Contribution({"raters": torch.from_numpy(rated.sum(0))}), None
-            else:
-                yield (
-                    Contribution({"co_raters": _co_raters(rated[:, known_items(shared.arrays["raters"]).numpy()])}),
-                    None,
-                )
+                continue
+            known = known_items(shared.arrays["raters"]).numpy()
+            yield Contribution({"co_raters": _co_raters(rated[:, known])}), None
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The counts that may be known, then B; raises HierfedError where G would not fit in memory. See SumMethod."""
@@ -78,15 +76,15 @@ class Ease:
         seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
         users.
         """
-        kept = known_items(shared.arrays["raters"])
-        return torch.zeros_like(seen).index_copy_(1, kept, seen[:, kept] @ shared.arrays["weights"])
+        known = known_items(shared.arrays["raters"])
+        return torch.zeros_like(seen).index_copy_(1, known, seen[:, known] @ shared.arrays["weights"])
 
     def _check_size(self, raters: Tensor) -> None:
-        kept = int((raters > 0).sum())
-        if kept > MOST_ITEMS:
+        known = len(known_items(raters))
+        if known > MOST_ITEMS:
             fits = int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
             raise HierfedError(
-                f"Ease would need a matrix of {kept:,} x {kept:,} items, above its bound of {MOST_ITEMS:,}: "
+                f"Ease would need a matrix of {known:,} x {known:,} items, above its bound of {MOST_ITEMS:,}: "
                 f"raise least_raters from {self.least_raters} to {fits}"
             )
 

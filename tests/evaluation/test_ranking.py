@@ -157,6 +157,7 @@ def test_a_models_scores_come_from_the_users_own_rows_and_can_be_blended():
     scorer = model_scorer(Doubled(), SharedModel({"factor": torch.tensor(2.0).double()}), train, 4)
     users = torch.tensor([2, 0])
     assert scorer(users).tolist() == [[2, 0, 2, 0], [0, 2, 0, 0]]
+    assert not scorer(torch.tensor([1, 3, 99])).any()
     both = {"ease": scorer, "implicit": lambda some: -scorer(some)}
     assert not blended_scorer(both, {"ease": 1.0, "implicit": 1.0})(users).any()
     assert blended_scorer(both, {"ease": 0.5})(users)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
