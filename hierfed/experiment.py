@@ -131,7 +131,7 @@ def run_experiment(
             watch.start("rank")
             factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
             own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-            ranked = rank(settings, nodes, factors, shared.arrays["raters"], own, held_out)
+            ranked = rank(settings, nodes, factors, method.content, shared.arrays["raters"], own, held_out)
         watch.stop()
 
     records = [record for record, _ in judged]

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.ease import MOST_ITEMS, Ease
+from hierfed.federated.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.federated.implicit import ImplicitFactors
 from hierfed.models.ranking import BLEND_WEIGHTS, popularity
 from hierfed.personal.factors import PersonalFactors
@@ -42,19 +43,20 @@ def rank(
     settings: Settings,
     nodes: Sequence[Node],
     models: Sequence[PersonalFactors],
+    content: Content,
     raters: Tensor,
     own: Ratings,
     held_out: Ratings,
 ) -> Ranked:
     """Train Ease and implicit factors on the federated nodes, and judge them on the personalisation users.
 
-    raters [items]: of the federated rows. own: what the personalisation users have rated before; held_out: what they
-    rated besides. Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond
-    the MOST_ITEMS most rated.
+    content: what is publicly known of the items. raters [items]: of the federated rows. own: what the personalisation
+    users have rated before; held_out: what they rated besides. Items with fewer raters than the settings' threshold are
+    never summed; nor, for Ease, those beyond the MOST_ITEMS most rated.
     """
     items, wanted = len(raters), settings.ranking
     least = max(settings.factors.min_raters, wanted.least_raters)
-    ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)))
+    ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)), public_likeness(content))
     trained_ease = run_rounds(ease, nodes, 1).shared
     implicit = ImplicitFactors(items, settings.seed, wanted.implicit_rank, least_raters=least)
     trained_implicit = run_rounds(implicit, nodes, wanted.implicit_rounds).shared

@@ -1,8 +1,10 @@
 """EASE (Steck, WWW 2019, arXiv:1905.03375): items recommend items, learned from one sum of co-rating counts.
 
-    G = sum_u s_u s_u',  P = (G + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
+    G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
 
-s_u: which items user u has rated, 0 or 1. The entries of G are counts, exact in float64 up to 2^53, so any division of
+s_u: which items user u has rated, 0 or 1. K, where it is used, stands for what is publicly known to be alike, as if a
+share of the raters had rated alike items together: K_ij = k(i, j) sqrt(n_i n_j); it costs no message and helps where
+few have rated. The entries of G are counts, exact in float64 up to 2^53, so any division of
 the users into nodes gives the same model bit for bit. It asks that a user's rows lie together on one node.
 """
 
@@ -16,15 +18,18 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.models.factors.symmetric import inverse, packed_size
 from hierfed.models.ranking import known_items, known_raters, own_users_matrix
+from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.private import PrivateState
 
 # The Gram matrix of so many items takes 3.2 GB, and the server holds a few matrices of its size while it inverts.
 MOST_ITEMS = 20_000
+TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,13 @@ class Ease:
     raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
     further is ever sent. weights [k, k]: B of the k other items, ascending; row: the rated one, column: the scored one.
 
-    items: size of the catalogue. penalty: above 0, in raters. least_raters: at least 1.
+    items: size of the catalogue. penalty: above 0, in raters. least_raters: at least 1. likeness: k, or None for none.
     """
 
     items: int
     penalty: float = 250.0
     least_raters: int = 4
+    likeness: ItemKernel | None = None
 
     def start(self) -> SharedModel:
         """Nothing is known yet; round 0 counts the raters. See SumMethod."""
@@ -63,7 +69,11 @@ class Ease:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
             return SharedModel({"raters": raters}, shared.round + 1)
-        regularised = _unpacked(total.arrays["co_raters"], len(known_items(shared.arrays["raters"])))
+        known = known_items(shared.arrays["raters"])
+        regularised = _unpacked(total.arrays["co_raters"], len(known))
+        if self.likeness is not None:
+            root = shared.arrays["raters"][known].sqrt()
+            regularised += self.likeness.between(known[None], known[None])[0] * root[:, None] * root[None, :]
         regularised.diagonal().add_(self.penalty)
         precision = inverse(regularised)
         weights = precision / -precision.diagonal()
@@ -87,6 +97,13 @@ class Ease:
                 f"Ease would need a matrix of {known:,} x {known:,} items, above its bound of {MOST_ITEMS:,}: "
                 f"raise least_raters from {self.least_raters} to {fits}"
             )
+
+
+def public_likeness(content: Content) -> ItemKernel:
+    """k of items of like titles, and of like years, genres and public votes; weighed on validation rows."""
+    where = [content.year, 0.5 * content.votes, 0.5 * content.vote]
+    coordinates = torch.from_numpy(np.column_stack([*where, content.genres]))
+    return ItemKernel(((CONTENT_LIKENESS, coordinates),), content.titles, TITLE_LIKENESS)
 
 
 def _co_raters(rated: csr_array) -> Tensor:

@@ -16,7 +16,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated import ease
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
-from hierfed.federated.ease import Ease
+from hierfed.federated.ease import Ease, public_likeness
 from hierfed.models.ranking import rated_matrix
 
 USERS, ITEMS, LEAST = 24, 15, 4
@@ -137,3 +137,23 @@ def test_where_no_item_is_known_every_score_is_0():
     shared = run_rounds(method, nodes_of(pooled(4), [0] * USERS), 1).shared
     assert shared.arrays["weights"].shape == (0, 0)
     assert not method.scores(shared, torch.ones(2, ITEMS, dtype=torch.float64)).any()
+
+
+def test_likeness_counts_as_co_raters_in_shares_of_the_raters(make_content, make_pairs):
+    items = 15
+    rows = make_pairs(users=12, items=items, seed=4)
+    kernel = public_likeness(make_content(items, seed=2))
+    ease = Ease(items, penalty=3.0, least_raters=2, likeness=kernel)
+    found = run_rounds(ease, [Node(0, "1", rows, rows.take(np.empty(0, np.int64)))], 1).shared
+    rated = np.zeros((12, items))
+    rated[rows.user, rows.item] = 1
+    kept = np.flatnonzero(rated.sum(0) >= 2)
+    rated = rated[:, kept]
+    everything = torch.arange(items)[None]
+    alike = kernel.between(everything, everything)[0].numpy()[np.ix_(kept, kept)]
+    gram = rated.T @ rated + alike * np.sqrt(np.outer(rated.sum(0), rated.sum(0)))
+    for place in range(len(kept)):
+        others = np.delete(np.arange(len(kept)), place)
+        solved = np.linalg.solve(gram[np.ix_(others, others)] + 3.0 * np.eye(len(others)), gram[others, place])
+        np.testing.assert_allclose(found.arrays["weights"][others, place], solved, rtol=1e-8, atol=1e-10)
+        assert found.arrays["weights"][place, place] == 0
