@@ -31,7 +31,7 @@ class Run:
 
 
 def run(
-    preset: str = "paper",
+    preset: str = "hierarchical",
     *,
     data: str | None = None,
     module: ModuleMaker | None = None,

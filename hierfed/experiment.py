@@ -136,6 +136,9 @@ def run_experiment(
 
     records = [record for record, _ in judged]
     users = judge_users(rows)
+    beside = []
+    if isinstance(method, HierarchicalFactors):
+        beside.append(("a model that never leaves its user", personal_baselines.local_only))
     threshold = None
     if isinstance(method, HierarchicalFactors):
         threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
@@ -156,7 +159,7 @@ def run_experiment(
         ranking=ranked.figures if ranked else {},
         rankers=ranked.records if ranked else [],
         threshold=threshold,
-        verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users),
+        verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users, beside),
         digest=shared.digest(),
         seconds=watch.seconds(),
     )

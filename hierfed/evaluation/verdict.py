@@ -16,8 +16,12 @@ def give_verdict(
     personal_baselines: Baselines,
     nodes: Sequence[NodeRecord],
     users: UserSummary,
+    beside: Sequence[tuple[str, float]] = (),
 ) -> Verdict:
-    """Judge the global model on the test rows, and the personal ones on the personalisation users' held-out rows."""
+    """Judge the global model on the test rows, and the personal ones on the personalisation users' held-out rows.
+
+    beside: further rivals of the personal models, in words and with their RMSE on the held-out rows.
+    """
     gains = np.array([node.gain for node in nodes])
     gains = gains[np.isfinite(gains)]
     p_value = paired_p_value(gains)
@@ -32,6 +36,7 @@ def give_verdict(
         _compare(
             "After personalisation the model", users.rmse_after, "user and item biases", personal_baselines.biases
         ),
+        *(_compare("After personalisation the model", users.rmse_after, *rival) for rival in beside),
     ]
     return Verdict(
         beats_global_mean=global_rmse < baselines.global_mean,

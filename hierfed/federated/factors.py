@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.federated import opening
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.models.factors import embedding as embeddings
 from hierfed.models.factors.beliefs import Beliefs, Strengths, first_beliefs
 from hierfed.models.factors.design import Design, design_of
+from hierfed.models.factors.embedding import OVERSAMPLING
 from hierfed.models.factors.items import update_items, update_users
 from hierfed.models.factors.rows import arrange
 from hierfed.models.factors.users import (
@@ -40,8 +40,6 @@ from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.private import PrivateState
 from hierfed.randomness import generator
 
-# The standard deviation of ratings in the unit that the priors' strengths are meant for.
-USUAL_DEVIATION = 1.05
 # Rounds before users get precisions of their own, and before items' priors are learned: the factors begin as noise.
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
 
@@ -70,7 +68,7 @@ class FactorsState(PrivateState):
 
 @dataclass(frozen=True)
 class HierarchicalFactors:
-    """The method; content: public features of the items. device: where its tensors lie.
+    """The method; content: public features of the items.
 
     threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
     embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration. between_nodes: whether
@@ -90,7 +88,6 @@ class HierarchicalFactors:
     seed: int
     deviation_scale: float = 1.0
     threads: int = 1
-    device: str = "cpu"
 
     @property
     def opening_rounds(self) -> int:
@@ -107,7 +104,7 @@ class HierarchicalFactors:
         """Counts; then products with the co-rating matrix; then the sums over users' posteriors. See SumMethod."""
         if not shared.arrays:
             for node in nodes:
-                yield self._counts(node), None
+                yield opening.counts(node.train, len(self.content)), None
             return
         design = self.design(shared)
         for node, kept in zip(nodes, private, strict=True):
@@ -115,7 +112,7 @@ class HierarchicalFactors:
             if shared.round >= 0:
                 yield self._sums(shared, design, state)
             else:
-                yield self._co_ratings(shared, design, state), state
+                yield opening.co_ratings(shared.arrays, design, state.users.rows), state
 
     def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
         """The next basis, embedding or posteriors; see SumMethod."""
@@ -141,7 +138,7 @@ class HierarchicalFactors:
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """The expected ratings of a user of whom nothing is known; see Method."""
         knowledge, beliefs = self.knowledge(shared, krige=False), Beliefs.of(shared.arrays)
-        item = torch.from_numpy(ratings.item).long().to(self.device)
+        item = torch.from_numpy(ratings.item).long()
         prediction = beliefs.item_mean[item, 0] + knowledge.vectors(item) @ beliefs.covariate_weights[0]
         scale = knowledge.scale
         return (scale.centre + scale.unit * prediction).clamp(scale.lowest, scale.highest)
@@ -185,7 +182,7 @@ class HierarchicalFactors:
     def prepare_state(self, shared: SharedModel, design: Design, train: Ratings) -> FactorsState:
         """A node's rows arranged, before its first round."""
         centre, unit = shared.arrays["scale"]
-        value = torch.from_numpy(train.value).to(self.device).double()
+        value = torch.from_numpy(train.value).double()
         rows = arrange(train.user, train.item, (value - centre) / unit, design.slopes)
         return FactorsState(prepare(rows, design, self.rank))
 
@@ -199,61 +196,22 @@ class HierarchicalFactors:
         """m_node [t]; 0 where nodes have no means of their own."""
         return node_mean(beliefs, state.deviation if self.between_nodes else None, len(state.users.rows.users))
 
-    def _counts(self, node: Node) -> Contribution:
-        item = torch.from_numpy(node.train.item).long().to(self.device)
-        value = torch.from_numpy(node.train.value).to(self.device).double()
-        raters = torch.bincount(item, minlength=len(self.content)).double()
-        users = len(np.unique(node.train.user))
-        moments = torch.stack([torch.ones_like(value).sum(), value.sum(), value.square().sum()])
-        return Contribution({"raters": raters, "moments": moments, "users": moments.new_tensor([users])})
-
     def _begin(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
-        count, total, squares = sums["moments"]
-        centre = total / count
-        deviation = (squares / count - centre.square()).clamp_min(0).sqrt()
-        unit = deviation / USUAL_DEVIATION if deviation > 0 else torch.ones_like(deviation)
-        arrays = {"raters": sums["raters"], "users": sums["users"], "scale": torch.stack([centre, unit])}
-        design = design_of(self.content, sums["raters"], self.threshold)
+        arrays = opening.first_arrays(sums, self.threshold)
+        design = design_of(self.content, arrays["raters"], self.threshold)
         if not self.embedding_rank:
-            embedding = sums["raters"].new_zeros(len(self.content), 0)
+            embedding = arrays["raters"].new_zeros(len(self.content), 0)
             return self._first_beliefs(arrays | {"embedding": embedding}, design)
-        columns = min(self.embedding_rank + embeddings.OVERSAMPLING, len(self.content))
-        random = self._normal(columns, "embedding") * design.shared[:, None]
-        basis = torch.linalg.qr(random)[0]
+        columns = min(self.embedding_rank + OVERSAMPLING, len(self.content))
+        basis = torch.linalg.qr(self._normal(columns, "embedding") * design.shared[:, None])[0]
         return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design)
 
-    def _co_ratings(self, shared: SharedModel, design: Design, state: FactorsState) -> Contribution:
-        rows, on = state.users.rows, design.shared
-        if "basis" in shared.arrays:
-            scaled = self._root_counts(shared, design)[:, None] * shared.arrays["basis"]
-            return Contribution({"co_ratings": self._spread(rows.items, embeddings.co_rating_sums(rows, on, scaled))})
-        products, sums, user_products = embeddings.implicit_sums(rows, on, shared.arrays["embedding"])
-        return Contribution(
-            {
-                "products": self._spread(rows.items, products),
-                "sums": self._spread(rows.items, sums),
-                "user_products": user_products,
-            }
-        )
-
     def _embed(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
-        design, arrays = self.design(shared), dict(shared.arrays)
-        if "basis" not in arrays:
-            arrays["embedding"] = embeddings.implicit_items(
-                sums["products"],
-                sums["sums"],
-                sums["user_products"],
-                arrays["raters"],
-                arrays["users"],
-                design.shared,
-            )
+        design = self.design(shared)
+        last_product = shared.round == -2
+        arrays = opening.next_arrays(shared.arrays, design, sums, self.embedding_rank, last_product)
+        if shared.round == -1:
             return self._first_beliefs(arrays, design)
-        scale, basis = self._root_counts(shared, design), arrays.pop("basis")
-        if shared.round < -2:
-            arrays["basis"] = embeddings.next_basis(scale, sums["co_ratings"])
-        else:
-            rank = self.embedding_rank
-            arrays["embedding"] = embeddings.leading_vectors(scale, basis, sums["co_ratings"], rank)
         return FactorsModel(arrays, shared.round + 1, design)
 
     def _first_beliefs(self, arrays: dict[str, Tensor], design: Design) -> FactorsModel:
@@ -277,8 +235,8 @@ class HierarchicalFactors:
         deviations = found.mean - prior - at_node
         unit = shared.arrays["scale"][1]
         sent = {
-            "item_precision": self._spread(rows.items, item_precision * on),
-            "item_pull": self._spread(rows.items, item_pull * on),
+            "item_precision": opening.among_all(item_precision * on, rows.items, len(self.content)),
+            "item_pull": opening.among_all(item_pull * on, rows.items, len(self.content)),
             "covariate_products": known.covariates.T @ known.covariates,
             "covariate_targets": known.covariates.T @ (found.mean - at_node),
             "user_moments": deviations.T @ deviations + found.covariance.sum(0),
@@ -300,13 +258,6 @@ class HierarchicalFactors:
         }
         return Contribution(sent), FactorsState(users, found, tau, deviation)
 
-    def _spread(self, items: Tensor, sums: Tensor) -> Tensor:
-        """The sums of a node's own items among those of all items, which are 0."""
-        return sums.new_zeros(len(self.content), sums.shape[1]).index_copy_(0, items, sums)
-
-    def _root_counts(self, shared: SharedModel, design: Design) -> Tensor:
-        return shared.arrays["raters"].clamp_min(1) ** -0.25 * design.shared
-
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))
-        return torch.from_numpy(draws).to(self.device)
+        return torch.from_numpy(draws)

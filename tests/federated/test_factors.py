@@ -18,7 +18,7 @@ from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.factors import FactorsState, HierarchicalFactors
 from hierfed.models.factors.beliefs import Beliefs
 from hierfed.models.factors.symmetric import unpack
-from hierfed.models.factors.users import evidence
+from hierfed.models.factors.users import evidence, posterior
 from hierfed.personal.private import PrivateState
 
 USERS, ITEMS, ROUNDS, SEED = 20, 15, 6, 1
@@ -157,11 +157,6 @@ def test_counts_and_moments_by_hand(make_factors, content, divisions, ratings):
     np.testing.assert_allclose(shared.arrays["scale"], [values.mean(), values.std() / 1.05], rtol=1e-9)
 
 
-def last_round(method: HierarchicalFactors, nodes: list[Node], rounds: int):
-    found = list(rounds_of(method, nodes, rounds))
-    return found[-1]
-
-
 def test_a_round_s_sums_by_hand(make_factors, content, divisions):
     """Round 5 of a method with a node mean of its own, from the posteriors that the nodes keep."""
     method = make_factors(content)
@@ -220,12 +215,33 @@ def test_the_training_loss_is_the_expected_squared_error_in_stars(make_factors, 
     assert losses[-1] < losses[0]
 
 
-def test_users_have_precisions_of_their_own_from_the_third_round_on(make_factors, content, divisions):
-    for shared, _, kept in rounds_of(make_factors(content), divisions["three"], 5):
+def test_precisions_and_priors_are_learned_in_their_turn(make_factors, content, divisions):
+    """The first rounds have one precision for all and the first prior of items, as factors begin as noise."""
+    method = make_factors(content, between_nodes=False)
+    earlier: list[PrivateState | None] = [None] * 3
+    for shared, sent, kept in rounds_of(method, divisions["three"], 6):
         if shared.round < 0:
             continue
-        tau = torch.cat([state.precision for state in kept])
-        assert (len(tau.unique()) > 10) == (shared.round >= 2)
+        beliefs, design, total = Beliefs.of(shared.arrays), method.design(shared), ordered_sum(sent).arrays
+        for state, before in zip(kept, earlier, strict=True):
+            count = len(state.users.rows.users)
+            precision = beliefs.precision.expand(count) if shared.round <= 2 else before.precision
+            known = evidence(beliefs, design, state.users)
+            prior = known.covariates @ beliefs.covariate_weights
+            found = posterior(known, beliefs.user_spread, prior, precision)
+            torch.testing.assert_close(state.found.mean, found.mean)
+            if shared.round >= 2:
+                counts, errors = state.users.rows.counts, found.squared_error
+                precision = (6 + counts / 2) / (6 / beliefs.precision + errors / 2)
+                assert count == 1 or len(precision.unique()) > 1
+            torch.testing.assert_close(state.precision, precision)
+        after = Beliefs.of(method.combine(shared, ordered_sum(sent)).arrays)
+        mean = total["precision"] / USERS if shared.round >= 2 else total["ratings"] / total["squared_error"]
+        torch.testing.assert_close(after.precision, mean)
+        assert torch.equal(after.item_weights, beliefs.item_weights) == (shared.round == 0)
+        assert torch.equal(after.item_spread, beliefs.item_spread) == (shared.round == 0)
+        assert not torch.equal(after.user_spread, beliefs.user_spread)
+        earlier = kept
 
 
 @pytest.mark.parametrize("embedding_rank", [0, 3])
