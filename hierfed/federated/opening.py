@@ -65,7 +65,7 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design, rows: UserRows) -> 
 def next_arrays(
     arrays: Mapping[str, Tensor], design: Design, sums: Mapping[str, Tensor], rank: int, last_product: bool
 ) -> dict[str, Tensor]:
-    """The arrays with the next basis; after the last product with the embedding of this rank; then with it sharpened."""
+    """The arrays with the next basis; after the last product with the embedding of this rank; then it is sharpened."""
     known = dict(arrays)
     if "basis" not in known:
         of_users = sums["user_products"], known["raters"], known["users"]

@@ -81,8 +81,10 @@ class Kriging:
     def _solve(self, covariance: Tensor, noise: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each noise level's weight [users, levels], the mean over these of K^-1 y [users, n], and the Cholesky factor
         of the likeliest K [users, n, n]."""
+        inside = noise.isfinite()
         factors = [
-            torch.linalg.cholesky(covariance + torch.diag_embed(noise * scale)) for scale, _ in self.noise_levels
+            torch.linalg.cholesky(covariance + torch.diag_embed(torch.where(inside, noise * scale, 1.0)))
+            for scale, _ in self.noise_levels
         ]
         solutions = [torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0] for factor in factors]
         evidence = torch.stack(
@@ -121,7 +123,8 @@ class Kriging:
         left = x @ self.spread
         covariance = left @ x.transpose(1, 2) + self.kernel.between(own_items, own_items)
         covariance *= on[:, :, None] * on[:, None, :]
-        noise = torch.where(inside, known.noise[own], 1.0)
+        # The padding is marked by infinite noise, which no level may scale: else it would enter their evidence.
+        noise = torch.where(inside, known.noise[own], torch.inf)
         cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, own_items)
         return covariance, noise, cross * on[:, None, :], known.residuals[own] * on
 

@@ -43,7 +43,6 @@ def test_the_shared_prediction_is_what_public_votes_say(method: LocalOnly, nodes
     np.testing.assert_allclose(wider, np.clip(1 + 2 * (found - 0.5), 1, 10), rtol=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="the padding of kriging's blocks enters the evidence of the noise levels")
 def test_a_user_s_predictions_are_the_same_whoever_else_is_there(method: LocalOnly, nodes: list[Node]):
     for node, model in zip(nodes, method.personalise(method.start(), nodes, [None, None]), strict=True):
         users = np.unique(node.train.user)

@@ -108,7 +108,6 @@ def test_noise_levels_are_averaged_by_their_evidence(count, users, queries, seed
     check(Case([count] * users, queries, seed), LEVELS)
 
 
-@pytest.mark.xfail(strict=True, reason="the padding's noise is scaled too, and so enters the evidence of each level")
 def test_a_user_s_noise_levels_do_not_depend_on_who_shares_the_block():
     check(Case([1, 2, 8, 5, 20], 30), LEVELS)
 
