@@ -150,8 +150,8 @@ class SelectionSettings(Section):
 
     select: bool = True
     validation_share: OpenShare = 0.1
-    validation_rounds: Count = 20
-    validation_users: Count = 200
+    validation_rounds: Count = 15
+    validation_users: Count = 120
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
     amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
@@ -168,5 +168,5 @@ class RankingSettings(Section):
     rank_items: bool = True
     least_raters: Count = 5
     ease_penalty: Positive = 250.0
-    implicit_rank: Count = 48
-    implicit_rounds: Count = 10
+    implicit_rank: Count = 32
+    implicit_rounds: Count = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from hierfed.evaluation.judging import INTERVAL_LEVEL
 from hierfed.federated.contract import Contribution, ordered_sum
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.personal.factors import PersonalFactors
+from hierfed.personal.kernel import KernelSettings
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
 from hierfed.settings import Settings
@@ -47,44 +49,49 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
     Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
     errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
     """
-    wanted, trials = settings.selection, []
+    wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
     reduced = [_set_aside(node, wanted.validation_share, newest, settings.seed) for node in nodes]
     most_users = max(1, wanted.validation_users // len(nodes))
     sampled = [_of_some_users(node, most_users, settings.seed) for node in reduced]
 
-    def validate(candidate: HierarchicalFactors, trained: Trained) -> Validation:
-        models = candidate.personalise(trained.shared, reduced, trained.private)
-        return _validate(models, sampled)
-
-    def best(setting: str, candidates: Sequence[tuple[float, HierarchicalFactors, Trained]]) -> int:
+    def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
         """The place of the best candidate; the first unless another gains enough."""
-        errors = [validate(candidate, trained).rmse for _, candidate, trained in candidates]
+        errors = [found.rmse for _, found in tried]
         place = int(np.argmin(errors))
         place = place if errors[place] < errors[0] - wanted.least_gain else 0
-        for number, ((value, _, _), rmse) in enumerate(zip(candidates, errors, strict=True)):
+        for number, ((value, _), rmse) in enumerate(zip(tried, errors, strict=True)):
             trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
         return place
+
+    def personalise(candidate: HierarchicalFactors, trained: Trained) -> list[PersonalFactors]:
+        return candidate.personalise(trained.shared, reduced, trained.private)
 
     trained = run_rounds(method, reduced, wanted.validation_rounds)
     if sum(len(node.train) for node in nodes) >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, run_rounds(larger, reduced, wanted.validation_rounds))
         # Kriging on top would cost more than it tells: what a factor adds shows without it.
-        plain = [(float(each.rank), replace(each, kernel=None), found) for each, found in pairs]
-        method, trained = pairs[best("rank", plain)]
-    kernel = method.kernel
-    if kernel is not None:
-        scaled = [(factor, replace(method, kernel=kernel.scaled(factor)), trained) for factor in wanted.amplitudes]
-        place = best("amplitude", scaled)
-        kernel, method = kernel.scaled(wanted.amplitudes[place]), scaled[place][1]
-        shares = [
-            (share, replace(method, kernel=replace(kernel, noise_share=share)), trained)
-            for share in wanted.noise_shares
-        ]
-        method = shares[best("noise_share", shares)][1]
-    last = validate(method, trained)
-    scale = last.quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+        plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
+        tried = [(each.rank, _validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
+        method, trained = pairs[best("rank", tried)]
+    models, kernel = personalise(method, trained), method.kernel
+    if kernel is None:
+        found = _validate(models, sampled)
+    else:
+        embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
+
+        @cache
+        def kriged(candidate: KernelSettings) -> Validation:
+            made = candidate.kernel(method.content, embedding)
+            return _validate([model.with_kriging(made, candidate.noise_share) for model in models], sampled)
+
+        scaled = [kernel.scaled(factor) for factor in wanted.amplitudes]
+        kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
+        shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
+        kernel = shares[best("noise_share", list(zip(wanted.noise_shares, map(kriged, shares), strict=True)))]
+        found, method = kriged(kernel), replace(method, kernel=kernel)
+    scale = found.quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
     rows = sum(len(each) for each in sampled)
     return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
 

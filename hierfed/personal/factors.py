@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,17 @@ class PersonalFactors(UncertainModel):
     prior_mean: Tensor
     own: Observations
     newcomer: Tensor
+
+    def with_kriging(self, kernel: ItemKernel, noise_share: float) -> PersonalFactors:
+        """The same users with another kernel and share of noise."""
+        knowledge, own = self.knowledge, self.own
+        precision = torch.repeat_interleave(self.precision, own.counts)
+        noise = own.noise + (noise_share - knowledge.noise_share) / precision
+        return replace(
+            self,
+            knowledge=replace(knowledge, kernel=kernel, noise_share=noise_share),
+            own=replace(own, noise=noise),
+        )
 
     def within(self, ratings: Tensor) -> Tensor:
         """See UncertainModel."""
