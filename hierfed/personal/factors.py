@@ -19,6 +19,7 @@ from hierfed.personal.private import UncertainModel
 
 # Rounds of a new user's own posterior and precision; each needs the other.
 SWEEPS = 3
+NO_KERNEL = ItemKernel((), None, 0.0)
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,15 @@ class PersonalFactors(UncertainModel):
         return beliefs.item_mean[:, 0] + weights @ self.knowledge.vectors(items).T
 
     def influence(self, item: Tensor) -> Tensor:
-        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings]."""
+        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
+
+        They add up to what the own ratings did together; without kriging, nearly.
+        """
         if not len(self.own.items):
             return self.own.residuals.new_zeros(len(item), 0)
-        knowledge, x = self.knowledge, self.knowledge.vectors(item)
-        if knowledge.kernel is not None:
-            moved = Kriging(knowledge.kernel, knowledge.beliefs.user_spread, self.own).influence(0, item, x)
-        else:
-            moved = x @ self.posterior.covariance[0] @ self.own.vectors.T * (self.own.residuals * self.precision[0])
-        return knowledge.scale.unit * moved
+        knowledge = self.knowledge
+        kriging = Kriging(knowledge.kernel or NO_KERNEL, knowledge.beliefs.user_spread, self.own)
+        return knowledge.scale.unit * kriging.influence(0, item, knowledge.vectors(item))
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.

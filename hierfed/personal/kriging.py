@@ -104,7 +104,10 @@ class Kriging:
         return weights, torch.einsum("ul,lun->un", weights, torch.stack(solutions)), factor
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
-        """How much each own rating of one user moved the mean at each item, [items, own ratings]; they add up to it."""
+        """How much each own rating of one user moved the mean at each item, [items, own ratings], at noise level 1.
+
+        They add up to the mean where that is the only level.
+        """
         here = torch.tensor([place], device=items.device)
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
         factor = torch.linalg.cholesky(covariance[0] + torch.diag(noise[0]))
