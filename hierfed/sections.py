@@ -151,12 +151,12 @@ class SelectionSettings(Section):
     select: bool = True
     validation_share: OpenShare = 0.1
     validation_rounds: Count = 15
-    validation_users: Count = 120
+    validation_users: Count = 300
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
     amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
-    least_gain: NonNegative = 0.001
+    least_gain: NonNegative = 0.002
 
 
 class RankingSettings(Section):

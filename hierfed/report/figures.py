@@ -1,4 +1,4 @@
-"""The figures of a run: the paper's four, every model against baselines, and who gained."""
+"""The figures of a run, and which of them it has: over rounds, every model against baselines, and who gained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from hierfed.report import words
+from hierfed.report import contents, headlines, words
 from hierfed.report.node_figures import node_rmse, weight_change
 from hierfed.report.style import (
     BAND,
@@ -30,6 +30,7 @@ from hierfed.report.style import (
     value_column,
     whole_ticks,
 )
+from hierfed.report.user_figures import new_users, ranking
 from hierfed.results import Result
 
 MEAN_LINE = (0, (5, 2))
@@ -39,13 +40,17 @@ BIASES_LINE = (0, (1, 1.5))
 @styled
 def global_rmse(result: Result) -> Figure:
     """RMSE of the global model over rounds, between two baselines."""
-    figure, (panel,) = blank(
-        words.global_headline(result), "RMSE of the global model on the federated users' test rows", 3.9
-    )
+    figure, (panel,) = blank(headlines.global_headline(result), global_rows(result), 3.9)
     errors = finite([record.global_rmse for record in result.rounds])
     draw_rounds(panel, [record.round for record in result.rounds], errors)
     draw_baselines(panel, result.baselines.global_mean, result.baselines.biases, errors)
     return fit(figure)
+
+
+def global_rows(result: Result) -> str:
+    """Which rows the global model is judged on after every round."""
+    rows = {"two_groups": "the federated users' test rows", "cold": "new users' held-out rows, before any own rating"}
+    return f"RMSE of the global model on {rows.get(result.data.protocol, 'the test rows')}"
 
 
 def draw_rounds(panel: Axes, rounds: Sequence[int], errors: np.ndarray) -> None:
@@ -77,14 +82,17 @@ def training_loss(result: Result) -> Figure:
     losses = finite([loss for record in result.rounds for loss in record.train_loss])
     epochs = np.arange(1, len(losses) + 1)
     missing = int(np.isnan(losses).sum())
+    by_epoch = words.method_of(result) == words.AVERAGING
+    drawn = "Mean" if by_epoch else "Expected"
+    over = ", averaged over nodes" if by_epoch else " of all nodes"
     note = f"; {words.plural(missing, 'epoch')} without a finite loss left out" if missing else ""
     figure, (panel,) = blank(
-        words.loss_headline(result), f"Mean squared error on training rows, averaged over nodes{note}", 3.9
+        headlines.loss_headline(result), f"{drawn} squared error on training rows{over}{note}", 3.9
     )
     panel.plot(epochs, losses, color=MODEL, marker="o" if len(epochs) <= 60 else "", markersize=4)
     panel.set_xlim(0.5, max(len(epochs), 1) + 0.5)
-    panel.set_xlabel("Local epoch (all rounds after each other)")
-    panel.set_ylabel("Training loss (MSE, stars²)")
+    panel.set_xlabel("Local epoch (all rounds after each other)" if by_epoch else "Round")
+    panel.set_ylabel(f"Training loss ({'MSE, ' if by_epoch else ''}stars²)")
     panel.xaxis.set_major_locator(whole_ticks())
     positive = losses[losses > 0]
     if len(positive) and positive.max() > 10 * positive.min():
@@ -102,33 +110,34 @@ def training_loss(result: Result) -> Figure:
 @styled
 def baselines(result: Result) -> Figure:
     """Every model and baseline, on the rows of the global model's test and on those of personalisation."""
-    upper = [("Federated, global model", result.final_rmse), *words.baseline_rows(result.baselines)]
-    lower = [
-        ("Federated, global model", result.users.rmse_before),
-        ("Federated, personal models", result.users.rmse_after),
-        *words.baseline_rows(result.personal_baselines),
+    models, sets = contents.model_rows(result), words.row_sets(result)
+    parts = [
+        [(row.name, row.own, value) for row in models if (value := row.values[place]) is not None]
+        for place in range(len(sets))
     ]
+    own = words.EACH_USER_ALONE.lower() if words.method_of(result) == words.LOCAL else "federated models"
+    best = "best on top of each part" if len(parts) > 1 else "best on top"
+    height = 1.4 + 0.28 * sum(len(entries) for entries in parts)
     figure, panels = blank(
-        words.baseline_headline(result), "■ federated models   ○ baselines; best on top of each part", 5.6, panels=2
+        headlines.baseline_headline(result), f"■ {own}   ○ baselines; {best}", height, panels=len(parts)
     )
-    parts = (("Federated users' test rows", upper), ("Personalisation users' held-out rows", lower))
-    for panel, (title, entries) in zip(panels, parts, strict=True):
+    for panel, (_, title), entries in zip(panels, sets, parts, strict=True):
         draw_models(panel, entries)
         panel.set_title(title, loc="left", fontsize=9, color=INK)
-        set_limits(panel, "x", [value for _, value in (*upper, *lower)])
+        set_limits(panel, "x", [value for every in parts for _, _, value in every])
     panels[-1].set_xlabel("RMSE (stars); left is better")
-    return fit(figure, [len(upper), len(lower)])
+    return fit(figure, [len(entries) for entries in parts])
 
 
-def draw_models(panel: Axes, entries: Sequence[tuple[str, float]]) -> None:
-    """One row per (name, RMSE), the best on top and those without a value last; federated models stand out."""
-    entries = sorted(entries, key=lambda entry: (not np.isfinite(entry[1]), entry[1]))
-    values = finite([value for _, value in entries])
+def draw_models(panel: Axes, entries: Sequence[tuple[str, bool, float]]) -> None:
+    """One row per (name, own, RMSE), the best on top and those without a value last; the run's own stand out."""
+    entries = sorted(entries, key=lambda entry: (not np.isfinite(entry[2]), entry[2]))
+    values = finite([value for _, _, value in entries])
     rows = np.arange(len(entries))
-    ours = np.array([name.startswith("Federated") for name, _ in entries])
+    ours = np.array([own for _, own, _ in entries])
     panel.plot(values[~ours], rows[~ours], "o", color=INK, markerfacecolor="white", label="baselines")
     panel.plot(values[ours], rows[ours], "s", color=MODEL, markersize=7, label="federated")
-    name_rows(panel, [name for name, _ in entries])
+    name_rows(panel, [name for name, _, _ in entries])
     texts = [words.stars(value) if np.isfinite(value) else "not measured" for value in values]
     value_column(panel, "RMSE", texts, [MODEL if own else MUTED for own in ours])
     for label, own in zip(panel.get_yticklabels(), ours, strict=True):
@@ -141,7 +150,7 @@ def user_gain(result: Result) -> Figure:
     gains = finite(result.users.gains)
     gains = gains[np.isfinite(gains)]
     figure, (panel,) = blank(
-        words.user_headline(result), "Each user's RMSE before minus after personalisation, on held-out rows", 3.9
+        headlines.user_headline(result), "Each user's RMSE before minus after personalisation, on held-out rows", 3.9
     )
     edges = bins_around_zero(gains)
     for chosen, colour, hatch in ((edges[:-1] < 0, HARM, "////"), (edges[:-1] >= 0, MODEL, None)):
@@ -179,13 +188,29 @@ FIGURES: Mapping[str, Callable[[Result], Figure]] = {
     "weight_change": weight_change,
     "baselines": baselines,
     "user_gain": user_gain,
+    "new_users": new_users,
+    "ranking": ranking,
 }
 """The function that draws each figure, by the figure's name, in the order of the report."""
+
+APPLIES: Mapping[str, Callable[[Result], bool]] = {
+    "global_rmse": contents.had_rounds,
+    "training_loss": lambda result: any(record.train_loss for record in result.rounds),
+    "weight_change": lambda result: words.any_measured(result.nodes, "weight_change_l2"),
+    "new_users": lambda result: words.any_measured(result.new_users, "model"),
+    "ranking": lambda result: bool(result.rankers),
+}
+"""Whether a result has what a figure shows; the others apply to every result."""
+
+
+def figure_names(result: Result) -> list[str]:
+    """The figures that a result has something to show in, in the order of the report."""
+    return [name for name in FIGURES if name not in APPLIES or APPLIES[name](result)]
 
 
 def all_figures(result: Result) -> dict[str, Figure]:
     """Every figure of a run, by name."""
-    return {name: draw(result) for name, draw in FIGURES.items()}
+    return {name: FIGURES[name](result) for name in figure_names(result)}
 
 
 @styled
@@ -202,7 +227,7 @@ def seeds_rmse(results: Sequence[Result]) -> Figure:
     errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
     figure, (panel,) = blank(
         f"Global RMSE over {words.plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
-        "RMSE of the global model on the federated users' test rows; thin: seeds, thick: their mean",
+        f"{global_rows(results[0])}; thin: seeds, thick: their mean",
         3.9,
     )
     panel.fill_between(rounds, errors.min(axis=0), errors.max(axis=0), color=BAND, linewidth=0)

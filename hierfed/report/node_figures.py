@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from hierfed.report import words
+from hierfed.report import headlines, words
 from hierfed.report.style import (
     HARM,
     INK,
@@ -35,9 +35,10 @@ def node_rmse(result: Result) -> Figure:
     after = finite([node.rmse_after for node in nodes])
     gains = finite([node.gain for node in nodes])
     rows, harmed = np.arange(len(nodes)), gains < 0
-    key = "○ global model   ● personal model   ▲ personal model, and worse"
+    names = words.names(result)
+    key = f"○ {names.shared_short.lower()}   ● {names.mark}   ▲ {names.mark}, and worse"
     note = left_out(np.isnan(after))
-    figure, (panel,) = blank(words.node_headline(result), key + note, rows_height(len(rows)) + 1.25)
+    figure, (panel,) = blank(headlines.node_headline(result), key + note, rows_height(len(rows)) + 1.25)
     size = mark_size(len(rows))
     for chosen, colour, style in ((~harmed, MODEL, (0.0, ())), (harmed, HARM, (0.0, (2, 1)))):
         panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=size / 3)
@@ -61,7 +62,7 @@ def weight_change(result: Result) -> Figure:
     rows = np.arange(len(nodes))
     largest = np.max(norms, initial=0.0, where=np.isfinite(norms))
     subtitle = "L2 norm of the change of the first layer's weights by personalisation" + left_out(np.isnan(norms))
-    figure, (panel,) = blank(words.weight_headline(result), subtitle, rows_height(len(rows)) + 1.25)
+    figure, (panel,) = blank(headlines.weight_headline(result), subtitle, rows_height(len(rows)) + 1.25)
     size = mark_size(len(rows))
     panel.hlines(rows, 0, norms, colors=MODEL, linewidths=size / 3)
     panel.plot(norms, rows, "s", color=MODEL, markersize=size)

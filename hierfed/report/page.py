@@ -10,53 +10,55 @@ from typing import Any
 
 from jinja2 import Environment
 
-from hierfed.report import words
-from hierfed.report.figures import FIGURES, seeds_rmse
+from hierfed.report import contents, headlines, seeds, words
+from hierfed.report.figures import figure_names, seeds_rmse
 from hierfed.report.style import save
 from hierfed.results import Result, Summary
+
+IN_SECTIONS = ("new_users", "ranking")
 
 
 def write_page(result: Result, folder: Path) -> Path:
     """Write `report.html` of one run beside its `figures/`, which must be there; gives its path."""
-    figures = [
-        {
-            "name": name,
-            "caption": words.CAPTIONS[name],
-            "headline": words.HEADLINES[name](result),
+    figures = {
+        name: {
+            "caption": words.caption(name, result),
+            "headline": headlines.HEADLINES[name](result),
             "source": _embedded(folder / "figures" / f"{name}.svg"),
         }
-        for name in FIGURES
-    ]
-    rows = zip(words.baseline_rows(result.baselines), words.baseline_rows(result.personal_baselines), strict=True)
-    baselines = [(*test, held[1]) for test, held in rows]
-    return _write("run.html", folder, result=result, keys=_key_numbers(result), figures=figures, baselines=baselines)
+        for name in figure_names(result)
+    }
+    return _write(
+        "run.html",
+        folder,
+        result=result,
+        contents=contents,
+        names=words.names(result),
+        row_sets=words.row_sets(result),
+        figures=figures,
+        in_sections=IN_SECTIONS,
+        measured=words.any_measured,
+    )
 
 
 def write_summary_page(summary: Summary, results: Sequence[Result], folder: Path) -> Path:
     """Write `report.html` of several seeds, with a figure of them all and links to each; gives its path."""
-    (folder / "figures").mkdir(exist_ok=True)
-    _, svg = save(seeds_rmse(results), "seeds_rmse", folder / "figures")
-    content = {"summary": summary, "results": results, "figure": _embedded(svg), "text": words.figure_text}
-    return _write("seeds.html", folder, **content)
-
-
-def _key_numbers(result: Result) -> list[tuple[str, str, str]]:
-    """A label, a number and a note for each number that a reader looks for first."""
-    users, verdict = result.users, result.verdict
-    measured = words.measured(result.nodes)
-    worse = f"{words.count(verdict.users_harmed)} of {words.count(users.users)}"
-    gain = f"± {words.stars(verdict.gain_sd)}, p {words.p_value(verdict.p_value)}"
-    return [
-        ("Global model", words.stars(result.final_rmse), "RMSE, test rows"),
-        ("Predicting the mean", words.stars(result.baselines.global_mean), "RMSE, test rows"),
-        ("User + item biases", words.stars(result.baselines.biases), "RMSE, test rows"),
-        ("Before personalisation", words.stars(users.rmse_before), "RMSE, held-out rows"),
-        ("After personalisation", words.stars(users.rmse_after), "RMSE, held-out rows"),
-        ("User + item biases", words.stars(result.personal_baselines.biases), "RMSE, held-out rows"),
-        ("Gain per node", words.signed(verdict.gain_mean), gain),
-        ("Nodes harmed", words.count(verdict.nodes_harmed), f"of {words.count(len(measured))} with held-out rows"),
-        ("Users harmed", words.share(users.share_worse), worse),
-    ]
+    figure = ""
+    if contents.had_rounds(results[0]):
+        (folder / "figures").mkdir(exist_ok=True)
+        _, svg = save(seeds_rmse(results), "seeds_rmse", folder / "figures")
+        figure = _embedded(svg)
+    return _write(
+        "seeds.html",
+        folder,
+        summary=summary,
+        results=results,
+        lead=contents.lead(results[0]),
+        names=words.names(results[0]),
+        figure=figure,
+        figures=seeds.figure_rows(summary),
+        differences=seeds.difference_rows(summary),
+    )
 
 
 def _write(template: str, folder: Path, **content: Any) -> Path:
@@ -69,9 +71,9 @@ def _write(template: str, folder: Path, **content: Any) -> Path:
         "share": words.share,
         "seconds": words.seconds,
         "size": words.size,
-        "p": words.p_value,
-        "label": words.figure_label,
-        "pair": words.pair_label,
+        "decimals": words.decimals,
+        "ranker": words.ranker,
+        "trial": words.trial,
         "norm": words.norm,
         "sentence": words.sentence,
     }

@@ -48,8 +48,8 @@ class Bar(Watcher):
 
     def on_round(self, record: RoundRecord) -> None:
         """Move the bar by one."""
-        errors = f"loss {record.train_loss[-1]:.4f}  RMSE {record.global_rmse:.4f}"
-        self.progress.update(self.task, advance=1, errors=errors)
+        total = None if record.round else 1  # a method without rounds is judged once
+        self.progress.update(self.task, advance=1, total=total, errors=_errors(record))
 
     def on_download(self, done: int, total: int | None) -> None:
         """Show the share, or the bytes, that have come."""
@@ -65,11 +65,13 @@ class Lines(Watcher):
 
     def on_round(self, record: RoundRecord) -> None:
         """Write the line."""
-        self.console.print(
-            f"{self.label}: round {record.round}/{self.rounds}  loss {record.train_loss[-1]:.4f}  "
-            f"RMSE {record.global_rmse:.4f}",
-            highlight=False,
-        )
+        place = f"round {record.round}/{self.rounds}" if record.round else "no rounds"
+        self.console.print(f"{self.label}: {place}  {_errors(record)}", highlight=False)
+
+
+def _errors(record: RoundRecord) -> str:
+    loss = f"loss {record.train_loss[-1]:.4f}  " if record.train_loss else ""
+    return f"{loss}RMSE {record.global_rmse:.4f}"
 
 
 @contextmanager

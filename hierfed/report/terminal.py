@@ -9,19 +9,26 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hierfed.answers import Answer
+from hierfed.answers import Answer, Recommendation
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
-from hierfed.report import words
+from hierfed.report import contents, seeds, words
 from hierfed.results import NodeRecord, PairedDifference, Result, Summary
 
 MOST_NODES = 20
 
 
 def result_tables(result: Result) -> Group:
-    """One run: the nodes, every model beside the baselines, what the data were, and the verdict in words."""
+    """One run: nodes, models beside baselines, what else was found and chosen, the data, and the verdict in words."""
     data = result.data
-    parts: list[RenderableType] = [_node_table(result), _baseline_table(result)]
+    parts: list[RenderableType] = [_node_table(result), _model_table(result)]
+    if words.any_measured(result.new_users, "model"):
+        parts.append(_new_user_table(result))
+    if result.rankers:
+        parts.append(_ranking_table(result))
+    chosen = contents.selection_sentence(result.selection) if result.selection else ""
+    found = (contents.interval_sentence(result), contents.threshold_sentence(result), chosen)
+    parts += [Text(sentence) for sentence in found if sentence]
     dropped = sum(data.dropped.values())
     rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
     parts.append(Text(f"Rows of {data.source}: {rows}."))
@@ -39,25 +46,25 @@ def result_tables(result: Result) -> Group:
 def summary_table(summary: Summary) -> Group:
     """Several seeds of a preset: each figure's mean, deviation and range, and the verdict in words."""
     table = _table(f"{summary.preset}, {words.plural(len(summary.seeds), 'seed')}", "", "mean", "sd", "min", "max")
-    for key, figure in summary.figures.items():
-        values = (figure.mean, figure.sd, figure.min, figure.max)
-        table.add_row(words.figure_label(key), *(words.figure_text(key, value) for value in values))
+    for row in seeds.figure_rows(summary):
+        table.add_row(*map(Text, row))
     return Group(table, sentences(summary.verdict))
 
 
 def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[PairedDifference]) -> Group:
     """Presets side by side on the same seeds: their figures, and the paired differences."""
-    seeds = max(len(summary.seeds) for summary in summaries.values())
+    number = max(len(summary.seeds) for summary in summaries.values())
     table = _table(
-        f"{words.plural(seeds, 'seed')}, mean ± sd", "preset", "global RMSE", "personal RMSE", "gain per node"
+        f"{words.plural(number, 'seed')}, mean ± sd", "preset", "global RMSE", "personal RMSE", "gain per node"
     )
     for label, summary in summaries.items():
         keys = ("global_rmse", "rmse_after", "gain_per_node")
         table.add_row(Text(label), *(words.spread(summary.figures[key]) for key in keys))
     pairs = _table("Paired differences in RMSE on the same seeds", "first - second", "mean ± sd", "p")
+    labels = seeds.figure_labels(next(iter(summaries.values())))
     for difference in differences:
         change = f"{words.signed(difference.mean)} ± {words.stars(difference.sd)}"
-        pairs.add_row(Text(words.pair_label(difference)), change, words.p_value(difference.p_value))
+        pairs.add_row(Text(seeds.pair_label(difference, labels)), change, words.p_value(difference.p_value))
     return Group(table, pairs)
 
 
@@ -72,16 +79,24 @@ def dataset_table(dataset: Dataset) -> Table:
 
 
 def recommendations_table(answer: Answer) -> Group:
-    """A user's recommendations, and for each the own ratings that moved it most."""
-    table = _table(f"For user {answer.user}", "item", "rating", "90% interval", "moved most by")
-    table.columns[-1].justify = "left"
+    """A user's recommendations, and under each the own ratings that moved it most."""
+    table = _table(f"For user {answer.user}", "item", "rating", "90% interval")
     for item in answer.items:
-        reasons = "\n".join(f"{each.title}, rated {each.rating:g}: {each.moved:+.2f}" for each in item.reasons)
-        interval = f"{item.lowest:.1f} to {item.highest:.1f}"
-        table.add_row(Text(item.title), f"{item.rating:.2f}", interval, Text(reasons))
+        table.add_row(_with_reasons(item), f"{item.rating:.2f}", f"{item.lowest:.1f} to {item.highest:.1f}")
+    if any(item.reasons for item in answer.items):
+        table.caption = Text("Under each item: the own ratings that moved it most, by so many stars.")
+        table.caption_justify = "left"
     if answer.known:
         return Group(table)
     return Group(Text(f"This run holds no ratings of user {answer.user}: the list suits any newcomer."), table)
+
+
+def _with_reasons(item: Recommendation) -> Group:
+    lines = [Text(item.title, style="bold", overflow="fold")]
+    for each in item.reasons:
+        reason = f"  {words.decimals(each.moved, 2, '+')}  rated {each.rating:g}: {each.title}"
+        lines.append(Text(reason, no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
 
 
 def sentences(lines: Sequence[str]) -> Group:
@@ -134,16 +149,28 @@ def _shown(nodes: Sequence[NodeRecord]) -> Sequence[NodeRecord]:
     return sorted(nodes, key=lambda node: (math.isnan(node.gain), node.gain))[:MOST_NODES]
 
 
-def _baseline_table(result: Result) -> Table:
-    table = _table("Every model on the same rows, RMSE", "", "test rows", "held-out rows")
-    models = [
-        ("Federated, global model", result.final_rmse, result.users.rmse_before),
-        ("Federated, personal models", float("nan"), result.users.rmse_after),
-    ]
-    baselines = zip(words.baseline_rows(result.baselines), words.baseline_rows(result.personal_baselines), strict=True)
-    models += [(name, on_test, on_held_out) for (name, on_test), (_, on_held_out) in baselines]
-    for name, on_test, on_held_out in models:
-        table.add_row(name, words.stars(on_test), words.stars(on_held_out), style="bold" if "Fed" in name else None)
+def _model_table(result: Result) -> Table:
+    table = _table("Every model on the same rows, RMSE", "", *(short for short, _ in words.row_sets(result)))
+    for row in contents.model_rows(result):
+        values = (words.MISSING if value is None else words.stars(value) for value in row.values)
+        table.add_row(row.name, *values, style="bold" if row.own else None)
+    return table
+
+
+def _new_user_table(result: Result) -> Table:
+    names = words.names(result).personal_short.lower(), words.BASELINE_NAMES["biases"].lower(), "network"
+    table = _table("New users, RMSE on held-out rows", "own ratings", *names)
+    for record in result.new_users:
+        values = (words.stars(value) for value in (record.model, record.biases, record.network))
+        table.add_row(words.count(record.ratings), *values)
+    return table
+
+
+def _ranking_table(result: Result) -> Table:
+    table = _table("Recommendation lists, means over users", "lists by", "NDCG@10", "HR@10", "Recall@20")
+    for record in result.rankers:
+        values = (record.ndcg_at_10, record.hr_at_10, record.recall_at_20)
+        table.add_row(words.ranker(record.model, result), *(words.decimals(value, 3) for value in values))
     return table
 
 

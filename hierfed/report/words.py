@@ -1,13 +1,15 @@
-"""Numbers and findings in words, written the same way in figures, on the page and on the terminal."""
+"""Names and numbers in words, written the same way in figures, on the page and on the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from hierfed.results import Baselines, NodeRecord, PairedDifference, Result, Spread
+from hierfed.results import NodeRecord, Record, Result, Spread
 
 MISSING = "n/a"
+AVERAGING, HIERARCHICAL, LOCAL = "averaging", "hierarchical", "local"
 
 BASELINE_NAMES: Mapping[str, str] = {
     "global_mean": "Predicting the mean",
@@ -17,7 +19,64 @@ BASELINE_NAMES: Mapping[str, str] = {
     "local_only": "Each node alone",
     "centralised": "All rows in one place",
 }
-"""What each field of `Baselines` is called."""
+"""What each field of `Baselines` is called, where the models are networks; see `baseline_names`."""
+
+
+@dataclass(frozen=True)
+class ModelNames:
+    """What a method's models are called in tables of models, elsewhere, and beside a node's mark in a figure's key.
+
+    alone: what learns without sending anything, to be compared with.
+    """
+
+    shared: str
+    personal: str
+    shared_short: str
+    personal_short: str
+    mark: str
+    alone: str
+
+
+FEDERATED = ("Federated, global model", "Federated, personal models", "Global model", "Personal models")
+EACH_USER_ALONE = "Each user alone (local)"
+MODEL_NAMES: Mapping[str, ModelNames] = {
+    AVERAGING: ModelNames(*FEDERATED, mark="personal model", alone=BASELINE_NAMES["local_only"]),
+    HIERARCHICAL: ModelNames(*FEDERATED, mark="personal model", alone=EACH_USER_ALONE),
+    LOCAL: ModelNames(*("Public votes alone", EACH_USER_ALONE) * 2, mark="user alone", alone=EACH_USER_ALONE),
+}
+
+ROW_SETS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "two_groups": (
+        ("test rows", "Federated users' test rows"),
+        ("held-out rows", "Personalisation users' held-out rows"),
+    ),
+    "cold": (
+        ("no own ratings", "New users' held-out rows, none of their ratings known"),
+        ("with own ratings", "The same rows, the users' other ratings known"),
+    ),
+    "same": (("test rows", "Test rows"),),
+    "same users": (
+        ("federated nodes", "Test rows, federated nodes"),
+        ("personal nodes", "The same rows, personalisation nodes"),
+    ),
+}
+"""The rows that models are compared on, in few and in more words: by protocol, or what they are under the others."""
+
+RANKER_NAMES: Mapping[str, str] = {
+    "popularity": "Popularity (baseline)",
+    "rating": "Expected ratings",
+    "implicit": "Implicit factors",
+    "ease": "Ease",
+    "blend": "Blend",
+}
+"""What makes recommendation lists."""
+
+TRIAL_NAMES: Mapping[str, str] = {
+    "rank": "rank of the factors",
+    "amplitude": "factor on the kernel's amplitudes",
+    "noise_share": "share of noise kept in kriging",
+}
+"""What is chosen on validation rows."""
 
 CAPTIONS: Mapping[str, str] = {
     "global_rmse": "RMSE of the global model after each round, on rows that no node trained on. A model that knows "
@@ -34,24 +93,30 @@ CAPTIONS: Mapping[str, str] = {
     "personalisation users' held-out rows.",
     "user_gain": "How much lower (right of zero) or higher (left, hatched) each user's RMSE became by "
     "personalisation, on held-out rows.",
+    "new_users": "RMSE of new users' held-out rows where each begins with only so many ratings of their own; those who "
+    "have fewer use all they have. The shared models stay as they are. The biases know every rating of the federated "
+    "users; the network is the preset of that name, trained on the same nodes, with a private ridge head per user.",
+    "ranking": "Lists of unseen items from the full catalogue, for every user with a held-out item; what was held out "
+    "is what should be listed. NDCG@10 rewards hits near the top, HR@10 is the share of users with a hit among ten, "
+    "Recall@20 the share of the held-out items among twenty. The dashed line is popularity, the same list for all; "
+    "the blend is of Ease, implicit factors and expected ratings.",
 }
-"""How to read each figure, by its name."""
+"""How to read each figure, by its name; see `caption`."""
 
-FIGURE_LABELS: Mapping[str, str] = {
-    "global_rmse": "Global model, test rows",
-    "rmse_before": "Global model, held-out rows",
-    "rmse_after": "Personal models, held-out rows",
-    "gain_per_node": "Gain per node, held-out rows",
-    "gain_on_tuned_rows": "Gain per node, tuned rows",
-    "nodes_harmed": "Nodes harmed",
-    "users_harmed": "Users worse off",
-    "weight_change_smallest": "First layer's change, smallest",
-    "weight_change_largest": "First layer's change, largest",
-    "seconds": "Seconds",
-    **{f"baseline_{key}": f"{name}, test rows" for key, name in BASELINE_NAMES.items()},
-    **{f"personal_baseline_{key}": f"{name}, held-out rows" for key, name in BASELINE_NAMES.items()},
+OTHER_CAPTIONS: Mapping[tuple[str, str], str] = {
+    (HIERARCHICAL, "training_loss"): "Expected squared error on the training rows, over all nodes, after every round. "
+    "It shows that training converged, not that the model is good.",
+    (LOCAL, "node_rmse"): "Each row is a node: from the open circle (public votes alone) to the filled mark (its "
+    "users, each alone with own ratings), on held-out rows. To the left is better.",
+    ("cold", "global_rmse"): "RMSE of the global model after each round, on rows of users that no round has seen, none "
+    "of whose ratings are known. A model that knows nothing but the mean rating scores the dashed line; one bias per "
+    "item scores the dotted line. Below a line is better than that baseline.",
+    ("cold", "baselines"): "Every model against the simple ones, on the same rows of new users; best on top. In the "
+    "upper part nothing is known of a user, in the lower part the user's other ratings are.",
+    ("same", "baselines"): "Every model against the simple ones, on the same rows; best on top.",
+    ("same users", "baselines"): "Every model against the simple ones, on the same rows; best on top.",
 }
-"""What the figures of a `Summary` are called."""
+"""Captions of figures that show something else for a method, or for a set of rows."""
 
 
 def decimals(value: float, digits: int, sign: str = "") -> str:
@@ -81,9 +146,9 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def share(value: float) -> str:
-    """A fraction as a whole percentage."""
-    return f"{value:.0%}" if math.isfinite(value) else MISSING
+def share(value: float, digits: int = 0) -> str:
+    """A fraction as a percentage, a whole one unless it is told otherwise."""
+    return f"{value:.{digits}%}" if math.isfinite(value) else MISSING
 
 
 def seconds(value: float) -> str:
@@ -113,13 +178,6 @@ def spread(value: Spread) -> str:
     return f"{stars(value.mean)} ± {stars(value.sd)}"
 
 
-def figure_text(key: str, value: float) -> str:
-    """A figure of a `Summary`: errors to 4 decimals, norms and seconds to 2, counts averaged over seeds to 1."""
-    if key.endswith("_harmed"):
-        return decimals(value, 1)
-    return decimals(value, 2 if key == "seconds" or key.startswith("weight_change") else 4)
-
-
 def sentence(text: str) -> str:
     """A text that ends in one full stop."""
     return f"{text.rstrip('.')}."
@@ -130,97 +188,65 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
 
 
-def figure_label(key: str) -> str:
-    """What a figure of a `Summary` is called, also after the name of a preset and a colon."""
-    preset, colon, figure = key.rpartition(": ")
-    return f"{preset}{colon}{FIGURE_LABELS[figure]}"
+def method_of(result: Result) -> str:
+    """The method that made a result; results of old have no other than averaging."""
+    method = str(result.settings.get("method", AVERAGING))
+    return method if method in MODEL_NAMES else AVERAGING
 
 
-def pair_label(difference: PairedDifference) -> str:
-    """What is compared: two presets by one figure, or two figures."""
-    (first, _, figure), (second, _, other) = difference.first.rpartition(": "), difference.second.rpartition(": ")
-    if first and figure == other:
-        return f"{FIGURE_LABELS[figure]}: {first} - {second}"
-    return f"{figure_label(difference.first)} - {figure_label(difference.second)}"
+def names(result: Result) -> ModelNames:
+    """What the models of a result are called."""
+    return MODEL_NAMES[method_of(result)]
 
 
-def baseline_rows(baselines: Baselines) -> list[tuple[str, float]]:
-    """Each baseline's name and RMSE, in the order of the fields."""
-    return [(label, getattr(baselines, key)) for key, label in BASELINE_NAMES.items()]
+def baseline_names(method: str) -> dict[str, str]:
+    """What each field of `Baselines` is called beside a method, in the order of the fields."""
+    return {**BASELINE_NAMES, "local_only": MODEL_NAMES[method].alone}
+
+
+def rows_key(result: Result) -> str:
+    """Which of ROW_SETS a result's models are judged on."""
+    if result.data.protocol in ROW_SETS:
+        return result.data.protocol
+    pairs = zip(dict(result.baselines).values(), dict(result.personal_baselines).values(), strict=True)
+    return "same" if all(same(*pair) for pair in pairs) else "same users"
+
+
+def row_sets(result: Result) -> tuple[tuple[str, str], ...]:
+    """The sets of rows that a result's models are compared on, each in few and in more words."""
+    return ROW_SETS[rows_key(result)]
+
+
+def same(first: float, second: float) -> bool:
+    """Whether two figures are one, computed twice; what is undefined twice is the same too."""
+    return math.isclose(first, second, rel_tol=1e-9) or (math.isnan(first) and math.isnan(second))
+
+
+def caption(name: str, result: Result) -> str:
+    """How to read a figure of this result."""
+    for key in (method_of(result), rows_key(result)):
+        if (key, name) in OTHER_CAPTIONS:
+            return OTHER_CAPTIONS[key, name]
+    return CAPTIONS[name]
+
+
+def ranker(name: str, result: Result) -> str:
+    """What makes a list, and whether it is what the run recommends by."""
+    (ndcg,) = [record.ndcg_at_10 for record in result.rankers if record.model == name]
+    recommends = name != "popularity" and same(ndcg, result.ranking.get("ndcg@10", math.inf))
+    return RANKER_NAMES.get(name, name) + (" (recommends)" if recommends else "")
+
+
+def trial(setting: str) -> str:
+    """What is chosen on validation rows."""
+    return TRIAL_NAMES.get(setting, setting)
+
+
+def any_measured(records: Sequence[Record], field: str) -> bool:
+    """Whether any of the records has a number in this field."""
+    return any(math.isfinite(getattr(record, field)) for record in records)
 
 
 def measured(nodes: list[NodeRecord]) -> list[NodeRecord]:
     """The nodes whose gain is a number: a node without held-out rows has none."""
     return [node for node in nodes if math.isfinite(node.gain)]
-
-
-def global_headline(result: Result) -> str:
-    """What the global model achieved."""
-    after = f"after {plural(len(result.rounds), 'round')}"
-    if result.verdict.beats_biases:
-        return f"The global model beats user and item biases {after}"
-    if result.verdict.beats_global_mean:
-        return f"The global model beats the mean, but not the biases, {after}"
-    return f"The global model does not beat predicting the mean {after}"
-
-
-def loss_headline(result: Result) -> str:
-    """How the training loss moved from the first epoch to the last."""
-    losses = [loss for record in result.rounds for loss in record.train_loss]
-    if not losses:
-        return "No training loss was recorded"
-    first, last = losses[0], losses[-1]
-    if len(losses) == 1 or not math.isfinite(first) or not math.isfinite(last):
-        return f"Training loss over {plural(len(losses), 'epoch')}"
-    moved = "fell" if last < first else "did not fall"
-    return f"Training loss {moved}: {decimals(first, 2)} to {decimals(last, 2)} in {len(losses)} epochs"
-
-
-def node_headline(result: Result) -> str:
-    """How many nodes personalisation helped, and how many it harmed."""
-    nodes = measured(result.nodes)
-    if not nodes:
-        return "No node has held-out rows to measure personalisation on"
-    helped = sum(node.gain > 0 for node in nodes)
-    harmed = sum(node.gain < 0 for node in nodes)
-    text = f"Personalisation helped {helped} of {plural(len(nodes), 'node')}"
-    return f"{text} and harmed {harmed}" if harmed else text
-
-
-def weight_headline(result: Result) -> str:
-    """The range of the first layer's changes."""
-    norms = [node.weight_change_l2 for node in result.nodes if math.isfinite(node.weight_change_l2)]
-    if not norms:
-        return "Personalisation changed no first layer"
-    if max(norms) == 0:
-        return "Personalisation left the first layer as it was"
-    if len(norms) == 1:
-        return f"Personalisation moved the first layer by {norm(norms[0])}"
-    return f"Personalisation moved the first layer by {norm(min(norms))} to {norm(max(norms))}"
-
-
-def baseline_headline(result: Result) -> str:
-    """Whether personal models beat user and item biases on the same users' rows."""
-    difference = result.personal_baselines.biases - result.users.rmse_after
-    if not math.isfinite(difference):
-        return "Models against simple baselines"
-    side = "below" if difference > 0 else "above"
-    return f"After personalisation, RMSE is {stars(abs(difference))} {side} user + item biases"
-
-
-def user_headline(result: Result) -> str:
-    """How many users personalisation left worse off."""
-    if not result.users.gains:
-        return "No user has held-out rows to measure personalisation on"
-    return f"Personalisation left {share(result.users.share_worse)} of {plural(result.users.users, 'user')} worse off"
-
-
-HEADLINES: Mapping[str, Callable[[Result], str]] = {
-    "global_rmse": global_headline,
-    "training_loss": loss_headline,
-    "node_rmse": node_headline,
-    "weight_change": weight_headline,
-    "baselines": baseline_headline,
-    "user_gain": user_headline,
-}
-"""The finding that each figure shows, by the figure's name."""

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from hierfed.results import (
     Baselines,
     DataSummary,
+    Intervals,
     JoinSummary,
+    NewUserRecord,
     NodeRecord,
     PairedDifference,
+    RankingRecord,
     Result,
     RoundRecord,
     Seconds,
+    Selection,
     Spread,
     Summary,
+    ThresholdRecord,
+    Trial,
     UserSummary,
     Verdict,
 )
@@ -159,6 +167,83 @@ def result(make_result: MakeResult) -> Result:
     return make_result()
 
 
+UNDEFINED = float("nan")
+NEW_USERS = [(0, 0.9387, 0.9499, 0.9408), (1, 0.9058, 0.9373, 0.9208), (5, 0.8670, 0.9132, 0.8921)]
+NEW_USERS += [(50, 0.8068, 0.8655, 0.8463)]
+RANKERS = [
+    ("popularity", 0.2362, 0.1078, 0.7061),
+    ("rating", 0.1294, 0.0566, 0.4129),
+    ("ease", 0.4603, 0.2448, 0.8507),
+    ("blend", 0.4631, 0.2483, 0.8607),
+]
+
+
+@pytest.fixture
+def hierarchical(make_result: MakeResult) -> Result:
+    """A result of the hierarchical model on new users: 50 rounds of one loss each, and all that it finds besides."""
+    result = make_result(rounds=50, users=201, name="hierarchical", preset="hierarchical")
+    test = {"global_mean": 1.0165, "item_mean": 0.9497, "user_mean": 1.0165, "biases": 0.9499}
+    held_out = {"global_mean": 1.0156, "item_mean": 0.9471, "user_mean": 0.9211, "biases": 0.8585}
+    trials = [("amplitude", 1.0, 0.8576, False), ("amplitude", 0.5, 0.8512, True), ("noise_share", 0.4, 0.8512, True)]
+    undefined = {"train_gain": UNDEFINED, "weight_change_l2": UNDEFINED}
+    return result.model_copy(
+        update={
+            "settings": {"method": "hierarchical"},
+            "data": result.data.model_copy(update={"protocol": "cold"}),
+            "rounds": [each.model_copy(update={"train_loss": each.train_loss[:1]}) for each in result.rounds],
+            "nodes": [node.model_copy(update=undefined) for node in result.nodes],
+            "users": result.users.model_copy(update={"rmse_before": result.final_rmse, "rmse_after": 0.7823}),
+            "baselines": Baselines(**test, local_only=0.9813, centralised=UNDEFINED),
+            "personal_baselines": Baselines(**held_out, local_only=0.8115, centralised=UNDEFINED),
+            "selection": Selection(
+                rows=3_329,
+                trials=[Trial(setting=name, value=value, rmse=rmse, chosen=won) for name, value, rmse, won in trials],
+                deviation_scale=1.0153,
+            ),
+            "intervals": Intervals(level=0.9, coverage=0.9225, mean_width=2.6558),
+            "new_users": [
+                NewUserRecord(ratings=number, model=model, biases=biases, network=network)
+                for number, model, biases, network in NEW_USERS
+            ],
+            "ranking": {"ndcg@10": 0.4631, "recall@20": 0.2483, "hr@10": 0.8607},
+            "rankers": [
+                RankingRecord(model=name, ndcg_at_10=ndcg, recall_at_20=recall, hr_at_10=hits)
+                for name, ndcg, recall, hits in RANKERS
+            ],
+            "threshold": ThresholdRecord(min_raters=5, items=1_214, rows=1_439, rmse=0.8209, rmse_others=0.7748),
+        }
+    )
+
+
+@pytest.fixture
+def local(hierarchical: Result) -> Result:
+    """The same users, each alone: no round, no loss, no byte."""
+    nothing = {"train_loss": [], "round": 0, "bytes_up": 0, "bytes_down": 0}
+    return hierarchical.model_copy(
+        update={
+            "name": "local",
+            "preset": "local",
+            "settings": {"method": "local"},
+            "rounds": [hierarchical.rounds[-1].model_copy(update=nothing)],
+            "baselines": hierarchical.baselines.model_copy(update={"local_only": UNDEFINED}),
+            "personal_baselines": hierarchical.personal_baselines.model_copy(update={"local_only": UNDEFINED}),
+            "selection": None,
+            "new_users": [],
+            "ranking": {},
+            "rankers": [],
+            "threshold": None,
+        }
+    )
+
+
+@pytest.fixture
+def warm_hierarchical(hierarchical: Result) -> Result:
+    """The hierarchical model on users whom the rounds knew: one set of rows, and of baselines."""
+    data = hierarchical.data.model_copy(update={"protocol": "warm"})
+    changes = {"data": data, "baselines": hierarchical.personal_baselines, "new_users": []}
+    return hierarchical.model_copy(update=changes)
+
+
 @pytest.fixture
 def summary() -> Summary:
     """Three seeds of the paper's preset."""
@@ -192,3 +277,23 @@ def make_summary(preset: str, global_rmse: float, rmse_after: float) -> Summary:
         ],
         verdict=["The global model does not beat predicting the mean."],
     )
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Figure], list[Text]]]:
+    """A function that draws a figure and gives every text that was really drawn: no ticks beyond the axes' limits."""
+    seen: list[Text] = []
+    draw = Text.draw
+
+    def record(self: Text, renderer: Any, *args: Any, **kwargs: Any) -> None:
+        seen.append(self)
+        draw(self, renderer, *args, **kwargs)
+
+    monkeypatch.setattr(Text, "draw", record)
+
+    def texts_of(figure: Figure) -> list[Text]:
+        seen.clear()
+        figure.canvas.draw()
+        return [text for text in dict.fromkeys(seen) if text.get_visible() and text.get_text().strip()]
+
+    yield texts_of

@@ -222,3 +222,72 @@ def test_the_summary_page_shows_names_as_text(make_result: MakeResult, summary: 
     assert EVIL in page.text
     assert_self_contained(page)
     assert len(page.all("img")) == 1
+
+
+def test_the_hierarchical_page_has_its_sections_and_their_numbers(hierarchical: Result, tmp_path: Path) -> None:
+    page = page_of(hierarchical, tmp_path)
+    assert_self_contained(page)
+    assert len(page.all("img")) == 7
+    for record in hierarchical.new_users:
+        expected = [f"{value:.4f}" for value in (record.model, record.biases, record.network)]
+        assert page.row(str(record.ratings), expected[0])[1:] == expected
+    assert page.row("Popularity (baseline)")[1:] == ["0.236", "0.706", "0.108"]
+    assert page.row("Blend (recommends)")[1:] == ["0.463", "0.861", "0.248"]
+    assert "90% intervals hold 92.2% of the held-out ratings; mean width 2.66 stars." in page.text
+    rare = "1,214 of 2,830 items have fewer than 5 raters and are never summed"
+    assert f"{rare}: RMSE 0.8209 on their 1,439 held-out rows, 0.7748 on the others." in page.text
+    assert page.row("factor on the kernel's amplitudes", "0.5")[2:] == ["0.8512", "chosen"]
+    assert page.row("factor on the kernel's amplitudes", "1")[2:] == ["0.8576", ""]
+    assert "standard deviations x 1.015" in page.text
+    for heading in ("New users", "Recommendation lists", "Intervals and rare items", "Choices made on validation rows"):
+        assert heading in page.text
+
+
+def test_sections_without_content_are_left_out(result: Result, local: Result, folder_with_figures: Path) -> None:
+    absent = ("New users ", "Recommendation lists", "rare items", "Choices made", "Rare items")
+    for each in (result, local):
+        text = quick_page(each, folder_with_figures).text
+        assert not [heading for heading in absent if heading in text.replace("New users' held-out", "")]
+    assert "Intervals" not in quick_page(result, folder_with_figures).text
+    page = quick_page(local, folder_with_figures)
+    assert "Intervals" in page.text
+    assert "Training loss" not in page.text
+    assert len(page.all("img")) == 3
+
+
+def test_columns_without_any_value_are_left_out(
+    result: Result, hierarchical: Result, folder_with_figures: Path
+) -> None:
+    for each, present in ((result, True), (hierarchical, False)):
+        page = quick_page(each, folder_with_figures)
+        (heading,) = [row for row in page.rows if row[0] == "Node"]
+        assert ("Gain on tuned rows" in heading) is present
+        assert ("First layer's change" in heading) is present
+        assert len(page.row(each.nodes[0].node, "25")) == len(heading)
+        assert ("All rows in one place" in page.text) is present
+        assert "n/a" not in page.text
+
+
+def test_each_user_alone_stands_beside_the_hierarchical_model(hierarchical: Result, folder_with_figures: Path) -> None:
+    page = quick_page(hierarchical, folder_with_figures)
+    assert page.row("Each user alone (local)")[1:] == ["0.9813", "0.8115"]
+    assert page.row("Federated, personal models")[1:] == ["", "0.7823"]
+    assert "Each node alone" not in page.text
+
+
+def test_rows_of_the_same_users_have_one_column(warm_hierarchical: Result, folder_with_figures: Path) -> None:
+    page = quick_page(warm_hierarchical, folder_with_figures)
+    assert page.row("Model") == ["Model", "Test rows"]
+    assert page.row("Federated, personal models")[1:] == ["0.7823"]
+    assert page.row("Each user alone (local)")[1:] == ["0.8115"]
+    assert "Train and personal train are the same rows" in page.text
+
+
+def test_the_summary_page_of_a_method_without_rounds_has_no_figure_of_rounds(
+    local: Result, summary: Summary, tmp_path: Path
+) -> None:
+    page = Page(write_summary_page(summary, [local], tmp_path))
+    assert not page.all("img")
+    assert "RMSE over rounds" not in page.text
+    assert "nothing was sent" in page.text
+    assert f"RMSE: public votes alone {local.final_rmse:.4f}, each user alone (local) 0.7823" in page.text

@@ -97,6 +97,19 @@ def test_a_terminal_shows_a_bar_that_moves_with_loss_rmse_and_stage(terminal: St
     assert "paper, seed 0" in shown
 
 
+def test_a_method_without_rounds_is_one_line_without_a_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    with watching(SETTINGS, "local, seed 0", silent=False) as watcher:
+        watcher.on_round(RECORDS[0].model_copy(update={"round": 0, "train_loss": []}))
+    assert capsys.readouterr().err == "local, seed 0: no rounds  RMSE 1.5000\n"
+
+
+def test_the_bar_of_a_method_without_rounds_is_full(terminal: StringIO) -> None:
+    with watching(SETTINGS, "local, seed 0", silent=False) as watcher:
+        watcher.on_round(RECORDS[0].model_copy(update={"round": 0, "train_loss": []}))
+        watcher.progress.refresh()
+    assert "1/1 RMSE 1.5000" in terminal.getvalue()
+
+
 def test_every_stage_of_a_run_has_its_words(terminal: StringIO) -> None:
     watch(silent=False)
     assert set(progress.STAGES) == {"data", "select", "train", "personalise", "baselines", "rank", "report"}

@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from hierfed.answers import Answer, Reason, Recommendation
 from hierfed.data.sources import load
-from hierfed.report.terminal import comparison_table, dataset_table, result_tables, summary_table
+from hierfed.report.terminal import (
+    comparison_table,
+    dataset_table,
+    recommendations_table,
+    result_tables,
+    summary_table,
+)
 from hierfed.results import PairedDifference, Result, Summary
 
 MakeResult = Callable[..., Result]
@@ -170,3 +177,70 @@ def test_the_data_table_counts_what_a_join_dropped(tmp_path: Path) -> None:
     assert "3 in = 2 used + 1 dropped" in text
     assert "dropped 1: no metadata (join paper)" in text
     assert "warning" in text
+
+
+def test_the_hierarchical_tables_hold_all_that_was_found(hierarchical: Result) -> None:
+    text = rendered(result_tables(hierarchical))
+    assert cells(text, "Each user alone (local)") == [["Each user alone (local)", "0.9813", "0.8115"]]
+    assert cells(text, "Federated, personal models")[0][1:] == ["n/a", "0.7823"]
+    assert cells(text, "All rows in one place") == cells(text, "Each node alone") == []
+    assert cells(text, "50") == [["50", "0.8068", "0.8655", "0.8463"]]
+    assert cells(text, "Popularity (baseline)")[0][1:] == ["0.236", "0.706", "0.108"]
+    assert cells(text, "Blend (recommends)")[0][1:] == ["0.463", "0.861", "0.248"]
+    sentences = flat(text)
+    assert "The personal models' 90% intervals hold 92.2% of the held-out ratings; mean width 2.66 stars." in sentences
+    assert "RMSE 0.8209 on their 1,439 held-out rows, 0.7748 on the others." in sentences
+    chosen = "factor on the kernel's amplitudes 0.5, share of noise kept in kriging 0.4, standard deviations x 1.015."
+    assert f"Chosen on 3,329 validation rows: {chosen}" in sentences
+
+
+def test_of_a_network_nothing_is_said_that_it_has_not(result: Result) -> None:
+    text = rendered(result_tables(result))
+    for absent in ("intervals", "summed", "Chosen", "New users", "lists by", "(local)"):
+        assert absent not in text
+
+
+def test_each_user_alone_is_the_model_of_the_method_that_sends_nothing(local: Result) -> None:
+    text = rendered(result_tables(local))
+    assert cells(text, "Each user alone (local)") == [["Each user alone (local)", "n/a", "0.7823"]]
+    assert len(cells(text, "Public votes alone")) == 1
+    assert "Federated" not in text
+
+
+def test_rows_of_the_same_users_have_one_column(warm_hierarchical: Result) -> None:
+    text = rendered(result_tables(warm_hierarchical))
+    assert cells(text, "Each user alone (local)") == [["Each user alone (local)", "0.8115"]]
+    assert cells(text, "Federated, personal models") == [["Federated, personal models", "0.7823"]]
+
+
+def test_a_threshold_that_no_item_is_under_costs_nothing(hierarchical: Result) -> None:
+    threshold = hierarchical.threshold
+    assert threshold is not None
+    without = hierarchical.model_copy(update={"threshold": threshold.model_copy(update={"items": 0, "rows": 0})})
+    assert "summed" not in rendered(result_tables(without))
+    unjudged = hierarchical.model_copy(update={"threshold": threshold.model_copy(update={"rows": 0})})
+    assert "no held-out row is of them." in flat(rendered(result_tables(unjudged)))
+
+
+def test_recommendations_have_under_each_item_the_ratings_that_moved_it() -> None:
+    reasons = (Reason("Alien (1979)", 4.5, 0.123), Reason("A long title " * 9, 0.5, -1.2))
+    items = (
+        Recommendation(7, "Heat [1995]", 4.256, 2.81, 5.0, reasons),
+        Recommendation(8, "Title " * 20, 3.5, 2.0, 5.0, ()),
+    )
+    text = rendered(recommendations_table(Answer("17", True, items)))
+    assert "For user 17" in text
+    assert cells(text, "Heat [1995]") == [["Heat [1995]", "4.26", "2.8 to 5.0"]]
+    assert cells(text, "+0.12  rated 4.5: Alien (1979)")
+    (cut,) = [line for line in text.splitlines() if "-1.20  rated 0.5: A long title" in line]
+    assert "…" in cut
+    assert text.count("Title") == 20, "the title of an item is never cut"
+    assert "moved it most" in text
+    assert "newcomer" not in text
+
+
+def test_recommendations_for_a_stranger_say_so() -> None:
+    items = (Recommendation(7, "Heat (1995)", 4.2, 2.8, 5.0, ()),)
+    text = flat(rendered(recommendations_table(Answer("999", False, items))))
+    assert "This run holds no ratings of user 999: the list suits any newcomer." in text
+    assert "moved it most" not in text
