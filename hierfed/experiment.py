@@ -136,11 +136,9 @@ def run_experiment(
 
     records = [record for record, _ in judged]
     users = judge_users(rows)
-    beside = []
+    threshold, beside = None, []
     if isinstance(method, HierarchicalFactors):
-        beside.append(("a model that never leaves its user", personal_baselines.local_only))
-    threshold = None
-    if isinstance(method, HierarchicalFactors):
+        beside.append(("each user alone, with nothing sent", personal_baselines.local_only))
         threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
     result = Result(
         name=settings.preset,

@@ -263,11 +263,13 @@ class PairedDifference(Record):
 
 
 class Summary(Record):
-    """Several seeds of one preset, as written to `summary.json`."""
+    """Several seeds of one preset, as written to `summary.json`; undefined figures are left out."""
 
     version: int = 1
     name: str
     preset: str
+    method: str = "averaging"
+    protocol: str = "two_groups"
     seeds: list[int]
     figures: dict[str, Spread]
     differences: list[PairedDifference]

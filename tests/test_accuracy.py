@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hierfed.allocation import divide, load_dataset
 from hierfed.data.ratings import Ratings
-from hierfed.experiment import divide, load_dataset
 from hierfed.settings import load_settings
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -101,7 +101,8 @@ def test_results_are_kept_and_not_made_twice(
             return "ModuleNotFoundError: No module named 'surprise'"
         asked.append((model.name, protocol, seed))
         rmse = {"biases": 0.9, "SVD": 0.85, "hierarchical": 0.8}[model.name] + 0.01 * seed
-        return {"version": "1", "rmse": rmse, "cpu_seconds": 1.0, "sent_per_node": 12}
+        ranking = {"ndcg@10": 0.3, "recall@20": 0.2, "hr@10": 0.8} if model.name == "hierarchical" else {}
+        return {"version": "1", "rmse": rmse, "cpu_seconds": 1.0, "sent_per_node": 12, **ranking}
 
     monkeypatch.setattr(accuracy, "run_model", run_model)
     options = ["accuracy.py", "--protocols", "warm,temporal", "--seeds", "2", "--out", str(tmp_path / "results.json")]

@@ -82,7 +82,7 @@ def test_the_signature_of_run() -> None:
     signature = inspect.signature(hierfed.run)
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
     assert list(kinds) == ["preset", "data", "module", "observers", "settings"]
-    assert signature.parameters["preset"].default == "paper"
+    assert signature.parameters["preset"].default == "hierarchical"
     assert kinds["data"] == kinds["module"] == kinds["observers"] == inspect.Parameter.KEYWORD_ONLY
     assert kinds["settings"] == inspect.Parameter.VAR_KEYWORD
 

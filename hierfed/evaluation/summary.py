@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -12,16 +13,25 @@ from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
 
 SIGNIFICANT = 0.05
 
+def _over_nodes(result: Result, field: str, fold: Callable[[list[float]], float]) -> float:
+    """One number of what the nodes have; NaN where it is defined for none."""
+    found = [value for node in result.nodes if math.isfinite(value := getattr(node, field))]
+    return float(fold(found)) if found else math.nan
+
+
 FIGURES: Mapping[str, Callable[[Result], float]] = {
     "global_rmse": lambda result: result.final_rmse,
     "rmse_before": lambda result: result.users.rmse_before,
     "rmse_after": lambda result: result.users.rmse_after,
     "gain_per_node": lambda result: result.verdict.gain_mean,
-    "gain_on_tuned_rows": lambda result: float(np.nanmean([node.train_gain for node in result.nodes])),
+    "gain_on_tuned_rows": lambda result: _over_nodes(result, "train_gain", fmean),
     "nodes_harmed": lambda result: result.verdict.nodes_harmed,
     "users_harmed": lambda result: result.verdict.users_harmed,
-    "weight_change_smallest": lambda result: float(np.nanmin([node.weight_change_l2 for node in result.nodes])),
-    "weight_change_largest": lambda result: float(np.nanmax([node.weight_change_l2 for node in result.nodes])),
+    "weight_change_smallest": lambda result: _over_nodes(result, "weight_change_l2", min),
+    "weight_change_largest": lambda result: _over_nodes(result, "weight_change_l2", max),
+    "coverage": lambda result: result.intervals.coverage if result.intervals else math.nan,
+    "ndcg@10": lambda result: result.ranking.get("ndcg@10", math.nan),
+    "hr@10": lambda result: result.ranking.get("hr@10", math.nan),
     "seconds": lambda result: result.seconds.total,
 }
 
@@ -53,9 +63,11 @@ def summarise(name: str, results: Sequence[Result]) -> Summary:
     return Summary(
         name=name,
         preset=results[0].preset,
+        method=results[0].settings.get("method", "averaging"),
+        protocol=results[0].data.protocol,
         seeds=[result.seed for result in results],
-        figures=figures,
-        differences=differences,
+        figures={key: figure for key, figure in figures.items() if math.isfinite(figure.mean)},
+        differences=[difference for difference in differences if math.isfinite(difference.mean)],
         verdict=_words(differences, results),
     )
 
@@ -102,13 +114,16 @@ def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -
     named = {(difference.first, difference.second): difference for difference in differences}
     harmed = sum(result.verdict.nodes_harmed for result in results)
     nodes = sum(len(result.nodes) for result in results)
-    return [
+    words = [
         _sentence("The global model", named["global_rmse", "baseline_global_mean"], "predicting the mean"),
         _sentence("The global model", named["global_rmse", "baseline_biases"], "user and item biases"),
         _sentence("Personalisation", named["rmse_after", "rmse_before"], "the global model alone"),
         _sentence("The personalised model", named["rmse_after", "personal_baseline_biases"], "user and item biases"),
-        f"{harmed} of {nodes} nodes harmed over {len(results)} seeds.",
     ]
+    if results[0].settings.get("method") == "hierarchical":
+        alone = named["rmse_after", "personal_baseline_local_only"]
+        words.append(_sentence("The personalised model", alone, "each user alone, with nothing sent"))
+    return [*words, f"{harmed} of {nodes} nodes harmed over {len(results)} seeds."]
 
 
 def _sentence(who: str, difference: PairedDifference, rival: str) -> str:

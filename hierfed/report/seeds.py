@@ -14,6 +14,9 @@ OTHER_LABELS: Mapping[str, str] = {
     "users_harmed": "Users worse off",
     "weight_change_smallest": "First layer's change, smallest",
     "weight_change_largest": "First layer's change, largest",
+    "coverage": "Coverage of 90% intervals",
+    "ndcg@10": "NDCG@10 of recommendation lists",
+    "hr@10": "HR@10 of recommendation lists",
     "seconds": "Seconds",
 }
 
@@ -87,23 +90,10 @@ def pair_label(difference: PairedDifference, labels: Mapping[str, str]) -> str:
 
 
 def _kind(summary: Summary) -> tuple[str, str]:
-    """The method and the set of rows, which a summary does not name.
-
-    Networks alone are compared with pooled rows, and `local` with nothing else that is alone. Where two figures of
-    different rows agree to the last digits over all seeds, the rows are the same.
-    """
+    """The method and the set of rows, as hierfed.report.words names them."""
+    if summary.protocol in ("two_groups", "cold"):
+        return summary.method, summary.protocol
     means = {key: figure.mean for key, figure in summary.figures.items()}
-    if not math.isnan(means.get("baseline_centralised", 0.0)):
-        method = words.AVERAGING
-    else:
-        method = words.LOCAL if math.isnan(means.get("baseline_local_only", 0.0)) else words.HIERARCHICAL
-
-    def alike(first: str, second: str) -> bool:
-        return words.same(means.get(first, 0.0), means.get(second, 0.0))
-
-    if not alike("global_rmse", "rmse_before"):
-        return method, "two_groups"
-    if not alike("baseline_user_mean", "personal_baseline_user_mean"):
-        return method, "cold"
-    every = all(alike(f"baseline_{key}", f"personal_baseline_{key}") for key in words.BASELINE_NAMES)
-    return method, "same" if every else "same users"
+    pairs = ((f"baseline_{key}", f"personal_baseline_{key}") for key in words.BASELINE_NAMES)
+    every = all(words.same(means.get(first, 0.0), means.get(last, 0.0)) for first, last in pairs)
+    return summary.method, "same" if every else "same users"
