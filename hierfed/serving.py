@@ -39,16 +39,21 @@ class Served:
         try:
             with safe_open(folder / MODEL, framework="pt") as model:
                 header = model.metadata() or {}
-            arrays = load_file(folder / MODEL)
-            self.catalogue = Catalogue(pl.read_parquet(folder / CATALOGUE))
         except (OSError, SafetensorError) as error:
-            raise HierfedError(f"{folder}: no run to recommend from ({error}); runs are under runs/") from error
+            several = (folder / "summary.json").is_file()
+            hint = f"name one of its seeds, such as {folder}/seed-0" if several else "runs are under runs/"
+            raise HierfedError(f"{folder}: no run to recommend from; {hint}") from error
         wanted = model_format("hierarchical")
         if header.get("format") != wanted:
             found = header.get("format", "a model without a format")
             raise HierfedError(
                 f"{folder}: holds '{found}', and only '{wanted}' recommends: run the preset hierarchical"
             )
+        try:
+            arrays = load_file(folder / MODEL)
+            self.catalogue = Catalogue(pl.read_parquet(folder / CATALOGUE))
+        except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+            raise HierfedError(f"{folder}: the run is damaged: {error}") from error
         self.method = read_method(header["method"], self.catalogue)
         self.shared = SharedModel(arrays, int(header["round"]))
 

@@ -13,6 +13,7 @@ from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
 
 SIGNIFICANT = 0.05
 
+
 def _over_nodes(result: Result, field: str, fold: Callable[[list[float]], float]) -> float:
     """One number of what the nodes have; NaN where it is defined for none."""
     found = [value for node in result.nodes if math.isfinite(value := getattr(node, field))]
