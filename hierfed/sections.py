@@ -142,15 +142,16 @@ class KrigingSettings(Section):
 class SelectionSettings(Section):
     """What the hierarchical model chooses by itself, on validation rows inside its train rows; see hierfed.selection.
 
-    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings;
-    validation_users: whose rows are judged, at most. larger_rank: tried where there are larger_rank_from ratings.
-    amplitudes: factors on the kernel's amplitudes; noise_shares: the first of each is kept unless another gains
-    least_gain in RMSE.
+    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings.
+    trial_users, validation_users: how many users' rows choose, and fit the width of intervals, at most. larger_rank:
+    tried where there are larger_rank_from ratings. amplitudes: factors on the kernel's amplitudes. noise_shares: as
+    in kriging. The first of each is kept unless another gains least_gain in RMSE.
     """
 
     select: bool = True
     validation_share: OpenShare = 0.1
-    validation_rounds: Count = 15
+    validation_rounds: Count = 12
+    trial_users: Count = 120
     validation_users: Count = 300
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000

@@ -52,8 +52,7 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
     reduced = [_set_aside(node, wanted.validation_share, newest, settings.seed) for node in nodes]
-    most_users = max(1, wanted.validation_users // len(nodes))
-    sampled = [_of_some_users(node, most_users, settings.seed) for node in reduced]
+    sampled = [_of_some_users(node, wanted.trial_users // len(nodes), settings.seed) for node in reduced]
 
     def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
         """The place of the best candidate; the first unless another gains enough."""
@@ -76,9 +75,7 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
         tried = [(each.rank, _validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
     models, kernel = personalise(method, trained), method.kernel
-    if kernel is None:
-        found = _validate(models, sampled)
-    else:
+    if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
 
         @cache
@@ -90,9 +87,13 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
         kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
         shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
         kernel = shares[best("noise_share", list(zip(wanted.noise_shares, map(kriged, shares), strict=True)))]
-        found, method = kriged(kernel), replace(method, kernel=kernel)
-    scale = found.quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
-    rows = sum(len(each) for each in sampled)
+        made = kernel.kernel(method.content, embedding)
+        models = [model.with_kriging(made, kernel.noise_share) for model in models]
+        method = replace(method, kernel=kernel)
+    # A width needs more rows than a choice.
+    more = [_of_some_users(node, wanted.validation_users // len(nodes), settings.seed) for node in reduced]
+    scale = _validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+    rows = sum(len(each) for each in more)
     return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
 
 
@@ -107,9 +108,9 @@ def _set_aside(node: Node, share: float, newest: bool, seed: int) -> Node:
 
 
 def _of_some_users(node: Node, most: int, seed: int) -> Ratings:
-    """The node's validation rows of at most so many of its users, drawn at random."""
+    """The node's validation rows of at most so many of its users, and at least one, drawn at random."""
     users = np.unique(node.test.user)
-    drawn = generator(seed, 0, node.number, "validation users").permutation(users)[:most]
+    drawn = generator(seed, 0, node.number, "validation users").permutation(users)[: max(most, 1)]
     return node.test.take(np.isin(node.test.user, drawn))
 
 

@@ -15,7 +15,9 @@ from hierfed.settings import Settings, load_settings
 
 
 def settings_with(**changes: Any) -> Settings:
-    return load_settings("hierarchical", {"validation_rounds": 2, "validation_users": 100, **changes})
+    return load_settings(
+        "hierarchical", {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, **changes}
+    )
 
 
 @pytest.fixture

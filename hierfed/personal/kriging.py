@@ -73,9 +73,12 @@ class Kriging:
             variance[rows[inside]] = (prior - gained)[inside]
             level[rows[inside]] = (weights @ scales)[:, None].expand_as(gained)[inside]
 
-        # Every block writes rows of its own, so the numbers do not depend on the threads.
+        # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
+        # that no thread is left alone with one at the end.
         with ThreadPoolExecutor(self.threads) as pool:
-            deque(pool.map(fill, *zip(*self._blocks(place), strict=True)) if len(place) else (), maxlen=0)
+            deque(
+                pool.map(fill, *zip(*reversed(list(self._blocks(place))), strict=True)) if len(place) else (), maxlen=0
+            )
         return mean, variance, level
 
     def _solve(self, covariance: Tensor, noise: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
