@@ -66,20 +66,21 @@ def update_items(
 
     prior_features: F [items, d]. learn_prior: whether the items are far enough from their start to learn G and S_i.
     """
-    size, on = 1 + beliefs.rank, design.shared[:, None]
+    size, shared = 1 + beliefs.rank, design.shared.nonzero()[:, 0]
+    features = prior_features[shared]
     spread, weights = beliefs.item_spread, beliefs.item_weights
     prior_precision = inverse(spread)
-    covariance = inverse(unpack(sums["item_precision"] * on + pack(prior_precision), size))
-    pull = (prior_features @ weights) @ prior_precision + sums["item_pull"] * on
+    covariance = inverse(unpack(sums["item_precision"][shared] + pack(prior_precision), size))
+    pull = (features @ weights) @ prior_precision + sums["item_pull"][shared]
     mean, packed = torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance)
     if learn_prior:
-        used = prior_features * on
-        ridge = torch.full_like(used[0], strengths.content)
+        ridge = features.new_full((features.shape[1],), strengths.content)
         ridge[0] *= CONSTANT_CONTENT
-        weights = torch.linalg.solve(used.T @ used + torch.diag(ridge), used.T @ mean)
-        deviation = (mean - prior_features @ weights) * on
+        weights = torch.linalg.solve(features.T @ features + torch.diag(ridge), features.T @ mean)
+        deviation = mean - features @ weights
         shrunk_to = torch.diag(mean.new_tensor([ITEM_BIAS_VARIANCE] + [ITEM_FACTOR_VARIANCE] * beliefs.rank))
-        moments = deviation.T @ deviation + unpack(design.shared @ packed, size) + strengths.moments * shrunk_to
-        spread = moments / (design.shared.sum() + strengths.moments)
-    has = on > 0
-    return torch.where(has, mean, prior_features @ weights), torch.where(has, packed, pack(spread)), weights, spread
+        moments = deviation.T @ deviation + unpack(packed.sum(0), size) + strengths.moments * shrunk_to
+        spread = moments / (len(shared) + strengths.moments)
+    means = (prior_features @ weights).index_copy_(0, shared, mean)
+    covariances = pack(spread).repeat(len(prior_features), 1).index_copy_(0, shared, packed)
+    return means, covariances, weights, spread
