@@ -4,8 +4,8 @@
 
 FOLDER after --data holds MovieLens' ratings.csv and movies.csv; the one after --oracle the prototype's scripts, which
 are no part of this project and need numba and pandas: INTERPRETER has them. Both fit the same ratings with genres and
-years alone, rank 8 and no threshold, on one pool, in processes of their own and by turns, one thread each; the first round
-of each turn, which compiles, is left out. RMSE is that of the factors without kriging on the same test rows.
+years alone, rank 8 and no threshold, on one pool, in processes of their own and by turns, one thread each; the first
+round of each turn, which compiles, is left out. RMSE is that of the factors without kriging on the same test rows.
 """
 
 import argparse
