@@ -155,7 +155,7 @@ class SelectionSettings(Section):
     validation_users: Count = 300
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
-    amplitudes: tuple[Positive, ...] = (1.0, 0.5, 2.0)
+    amplitudes: tuple[Positive, ...] = (1.0, 0.5)
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
     least_gain: NonNegative = 0.002
 
