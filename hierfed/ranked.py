@@ -17,7 +17,8 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.federated.implicit import ImplicitFactors
 from hierfed.models.ranking import BLEND_WEIGHTS, popularity
-from hierfed.personal.factors import PersonalFactors
+from hierfed.personal.factors import PersonalFactors, newcomer
+from hierfed.personal.places import places_among
 from hierfed.results import RankingRecord
 from hierfed.settings import Settings
 
@@ -62,7 +63,7 @@ def rank(
     trained_implicit = run_rounds(implicit, nodes, wanted.implicit_rounds).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
-        "rating": _expected_ratings(models),
+        "rating": expected_ratings(models),
         "implicit": model_scorer(implicit, trained_implicit, own, items),
         "ease": model_scorer(ease, trained_ease, own, items),
     }
@@ -88,12 +89,14 @@ def _least_that_fits(raters: Tensor) -> int:
     return int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
 
 
-def _expected_ratings(models: Sequence[PersonalFactors]) -> Scorer:
-    numbers = torch.cat([model.users for model in models])
-    expected = torch.cat([model.expected() for model in models])
-    order = torch.argsort(numbers)
+def expected_ratings(models: Sequence[PersonalFactors]) -> Scorer:
+    """Scores by expected rating; a user whom no model knows gets a newcomer's."""
+    numbers, order = torch.cat([model.users for model in models]).sort()
+    expected = torch.cat([model.expected() for model in models])[order]
+    unknown = newcomer(models[0].knowledge).expected()
 
     def score(users: Tensor) -> Tensor:
-        return expected[order[torch.searchsorted(numbers[order], users)]]
+        place, known = places_among(numbers, users)
+        return torch.where(known[:, None], expected[place], unknown)
 
     return score

@@ -24,14 +24,12 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.models.factors.symmetric import outer_packed, unpack
+from hierfed.models.factors.symmetric import outer_packed, ridges
 from hierfed.models.ranking import known_items, known_raters, own_users_matrix
 from hierfed.personal.private import PrivateState
 from hierfed.randomness import generator
 
 FIRST_SCALE = 0.1
-# Ridge regressions solved at once: at rank 64 their matrices take 134 MB.
-SOLVED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class ImplicitFactors:
         raters = shared.arrays["raters"]
         weights = self.penalty * (raters[known_items(raters)] + self.unobserved * shared.arrays["users"])
         common = self.unobserved * total.arrays["all_products"]
-        factors = _ridge(total.arrays["products"], total.arrays["factors"], common, weights)
+        factors = ridges(total.arrays["products"], total.arrays["factors"], common, weights)
         return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
 
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
@@ -115,20 +113,7 @@ class ImplicitFactors:
         counts = torch.from_numpy(rated.sum(1))
         weights = self.penalty * (counts + self.unobserved * len(factors))
         common = self.unobserved * (factors.T @ factors)
-        return _ridge(_times(rated, products), _times(rated, factors), common, weights)
-
-
-def _ridge(products: Tensor, targets: Tensor, common: Tensor, weights: Tensor) -> Tensor:
-    """[products + common + weight I]^-1 target of each row, [rows, rank]; products: packed; common: [rank, rank]."""
-    rank, solutions = targets.shape[1], torch.empty_like(targets)
-    # No weight means that nothing is known of the row: its target is 0, and so is the solution with any weight.
-    weights = torch.where(weights > 0, weights, torch.ones_like(weights))
-    for begin in range(0, len(targets), SOLVED_AT_ONCE):
-        some = slice(begin, begin + SOLVED_AT_ONCE)
-        left = unpack(products[some], rank) + common
-        left.diagonal(dim1=1, dim2=2).add_(weights[some, None])
-        solutions[some] = torch.cholesky_solve(targets[some, :, None], torch.linalg.cholesky(left))[:, :, 0]
-    return solutions
+        return ridges(_times(rated, products), _times(rated, factors), common, weights)
 
 
 def _times(sparse: csr_array, dense: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.personal.local import LOWEST, PersonalLocal, fit_local, public_prior
+from hierfed.personal.local import PersonalLocal, fit_local, in_stars, public_prior
 from hierfed.personal.private import PrivateState
 
 
@@ -45,8 +45,7 @@ class LocalOnly:
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What public votes alone say of an item; see Method."""
         mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
-        unit = (self.limits[1] - self.limits[0]) / 4.5
-        return (self.limits[0] + unit * (mean - LOWEST)).clamp(*self.limits)
+        return in_stars(mean, self.limits).clamp(*self.limits)
 
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """No tensor is shared; see Method."""

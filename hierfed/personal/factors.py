@@ -15,6 +15,7 @@ from hierfed.models.factors.symmetric import pack, unpack
 from hierfed.models.factors.users import Posterior, Users, evidence, factor_products, posterior, precision_of
 from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.kriging import Kriging, Observations
+from hierfed.personal.places import places_among
 from hierfed.personal.private import UncertainModel
 
 # Rounds of a new user's own posterior and precision; each needs the other.
@@ -85,7 +86,7 @@ class PersonalFactors(UncertainModel):
     def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """From the user's own ratings, kriged; see UncertainModel."""
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
-        place, known = self.places(user)
+        place, known = places_among(self.users, user)
         x = knowledge.vectors(item)
         size = 1 + beliefs.rank
         mean = x @ self.newcomer
@@ -158,12 +159,6 @@ class PersonalFactors(UncertainModel):
                 "prior_mean": self.prior_mean[place].clone(),
             }
         return kept
-
-    def places(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each user stands here, and whether this node knows the user at all."""
-        place = torch.searchsorted(self.users, user).clamp_max(max(len(self.users) - 1, 0))
-        known = self.users[place] == user if len(self.users) else torch.zeros_like(user, dtype=torch.bool)
-        return place, known
 
 
 def personalise_users(

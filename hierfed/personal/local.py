@@ -12,6 +12,7 @@ from hierfed.data.content import NEUTRAL_VOTE, Content
 from hierfed.data.ratings import Ratings
 from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.kriging import Kriging, Observations
+from hierfed.personal.places import places_among
 from hierfed.personal.private import UncertainModel
 
 # On a scale from .5 to 5; other scales are stretched onto it.
@@ -62,8 +63,7 @@ class PersonalLocal(UncertainModel):
 
     def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """The user's Gaussian process; see UncertainModel."""
-        place = torch.searchsorted(self.users, user).clamp_max(max(len(self.users) - 1, 0))
-        known = self.users[place] == user if len(self.users) else torch.zeros_like(user, dtype=torch.bool)
+        place, known = places_among(self.users, user)
         x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
         variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)
         level = torch.ones_like(mean)
@@ -71,8 +71,7 @@ class PersonalLocal(UncertainModel):
         deviation, left, levels = kriging.predict(place[known], item[known], x[known])
         mean[known] += deviation
         variance[known], level[known] = left, levels
-        lowest, unit = self.limits[0], _unit(self.limits)
-        return lowest + unit * (mean - LOWEST), unit**2 * (variance + NOISE_VARIANCE * level)
+        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + NOISE_VARIANCE * level)
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""
@@ -102,6 +101,11 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
         ),
         threads,
     )
+
+
+def in_stars(value: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Values on the scale from .5 to 5, on the scale of these limits."""
+    return limits[0] + _unit(limits) * (value - LOWEST)
 
 
 def _unit(limits: tuple[float, float]) -> float:

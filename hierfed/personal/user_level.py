@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
+from hierfed.personal.places import places_among
 from hierfed.personal.private import PrivateState
 
 UserLevel = Literal["none", "bias", "ridge_head"]
@@ -49,8 +50,7 @@ class UserHeads(PrivateState):
         """What to add to the node's predictions, float64 [rows], for users [rows] and hidden units [rows, units]."""
         if len(self.users) == 0:
             return torch.zeros(len(user), dtype=torch.float64)
-        place = torch.searchsorted(self.users, user).clamp(max=len(self.users) - 1)
-        known = self.users[place] == user
+        place, known = places_among(self.users, user)
         return torch.where(known, self.bias[place] + (self.weights[place] * hidden).sum(1), 0.0)
 
 

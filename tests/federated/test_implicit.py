@@ -18,9 +18,9 @@ from torch import Tensor
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated import implicit
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.implicit import ImplicitFactors, RatedByUsers
+from hierfed.models.factors import symmetric
 from hierfed.models.ranking import rated_matrix
 from hierfed.personal.private import PrivateState
 from hierfed.randomness import generator
@@ -181,7 +181,7 @@ def test_a_new_user_is_scored_and_one_of_whom_nothing_is_known_gets_0(monkeypatc
     assert scores[0, 3:6].min() > 0.1
     assert not scores[1:].any()
     assert not scores[:, :2].any()
-    monkeypatch.setattr(implicit, "SOLVED_AT_ONCE", 2)
+    monkeypatch.setattr(symmetric, "SOLVED_AT_ONCE", 2)
     torch.testing.assert_close(METHOD.scores(shared, seen), scores, rtol=0, atol=1e-12)
 
 

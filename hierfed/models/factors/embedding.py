@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hierfed.models.factors.rows import UserRows
-from hierfed.models.factors.symmetric import outer_packed, unpack
+from hierfed.models.factors.symmetric import outer_packed, ridges
 
 OVERSAMPLING = 8
 UNOBSERVED_WEIGHT = 0.1
@@ -52,12 +52,9 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
 def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A node's sums over its users' private vectors x: of x x' (packed) and x per item that occurs, and of x x'."""
     on = shared[rows.items][:, None]
-    mine, rank = embedding[rows.items] * on, embedding.shape[1]
-    counts = shared_counts(rows, shared)
-    weight = REGULARISATION * (counts + UNOBSERVED_WEIGHT * len(shared))
-    left = unpack(rows.rated @ outer_packed(mine), rank) + UNOBSERVED_WEIGHT * (embedding.T @ embedding)
-    left = left + weight[:, None, None] * torch.eye(rank).to(left)
-    vectors = torch.linalg.solve(left, (rows.rated @ mine)[:, :, None])[:, :, 0]
+    mine, common = embedding[rows.items] * on, UNOBSERVED_WEIGHT * (embedding.T @ embedding)
+    weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
+    vectors = ridges(rows.rated @ outer_packed(mine), rows.rated @ mine, common, weights)
     return (rows.raters @ outer_packed(vectors)) * on, (rows.raters @ vectors) * on, vectors.T @ vectors
 
 
@@ -65,9 +62,5 @@ def implicit_items(
     products: Tensor, sums: Tensor, user_products: Tensor, raters: Tensor, users: Tensor, shared: Tensor
 ) -> Tensor:
     """The items' new vectors [items, rank] from the nodes' sums; raters [items]; users [1]: how many there are."""
-    rank = sums.shape[1]
-    weight = REGULARISATION * (raters + UNOBSERVED_WEIGHT * users)
-    left = unpack(products, rank) + UNOBSERVED_WEIGHT * user_products
-    left = left + weight[:, None, None] * torch.eye(rank).to(left)
-    solved: Tensor = torch.linalg.solve(left, sums[:, :, None])
-    return solved[:, :, 0] * shared[:, None]
+    weights = REGULARISATION * (raters + UNOBSERVED_WEIGHT * users)
+    return ridges(products, sums, UNOBSERVED_WEIGHT * user_products, weights) * shared[:, None]

@@ -1,0 +1,17 @@
+"""Where a user stands among those that a node knows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def places_among(users: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """The place of each asked user among `users`, and whether it is there; if not, the place means nothing.
+
+    users, asked: int64, numbers of users; `users` ascend. Both answers are [asked].
+    """
+    if len(users) == 0:
+        return torch.zeros_like(asked), torch.zeros_like(asked, dtype=torch.bool)
+    place = torch.searchsorted(users, asked).clamp_max(len(users) - 1)
+    return place, users[place] == asked
