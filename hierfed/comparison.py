@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from hierfed.data.features import features_of
+from hierfed.data.features import features_of, tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
@@ -80,7 +80,7 @@ def run_new_users(
     """The curve of the personalisation users' first ratings, beside the preset `network` on the same nodes."""
     federated = dataset.ratings.take(split.train)
     rival = load_settings("network", {"seed": settings.seed})
-    network = make_averaging(rival, features_of(dataset.catalogue, federated))
+    network = make_averaging(rival, features_of(dataset.catalogue, tally([federated], dataset.items)))
     return new_user_curve(
         ours,
         TrainedMethod(network, run_rounds(network, nodes, rival.training.rounds).shared),

@@ -10,6 +10,7 @@ from typing import Protocol
 from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
+from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
@@ -91,7 +92,8 @@ def run_experiment(
         settings = with_own_protocol(settings, dataset)
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
-        prepared = prepare(settings, dataset, ratings.take(split.train), module)
+        tallies = tally((node.train for node in nodes), dataset.items)
+        prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
@@ -100,12 +102,11 @@ def run_experiment(
             method, selection = chosen.method, chosen.selection
 
         watch.start("train")
-        test = ratings.take(split.test)
         finish_baselines = begin_baselines(settings, dataset, split, method, nodes, personal_nodes, begin)
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
-            rounds.append(judge_round(finished, method, test))
+            rounds.append(judge_round(finished, method, ratings.take(split.test)))
             for observer in observers:
                 observer.on_round(rounds[-1])
 

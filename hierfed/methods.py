@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hierfed.data.catalogue import NUMERIC_FEATURES
+from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.content import Content, content_of
-from hierfed.data.features import Features, features_of
-from hierfed.data.ratings import Dataset, Ratings
+from hierfed.data.features import Features, Tallies, features_of
 from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
@@ -41,23 +40,28 @@ class Prepared:
     missing_features: tuple[str, ...]
 
 
-def prepare(settings: Settings, dataset: Dataset, train: Ratings, module: ModuleMaker | None = None) -> Prepared:
-    """The settings' method; train: the ratings that the features of networks are fitted on.
+def prepare(
+    settings: Settings,
+    catalogue: Catalogue,
+    limits: tuple[float, float],
+    tallies: Tallies,
+    module: ModuleMaker | None = None,
+) -> Prepared:
+    """The settings' method; limits: the lowest and the highest rating that there is.
 
-    module: makes the network from the number of features, for averaging only.
+    tallies: of the rows that the features of networks are fitted on. module: makes the network from the number of
+    features, for averaging only.
     """
     if settings.method == "averaging":
-        features = features_of(dataset.catalogue, train)
+        features = features_of(catalogue, tallies)
         return Prepared(make_averaging(settings, features, module), features.names, features.missing)
     if module is not None:
         raise SettingsError(f"method '{settings.method}' trains no network: a module goes with method 'averaging'")
     votes = settings.data.vote_average
     later = settings.split.protocol == "temporal"
-    content = content_of(dataset.catalogue, vote_average=votes == "use" or (votes == "auto" and not later))
-    value = dataset.ratings.value
-    limits = float(value.min()), float(value.max())
+    content = content_of(catalogue, vote_average=votes == "use" or (votes == "auto" and not later))
     names = (*content.names, *(("genres",) if content.genres.shape[1] else ()), *(("title",) if content.titled else ()))
-    lacking = tuple(name for name in NUMERIC_FEATURES if name not in dataset.catalogue.numeric_features)
+    lacking = tuple(name for name in NUMERIC_FEATURES if name not in catalogue.numeric_features)
     if settings.method == "local":
         return Prepared(LocalOnly(content, limits, settings.training.threads), names, lacking)
     return Prepared(make_factors(settings, content, limits), (*names, "raters", "co-ratings"), lacking)

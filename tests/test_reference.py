@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hierfed.allocation import assign, divide, load_dataset
-from hierfed.data.features import features_of
+from hierfed.data.features import features_of, tally
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods import make_averaging
 from hierfed.settings import load_settings
@@ -20,7 +20,8 @@ def train(trainer: str, rounds: int) -> tuple[list[float], torch.Tensor]:
     settings = load_settings("paper", {"trainer": trainer, "rounds": rounds})
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
-    method = make_averaging(settings, features_of(dataset.catalogue, dataset.ratings.take(split.train)))
+    tallies = tally([dataset.ratings.take(split.train)], dataset.items)
+    method = make_averaging(settings, features_of(dataset.catalogue, tallies))
     method = replace(method, features=method.features.double())
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

@@ -42,10 +42,10 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     and where no rating is left.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
-    frame = _concatenate(parts)
-    user_ids, user = _number(frame["user"])
-    item_ids, item = _number(frame["item"])
-    _refuse_repeated_pairs(user, item, parts)
+    frame = concatenate(parts)
+    user_ids, user = number(frame["user"])
+    item_ids, item = number(frame["item"])
+    refuse_repeated_pairs(user, item, parts)
     films = _films_of(item_ids, source.films)
     match = join.match(films)
     matched = match.row.is_not_null().to_numpy()
@@ -78,7 +78,7 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     return Dataset(ratings, catalogue, user_ids[kept_users], provenance, test_rows)
 
 
-def _concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
+def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
     """The parts one after the other; ids become text where any part's are, times are kept where every part has them."""
     if len(parts) == 1:
         return parts[0].frame
@@ -87,7 +87,7 @@ def _concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
     return pl.concat([part.frame.select(shared).with_columns(pl.col(text).cast(pl.String)) for part in parts])
 
 
-def _number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+def number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """The sorted distinct ids, and for each row the number of its id among them (int32)."""
     distinct = ids.unique().sort()
     numbers = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
@@ -103,7 +103,8 @@ def _compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(present), renumbered[numbers]
 
 
-def _refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
+def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
+    """Raise DataError, with both places, for the first (user, item) pair that stands twice."""
     pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
     if pl.Series(pairs).n_unique() == len(pairs):
         return
@@ -112,7 +113,7 @@ def _refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[R
     second = int(repeats.min())
     first = int(np.flatnonzero(pairs == pairs[second])[0])
     train = parts[0]
-    user_id, item_id = (_concatenate(parts)[name][second] for name in ("user", "item"))
+    user_id, item_id = (concatenate(parts)[name][second] for name in ("user", "item"))
     places = [train.place(row) if row < len(train) else parts[1].place(row - len(train)) for row in (first, second)]
     crossing = "; test ratings must not repeat train ratings" if first < len(train) <= second else ""
     raise DataError(

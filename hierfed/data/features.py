@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +30,30 @@ class Features:
     missing: tuple[str, ...]
 
 
-def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
+@dataclass(frozen=True)
+class Tallies:
+    """How often each item is rated in the training rows, and the sum of these ratings: float64 [items], additive."""
+
+    counts: np.ndarray
+    sums: np.ndarray
+
+    def __add__(self, other: Tallies) -> Tallies:
+        return Tallies(self.counts + other.counts, self.sums + other.sums)
+
+
+def tally(parts: Iterable[Ratings], items: int) -> Tallies:
+    """What nodes may tell of their training rows before there is a model, added in order; items: of the catalogue."""
+    total = Tallies(np.zeros(items), np.zeros(items))
+    for rows in parts:
+        counts = np.bincount(rows.item, minlength=items).astype(np.float64)
+        total = total + Tallies(counts, np.bincount(rows.item, rows.value, minlength=items))
+    return total
+
+
+def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
     """Impute and standardise the catalogue's features, fitted on the training ratings only.
 
-    train_items: int [training ratings], the item of each, so that an item weighs as often as it is rated. Genres
+    counts: [items], training ratings of each, so that an item weighs as often as it is rated. Genres
     are one flag each: the metadata's where metadata were joined, else the rating source's own. Unknown runtime
     and vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are
     then centred and divided by their training standard deviation. Where only some items have metadata, a last
@@ -48,15 +69,13 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
             "this source has no item features, and the network needs some: genres (movies.csv, u.item, movies.dat) "
             f"or {', '.join(NUMERIC_FEATURES)} (movies_metadata.csv, or the embedded data)"
         )
-    if len(train_items) == 0:
+    if not counts.any():
         raise DataError("no training ratings to fit the features on")
     columns = [flags]
     if numeric:
-        columns.append(_imputed(catalogue.frame.select(numeric), train_items).to_numpy())
+        columns.append(_imputed(catalogue.frame.select(numeric), counts).to_numpy())
     raw = np.hstack(columns)
-    # Weighing each item by its number of ratings equals repeating its row, without the memory.
-    weights = np.bincount(train_items, minlength=len(catalogue)).astype(np.float64)
-    matrix = _standardised(raw, weights)
+    matrix = _standardised(raw, counts)
     names = [*genre_names, *numeric]
     matched = catalogue.frame["matched"].to_numpy()
     if matched.any() and not matched.all():
@@ -67,16 +86,15 @@ def prepare_features(catalogue: Catalogue, train_items: np.ndarray) -> Features:
     return Features(matrix.astype(np.float32), tuple(names), missing)
 
 
-def features_of(catalogue: Catalogue, train: Ratings) -> Features:
+def features_of(catalogue: Catalogue, tallies: Tallies) -> Features:
     """The catalogue's features; or, where it has none, what the training ratings say of each item.
 
     These are log(1 + ratings) and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
     standardised: sums over nodes, like everything that a federation may share.
     """
     if genre_flags(catalogue)[1] or catalogue.numeric_features:
-        return prepare_features(catalogue, train.item)
-    counts = np.bincount(train.item, minlength=len(catalogue)).astype(np.float64)
-    sums = np.bincount(train.item, train.value, minlength=len(catalogue))
+        return prepare_features(catalogue, tallies.counts)
+    counts, sums = tallies.counts, tallies.sums
     means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
     raw = np.column_stack([np.log1p(counts), means])
     matrix = _standardised(raw, counts)
@@ -93,9 +111,9 @@ def _standardised(raw: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return standardised
 
 
-def _imputed(numbers: pl.DataFrame, train_items: np.ndarray) -> pl.DataFrame:
+def _imputed(numbers: pl.DataFrame, counts: np.ndarray) -> pl.DataFrame:
     """The numbers [items] without nulls: the median of the training ratings, or 0, which a column all null gets too."""
-    medians = numbers[train_items].median()
+    medians = numbers[np.repeat(np.arange(len(counts)), counts.astype(np.int64))].median()
     fills = {name: medians[name][0] if name in IMPUTED_BY_MEDIAN else 0.0 for name in numbers.columns}
     return numbers.with_columns(pl.col(name).fill_null(value or 0.0) for name, value in fills.items())
 

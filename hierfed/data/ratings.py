@@ -26,6 +26,11 @@ class Ratings:
     def __len__(self) -> int:
         return len(self.value)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        return float(self.value.min()), float(self.value.max())
+
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
         time = None if self.time is None else self.time[rows]

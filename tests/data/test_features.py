@@ -13,6 +13,11 @@ from hierfed.data.sources import load
 from hierfed.errors import DataError
 
 
+def fitted(films, train_items):
+    """Features fitted on training ratings of these items."""
+    return prepare_features(films, np.bincount(train_items, minlength=len(films)).astype(float))
+
+
 def catalogue(**columns) -> Catalogue:
     size = len(next(iter(columns.values())))
     lists = {"genres": [None] * size, "metadata_genres": [None] * size, "matched": [True] * size} | columns
@@ -23,7 +28,7 @@ def catalogue(**columns) -> Catalogue:
 def test_by_hand():
     films = catalogue(genres=[["B"], ["A", "B"], []], runtime=[100.0, None, 40.0], revenue=[None, 6.0, 9.0])
     train = np.array([0, 0, 1, 2])
-    features = prepare_features(films, train)
+    features = fitted(films, train)
     assert features.names == ("A", "B", "runtime", "revenue")
     assert features.missing == ("popularity", "vote_average", "vote_count")
     raw = np.array([[0, 1, 100, 0], [1, 1, 100, 6], [0, 0, 40, 9]], dtype=float)
@@ -38,7 +43,7 @@ def test_by_hand():
 def test_flags_and_scaling_are_scikit_learns(genres, data):
     runtime = data.draw(st.lists(st.floats(1, 1e4), min_size=len(genres), max_size=len(genres)))
     train = np.array(data.draw(st.lists(st.integers(0, len(genres) - 1), min_size=1, max_size=30)))
-    features = prepare_features(catalogue(genres=genres, runtime=runtime), train)
+    features = fitted(catalogue(genres=genres, runtime=runtime), train)
     binarizer = MultiLabelBinarizer()
     raw = np.column_stack([binarizer.fit_transform(genres), runtime])
     expected = StandardScaler().fit(raw[train]).transform(raw)
@@ -50,34 +55,34 @@ def test_flags_and_scaling_are_scikit_learns(genres, data):
 
 def test_a_constant_column_that_binary_fractions_cannot_hold_is_not_blown_up():
     films = catalogue(genres=[["A"], []] * 5, vote_average=[0.1 + 0.2] * 10)
-    assert np.allclose(prepare_features(films, np.arange(10) // 3).matrix[:, 1], 0, atol=1e-9)
+    assert np.allclose(fitted(films, np.arange(10) // 3).matrix[:, 1], 0, atol=1e-9)
 
 
 def test_metadata_genres_come_first():
     films = catalogue(genres=[["Sci-Fi"], ["War"]], metadata_genres=[["Science Fiction"], None])
-    assert prepare_features(films, np.array([0, 1])).names == ("Science Fiction",)
+    assert fitted(films, np.array([0, 1])).names == ("Science Fiction",)
 
 
 def test_unmatched_items_are_flagged_in_a_column_of_0_and_1():
     films = catalogue(genres=[["A"], ["A"], []], runtime=[1.0, None, 3.0], matched=[True, False, True])
-    features = prepare_features(films, np.array([0, 1, 2]))
+    features = fitted(films, np.array([0, 1, 2]))
     assert features.names[-1] == "no_metadata"
     assert features.matrix[:, -1].tolist() == [0, 1, 0]
 
 
 def test_constant_and_unknown_columns_are_0():
     films = catalogue(genres=[["A"], ["A"]], runtime=[None, None], vote_count=[5.0, 5.0])
-    assert (prepare_features(films, np.array([0, 1])).matrix == 0).all()
+    assert (fitted(films, np.array([0, 1])).matrix == 0).all()
 
 
 def test_no_features_at_all():
     with pytest.raises(DataError, match="no item features, and the network needs some: genres"):
-        prepare_features(catalogue(matched=[False, False]), np.array([0]))
+        fitted(catalogue(matched=[False, False]), np.array([0]))
 
 
 def test_no_training_rows():
     with pytest.raises(DataError, match="no training ratings"):
-        prepare_features(catalogue(genres=[["A"]]), np.array([], dtype=np.int32))
+        fitted(catalogue(genres=[["A"]]), np.array([], dtype=np.int32))
 
 
 @settings(max_examples=30, deadline=None)
@@ -85,16 +90,14 @@ def test_no_training_rows():
 def test_items_outside_the_training_rows_change_nothing(values, data):
     train = data.draw(st.lists(st.integers(0, len(values) - 2), min_size=1, max_size=40))
     changed = [*values[:-1], 12345.0]
-    features = [
-        prepare_features(catalogue(runtime=v, vote_average=v), np.array(train)).matrix for v in (values, changed)
-    ]
+    features = [fitted(catalogue(runtime=v, vote_average=v), np.array(train)).matrix for v in (values, changed)]
     assert np.array_equal(features[0][:-1], features[1][:-1])
     assert np.isfinite(features[0]).all()
 
 
 def test_the_papers_25_features(real_data):
     dataset = load(real_data, join=["paper"])
-    features = prepare_features(dataset.catalogue, dataset.ratings.item)
+    features = fitted(dataset.catalogue, dataset.ratings.item)
     assert features.matrix.shape == (2_830, 25)
     assert features.names[20:] == ("popularity", "runtime", "vote_average", "vote_count", "revenue")
     assert features.missing == ()

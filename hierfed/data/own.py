@@ -1,0 +1,80 @@
+"""A node's own ratings, numbered by a catalogue that all nodes share and by users that no one else sees."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.assembly import Source, concatenate, number, refuse_repeated_pairs
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.ratings import Ratings
+from hierfed.data.splits import last_of_each_user
+from hierfed.errors import DataError
+from hierfed.randomness import generator
+
+
+@dataclass(frozen=True)
+class OwnRatings:
+    """What one node holds: the rows it learns from, the rows it is judged on, and its users' own ids.
+
+    user_ids: entry u is the source's id of user u of these rows. unknown: rows left out, of items that the catalogue
+    does not know.
+    """
+
+    train: Ratings
+    test: Ratings
+    user_ids: pl.Series
+    unknown: int
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        values = np.concatenate([self.train.value, self.test.value])
+        return float(values.min()), float(values.max())
+
+    def digest(self) -> str:
+        """sha256 of the rows to learn from: equal while they are the same, in the same order."""
+        state = hashlib.sha256()
+        for column in (self.train.user, self.train.item, self.train.value):
+            state.update(np.ascontiguousarray(column).tobytes())
+        state.update("\n".join(self.user_ids.cast(pl.String)).encode())
+        return state.hexdigest()
+
+
+def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -> OwnRatings:
+    """Number a source's ratings; rows keep their order.
+
+    test_share: of each user's rows, drawn at random, never learned from; 0 where the source names test rows itself.
+    Raises DataError for a (user, item) pair that stands twice, and where the catalogue knows none of the items.
+    """
+    parts = [source.train] if source.test is None else [source.train, source.test]
+    frame = concatenate(parts)
+    user_ids, user = number(frame["user"])
+    _, source_item = number(frame["item"])
+    refuse_repeated_pairs(user, source_item, parts)
+    item = _places(frame["item"], catalogue.frame["item_id"])
+    known = item >= 0
+    if not known.any():
+        raise DataError(
+            f"{source.terms.name}: the federation's catalogue knows none of its {len(frame):,} ratings' items, such as "
+            f"{frame['item'][0]}; it knows {catalogue.frame['item_id'][0]}, for instance"
+        )
+    time = frame["time"].to_numpy() if "time" in frame.columns else None
+    ratings = Ratings(user, item, frame["value"].to_numpy().astype(np.float32), time)
+    held = np.arange(len(frame)) >= len(source.train)
+    if source.test is None and test_share > 0:
+        key = generator(0, 0, 0, "own test rows").random(len(frame))
+        held = last_of_each_user(user, key, test_share)
+    return OwnRatings(ratings.take(known & ~held), ratings.take(known & held), user_ids, int((~known).sum()))
+
+
+def _places(ids: pl.Series, item_ids: pl.Series) -> np.ndarray:
+    """Each id's number in the catalogue, int32; -1 where it has none."""
+    if ids.dtype != item_ids.dtype:
+        ids, item_ids = ids.cast(pl.String), item_ids.cast(pl.String)
+    numbers = pl.DataFrame({"id": item_ids, "number": np.arange(len(item_ids), dtype=np.int32)})
+    joined = pl.DataFrame({"id": ids}).join(numbers, on="id", how="left", maintain_order="left")
+    return joined["number"].fill_null(-1).to_numpy()
