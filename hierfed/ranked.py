@@ -55,12 +55,11 @@ def rank(
     users have rated before; held_out: what they rated besides. Items with fewer raters than the settings' threshold are
     never summed; nor, for Ease, those beyond the MOST_ITEMS most rated.
     """
-    items, wanted = len(raters), settings.ranking
-    least = max(settings.factors.min_raters, wanted.least_raters)
-    ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)), public_likeness(content))
+    items = len(raters)
+    methods = ranking_methods(settings, content, raters)
+    ease, implicit = methods.ease, methods.implicit
     trained_ease = run_rounds(ease, nodes, 1).shared
-    implicit = ImplicitFactors(items, settings.seed, wanted.implicit_rank, least_raters=least)
-    trained_implicit = run_rounds(implicit, nodes, wanted.implicit_rounds).shared
+    trained_implicit = run_rounds(implicit, nodes, settings.ranking.implicit_rounds).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
         "rating": expected_ratings(models),
@@ -81,6 +80,22 @@ def rank(
             for name, found in judge_ranking(scorers, own, held_out, items).items()
         ],
     )
+
+
+@dataclass(frozen=True)
+class RankingMethods:
+    """The two methods that learn rankings."""
+
+    ease: Ease
+    implicit: ImplicitFactors
+
+
+def ranking_methods(settings: Settings, content: Content, raters: Tensor) -> RankingMethods:
+    """The ranking models' methods; raters [items]: of the federated rows, as the hierarchical model knows them."""
+    items, wanted = len(raters), settings.ranking
+    least = max(settings.factors.min_raters, wanted.least_raters)
+    ease = Ease(items, wanted.ease_penalty, max(least, _least_that_fits(raters)), public_likeness(content))
+    return RankingMethods(ease, ImplicitFactors(items, settings.seed, wanted.implicit_rank, least_raters=least))
 
 
 def _least_that_fits(raters: Tensor) -> int:

@@ -13,13 +13,12 @@ import polars as pl
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from scipy.special import ndtri
 from torch import Tensor
 
 from hierfed.answers import Answer, Reason, Recommendation
 from hierfed.data.catalogue import Catalogue
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import INTERVAL_LEVEL
+from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import Ease
 from hierfed.federated.implicit import ImplicitFactors
@@ -77,7 +76,7 @@ class Served:
         chosen = top(exclude(self._scores(model, seen), seen > 0), min(count, len(self.catalogue) - len(own.items)))[0]
         user = torch.zeros_like(chosen)
         mean, variance = model.distribution(user, chosen)
-        half = float(ndtri((1 + INTERVAL_LEVEL) / 2)) * variance.sqrt()
+        half = half_width(variance.sqrt())
         low, rating, high = (model.within(each).tolist() for each in (mean - half, mean, mean + half))
         moved = model.influence(chosen)
         items = tuple(

@@ -14,10 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import polars as pl
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
+from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.catalogue_file import catalogue_bytes
 from hierfed.data.content import content_of
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.factors import HierarchicalFactors
@@ -42,9 +44,9 @@ def save_model(
     header = {"format": model_format(kind), "round": str(shared.round), **header}
     if isinstance(method, HierarchicalFactors):
         header["method"] = json.dumps(describe(method))
-        catalogue.frame.write_parquet(folder / CATALOGUE)
+        write_atomically(folder / CATALOGUE, catalogue_bytes(catalogue))
     tensors = {name: tensor.contiguous() for name, tensor in method.named(shared).items()}
-    save_file(tensors, folder / MODEL, metadata=header)
+    write_atomically(folder / MODEL, save(tensors, header))
 
 
 def save_ranking(folder: Path, models: Mapping[str, SharedModel]) -> None:
@@ -54,7 +56,7 @@ def save_ranking(folder: Path, models: Mapping[str, SharedModel]) -> None:
         for name, model in models.items()
         for array, tensor in model.arrays.items()
     }
-    save_file(kept, folder / RANKING, metadata={"format": model_format("ranking")})
+    write_atomically(folder / RANKING, save(kept, {"format": model_format("ranking")}))
 
 
 def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
@@ -70,16 +72,18 @@ def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
 
 def save_private(folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series) -> None:
     """Write a folder per node, as it would lie on that node's own disk, a file per user; models: by node's name."""
-    place = folder / PRIVATE
-    if place.exists():
-        shutil.rmtree(place)
-    place.mkdir(mode=0o700)
+    place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     for name, model in models.items():
-        own = place / name
+        own = unfinished / name
         own.mkdir(mode=0o700)
         for user, tensors in model.tensors().items():
             file = "node" if user is None else user_file(str(user_ids[user]))
             save_file(tensors, own / f"{file}.safetensors", metadata={"format": model_format(f"private {kind}")})
+    if place.exists():
+        shutil.rmtree(place)
+    unfinished.rename(place)
 
 
 def user_file(user_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import polars as pl
@@ -27,3 +28,9 @@ class Catalogue:
     def numeric_features(self) -> tuple[str, ...]:
         """Names of the numeric features that this catalogue has, in the order of NUMERIC_FEATURES."""
         return tuple(name for name in NUMERIC_FEATURES if name in self.frame.columns)
+
+    def digest(self) -> str:
+        """sha256 over names and values: equal for equal catalogues, however they were stored."""
+        lists = [name for name, kind in self.frame.schema.items() if isinstance(kind, pl.List)]
+        flat = self.frame.with_columns(pl.col(lists).list.join("\x1f")) if lists else self.frame
+        return hashlib.sha256(flat.write_csv(null_value="\x00").encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hierfed.data.assembly import Unmatched, assemble
+from hierfed.data.assembly import Source, Unmatched, assemble
 from hierfed.data.columns import nearest
 from hierfed.data.download import Progress, fetch_movielens_small
 from hierfed.data.embedded import read_embedded
@@ -63,6 +63,18 @@ def load(
             f"a folder with MovieLens files, or a table (CSV, TSV, Parquet)"
         )
     return assemble(found, choose_join(join, joins, source), unmatched)
+
+
+def read_ratings(source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None) -> Source:
+    """The ratings of a folder or a table alone, without a catalogue; see load."""
+    path = Path(source)
+    if path.is_dir():
+        return find_ratings(path)[1](columns, test)
+    if path.is_file():
+        return read_tables(path, columns, test)
+    raise DataError(
+        f"no such data: {source!r}; a node reads a folder with MovieLens files, or a table (CSV, TSV, Parquet)"
+    )
 
 
 def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:

@@ -115,10 +115,15 @@ def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:
     deviation = np.concatenate([rows.deviation for rows in judged])
     if not np.isfinite(deviation).any():
         return None
-    half = ndtri((1 + INTERVAL_LEVEL) / 2) * deviation
+    half = half_width(torch.from_numpy(deviation)).numpy()
     return Intervals(
         level=INTERVAL_LEVEL, coverage=float((np.abs(error) <= half).mean()), mean_width=float(2 * half.mean())
     )
+
+
+def half_width(deviation: Tensor) -> Tensor:
+    """Half the width of the central normal interval of INTERVAL_LEVEL, from the standard deviation."""
+    return float(ndtri((1 + INTERVAL_LEVEL) / 2)) * deviation
 
 
 def judge_threshold(judged: Sequence[JudgedRows], raters: np.ndarray, min_raters: int) -> ThresholdRecord:

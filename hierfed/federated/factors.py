@@ -65,6 +65,12 @@ class FactorsState(PrivateState):
     precision: Tensor | None = None
     deviation: Tensor | None = None
 
+    def kept(self) -> dict[str, Tensor]:
+        """The posteriors, precisions and deviation, once there are any; see PrivateState."""
+        if self.found is None or self.precision is None or self.deviation is None:
+            return {}
+        return {**vars(self.found), "precision": self.precision, "deviation": self.deviation}
+
 
 @dataclass(frozen=True)
 class HierarchicalFactors:
@@ -108,7 +114,7 @@ class HierarchicalFactors:
             return
         design = self.design(shared)
         for node, kept in zip(nodes, private, strict=True):
-            state = kept if isinstance(kept, FactorsState) else self.prepare_state(shared, design, node.train)
+            state = self.state_of(shared, design, node.train, kept)
             if shared.round >= 0:
                 yield self._sums(shared, design, state)
             else:
@@ -149,7 +155,7 @@ class HierarchicalFactors:
         """Each node's users, kriged; those who took part in the rounds take their own sums out again. See Method."""
         knowledge, models = self.knowledge(shared), []
         for node, kept in zip(nodes, private, strict=True):
-            state = kept if isinstance(kept, FactorsState) else self.prepare_state(shared, knowledge.design, node.train)
+            state = self.state_of(shared, knowledge.design, node.train, kept)
             last = None
             if state.found is not None and state.precision is not None:
                 last = state.found, state.precision
@@ -179,12 +185,19 @@ class HierarchicalFactors:
             return shared.design
         return design_of(self.content, shared.arrays["raters"], self.threshold)
 
-    def prepare_state(self, shared: SharedModel, design: Design, train: Ratings) -> FactorsState:
-        """A node's rows arranged, before its first round."""
+    def state_of(self, shared: SharedModel, design: Design, train: Ratings, kept: PrivateState | None) -> FactorsState:
+        """A node's rows arranged, with what it kept from its last round, if it has taken part in any."""
+        if isinstance(kept, FactorsState):
+            return kept
         centre, unit = shared.arrays["scale"]
         value = torch.from_numpy(train.value).double()
         rows = arrange(train.user, train.item, (value - centre) / unit, design.slopes)
-        return FactorsState(prepare(rows, design, self.rank))
+        stored = kept.kept() if kept is not None else {}
+        users = prepare(rows, design, self.rank)
+        if not stored:
+            return FactorsState(users)
+        precision, deviation = stored.pop("precision"), stored.pop("deviation")
+        return FactorsState(users, Posterior(**stored), precision, deviation)
 
     def precisions(self, shared: SharedModel, state: FactorsState) -> Tensor:
         """The precisions that users' posteriors use in the next round: their own, once they have them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 from torch import Tensor
@@ -12,6 +14,21 @@ class PrivateState:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} is private to its node and cannot be sent")
+
+    def kept(self) -> dict[str, Tensor]:
+        """What of it the node's own disk must hold, by name; all else follows from the node's rows."""
+        return {}
+
+
+@dataclass(frozen=True)
+class StoredState(PrivateState):
+    """What `kept` gave, read back from the node's disk; the method that kept it takes it for its own."""
+
+    tensors: Mapping[str, Tensor]
+
+    def kept(self) -> dict[str, Tensor]:
+        """The same tensors; see PrivateState."""
+        return dict(self.tensors)
 
 
 class PersonalModel(PrivateState):

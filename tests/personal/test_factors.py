@@ -146,7 +146,7 @@ def test_a_user_who_sent_nothing_has_nothing_taken_out(case: Case):
     (model,) = case.method.personalise(shared, case.nodes[:1], [None])
     knowledge = case.method.knowledge(shared)
     beliefs = knowledge.beliefs
-    users = case.method.prepare_state(shared, knowledge.design, case.nodes[0].train).users
+    users = case.method.state_of(shared, knowledge.design, case.nodes[0].train, None).users
     known = evidence(beliefs, knowledge.design, users)
     prior = known.covariates @ beliefs.covariate_weights
     torch.testing.assert_close(model.prior_mean, prior)

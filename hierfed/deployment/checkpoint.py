@@ -1,0 +1,91 @@
+"""What a server needs to go on where it was, after any end: written whole after every round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from hierfed.atomic import write_atomically
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.features import Tallies
+from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan, tally_arrays
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import SharedModel
+from hierfed.settings import Settings
+
+FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training as far as it has come.
+
+    nodes: each node's secret by its name, in the order of their numbers. models: of each stage that has begun.
+    """
+
+    plan: Plan
+    nodes: Mapping[str, str]
+    models: Mapping[str, SharedModel] = field(default_factory=dict)
+
+    def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
+        """The same with this model of a stage."""
+        return replace(self, models={**self.models, stage: shared})
+
+    def save(self, folder: Path) -> None:
+        """Write it, in place of the one before."""
+        tensors = {f"plan.{name}": array for name, array in tally_arrays(self.plan.tallies).items()}
+        for stage, shared in self.models.items():
+            tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
+        told = {
+            "format": FORMAT,
+            "training": self.plan.training,
+            "agreed": agreement(self.plan.settings, self.plan.catalogue),
+            "limits": json.dumps(self.plan.limits),
+            "nodes": json.dumps(dict(self.nodes)),
+            "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
+        }
+        write_atomically(folder / FILE, save(tensors, told), 0o600)
+
+
+def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> Checkpoint | None:
+    """The checkpoint in a folder, None where there is none; raises HierfedError where it is of another training."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = dict(file.metadata() or {})
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew") from error
+    if told.get("format") != FORMAT:
+        raise HierfedError(f"{path}: no checkpoint of this version of hierfed; delete it to begin anew")
+    if told["agreed"] != agreement(settings, catalogue):
+        raise HierfedError(
+            f"{path}: is of a training with other settings or another catalogue; "
+            "choose another --name, or delete it to begin anew"
+        )
+    low, high = json.loads(told["limits"])
+    arrays: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        stage, _, array = name.partition(".")
+        arrays.setdefault(stage, {})[array] = tensor
+    tallies = arrays.pop("plan")
+    plan = Plan(
+        told["training"], settings, catalogue, (low, high), Tallies(tallies["counts"].numpy(), tallies["sums"].numpy())
+    )
+    rounds = json.loads(told["rounds"])
+    models = {stage: SharedModel(arrays.get(stage, {}), number) for stage, number in rounds.items()}
+    return Checkpoint(plan, json.loads(told["nodes"]), models)
+
+
+def agreement(settings: Settings, catalogue: Catalogue) -> str:
+    """What must be the same for a training to go on: the settings that decide its numbers, and the catalogue."""
+    decisive = settings.model_dump_json(exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
+    return f"{catalogue.digest()} {decisive}"

@@ -1,0 +1,92 @@
+"""What all of a federation must agree on before its first round, and the methods that follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.features import Tallies
+from hierfed.engines.exchange import Fact, Request
+from hierfed.errors import SettingsError
+from hierfed.federated.contract import SharedModel, SumMethod
+from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.local import LocalOnly
+from hierfed.methods import AnyMethod, prepare
+from hierfed.ranked import ranking_methods
+from hierfed.settings import Settings
+
+# Where the server's own files lie is nothing to its nodes.
+PRIVATE_SETTINGS = {"data": {"source", "columns", "test"}}
+RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings, catalogue, and what was added up of the nodes' rows. training: names this training, and no other.
+
+    limits: the lowest and the highest rating that any node holds. tallies: of all nodes' rows to learn from.
+    """
+
+    training: str
+    settings: Settings
+    catalogue: Catalogue
+    limits: tuple[float, float]
+    tallies: Tallies
+
+    @cached_property
+    def method(self) -> AnyMethod:
+        """The method of ratings."""
+        return prepare(self.settings, self.catalogue, self.limits, self.tallies).method
+
+    def stages(self) -> dict[str, int]:
+        """The rounds of each training, in order; ranking models come after the hierarchical one."""
+        rounds = {RATING: self.settings.training.rounds}
+        if isinstance(self.method, HierarchicalFactors) and self.settings.ranking.rank_items:
+            rounds |= {EASE: 1, IMPLICIT: self.settings.ranking.implicit_rounds}
+        return rounds
+
+    def stage(self, name: str, rating: SharedModel | None) -> SumMethod:
+        """The method of a stage; rating: the finished model of ratings, which the ranking models build upon."""
+        if name == RATING and not isinstance(self.method, LocalOnly):
+            return self.method
+        if rating is None or not isinstance(self.method, HierarchicalFactors):
+            raise ValueError(f"no stage '{name}' in this training")
+        methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
+        return methods.ease if name == EASE else methods.implicit
+
+    def request(self, number: int) -> Request:
+        """All of it, but for the catalogue, which nodes have seen already; number: the node's."""
+        facts: dict[str, Fact] = {
+            "training": self.training,
+            "settings": self.settings.model_dump_json(exclude=PRIVATE_SETTINGS),
+            "limits": json.dumps(self.limits),
+            "number": number,
+        }
+        return Request("setup", facts, tally_arrays(self.tallies))
+
+
+def check_deployable(settings: Settings) -> None:
+    """Raise SettingsError for settings that no federation can train."""
+    if settings.method == "local":
+        raise SettingsError(
+            "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"
+        )
+
+
+def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue: Catalogue) -> Plan:
+    """The plan that a setup request tells of."""
+    low, high = json.loads(str(facts["limits"]))
+    settings = Settings.model_validate_json(str(facts["settings"]))
+    tallies = Tallies(arrays["counts"].numpy(), arrays["sums"].numpy())
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), tallies)
+
+
+def tally_arrays(tallies: Tallies) -> dict[str, Tensor]:
+    """Tallies as they are sent."""
+    return {"counts": torch.from_numpy(tallies.counts), "sums": torch.from_numpy(tallies.sums)}

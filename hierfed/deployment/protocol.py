@@ -1,0 +1,128 @@
+"""The first words between a server and a node: who each is, and whether they mean the same."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
+from hierfed import __version__
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.catalogue_file import catalogue_bytes
+from hierfed.data.features import Tallies
+from hierfed.deployment.plan import tally_arrays
+from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.federated.contract import Contribution
+
+# Raised whenever what is said, or what it means, changes: both sides must have the same.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or ""."""
+
+    name: str
+    identity: str
+    limits: tuple[float, float]
+    tallies: Tallies
+    unknown: int
+    key: str
+
+
+def hello(catalogue: Catalogue, nonce: bytes) -> Request:
+    """What a server says first; nonce: drawn anew for each node, and signed by it."""
+    facts: dict[str, Fact] = {
+        "version": VERSION,
+        "hierfed": __version__,
+        "nonce": nonce,
+        "catalogue": catalogue_bytes(catalogue),
+    }
+    return Request("hello", facts)
+
+
+def new_nonce() -> bytes:
+    """Bytes that nobody can have signed before."""
+    return secrets.token_bytes(32)
+
+
+def other_version(request: Request) -> str:
+    """What is wrong where server and node do not speak the same version; empty where they do."""
+    theirs = request.facts.get("version")
+    if theirs == VERSION:
+        return ""
+    return (
+        f"the server (hierfed {request.facts.get('hierfed')}) speaks version {theirs} of the protocol and this node "
+        f"(hierfed {__version__}) version {VERSION}: install the same on both"
+    )
+
+
+def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey | None) -> Reply:
+    """A node's answer to hello."""
+    low, high = node.limits
+    facts: dict[str, Fact] = {
+        "version": VERSION,
+        "hierfed": __version__,
+        "name": node.name,
+        "identity": node.identity,
+        "low": low,
+        "high": high,
+        "unknown": node.unknown,
+        "key": "" if key is None else public_text(key.public_key()),
+        "signature": b"" if key is None else key.sign(_signed(nonce, node.name, node.identity), _scheme()),
+    }
+    return Reply(facts, Contribution(tally_arrays(node.tallies)))
+
+
+def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -> Introduction | str:
+    """Who a node is, or why it cannot join; keys: the public ones that may, None for all."""
+    facts, arrays = reply.facts, reply.contribution.arrays
+    if "refusal" in facts:
+        return str(facts["refusal"])
+    if facts.get("version") != VERSION:
+        theirs, release = facts.get("version"), facts.get("hierfed")
+        return f"it speaks version {theirs!r} of the protocol (hierfed {release!r}), and this server {VERSION}"
+    try:
+        found = Introduction(
+            name=str(facts["name"]),
+            identity=str(facts["identity"]),
+            limits=(float(facts["low"]), float(facts["high"])),
+            tallies=Tallies(arrays["counts"].numpy(), arrays["sums"].numpy()),
+            unknown=int(facts["unknown"]),
+            key=str(facts["key"]),
+        )
+    except (KeyError, ValueError) as error:
+        return f"its introduction cannot be read: {error}"
+    if keys is not None and not _signs(found, facts["signature"], nonce, keys):
+        return f"node '{found.name}' has no key that was given with --allow-key"
+    return found
+
+
+def public_text(key: ec.EllipticCurvePublicKey) -> str:
+    """A public key in OpenSSH's format, without a comment."""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _signs(node: Introduction, signature: object, nonce: bytes, keys: frozenset[str]) -> bool:
+    if node.key not in keys or not isinstance(signature, bytes):
+        return False
+    public = load_ssh_public_key(node.key.encode())
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        public.verify(signature, _signed(nonce, node.name, node.identity), _scheme())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed(nonce: bytes, name: str, identity: str) -> bytes:
+    return b"\n".join([b"hierfed node", nonce, name.encode(), identity.encode()])
+
+
+def _scheme() -> ec.ECDSA:
+    return ec.ECDSA(hashes.SHA384())

@@ -1,0 +1,232 @@
+"""The server's half: nodes are let in, rounds run and resumed, models handed out, and what was gained is added up."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import torch
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
+from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
+from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
+from hierfed.deployment.results import DeployedResult, DeployedRound, Gain, RefusedAnswer
+from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
+from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import SharedModel, ordered_sum
+from hierfed.federated.local import LocalOnly
+from hierfed.settings import Settings
+from hierfed.storage import save_model, save_ranking
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a federation needs. nodes: to begin, and to go on after a restart. quorum: contributions to a round, at
+    least. keys: the public ones of nodes that may join, None for all."""
+
+    nodes: int
+    quorum: int
+    patience: Patience
+    keys: frozenset[str] | None = None
+
+
+class Watcher:
+    """Who watches a server; each method may be overridden."""
+
+    def tell(self, event: str) -> None:
+        """Something happened that a person wants to know."""
+
+    def on_round(self, record: DeployedRound) -> None:
+        """A round has ended, or was abandoned."""
+
+
+@dataclass
+class Desk:
+    """The server's reception: who may join, under which number, and what they are told. See engines' Reception."""
+
+    catalogue: Catalogue
+    keys: frozenset[str] | None
+    watcher: Watcher
+    plan: Plan | None = None
+    nodes: dict[str, str] = field(default_factory=dict)
+    introduced: dict[str, Introduction] = field(default_factory=dict)
+    nonce: bytes = field(default_factory=new_nonce)
+
+    def hello(self) -> Request:
+        """The catalogue, and something to sign."""
+        return hello(self.catalogue, self.nonce)
+
+    def admit(self, reply: Reply) -> str:
+        """Its own name, which is no one else's."""
+        found = read_introduction(reply, self.nonce, self.keys)
+        if isinstance(found, str):
+            raise TurnedAway(found)
+        items = len(found.tallies.counts)
+        if items != len(self.catalogue):
+            raise TurnedAway(f"its tallies are of {items:,} items, the catalogue has {len(self.catalogue):,}")
+        if self.nodes.setdefault(found.name, found.identity) != found.identity:
+            raise TurnedAway(f"another node is already called '{found.name}': choose another --name")
+        self.introduced[found.name] = found
+        return found.name
+
+    def number(self, name: str) -> int:
+        """Its place among the names."""
+        return list(self.nodes).index(name)
+
+    def setup(self, member: Member) -> Request | None:
+        """The plan, once there is one."""
+        return None if self.plan is None else self.plan.request(member.number)
+
+    def tell(self, event: str) -> None:
+        """Pass it on."""
+        self.watcher.tell(event)
+
+
+def conduct(
+    settings: Settings,
+    catalogue: Catalogue,
+    folder: Path,
+    connect: Callable[[Desk], Federation],
+    wanted: Wanted,
+    watcher: Watcher,
+) -> DeployedResult:
+    """Train with the nodes that come, from the last checkpoint in `folder` if there is one, and keep the models there.
+
+    Raises HierfedError where rounds fail again and again.
+    """
+    began = time.monotonic()
+    desk = Desk(catalogue, wanted.keys, watcher)
+    checkpoint = load_checkpoint(folder, settings, catalogue)
+    if checkpoint is not None:
+        desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
+        watcher.tell(f"goes on after round {max((model.round for model in checkpoint.models.values()), default=0)}")
+    federation = connect(desk)
+    watcher.tell(f"waiting for {wanted.nodes} nodes")
+    federation.gather(wanted.nodes)
+    if checkpoint is None:
+        names = sorted((member.name for member in federation.members.values()), key=_natural)
+        desk.nodes = {name: desk.nodes[name] for name in names}
+        checkpoint = Checkpoint(_agree(settings, catalogue, [desk.introduced[name] for name in names]), desk.nodes)
+        checkpoint.save(folder)
+    plan = desk.plan = checkpoint.plan
+    training = _Training(plan, checkpoint, federation, wanted, folder, watcher)
+    for stage, rounds in plan.stages().items():
+        training.run(stage, rounds)
+    rating = training.checkpoint.models[RATING]
+    header = {"digest": rating.digest(), "settings": settings.model_dump_json(exclude={"data"})}
+    save_model(folder, settings.method, plan.method, rating, catalogue, header)
+    if IMPLICIT in training.checkpoint.models:
+        save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
+    gain = _gain(federation)
+    federation.dismiss()
+    return DeployedResult(
+        name=folder.name,
+        settings=settings.model_dump(mode="json", exclude={"data"}),
+        nodes=list(training.checkpoint.nodes),
+        items=len(catalogue),
+        ratings=int(plan.tallies.counts.sum()),
+        rounds=training.records,
+        gain=gain,
+        digest=rating.digest(),
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Training:
+    """The rounds of each stage, with a checkpoint after every one."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        federation: Federation,
+        wanted: Wanted,
+        folder: Path,
+        watcher: Watcher,
+    ):
+        self._plan, self.checkpoint, self._federation = plan, checkpoint, federation
+        self._wanted, self._folder, self._watcher = wanted, folder, watcher
+        self.records: list[DeployedRound] = []
+
+    def run(self, stage: str, rounds: int) -> None:
+        """Run the rounds of a stage that are still to come, and hand out its model."""
+        method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING])
+        shared = self.checkpoint.models.get(stage) or method.start()
+        strategy = SumStrategy(method, shared, self._plan.training, stage, self._wanted.quorum)
+
+        def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
+            if outcome.total is not None:
+                _check_finite(strategy.shared, stage)
+                self.checkpoint = self.checkpoint.with_model(stage, strategy.shared)
+                self.checkpoint.save(self._folder)
+            self.records.append(self._record(outcome, bytes_down, seconds))
+            self._watcher.on_round(self.records[-1])
+
+        self._federation.run_rounds(strategy, rounds, on_round)
+        finished = Request("finish", {"stage": stage, "round": strategy.shared.round}, strategy.shared.arrays)
+        self._federation.ask(lambda _: finished, 1)
+
+    def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
+        names, losses = list(self.checkpoint.nodes), list[float]()
+        method = self._plan.method
+        if (
+            outcome.name.stage == RATING
+            and outcome.name.number > 0
+            and outcome.total
+            and not isinstance(method, LocalOnly)
+        ):
+            losses = method.train_loss(outcome.total)
+        return DeployedRound(
+            stage=outcome.name.stage,
+            round=outcome.name.number,
+            contributors=[names[number] if number < len(names) else str(number) for number in outcome.contributors],
+            refused=[RefusedAnswer(node=each.node, reason=each.reason) for each in outcome.refused],
+            abandoned=outcome.total is None,
+            train_loss=losses,
+            bytes_up=outcome.bytes_up,
+            bytes_down=bytes_down,
+            seconds=seconds,
+        )
+
+
+def _agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction]) -> Plan:
+    """What follows from all nodes' introductions, in the order of their numbers."""
+    limits = min(node.limits[0] for node in nodes), max(node.limits[1] for node in nodes)
+    tallies = reduce(add, (node.tallies for node in nodes))
+    return Plan(secrets.token_hex(8), settings, catalogue, limits, tallies)
+
+
+def _gain(federation: Federation) -> Gain | None:
+    """What the nodes' personal models reach, from sums over their held-out rows."""
+    answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
+    sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
+    if not sums:
+        return None
+    total = {name: float(array) for name, array in ordered_sum(sums).arrays.items()}
+    return Gain(
+        rows=int(total["rows"]),
+        rmse_before=math.sqrt(total["squares_before"] / total["rows"]),
+        rmse_after=math.sqrt(total["squares_after"] / total["rows"]),
+        coverage=total["within"] / total["intervals"] if total["intervals"] else math.nan,
+    )
+
+
+def _check_finite(shared: SharedModel, stage: str) -> None:
+    if not all(torch.isfinite(array).all() for array in shared.arrays.values()):
+        raise HierfedError(f"training diverged in round {shared.round} of '{stage}': lower training.learning_rate")
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts 'node 2' before 'node 10'."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)

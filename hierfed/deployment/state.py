@@ -1,0 +1,170 @@
+"""What a node keeps on its own disk: readable by its owner only, whole at every moment, and never sent.
+
+The folder is laid out as a run's (model, catalogue, private files), so that what serves a run serves a node.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from hierfed.atomic import write_atomically
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.catalogue_file import catalogue_bytes
+from hierfed.deployment.plan import Plan, read_plan
+from hierfed.engines.exchange import Request
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import SharedModel
+from hierfed.personal.private import PrivateState, StoredState
+from hierfed.storage import CATALOGUE
+
+FORMAT = "hierfed node 1"
+NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a node's ratings are, and how to read them; a password is never part of it."""
+
+    source: str
+    query: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    test: str = ""
+    test_share: float = 0.0
+
+
+class NodeState:
+    """The folder of one node, held by one process at a time."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            (folder / ROUNDS).mkdir(mode=0o700, exist_ok=True)
+            self._lock: IO[str] = (folder / LOCK).open("w")
+        except OSError as error:
+            raise HierfedError(f"--state {folder}: cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()
+
+    def begin(self, name: str, origin: Origin) -> str:
+        """Note who the node is; gives a secret that tells it from any other, the same at each start."""
+        known = self._node()
+        if known is not None and known["name"] != name:
+            raise HierfedError(
+                f"--state {self.folder}: belongs to node '{known['name']}', not '{name}'; each node needs its own"
+            )
+        identity = secrets.token_hex(16) if known is None else str(known["identity"])
+        told = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
+        write_atomically(self.folder / NODE, json.dumps(told, indent=1).encode(), 0o600)
+        return identity
+
+    @property
+    def name(self) -> str:
+        """The node's name; raises HierfedError where no node has been here."""
+        return str(self._known()["name"])
+
+    @property
+    def origin(self) -> Origin:
+        """Where the node's ratings are; raises HierfedError where no node has been here."""
+        return Origin(**self._known()["origin"])
+
+    def keep_plan(self, request: Request, catalogue: Catalogue) -> None:
+        """What the server told before the first round."""
+        write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
+        facts = {name: str(fact) for name, fact in request.facts.items()}
+        write_atomically(self.folder / PLAN, save(dict(request.arrays), facts), 0o600)
+
+    def plan(self) -> tuple[Plan, int] | None:
+        """The plan and this node's number, as last kept; None where there is none."""
+        path = self.folder / PLAN
+        if not path.is_file():
+            return None
+        facts, arrays = _read(path)
+        catalogue = Catalogue(pl.read_parquet(self.folder / CATALOGUE))
+        return read_plan(facts, arrays, catalogue), int(facts["number"])
+
+    def keep_model(self, stage: str, shared: SharedModel) -> None:
+        """The finished shared model of a stage."""
+        content = save(
+            {name: array.contiguous() for name, array in shared.arrays.items()}, {"round": str(shared.round)}
+        )
+        write_atomically(self.folder / f"{stage}.{SHARED}", content)
+
+    def model(self, stage: str) -> SharedModel | None:
+        """The finished shared model of a stage; None where there is none."""
+        path = self.folder / f"{stage}.{SHARED}"
+        if not path.is_file():
+            return None
+        facts, arrays = _read(path)
+        return SharedModel(arrays, int(facts["round"]))
+
+    def keep(self, training: str, stage: str, number: int, rows: str, state: PrivateState) -> None:
+        """What the node kept from a round; that of the round before stays, for a server that asks for it again.
+
+        rows: the digest of the rows that it was made of.
+        """
+        kept = state.kept()
+        if not kept:
+            return
+        tensors = {name: tensor.contiguous() for name, tensor in kept.items()}
+        content = save(tensors, {"training": training, "rows": rows})
+        write_atomically(self._round(stage, number), content, 0o600)
+        for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
+            if abs(int(path.name.split(".")[1]) - number) > 1:
+                path.unlink()
+
+    def recall(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
+        """What the node kept from this round of this training and of these rows; None where it kept nothing."""
+        path = self._round(stage, number)
+        if not path.is_file():
+            return None
+        facts, tensors = _read(path)
+        return StoredState(tensors) if (facts["training"], facts["rows"]) == (training, rows) else None
+
+    def _round(self, stage: str, number: int) -> Path:
+        return self.folder / ROUNDS / f"{stage}.{number}.safetensors"
+
+    def _known(self) -> dict[str, Any]:
+        known = self._node()
+        if known is None:
+            raise HierfedError(f"--state {self.folder}: no node has been here; `hierfed node --state` makes one")
+        return known
+
+    def _node(self) -> dict[str, Any] | None:
+        path = self.folder / NODE
+        if not path.is_file():
+            return None
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise HierfedError(f"{path}: cannot be read: {error}") from error
+        if not isinstance(told, dict) or told.get("format") != FORMAT:
+            raise HierfedError(f"{path}: not the state of a node of this version of hierfed ({FORMAT})")
+        return told
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+        return facts, load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise HierfedError(f"{path}: the node's state is damaged: {error}") from error

@@ -1,0 +1,243 @@
+"""The nodes that have joined a server, and what it asks of them; who leaves, comes back or answers late is noticed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.flower.records import message_type, request_records
+from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy, read_answer
+from hierfed.engines.replies import Answer, Refusal
+from hierfed.errors import HierfedError
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
+
+
+class TurnedAway(Exception):
+    """Why a node cannot be a member."""
+
+
+class Reception(Protocol):
+    """Who decides which nodes join, and is told what happens."""
+
+    def hello(self) -> Request:
+        """What a stranger is asked."""
+        ...
+
+    def admit(self, reply: Reply) -> str:
+        """The name that a stranger has from now on; raises TurnedAway where it cannot be a member."""
+        ...
+
+    def number(self, name: str) -> int:
+        """A member's number; it may change until there is a setup."""
+        ...
+
+    def setup(self, member: Member) -> Request | None:
+        """What a member is told before it is asked anything; None while that is not yet known."""
+        ...
+
+    def tell(self, event: str) -> None:
+        """Something that a person who watches wants to know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the server waits. deadline: seconds for the answers to a round. attempts: at one round, before it gives
+    up. joining: seconds for a stranger to answer."""
+
+    deadline: float = 600.0
+    attempts: int = 5
+    joining: float = 120.0
+
+
+@dataclass(eq=False)
+class _Guest:
+    """A node that Flower knows, from when it came until it left. name: "" until it is a member. ready: whether it knows
+    what a member must know. waiting_for: the message that it has to answer first, or ""."""
+
+    node_id: int
+    name: str = ""
+    ready: bool = False
+    waiting_for: str = ""
+    since: float = field(default_factory=time.monotonic)
+    turned_away: bool = False
+
+
+class Federation:
+    """The members by Flower's ids of their connections; a member that comes back has a new one, or is new again."""
+
+    def __init__(self, grid: Grid, reception: Reception, patience: Patience):
+        self._grid, self._reception, self._patience = grid, reception, patience
+        self._guests: dict[int, _Guest] = {}
+        self._late: dict[str, str] = {}
+
+    @property
+    def members(self) -> dict[int, Member]:
+        """Those who are there, by Flower's ids."""
+        return {key: self._member(guest) for key, guest in self._guests.items() if guest.name}
+
+    def gather(self, count: int) -> None:
+        """Wait until so many members are there, however long that takes."""
+        wait = SHORTEST_WAIT
+        while len(self.members) < count:
+            self._receive([])
+            time.sleep(wait)
+            wait = min(1.5 * wait, LONGEST_WAIT)
+
+    def ask(self, make: Callable[[Member], Request], enough: int) -> list[Answer]:
+        """Each member's answer, those who come meanwhile included, until all who are there have answered.
+
+        Fewer than `enough` answers are waited for until the deadline.
+        """
+
+        def message(node_id: int) -> Message:
+            return _message(make(self.members[node_id]), node_id)
+
+        return [read_answer(reply, member) for member, reply in self._collect(message, enough)]
+
+    def run_round(self, strategy: SumStrategy) -> RoundOutcome:
+        """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
+        found = self._collect(strategy.message, strategy.quorum)
+        strategy.members = {reply.metadata.src_node_id: member for member, reply in found}
+        strategy.aggregate_train(strategy.name.number, [reply for _, reply in found])
+        outcome = strategy.outcome
+        if outcome is None:
+            raise AssertionError("a strategy that has aggregated has an outcome")
+        return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
+
+    def run_rounds(
+        self, strategy: SumStrategy, rounds: int, on_round: Callable[[RoundOutcome, int, float], None]
+    ) -> None:
+        """Rounds until the model has seen so many; on_round: told the outcome, bytes sent to nodes, and seconds.
+
+        Raises HierfedError where a round fails again and again.
+        """
+        attempt = 0
+        while strategy.shared.round < rounds:
+            began, down = time.monotonic(), strategy.shared.nbytes * len(self.members)
+            outcome = self.run_round(strategy)
+            on_round(outcome, down, time.monotonic() - began)
+            attempt = attempt + 1 if outcome.total is None else 0
+            if attempt >= self._patience.attempts:
+                raise HierfedError(
+                    f"round {outcome.name.number} of '{outcome.name.stage}' was abandoned {attempt} times: "
+                    f"{len(outcome.contributors)} of at least {strategy.quorum} nodes answered; the model as it was is "
+                    "kept: start the server again when they are back"
+                )
+
+    def _collect(self, message: Callable[[int], Message], enough: int) -> list[tuple[Member, Message]]:
+        """Send to all who can be asked, and gather their replies."""
+        asked: dict[str, _Guest] = {}
+        done: set[_Guest] = set()
+        found: list[tuple[Member, Message]] = []
+        end, wait = time.monotonic() + self._patience.deadline, SHORTEST_WAIT
+        while True:
+            for guest in self._guests.values():
+                if guest.ready and guest not in done and guest not in asked.values():
+                    message_id = self._send(message(guest.node_id))
+                    if message_id:
+                        asked[message_id] = guest
+            replies = self._receive(list(asked))
+            for reply in replies:
+                guest = asked.pop(reply.metadata.reply_to_message_id)
+                done.add(guest)
+                if guest.name:
+                    found.append((self._member(guest), reply))
+            present = self._guests.values()
+            pending = any(guest in present for guest in asked.values())
+            joining = any(not guest.ready and not guest.turned_away for guest in present)
+            if (not pending and not joining and len(found) >= enough) or time.monotonic() > end:
+                break
+            wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
+            time.sleep(wait)
+        for message_id, guest in asked.items():
+            if guest.name and guest in self._guests.values():
+                self._late[message_id] = guest.name
+                self._reception.tell(f"node {guest.name} has not answered within {self._patience.deadline:g} s")
+        return found
+
+    def _late_answers(self) -> list[Refusal]:
+        """Answers that came after their round had ended; each is told once."""
+        replies = list(self._grid.pull_messages(list(self._late))) if self._late else []
+        return [
+            Refusal(self._late.pop(reply.metadata.reply_to_message_id), "came after its round had ended")
+            for reply in replies
+        ]
+
+    def _receive(self, message_ids: Sequence[str]) -> list[Message]:
+        """Let strangers in, notice who left, and give the replies that have come to these messages."""
+        online = set(self._grid.get_node_ids())
+        for node_id in self._guests.keys() - online:
+            guest = self._guests.pop(node_id)
+            if guest.name:
+                self._reception.tell(f"node {guest.name} is gone")
+        for node_id in online - self._guests.keys():
+            message_id = self._send(_message(self._reception.hello(), node_id))
+            if message_id:
+                self._guests[node_id] = _Guest(node_id, waiting_for=message_id)
+        for node_id, guest in self._guests.items():
+            if guest.name and not guest.ready and not guest.waiting_for:
+                setup = self._reception.setup(self._member(guest))
+                if setup is not None:
+                    guest.waiting_for = self._send(_message(setup, node_id))
+        waiting = {guest.waiting_for: node_id for node_id, guest in self._guests.items() if guest.waiting_for}
+        wanted = [*message_ids, *waiting]
+        replies = list(self._grid.pull_messages(wanted)) if wanted else []
+        for reply in replies:
+            if reply.metadata.reply_to_message_id in waiting:
+                self._welcome(waiting[reply.metadata.reply_to_message_id], reply)
+        for node_id, guest in self._guests.items():
+            if guest.waiting_for and time.monotonic() - guest.since > self._patience.joining:
+                self._turn_away(node_id, f"did not answer within {self._patience.joining:g} s")
+        return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
+
+    def _welcome(self, node_id: int, message: Message) -> None:
+        """A stranger's answer to hello, or a member's to its setup."""
+        guest = self._guests[node_id]
+        guest.waiting_for, guest.since = "", time.monotonic()
+        answer = read_answer(message, Member(guest.name, -1))
+        if answer.reply is None:
+            self._turn_away(node_id, answer.error)
+        elif guest.name:
+            guest.ready = True
+        else:
+            try:
+                name = self._reception.admit(answer.reply)
+            except TurnedAway as reason:
+                self._turn_away(node_id, str(reason))
+                return
+            for old in self._guests.values():
+                if old.name == name:
+                    # It has come back before Flower noticed that it was gone.
+                    old.name, old.ready, old.turned_away = "", False, True
+            guest.name = name
+            self._reception.tell(f"node {name} has joined")
+
+    def _turn_away(self, node_id: int, reason: str) -> None:
+        guest = self._guests[node_id]
+        self._reception.tell(f"{f'node {guest.name}' if guest.name else 'a node'} is refused: {reason}")
+        guest.name, guest.ready, guest.waiting_for, guest.turned_away = "", False, "", True
+        self._send(_message(Request("goodbye", {"reason": reason}), node_id))
+
+    def _member(self, guest: _Guest) -> Member:
+        return Member(guest.name, self._reception.number(guest.name))
+
+    def dismiss(self) -> None:
+        """Tell all members that it is over, and wait until they have heard it or left."""
+        self.ask(lambda _: Request("goodbye"), 0)
+
+    def _send(self, message: Message) -> str:
+        """The message's id; empty where Flower does not take it, because the node has just left."""
+        (message_id,) = self._grid.push_messages([message])
+        return message_id or ""
+
+
+def _message(request: Request, node_id: int) -> Message:
+    return Message(request_records(request), node_id, message_type(request.kind))

@@ -1,0 +1,251 @@
+"""A node's connection to a SuperLink: it asks for messages, lets the node's own ClientApp answer, and sends that.
+
+Flower's own SuperNode starts a process for every message and runs in it whatever code the server sent. Here the code is
+the installed package's, whatever the server sends, and the rows stay in memory from one message to the next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+    UnregisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.flower.records import read_request, reply_records
+from hierfed.errors import HierfedError
+
+# The shortest that Flower allows: a node that is silent for twice as long counts as gone.
+HEARTBEAT_SECONDS = 10.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
+RETRY_SECONDS = 3.0
+KINDS = ("hello", "setup", "round", "finish", "judge", "goodbye")
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where the server is, and how it is known: ca is the file with the authority that signed it, None without TLS.
+
+    patience: how many seconds a node tries again while the server cannot be reached or does not let it in.
+    """
+
+    address: str
+    ca: Path | None = None
+    patience: float = 120.0
+
+
+@dataclass
+class Traffic:
+    """Bytes that have left this node as message contents, and that have come to it; when the server was last heard."""
+
+    sent: int = 0
+    received: int = 0
+    heard: float = 0.0
+
+
+def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
+    """Flower's ClientApp that lets `answer` answer every kind of request."""
+    app = ClientApp()
+
+    def handle(message: Message, _: Context) -> Message:
+        return Message(reply_records(answer(read_request(message))), reply_to=message)
+
+    for kind in KINDS:
+        app.query(kind)(handle)
+    return app
+
+
+def serve(
+    where: ServerAddress, key: ec.EllipticCurvePrivateKey | None, app: ClientApp, done: Callable[[], bool]
+) -> Traffic:
+    """Answer the server's messages until `done`; key: the node's, None where the server asks for none.
+
+    A server that goes and comes back is met again. Raises HierfedError in one line where it cannot be reached for too
+    long, is not who it should be, or refuses the node.
+    """
+    private, public = generate_key_pairs() if key is None else (key, key.public_key())
+    traffic = Traffic(heard=time.monotonic())
+    while not done():
+        try:
+            with _connected(where, private, public, register=key is None) as (client, node):
+                _answer_all(client, node, app, done, traffic)
+        except httpx.HTTPError as error:
+            final, reason = _explain(where, error)
+            if final or time.monotonic() - traffic.heard > where.patience:
+                raise HierfedError(reason) from error
+            time.sleep(RETRY_SECONDS)
+    return traffic
+
+
+def _answer_all(
+    client: FleetHttpClient, node: Node, app: ClientApp, done: Callable[[], bool], traffic: Traffic
+) -> None:
+    wait = SHORTEST_WAIT
+    while not done():
+        message = _pull(client, node, traffic)
+        traffic.heard = time.monotonic()
+        if message is None:
+            time.sleep(wait)
+            wait = min(1.5 * wait, LONGEST_WAIT)
+            continue
+        wait = SHORTEST_WAIT
+        try:
+            reply = app(message, Context(message.metadata.run_id, node.node_id, {}, RecordDict(), {}))
+        except Exception as error:
+            # What went wrong may speak of the node's own rows, so the server hears the kind of error alone.
+            reason = f"{type(error).__name__} on the node, which says more"
+            _push(
+                client, node, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message), traffic
+            )
+            raise
+        _push(client, node, reply, traffic)
+
+
+@contextmanager
+def _connected(
+    where: ServerAddress, private: ec.EllipticCurvePrivateKey, public: ec.EllipticCurvePublicKey, register: bool
+) -> Iterator[tuple[FleetHttpClient, Node]]:
+    name = public_key_to_bytes(public)
+    interceptors: list[ProtobufClientInterceptor] = [
+        RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+        NodeAuthHttpInterceptor(private, public),
+    ]
+    root = None if where.ca is None else str(where.ca)
+    try:
+        made = FleetHttpClient.from_server_address(where.address, where.ca is None, root, interceptors)
+    except OSError as error:
+        raise HierfedError(f"--ca {where.ca}: cannot be used as a certificate authority: {error}") from error
+    with made as client:
+        if register:
+            client.RegisterNode(RegisterNodeFleetRequest(public_key=name))
+        request = ActivateNodeRequest(public_key=name, heartbeat_interval=HEARTBEAT_SECONDS)
+        node = Node(node_id=client.ActivateNode(request).node_id)
+        gone = threading.Event()
+        threading.Thread(target=_beat, args=(client, node, gone), daemon=True).start()
+        try:
+            yield client, node
+        finally:
+            gone.set()
+            _leave(client, node, register)
+
+
+def _leave(client: FleetHttpClient, node: Node, registered: bool) -> None:
+    # A server that cannot be reached forgets the node by itself once it is silent.
+    with suppress(httpx.HTTPError):
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
+        if registered:
+            client.UnregisterNode(UnregisterNodeFleetRequest(node_id=node.node_id))
+
+
+def _beat(client: FleetHttpClient, node: Node, gone: threading.Event) -> None:
+    """Tell the server that the node is there, until it is gone; one beat may fail, and the next does instead."""
+    request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_SECONDS)
+    while not gone.wait(HEARTBEAT_SECONDS / 2):
+        with suppress(httpx.HTTPError):
+            client.SendNodeHeartbeat(request)
+
+
+def _pull(client: FleetHttpClient, node: Node, traffic: Traffic) -> Message | None:
+    found = client.PullMessages(PullMessagesRequest(node=node))
+    if not found.messages_list:
+        return None
+    run, tree = message_from_proto(found.messages_list[0]).metadata.run_id, found.message_object_trees[0]
+    pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
+
+    def counted(object_id: str) -> bytes:
+        content = pull(object_id)
+        traffic.received += len(content)
+        return content
+
+    confirm = make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, node, run)
+    message = pull_and_inflate_object_from_tree(tree, counted, confirm, return_type=Message)
+    message.metadata.__dict__["_message_id"] = tree.object_id
+    return message
+
+
+def _push(client: FleetHttpClient, node: Node, reply: Message, traffic: Traffic) -> None:
+    reply.metadata.__dict__["_message_id"] = reply.object_id
+    with no_object_id_recompute():
+        envelope = message_to_proto(remove_content_from_message(reply))
+        answer = client.PushMessages(
+            PushMessagesRequest(
+                node=node,
+                messages_list=[envelope],
+                message_object_trees=[get_object_tree(reply)],
+                clientapp_runtime_list=[0.0],
+            )
+        )
+        push = make_push_object_fn_protobuf(client.PushObject, node, reply.metadata.run_id, answer.session_id)
+
+        def counted(object_id: str, content: bytes) -> None:
+            traffic.sent += len(content)
+            push(object_id, content)
+
+        wanted = set(answer.objects_to_push)
+        push_objects(get_all_nested_objects(reply), counted, object_ids_to_push=wanted)
+
+
+def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
+    """Whether there is no use in trying again, and what is wrong, for the user."""
+    at, told = f"the server at {where.address}", str(error).casefold()
+    speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        final, reason = False, f"{at} lets no node in with this key: it is unknown there, or in use by another process"
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            final, reason = True, f"{at} does not know this node's key: give KEY.pub to `hierfed server --allow-key`"
+        elif status == httpx.codes.BAD_REQUEST and where.ca is None:
+            final, reason = True, speaks_tls
+    elif "certificate" in told:
+        final, reason = (
+            True,
+            f"{at} is not who it should be: {_certificate(error)}; --ca {where.ca} must have signed it",
+        )
+    elif "wrong_version_number" in told or "record layer failure" in told:
+        final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
+    elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None:
+        final, reason = True, speaks_tls
+    else:
+        final, reason = False, f"{at} cannot be reached: {error or type(error).__name__}"
+    return final, reason
+
+
+def _certificate(error: httpx.HTTPError) -> str:
+    _, _, reason = str(error).partition("certificate verify failed: ")
+    return reason.split(" (_ssl")[0] or str(error)

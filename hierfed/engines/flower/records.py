@@ -1,0 +1,62 @@
+"""Requests and replies as Flower's records, and back: arrays travel bit for bit, and nothing is pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from torch import Tensor
+
+from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.federated.contract import Contribution
+
+FACTS, ARRAYS = "facts", "arrays"
+# Flower knows three kinds of messages; ours are names under one of them.
+TYPE = "query"
+
+
+def message_type(kind: str) -> str:
+    """Flower's name of a request's kind."""
+    return f"{TYPE}.{kind}"
+
+
+def request_records(request: Request) -> RecordDict:
+    """A request's content."""
+    return _records(request.facts, request.arrays)
+
+
+def reply_records(reply: Reply) -> RecordDict:
+    """A reply's content."""
+    return _records(reply.facts, reply.contribution.arrays)
+
+
+def read_request(message: Message) -> Request:
+    """The request that a message carries; raises ValueError where it carries none."""
+    facts, arrays = _read(message.content)
+    return Request(message.metadata.message_type.removeprefix(f"{TYPE}."), facts, arrays)
+
+
+def read_reply(message: Message) -> Reply:
+    """The reply that a message carries; raises ValueError or TypeError where it carries none."""
+    facts, arrays = _read(message.content)
+    return Reply(facts, Contribution(arrays))
+
+
+def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
+    sent = {name: Array(np.ascontiguousarray(tensor.numpy())) for name, tensor in arrays.items()}
+    return RecordDict({FACTS: ConfigRecord(dict(facts)), ARRAYS: ArrayRecord(sent)})
+
+
+def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
+    if set(content) != {FACTS, ARRAYS} or not isinstance(content[ARRAYS], ArrayRecord):
+        raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
+    facts = {name: cast(Fact, value) for name, value in cast(ConfigRecord, content[FACTS]).items()}
+    arrays = {
+        # A copy: what arrives is read-only, and torch wants to own what it computes with.
+        name: torch.from_numpy(np.array(array.numpy()))
+        for name, array in cast(ArrayRecord, content[ARRAYS]).items()
+    }
+    return facts, arrays

@@ -1,0 +1,224 @@
+"""Flower's server, the SuperLink, as a child of this process, and the run in it that this process conducts.
+
+The SuperLink carries messages; what they say, and what is made of them, is computed in this process, which takes the
+place of the ServerApp process that Flower would start. So no code travels: the app that Flower asks for is empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.cli.build import build_fab_from_files
+from flwr.common.serde import fab_to_proto, run_from_proto
+from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
+
+from hierfed.engines.flower.surroundings import LOG, surroundings
+from hierfed.errors import HierfedError
+
+STARTS_WITHIN, STOPS_WITHIN = 60.0, 15.0
+# Flower asks for an app; ours does nothing, since nothing of it is ever run.
+EMPTY_APP = {
+    "pyproject.toml": b"""[project]
+name = "hierfed-app"
+version = "1.0.0"
+description = ""
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "hierfed"
+
+[tool.flwr.app.components]
+serverapp = "nothing:app"
+clientapp = "nothing:app"
+""",
+    "nothing.py": b"app = None\n",
+}
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Files with a server's certificate, its private key, and the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens and whom it lets in: keys are the nodes' public ones, None to let in everyone."""
+
+    host: str
+    port: int
+    tls: Certificates | None
+    keys: tuple[Path, ...] | None
+
+    @property
+    def own_address(self) -> str:
+        """Where this machine itself reaches the server."""
+        host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@contextmanager
+def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
+    """A running SuperLink, as the grid of the one run in it; home: a folder for Flower's files.
+
+    Nothing is left of it afterwards. Raises HierfedError in one line where it cannot start.
+    """
+    _check_free(listening)
+    secret = home / "secret"
+    secret.touch(mode=0o600)
+    secret.write_bytes(secrets.token_bytes(48))
+    with (home / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hierfed.engines.flower.child", *_arguments(listening, secret)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **surroundings(home)},
+            start_new_session=True,
+        )
+    try:
+        _wait_until_up(listening, child, home)
+        _register(listening)
+        yield from _run(listening, secret)
+    finally:
+        _stop(child)
+
+
+def _arguments(listening: Listening, secret: Path) -> list[str]:
+    arguments = ["--host", listening.host, "--port", str(listening.port), "--isolation", "process"]
+    arguments += ["--superexec-auth-secret-file", str(secret), "--disable-runtime-dependency-installation"]
+    if listening.tls is None:
+        return [*arguments, "--insecure"]
+    tls = listening.tls
+    arguments += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key), "--ssl-ca-certfile"]
+    arguments += [str(tls.ca)]
+    return arguments if listening.keys is None else [*arguments, "--enable-supernode-auth"]
+
+
+def _check_free(listening: Listening) -> None:
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listening.host, listening.port))
+        except OSError as error:
+            raise HierfedError(
+                f"cannot listen at {listening.host}:{listening.port}: {error.strerror}; choose another --listen"
+            ) from error
+
+
+def _wait_until_up(listening: Listening, child: subprocess.Popen[bytes], home: Path) -> None:
+    scheme, verify = ("http", True) if listening.tls is None else ("https", str(listening.tls.ca))
+    end = time.monotonic() + STARTS_WITHIN
+    with _tls_errors(listening), httpx.Client(verify=verify) as client:
+        while child.poll() is None and time.monotonic() < end:
+            try:
+                client.get(f"{scheme}://{listening.own_address}/health")
+                return
+            except httpx.ConnectError as error:
+                if "certificate" in str(error).casefold():
+                    raise
+                time.sleep(0.1)
+    raise HierfedError(f"the server did not start; Flower's own account of it is in {home / LOG}")
+
+
+@contextmanager
+def _tls_errors(listening: Listening) -> Iterator[None]:
+    tls = listening.tls
+    try:
+        yield
+    except (httpx.ConnectError, OSError) as error:
+        if tls is None:
+            raise
+        raise HierfedError(
+            f"{tls.certificate}: not a certificate for {listening.own_address.rpartition(':')[0]} that {tls.ca} signed "
+            f"({error}); --listen needs a name that the certificate is for"
+        ) from error
+
+
+def _clients(listening: Listening) -> tuple[str, bool, bytes | None]:
+    """Address, whether it is without TLS, and the authority, as Flower's clients take them."""
+    tls = listening.tls
+    return listening.own_address, tls is None, None if tls is None else tls.ca.read_bytes()
+
+
+def _control(listening: Listening) -> ControlHttpClient:
+    version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
+    return ControlHttpClient.from_server_address(*_clients(listening), interceptors=[version])
+
+
+def _register(listening: Listening) -> None:
+    """Let in the nodes whose keys are known."""
+    with _control(listening) as control:
+        for path in listening.keys or ():
+            try:
+                public = public_key_to_bytes(load_ssh_public_key(path.read_bytes()))  # type: ignore[arg-type]
+            except (OSError, ValueError, AttributeError) as error:
+                raise HierfedError(
+                    f"--allow-key {path}: no public key of a node ({error}); `hierfed keys new` makes one"
+                ) from error
+            control.RegisterNode(RegisterNodeRequest(public_key=public, name=path.stem))
+
+
+def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
+    """Start the one run, take it, and give its grid."""
+    app, _ = build_fab_from_files(EMPTY_APP)
+    address, insecure, ca = _clients(listening)
+    with _control(listening) as control:
+        control.StartRun(StartRunRequest(fab=fab_to_proto(Fab(hashlib.sha256(app).hexdigest(), app, {}))))
+    signed = SuperExecAuthHttpInterceptor(
+        master_secret=secret.read_bytes(), protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
+    )
+    version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
+    with RuntimeHttpClient.from_server_address(address, insecure, ca, interceptors=[version, signed]) as runtime:
+        taken = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
+    grid = HttpGrid(address, insecure, ca, token=taken.token)
+    beats = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
+    beats.start()
+    try:
+        given = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
+        TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, given.run.run_id
+        TaskIdentity.node_id = given.context.node_id
+        grid.set_run(run_from_proto(given.run))
+        yield grid
+    finally:
+        beats.stop()
+        grid.close()
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Ask the child to end, and make it if it does not."""
+    child.terminate()
+    try:
+        child.wait(STOPS_WITHIN)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()

@@ -1,0 +1,31 @@
+"""How Flower is kept to itself: a home of its own, no telemetry, no update checks, and its log in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+LOG = "flower.log"
+
+
+def surroundings(home: Path) -> dict[str, str]:
+    """The environment variables for Flower's processes; home: a folder for its files."""
+    return {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+
+
+def settle(home: Path) -> None:
+    """Prepare this process for Flower before it is first imported; its log goes to `home/flower.log`."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(surroundings(home))
+    from flwr.supercore import logger  # noqa: PLC0415 - only once the variables are set
+
+    kept = logging.FileHandler(home / LOG, encoding="utf-8", delay=True)
+    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.FLOWER_LOGGER.handlers = [kept]
+    # httpx tells of every request, several each second.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

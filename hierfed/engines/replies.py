@@ -1,0 +1,96 @@
+"""Which of the answers to a round may enter its sum, and why the others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.engines.exchange import Fact, Reply
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+
+
+@dataclass(frozen=True)
+class RoundName:
+    """Which round it is: of which training, of which of its stages, and its number."""
+
+    training: str
+    stage: str
+    number: int
+
+    def facts(self) -> dict[str, Fact]:
+        """As they stand in a message."""
+        return {"training": self.training, "stage": self.stage, "round": self.number}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came from a node: its reply, or the error that came in its place. name, number: the node's."""
+
+    name: str
+    number: int
+    reply: Reply | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that was not used."""
+
+    node: str
+    reason: str
+
+
+def accept(
+    answers: Sequence[Answer], asked: RoundName, expected: Contribution
+) -> tuple[dict[int, Contribution], list[Refusal]]:
+    """The contributions to a sum by their nodes' numbers, ascending, and the refused answers.
+
+    expected: a contribution with the arrays that every node's must have, whatever their values.
+    """
+    accepted: dict[int, Contribution] = {}
+    refused = []
+    for answer in answers:
+        reason = _reason(answer, asked, expected)
+        if not reason and answer.number in accepted:
+            reason = "a second answer to the same round"
+        if reason:
+            refused.append(Refusal(answer.name, reason))
+        elif answer.reply is not None:
+            accepted[answer.number] = answer.reply.contribution
+    return dict(sorted(accepted.items())), refused
+
+
+def template(method: SumMethod, shared: SharedModel) -> Contribution:
+    """What a node with one rating of the first item would send to the next round: the arrays' names and shapes."""
+    rows = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), np.zeros(1, np.int64))
+    contribution, _ = next(iter(method.contribute(shared, [Node(0, "probe", rows, rows)], [None])))
+    return contribution
+
+
+def _reason(answer: Answer, asked: RoundName, expected: Contribution) -> str:
+    """Why an answer cannot be used; empty if it can."""
+    if answer.reply is None:
+        return f"failed: {answer.error}"
+    facts, sent = answer.reply.facts, answer.reply.contribution
+    for name, wanted in asked.facts().items():
+        if facts.get(name) != wanted:
+            return f"answers {name} {facts.get(name)!r}, asked was {wanted!r}: an old answer, or one to somebody else"
+    if facts.get("number") != answer.number:
+        return f"says that it is node {facts.get('number')!r}, and is node {answer.number}"
+    try:
+        expected.check_alike(sent)
+    except ValueError:
+        return f"its arrays are {_shapes(sent)}, expected {_shapes(expected)}"
+    wild = [name for name, array in sent.arrays.items() if not torch.isfinite(array).all()]
+    if wild:
+        return f"holds values that are not finite in {', '.join(wild)}"
+    return ""
+
+
+def _shapes(contribution: Contribution) -> str:
+    return ", ".join(f"{name} {tuple(array.shape)}" for name, array in contribution.arrays.items()) or "none"
