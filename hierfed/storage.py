@@ -91,6 +91,12 @@ def user_file(user_id: str) -> str:
     return f"user-{quote(user_id, safe='')}"
 
 
+def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that were read from a file, in torch's own memory: as parts of a file they are not aligned as others are,
+    which may change last digits of products."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
 def describe(method: HierarchicalFactors) -> dict[str, Any]:
     """All that read_method needs to make the method again, but for the catalogue."""
     return {

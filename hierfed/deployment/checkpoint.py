@@ -18,6 +18,7 @@ from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan, tally_arrays
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.settings import Settings
+from hierfed.storage import owned
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 1"
 
@@ -61,7 +62,7 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     try:
         with safe_open(path, framework="pt") as file:
             told = dict(file.metadata() or {})
-        tensors = load_file(path)
+        tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew") from error
     if told.get("format") != FORMAT:

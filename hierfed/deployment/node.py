@@ -25,7 +25,7 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.errors import HierfedError
 from hierfed.evaluation.judging import half_width
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.personal.private import PersonalModel, PrivateState, UncertainModel
 from hierfed.storage import save_model, save_private, save_ranking
 
@@ -66,6 +66,7 @@ class NodeSide:
         self._number = 0
         self._kept = Kept("", 0, None)
         self._models: dict[str, SharedModel] = {}
+        self._methods: dict[str, SumMethod] = {}
         self.over = False
 
     def answer(self, request: Request) -> Reply:
@@ -108,7 +109,7 @@ class NodeSide:
         self.state.keep_plan(request, self._known(self._catalogue))
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
-        self._kept, self._models = Kept("", 0, None), {}
+        self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
         return Reply()
 
     def _round(self, request: Request) -> Reply:
@@ -118,7 +119,9 @@ class NodeSide:
             raise HierfedError("the server asks for a round of another training than it told of")
         stage, number = str(stage), int(number)
         shared = SharedModel(request.arrays, number - 1)
-        method, node = plan.stage(stage, self._models.get(RATING)), self._node()
+        if stage not in self._methods:
+            self._methods[stage] = plan.stage(stage, self._models.get(RATING))
+        method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall(stage, number - 1)])))
         if kept is not None:
             self._kept = Kept(stage, number, kept)

@@ -51,6 +51,18 @@ class Plan:
             rounds |= {EASE: 1, IMPLICIT: self.settings.ranking.implicit_rounds}
         return rounds
 
+    def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
+        """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
+        opening = {
+            RATING: 0 if isinstance(self.method, LocalOnly) else -self.method.start().round,
+            EASE: 1,
+            IMPLICIT: 1,
+        }
+        return sum(
+            rounds - (models[stage].round if stage in models else -opening[stage])
+            for stage, rounds in self.stages().items()
+        )
+
     def stage(self, name: str, rating: SharedModel | None) -> SumMethod:
         """The method of a stage; rating: the finished model of ratings, which the ranking models build upon."""
         if name == RATING and not isinstance(self.method, LocalOnly):

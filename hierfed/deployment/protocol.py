@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -56,7 +57,7 @@ def other_version(request: Request) -> str:
     if theirs == VERSION:
         return ""
     return (
-        f"the server (hierfed {request.facts.get('hierfed')}) speaks version {theirs} of the protocol and this node "
+        f"the server (hierfed {request.facts.get('hierfed')!r}) speaks version {theirs!r} of the protocol and this node "
         f"(hierfed {__version__}) version {VERSION}: install the same on both"
     )
 
@@ -82,18 +83,17 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     """Who a node is, or why it cannot join; keys: the public ones that may, None for all."""
     facts, arrays = reply.facts, reply.contribution.arrays
     if "refusal" in facts:
-        return str(facts["refusal"])
+        return _text(facts, "refusal")
     if facts.get("version") != VERSION:
-        theirs, release = facts.get("version"), facts.get("hierfed")
-        return f"it speaks version {theirs!r} of the protocol (hierfed {release!r}), and this server {VERSION}"
+        return f"it speaks version {facts.get('version')!r} of the protocol, and this server {VERSION}"
     try:
         found = Introduction(
-            name=str(facts["name"]),
-            identity=str(facts["identity"]),
+            name=_text(facts, "name"),
+            identity=_text(facts, "identity"),
             limits=(float(facts["low"]), float(facts["high"])),
             tallies=Tallies(arrays["counts"].numpy(), arrays["sums"].numpy()),
             unknown=int(facts["unknown"]),
-            key=str(facts["key"]),
+            key=_text(facts, "key"),
         )
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
@@ -105,6 +105,13 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
 def public_text(key: ec.EllipticCurvePublicKey) -> str:
     """A public key in OpenSSH's format, without a comment."""
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _text(facts: Mapping[str, Fact], name: str) -> str:
+    value = facts[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is no text")
+    return value
 
 
 def _signs(node: Introduction, signature: object, nonce: bytes, keys: frozenset[str]) -> bool:

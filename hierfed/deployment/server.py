@@ -46,8 +46,14 @@ class Watcher:
     def tell(self, event: str) -> None:
         """Something happened that a person wants to know."""
 
+    def on_plan(self, rounds: int) -> None:
+        """Training begins or goes on: so many rounds are to come, opening rounds included."""
+
     def on_round(self, record: DeployedRound) -> None:
         """A round has ended, or was abandoned."""
+
+    def check(self) -> None:
+        """Called again and again while the server waits; what it raises ends the wait."""
 
 
 @dataclass
@@ -91,6 +97,10 @@ class Desk:
         """Pass it on."""
         self.watcher.tell(event)
 
+    def check(self) -> None:
+        """Pass it on."""
+        self.watcher.check()
+
 
 def conduct(
     settings: Settings,
@@ -119,6 +129,7 @@ def conduct(
         checkpoint = Checkpoint(_agree(settings, catalogue, [desk.introduced[name] for name in names]), desk.nodes)
         checkpoint.save(folder)
     plan = desk.plan = checkpoint.plan
+    watcher.on_plan(plan.rounds_left(checkpoint.models))
     training = _Training(plan, checkpoint, federation, wanted, folder, watcher)
     for stage, rounds in plan.stages().items():
         training.run(stage, rounds)

@@ -26,7 +26,7 @@ from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.personal.private import PrivateState, StoredState
-from hierfed.storage import CATALOGUE
+from hierfed.storage import CATALOGUE, owned
 
 FORMAT = "hierfed node 1"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
@@ -165,6 +165,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
-        return facts, load_file(path)
+        return facts, owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise HierfedError(f"{path}: the node's state is damaged: {error}") from error

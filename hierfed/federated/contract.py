@@ -64,6 +64,11 @@ class SharedModel:
     arrays: Mapping[str, Tensor]
     round: int = 0
 
+    def __post_init__(self) -> None:
+        # A message's arrays are contiguous, and products of others may differ from theirs in the last digits.
+        contiguous = {name: array.contiguous() for name, array in self.arrays.items()}
+        object.__setattr__(self, "arrays", contiguous)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays as they are sent to one node."""

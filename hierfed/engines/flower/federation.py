@@ -46,6 +46,10 @@ class Reception(Protocol):
         """Something that a person who watches wants to know."""
         ...
 
+    def check(self) -> None:
+        """Called again and again while the server waits; what it raises ends the wait."""
+        ...
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -173,6 +177,7 @@ class Federation:
 
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
         """Let strangers in, notice who left, and give the replies that have come to these messages."""
+        self._reception.check()
         online = set(self._grid.get_node_ids())
         for node_id in self._guests.keys() - online:
             guest = self._guests.pop(node_id)

@@ -54,9 +54,6 @@ def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
     if set(content) != {FACTS, ARRAYS} or not isinstance(content[ARRAYS], ArrayRecord):
         raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
     facts = {name: cast(Fact, value) for name, value in cast(ConfigRecord, content[FACTS]).items()}
-    arrays = {
-        # A copy: what arrives is read-only, and torch wants to own what it computes with.
-        name: torch.from_numpy(np.array(array.numpy()))
-        for name, array in cast(ArrayRecord, content[ARRAYS]).items()
-    }
+    # Copies: what arrives is read-only, and not aligned as torch's own memory is, which may change last digits.
+    arrays = {name: torch.tensor(array.numpy()) for name, array in cast(ArrayRecord, content[ARRAYS]).items()}
     return facts, arrays

@@ -7,11 +7,9 @@ place of the ServerApp process that Flower would start. So no code travels: the 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +34,10 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from hierfed.engines.flower.surroundings import LOG, surroundings
 from hierfed.errors import HierfedError
+from hierfed.leash import start_leashed, stop_leashed
 
-STARTS_WITHIN, STOPS_WITHIN = 60.0, 15.0
+STARTS_WITHIN = 60.0
+SUPERLINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
 # Flower asks for an app; ours does nothing, since nothing of it is ever run.
 EMPTY_APP = {
     "pyproject.toml": b"""[project]
@@ -94,20 +94,13 @@ def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
     secret.touch(mode=0o600)
     secret.write_bytes(secrets.token_bytes(48))
     with (home / LOG).open("ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "hierfed.engines.flower.child", *_arguments(listening, secret)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **surroundings(home)},
-            start_new_session=True,
-        )
+        child = start_leashed(SUPERLINK, _arguments(listening, secret), log, surroundings(home))
     try:
         _wait_until_up(listening, child, home)
         _register(listening)
         yield from _run(listening, secret)
     finally:
-        _stop(child)
+        stop_leashed(child)
 
 
 def _arguments(listening: Listening, secret: Path) -> list[str]:
@@ -210,15 +203,3 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     finally:
         beats.stop()
         grid.close()
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ask the child to end, and make it if it does not."""
-    child.terminate()
-    try:
-        child.wait(STOPS_WITHIN)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    if child.stdin is not None:
-        child.stdin.close()

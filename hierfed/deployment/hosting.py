@@ -1,0 +1,119 @@
+"""A server and a node as they are run: from a command's options to the end, with nothing left behind."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hierfed.atomic import write_atomically
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.catalogue_file import read_catalogue
+from hierfed.deployment.keys import read_key, read_public_key
+from hierfed.deployment.node import NodeSide
+from hierfed.deployment.plan import check_deployable
+from hierfed.deployment.results import DeployedResult
+from hierfed.deployment.server import Desk, Wanted, Watcher, conduct
+from hierfed.deployment.state import NodeState, Origin
+from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
+from hierfed.engines.flower.superlink import Certificates, Listening, superlink
+from hierfed.errors import SettingsError
+from hierfed.models.threads import one_torch_thread
+from hierfed.results import write_record
+from hierfed.settings import Settings
+
+FLOWER = "flower"
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """How a server is reached and protected. insecure: said aloud, it allows other machines without TLS and keys."""
+
+    host: str
+    port: int
+    tls: Certificates | None = None
+    keys: Sequence[Path] = ()
+    insecure: bool = False
+
+
+def host(
+    settings: Settings,
+    catalogue: Catalogue,
+    folder: Path,
+    hosting: Hosting,
+    nodes: int,
+    quorum: int,
+    patience: Patience,
+    watcher: Watcher,
+) -> DeployedResult:
+    """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
+    check_deployable(settings)
+    _check_protected(hosting)
+    allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
+    listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "settings.toml", settings.to_toml().encode())
+    wanted = Wanted(nodes, quorum, patience, allowed)
+
+    with one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
+
+        def connect(desk: Desk) -> Federation:
+            return Federation(grid, desk, patience)
+
+        result = conduct(settings, catalogue, folder, connect, wanted, watcher)
+    write_record(result, folder / "result.json")
+    return result
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How a node reaches its server. key: its private key's file; catalogue: the only one that it agrees to."""
+
+    address: str
+    ca: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
+    catalogue: Path | None = None
+    patience: float = 120.0
+
+
+def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
+    """Be a node until the server says that it is over; folder: the node's state. Gives the bytes that were sent."""
+    if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
+        raise SettingsError(
+            f"--server {joining.address}: another machine is reached with --ca (and --key), or with --insecure, "
+            "which anyone on the way can read and change"
+        )
+    key = None if joining.key is None else read_key(joining.key)
+    agreed = "" if joining.catalogue is None else read_catalogue(joining.catalogue).digest()
+    state = NodeState(folder)
+    try:
+        side = NodeSide(name, origin, state, key, agreed, tell)
+        where = ServerAddress(joining.address, joining.ca, joining.patience)
+        with one_torch_thread():
+            return serve(where, key, client_app(side.answer), lambda: side.over)
+    finally:
+        state.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    if host in ("localhost", ""):
+        return host == "localhost"
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_protected(hosting: Hosting) -> None:
+    if is_loopback(hosting.host) or hosting.insecure:
+        return
+    if hosting.tls is None or not hosting.keys:
+        lacking = "--tls-cert, --tls-key and --ca" if hosting.tls is None else "--allow-key for each node"
+        raise SettingsError(
+            f"--listen {hosting.host}:{hosting.port}: other machines reach it, so it needs {lacking}; "
+            "`hierfed keys` makes them, and --insecure does without, where anyone on the way can read and change all"
+        )

@@ -1,0 +1,115 @@
+"""Keys of nodes, and certificates of servers, for those who have no authority of their own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+
+from hierfed.atomic import write_atomically
+from hierfed.deployment.protocol import public_text
+from hierfed.engines.flower.superlink import Certificates
+from hierfed.errors import HierfedError
+
+DAYS = 365
+
+
+def new_key(path: Path) -> Path:
+    """Make a node's private key at `path`, for its owner only, and its public half beside it, whose path is given.
+
+    Raises HierfedError where there is a file already.
+    """
+    public = path.with_name(f"{path.name}.pub")
+    _refuse_existing([path, public])
+    key = ec.generate_private_key(ec.SECP384R1())
+    write_atomically(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
+    write_atomically(public, f"{public_text(key.public_key())} {path.stem}\n".encode())
+    return public
+
+
+def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A node's private key; raises HierfedError for a file that holds none."""
+    try:
+        key = load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError) as error:
+        raise HierfedError(f"--key {path}: no private key of a node: {error}; `hierfed keys new` makes one") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HierfedError(f"--key {path}: not an elliptic-curve key; `hierfed keys new` makes one")
+    return key
+
+
+def read_public_key(path: Path) -> str:
+    """A node's public key, as nodes tell it; raises HierfedError for a file that holds none."""
+    try:
+        key = load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise HierfedError(f"--allow-key {path}: no public key of a node: {error}; give the .pub file") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise HierfedError(f"--allow-key {path}: not an elliptic-curve key; `hierfed keys new` makes one")
+    return public_text(key)
+
+
+def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Certificates:
+    """Make an authority, and a certificate that it signs for these names or addresses and for this machine itself.
+
+    The authority's own key is thrown away, so it signs nothing else. Raises HierfedError where a file is there already.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Certificates(folder / "server.pem", folder / "server.key", folder / "ca.pem")
+    _refuse_existing([made.certificate, made.key, made.ca])
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    authority = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hierfed federation")])
+
+    def certificate(
+        subject: x509.Name, public: ec.EllipticCurvePublicKey, is_authority: bool
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=max(1, -days + 1)))
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
+            )
+        )
+
+    names = [_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0] if hosts else "localhost")])
+    own = certificate(authority, authority_key.public_key(), True)
+    server = certificate(subject, key.public_key(), False).add_extension(x509.SubjectAlternativeName(names), False)
+    write_atomically(made.ca, own.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
+    write_atomically(made.certificate, server.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_atomically(made.key, private, 0o600)
+    return made
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _refuse_existing(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise HierfedError(f"{path}: is there already, and would be lost; choose another name")

@@ -1,0 +1,102 @@
+"""A whole federation on this machine, for trying out: a real server, and each node a process of its own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
+from hierfed.data.download import Progress
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Dataset, Ratings
+from hierfed.deployment.hosting import Hosting, host
+from hierfed.deployment.results import DeployedResult
+from hierfed.deployment.server import Watcher
+from hierfed.engines.flower.federation import Patience
+from hierfed.errors import HierfedError
+from hierfed.leash import start_leashed, stop_leashed
+from hierfed.settings import Settings
+
+NODES, STATE, LOG = "nodes", "state", "node.log"
+COMMAND = "hierfed.cli:main"
+
+
+def run_federation(
+    settings: Settings, folder: Path, watcher: Watcher, patience: Patience, progress: Progress | None = None
+) -> DeployedResult:
+    """Divide the settings' data among its nodes, and let server and nodes train; the same model as `hierfed run`'s.
+
+    Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.
+    """
+    dataset = load_dataset(settings, progress)
+    settings = with_own_protocol(settings, dataset)
+    nodes, _ = assign(dataset, divide(dataset, settings), settings)
+    port = _free_port()
+    for node in nodes:
+        _write_tables(dataset, node, folder / NODES / node.name)
+    with _processes(nodes, folder, port) as processes:
+
+        class Watching(Watcher):
+            """The given watcher, which also notices nodes that have failed."""
+
+            tell, on_plan, on_round = watcher.tell, watcher.on_plan, watcher.on_round
+
+            def check(self) -> None:
+                for name, process in processes.items():
+                    if process.poll():
+                        raise HierfedError(f"node {name} has failed: {_last_line(folder / NODES / name / LOG)}")
+
+        hosting = Hosting("127.0.0.1", port)
+        return host(settings, dataset.catalogue, folder, hosting, len(nodes), len(nodes), patience, Watching())
+
+
+@contextmanager
+def _processes(nodes: Sequence[Node], folder: Path, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for node in nodes:
+            place = folder / NODES / node.name
+            arguments = ["node", "--server", f"127.0.0.1:{port}", "--name", node.name]
+            arguments += ["--data", str(place / "ratings.parquet"), "--state", str(place / STATE)]
+            arguments += ["--test", str(place / "test.parquet")] if len(node.test) else ["--test-share", "0"]
+            with (place / LOG).open("wb") as log:
+                started[node.name] = start_leashed(COMMAND, arguments, log, {})
+        yield started
+        for process in started.values():
+            process.wait()
+    finally:
+        for process in started.values():
+            stop_leashed(process)
+
+
+def _write_tables(dataset: Dataset, node: Node, place: Path) -> None:
+    place.mkdir(parents=True)
+    place.chmod(0o700)
+    items = dataset.catalogue.frame["item_id"]
+
+    def write(rows: Ratings, name: str) -> None:
+        columns = {"user": dataset.user_ids.gather(rows.user), "item": items.gather(rows.item), "rating": rows.value}
+        times = {} if rows.time is None else {"timestamp": rows.time}
+        pl.DataFrame(columns | times).write_parquet(place / f"{name}.parquet")
+
+    write(node.train, "ratings")
+    if len(node.test):
+        write(node.test, "test")
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    told = [line.removeprefix("error: ") for line in lines if line.strip()]
+    return told[-1] if told else f"see {path}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
