@@ -1,0 +1,60 @@
+"""The command line: run, compare, recommend, data, presets, report."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from hierfed import __version__
+from hierfed.cli.experiments import compare, run
+from hierfed.cli.finished import recommend, report
+from hierfed.cli.inspection import data, presets
+from hierfed.errors import HierfedError
+
+INTERRUPTED = 130
+
+
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options of hierfed itself."""
+    if version:
+        typer.echo(f"hierfed {__version__}")
+        raise typer.Exit
+
+
+def _application() -> typer.Typer:
+    """Every command, in the order in which `--help` lists them."""
+    made = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Personalised recommendations learned from ratings that never leave their owner.",
+    )
+    made.callback(invoke_without_command=True)(options)
+    for command in (run, compare, recommend, data, presets, report):
+        made.command()(command)
+    return made
+
+
+app = _application()
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line on standard error and an exit code."""
+    gc.disable()  # until the libraries are loaded: their objects stay, and to search them again and again takes long
+    try:
+        code = app(standalone_mode=False) or 0
+    except HierfedError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    if code == INTERRUPTED:
+        typer.echo("stopped; what rounds were finished are in the run's rounds.jsonl", err=True)
+    sys.exit(code)

@@ -1,0 +1,42 @@
+"""Commands that read what a run left: recommend and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hierfed.cli.options import Json
+from hierfed.cli.output import print_content, print_path
+
+
+def recommend(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run of the hierarchical model.")],
+    user: Annotated[str, typer.Option(help="The user's id, as in the ratings.")],
+    count: Annotated[int, typer.Option("-k", "--count", min=1, help="How many items.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them."""
+    from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.serving import Served  # noqa: PLC0415
+
+    answer = Served(folder).recommend(user, count)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
+    else:
+        print_content(terminal.recommendations_table(answer))
+
+
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Write a run's figures and page again, from its result."""
+    from hierfed import runs  # noqa: PLC0415
+    from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.results import Result  # noqa: PLC0415
+
+    found = runs.rewrite_report(folder)
+    print_content(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
+    print_path("The report", folder / "report.html")
