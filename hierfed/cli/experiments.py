@@ -19,6 +19,7 @@ from hierfed.cli.options import (
     Join,
     Json,
     Out,
+    Preset,
     ProtocolOption,
     Quiet,
     Seed,
@@ -33,8 +34,6 @@ from hierfed.settings import Settings, preset_names
 if TYPE_CHECKING:
     from hierfed.companion.process import Companion
     from hierfed.results import Result
-
-Preset = Annotated[str, typer.Argument(help="A preset's name (see `hierfed presets`) or a settings file, NAME.toml.")]
 
 
 def run(

@@ -12,11 +12,17 @@ import typer
 
 from hierfed.cli.options import Json
 from hierfed.cli.output import print_content, print_path
+from hierfed.errors import SettingsError
 
 
 def recommend(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run of the hierarchical model.")],
     user: Annotated[str, typer.Option(help="The user's id, as in the ratings.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="The folder of a run of the hierarchical model.", show_default=False)
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="On a node: its own folder, in place of a run's.", show_default=False)
+    ] = None,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="How many items.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -24,7 +30,9 @@ def recommend(
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.serving import Served  # noqa: PLC0415
 
-    answer = Served(folder).recommend(user, count)
+    if (folder is None) == (state is None):
+        raise SettingsError("recommend from a run's folder, or on a node with --state DIR")
+    answer = Served(folder or state or Path()).recommend(user, count)
     if as_json:
         sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hierfed.cli.options import Columns, Join, Test
-from hierfed.cli.output import print_content
+from hierfed.cli.output import print_content, print_path
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
@@ -16,6 +17,9 @@ def data(
     join: Join = None,
     test: Test = None,
     column: Columns = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Write the items to this file, for `hierfed server`.", show_default=False)
+    ] = None,
 ) -> None:
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
     from hierfed.data.sources import load  # noqa: PLC0415
@@ -26,6 +30,12 @@ def data(
     with downloading() as progress:
         dataset = load(source, join=[join] if join else (), columns=columns or None, test=test, progress=progress)
     print_content(terminal.dataset_table(dataset))
+    if catalogue is not None:
+        from hierfed.atomic import write_atomically  # noqa: PLC0415
+        from hierfed.data.catalogue_file import catalogue_bytes  # noqa: PLC0415
+
+        write_atomically(catalogue, catalogue_bytes(dataset.catalogue))
+        print_path(f"The catalogue of {dataset.items:,} items", catalogue)
 
 
 def presets(

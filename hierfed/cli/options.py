@@ -10,6 +10,7 @@ import typer
 from hierfed.errors import SettingsError
 from hierfed.settings import Settings, load_settings, parse_assignments, parse_value
 
+Preset = Annotated[str, typer.Argument(help="A preset's name (see `hierfed presets`) or a settings file, NAME.toml.")]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="embedded, movielens-small, a folder, or a CSV or Parquet table.", show_default=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +24,7 @@ from hierfed.settings import Settings
 
 NODES, STATE, LOG = "nodes", "state", "node.log"
 COMMAND = "hierfed.cli:main"
+ENDS_WITHIN = 30.0
 
 
 def run_federation(
@@ -68,7 +69,8 @@ def _processes(nodes: Sequence[Node], folder: Path, port: int) -> Iterator[dict[
                 started[node.name] = start_leashed(COMMAND, arguments, log, {})
         yield started
         for process in started.values():
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDS_WITHIN)
     finally:
         for process in started.values():
             stop_leashed(process)

@@ -53,12 +53,12 @@ def new_nonce() -> bytes:
 
 def other_version(request: Request) -> str:
     """What is wrong where server and node do not speak the same version; empty where they do."""
-    theirs = request.facts.get("version")
+    theirs, release = request.facts.get("version"), request.facts.get("hierfed")
     if theirs == VERSION:
         return ""
     return (
-        f"the server (hierfed {request.facts.get('hierfed')!r}) speaks version {theirs!r} of the protocol and this node "
-        f"(hierfed {__version__}) version {VERSION}: install the same on both"
+        f"the server (hierfed {release!r}) speaks version {theirs!r} of the protocol and this node "
+        f"(hierfed {__version__!r}) version {VERSION}: install the same on both"
     )
 
 

@@ -181,6 +181,8 @@ class _Training:
                 self.checkpoint = self.checkpoint.with_model(stage, strategy.shared)
                 self.checkpoint.save(self._folder)
             self.records.append(self._record(outcome, bytes_down, seconds))
+            with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(self.records[-1].model_dump_json() + "\n")
             self._watcher.on_round(self.records[-1])
 
         self._federation.run_rounds(strategy, rounds, on_round)

@@ -1,0 +1,224 @@
+"""Commands of a real federation: server, node, keys, federation, and personalise on a node."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hierfed.cli.options import Columns, Data, Join, Json, Out, Preset, ProtocolOption, Quiet, Seed, Sets, settings_of
+from hierfed.cli.output import print_path
+from hierfed.errors import HierfedError, SettingsError
+from hierfed.settings import parse_assignments
+
+if TYPE_CHECKING:
+    from hierfed.engines.flower.superlink import Certificates
+
+TERMINATED = 128 + signal.SIGTERM
+
+State = Annotated[Path, typer.Option("--state", help="The node's own folder, readable by its owner only.")]
+Deadline = Annotated[float, typer.Option(min=1, help="Seconds for the answers to a round.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Without TLS and keys: anyone on the way can read and change all.")
+]
+Name = Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")]
+
+
+def server(
+    preset: Preset = "hierarchical",
+    listen: Annotated[str, typer.Option(help="HOST:PORT; other machines need a HOST that they can reach.")] = (
+        "127.0.0.1:9092"
+    ),
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes must be there to begin.")] = 2,
+    quorum: Annotated[
+        int | None,
+        typer.Option(min=1, help="Contributions that a round needs; more than half of --nodes if not given."),
+    ] = None,
+    deadline: Deadline = 600.0,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="The items, as `hierfed data --catalogue` writes them; else those of --data.")
+    ] = None,
+    data: Data = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The private key of the certificate.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="The authority that signed the certificate.")] = None,
+    allow_key: Annotated[list[Path] | None, typer.Option(help="A node's public key, KEY.pub; repeatable.")] = None,
+    insecure: Insecure = False,
+    set_: Sets = None,
+    name: Name = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Serve a federation until it is trained; started again, it goes on where it was."""
+    _require_flower()
+    settings = settings_of(preset, data=data, join=None, protocol=None, test=None, columns=None, seed=None, sets=set_)
+    where, _, port = listen.rpartition(":")
+    if not where or not port.isdigit():
+        raise SettingsError(f"--listen {listen}: expected HOST:PORT, such as 127.0.0.1:9092")
+    tls = _certificates(tls_cert, tls_key, ca)
+    folder = out / (name or Path(preset).stem)
+    from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
+
+    settle(folder / "flower")
+    from hierfed.allocation import load_dataset  # noqa: PLC0415
+    from hierfed.cli.watching import Lines  # noqa: PLC0415
+    from hierfed.data.catalogue_file import read_catalogue  # noqa: PLC0415
+    from hierfed.deployment.hosting import Hosting, host  # noqa: PLC0415
+    from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
+
+    items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
+    _end_on_sigterm()
+    hosting = Hosting(where, int(port), tls, tuple(allow_key or ()), insecure)
+    watcher = Lines()
+    watcher.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
+    least = quorum if quorum is not None else nodes // 2 + 1
+    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), watcher)
+    watcher.on_result(result)
+    print_path("The model", folder)
+
+
+def node(
+    server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
+    data: Annotated[str, typer.Option("--data", help="This node's ratings: a CSV or Parquet table, or a folder.")],
+    state: State,
+    name: Annotated[str | None, typer.Option(help="What the node is called; this machine's name if not given.")] = None,
+    column: Columns = None,
+    test: Annotated[str | None, typer.Option(help="A table with rows to be judged on.")] = None,
+    test_share: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Of each user's rows: never learned from, to be judged on.")
+    ] = 0.1,
+    ca: Annotated[Path | None, typer.Option(help="The authority that signed the server's certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The node's private key, as `hierfed keys new` makes it.")] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Take part only if the server has this catalogue.")] = None,
+    insecure: Insecure = False,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
+    quiet: Quiet = False,
+) -> None:
+    """Take part in a federation with the ratings of this node, which stay here."""
+    _require_flower()
+    from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
+
+    settle(state / "flower")
+    from hierfed.cli.watching import Lines  # noqa: PLC0415
+    from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
+    from hierfed.deployment.state import Origin  # noqa: PLC0415
+
+    _end_on_sigterm()
+    own_name = name or socket.gethostname()
+    origin = Origin(data, "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
+    lines = Lines(quiet)
+    traffic = take_part(Joining(server, ca, key, insecure, catalogue, patience), own_name, origin, state, lines.tell)
+    lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
+
+
+def federation(
+    preset: Preset = "hierarchical",
+    nodes: Annotated[int | None, typer.Option(min=1, help="How many; else the settings' own.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many; else the settings' own.")] = None,
+    data: Data = None,
+    join: Join = None,
+    protocol: ProtocolOption = None,
+    seed: Seed = None,
+    deadline: Deadline = 600.0,
+    set_: Sets = None,
+    name: Annotated[str, typer.Option(help="The run's folder.")] = "federation",
+    out: Out = Path("runs"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Try out a federation on this machine: a real server, and each node a process with a part of the data."""
+    _require_flower()
+    counts = {"federation.nodes": nodes, "training.rounds": rounds}
+    sets = [*(set_ or []), *(f"{key}={count}" for key, count in counts.items() if count is not None)]
+    settings = settings_of(
+        preset, data=data, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=sets
+    )
+    from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
+    from hierfed.runs import free_folder  # noqa: PLC0415
+
+    folder = free_folder(out, name)
+    settle(folder / "flower")
+    from hierfed.cli.watching import Lines, showing  # noqa: PLC0415
+    from hierfed.deployment.loopback import run_federation  # noqa: PLC0415
+    from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
+
+    _end_on_sigterm()
+    with showing(quiet or as_json) as watcher:
+        result = run_federation(settings, folder, watcher, Patience(deadline=deadline))
+    if as_json:
+        sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
+    elif not quiet:
+        Lines().on_result(result)
+        print_path("Server and nodes", folder)
+
+
+def personalise(state: State) -> None:
+    """Fit the models of this node's users, here alone, from the finished global model and their own ratings."""
+    from hierfed.deployment.node import personalise as fit  # noqa: PLC0415
+    from hierfed.deployment.state import NodeState  # noqa: PLC0415
+
+    node = NodeState(state)
+    try:
+        users = fit(node)
+    finally:
+        node.close()
+    print_path(f"{users:,} users' own models", state / "private")
+
+
+def keys_new(
+    path: Annotated[Path, typer.Argument(help="The private key's file; the public one is PATH.pub.")] = Path(
+        "node.key"
+    ),
+) -> None:
+    """Make a node's key: the private half stays on the node, the public half goes to the server."""
+    _require_flower()
+    from hierfed.deployment.keys import new_key  # noqa: PLC0415
+
+    public = new_key(path)
+    print_path("Private, for `hierfed node --key`", path)
+    print_path("Public, for `hierfed server --allow-key`", public)
+
+
+def keys_server(
+    hosts: Annotated[list[str], typer.Argument(help="Names or addresses by which nodes reach the server.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where to put the files.")] = Path("keys"),
+) -> None:
+    """Make a certificate for a server, for those who have no authority of their own."""
+    _require_flower()
+    from hierfed.deployment.keys import new_certificates  # noqa: PLC0415
+
+    made = new_certificates(folder, hosts)
+    print_path("Certificate, for --tls-cert", made.certificate)
+    print_path("Its private key, for --tls-key", made.key)
+    print_path("Authority, for --ca on the server and on every node", made.ca)
+
+
+def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
+    if certificate is None and key is None and ca is None:
+        return None
+    if certificate is None or key is None or ca is None:
+        raise SettingsError("TLS needs all of --tls-cert, --tls-key and --ca")
+    for path in (certificate, key, ca):
+        if not path.is_file():
+            raise SettingsError(f"{path}: no such file; `hierfed keys server HOST` makes certificates")
+    from hierfed.engines.flower.superlink import Certificates  # noqa: PLC0415
+
+    return Certificates(certificate, key, ca)
+
+
+def _require_flower() -> None:
+    if importlib.util.find_spec("flwr") is None:
+        raise HierfedError("Flower is not installed, which carries the messages: pip install 'hierfed[flower]'")
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM unwind what is open, as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)

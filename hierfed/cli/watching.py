@@ -1,0 +1,93 @@
+"""What a person sees of a federation: lines for logs, a bar for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hierfed.deployment.results import DeployedResult, DeployedRound
+from hierfed.deployment.server import Watcher
+
+
+class Lines(Watcher):
+    """A line for each event, on standard error."""
+
+    def __init__(self, silent: bool = False):
+        self.console = Console(stderr=True, quiet=silent, highlight=False, soft_wrap=True)
+
+    def tell(self, event: str) -> None:
+        """Write the line."""
+        self.console.print(event, markup=False)
+
+    def on_round(self, record: DeployedRound) -> None:
+        """Write the round, and every answer that was refused."""
+        for answer in record.refused:
+            self.tell(f"node {answer.node}, {record.stage} round {record.round}: refused: {answer.reason}")
+        if record.abandoned:
+            self.tell(
+                f"{record.stage}, round {record.round}: abandoned, the model is as it was: only "
+                f"{len(record.contributors)} nodes contributed"
+            )
+            return
+        loss = f", loss {record.train_loss[-1]:.4f}" if record.train_loss else ""
+        told = f"{len(record.contributors)} nodes, {record.bytes_up:,} bytes, {record.seconds:.1f} s"
+        self.tell(f"{record.stage}, round {record.round}: {told}{loss}")
+
+    def on_result(self, result: DeployedResult) -> None:
+        """Write what was gained."""
+        gain = result.gain
+        if gain is None:
+            self.tell("no node held out rows to be judged on")
+        else:
+            self.tell(
+                f"on {gain.rows:,} held-out ratings: RMSE {gain.rmse_before:.4f} before personalisation, "
+                f"{gain.rmse_after:.4f} after"
+            )
+        self.tell(f"digest {result.digest}")
+
+
+class Bar(Lines):
+    """A bar for the rounds; what is not as it should be is still written above it."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.console = progress.console
+        self.progress = progress
+        self.task = progress.add_task("", total=None, stage="starting server and nodes")
+
+    def tell(self, event: str) -> None:
+        """Show it beside the bar."""
+        self.progress.update(self.task, stage=event)
+
+    def on_plan(self, rounds: int) -> None:
+        """The bar's length."""
+        self.progress.update(self.task, total=rounds)
+
+    def on_round(self, record: DeployedRound) -> None:
+        """Move the bar by one."""
+        for answer in record.refused:
+            self.progress.console.print(f"node {answer.node}, round {record.round}: refused: {answer.reason}")
+        stage = f"{record.stage}, round {record.round}{' abandoned' if record.abandoned else ''}"
+        self.progress.update(self.task, advance=0 if record.abandoned else 1, stage=stage)
+
+
+@contextmanager
+def showing(silent: bool) -> Iterator[Lines]:
+    """A bar on standard error while the block runs, lines where that is no terminal, nothing where `silent`."""
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield Lines(silent)
+        return
+    columns = (
+        TextColumn("federation"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[stage]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(progress)
