@@ -40,7 +40,9 @@ class Lines(Watcher):
         """Write what was gained."""
         gain = result.gain
         if gain is None:
-            self.tell("no node held out rows to be judged on")
+            self.tell(
+                "no node held out rows to be judged on: protocol warm and temporal do, and `hierfed node --test-share`"
+            )
         else:
             self.tell(
                 f"on {gain.rows:,} held-out ratings: RMSE {gain.rmse_before:.4f} before personalisation, "

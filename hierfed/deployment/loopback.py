@@ -35,7 +35,7 @@ def run_federation(
     Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.
     """
     dataset = load_dataset(settings, progress)
-    settings = with_own_protocol(settings, dataset)
+    settings = _personalised_where_trained(with_own_protocol(settings, dataset))
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
     port = _free_port()
     for node in nodes:
@@ -54,6 +54,15 @@ def run_federation(
 
         hosting = Hosting("127.0.0.1", port)
         return host(settings, dataset.catalogue, folder, hosting, len(nodes), len(nodes), patience, Watching())
+
+
+def _personalised_where_trained(settings: Settings) -> Settings:
+    """The same nodes for training and personalisation, where the protocol has the same users do both."""
+    how, count = settings.federation.partition, settings.federation.nodes
+    if how == "rows":
+        return settings
+    same = {"personal_partition": how, "personal_nodes": count}
+    return settings.model_copy(update={"personalisation": settings.personalisation.model_copy(update=same)})
 
 
 @contextmanager

@@ -81,6 +81,7 @@ class Federation:
         self._grid, self._reception, self._patience = grid, reception, patience
         self._guests: dict[int, _Guest] = {}
         self._late: dict[str, str] = {}
+        self._over = False
 
     @property
     def members(self) -> dict[int, Member]:
@@ -181,7 +182,7 @@ class Federation:
         online = set(self._grid.get_node_ids())
         for node_id in self._guests.keys() - online:
             guest = self._guests.pop(node_id)
-            if guest.name:
+            if guest.name and not self._over:
                 self._reception.tell(f"node {guest.name} is gone")
         for node_id in online - self._guests.keys():
             message_id = self._send(_message(self._reception.hello(), node_id))
@@ -236,6 +237,7 @@ class Federation:
 
     def dismiss(self) -> None:
         """Tell all members that it is over, and wait until they have heard it or left."""
+        self._over = True
         self.ask(lambda _: Request("goodbye"), 0)
 
     def _send(self, message: Message) -> str:
