@@ -93,7 +93,7 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
         side = NodeSide(name, origin, state, key, agreed, tell)
         where = ServerAddress(joining.address, joining.ca, joining.patience)
         with one_torch_thread():
-            return serve(where, key, client_app(side.answer), lambda: side.over)
+            return serve(where, key, client_app(side.answer), lambda: side.over, tell)
     finally:
         state.close()
 

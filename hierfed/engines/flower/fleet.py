@@ -55,6 +55,8 @@ from hierfed.errors import HierfedError
 HEARTBEAT_SECONDS = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
+# Flower's codes in an answer to a node that wants in.
+NO_ACTIVATION, KEYS_WANTED = '"code":2004', '"code":2001'
 KINDS = ("hello", "setup", "round", "finish", "judge", "goodbye")
 
 
@@ -92,15 +94,19 @@ def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
 
 
 def serve(
-    where: ServerAddress, key: ec.EllipticCurvePrivateKey | None, app: ClientApp, done: Callable[[], bool]
+    where: ServerAddress,
+    key: ec.EllipticCurvePrivateKey | None,
+    app: ClientApp,
+    done: Callable[[], bool],
+    tell: Callable[[str], None],
 ) -> Traffic:
     """Answer the server's messages until `done`; key: the node's, None where the server asks for none.
 
-    A server that goes and comes back is met again. Raises HierfedError in one line where it cannot be reached for too
+    tell: told, once in a row, why the node tries again. A server that goes and comes back is met again. Raises HierfedError in one line where it cannot be reached for too
     long, is not who it should be, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
-    traffic = Traffic(heard=time.monotonic())
+    traffic, told = Traffic(heard=time.monotonic()), ""
     while not done():
         try:
             with _connected(where, private, public, register=key is None) as (client, node):
@@ -109,6 +115,9 @@ def serve(
             final, reason = _explain(where, error)
             if final or time.monotonic() - traffic.heard > where.patience:
                 raise HierfedError(reason) from error
+            if reason != told:
+                tell(f"{reason}; trying again for up to {where.patience:g} s")
+                told = reason
             time.sleep(RETRY_SECONDS)
     return traffic
 
@@ -227,9 +236,16 @@ def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
     speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
-        final, reason = False, f"{at} lets no node in with this key: it is unknown there, or in use by another process"
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            final, reason = True, f"{at} does not know this node's key: give KEY.pub to `hierfed server --allow-key`"
+        final, reason = False, f"{at} answers {status}: {error.response.text.strip() or error}"
+        if NO_ACTIVATION in error.response.text:
+            reason = (
+                f"{at} lets no node in with this key: it is unknown there (--allow-key), or was in use a moment ago"
+            )
+        elif KEYS_WANTED in error.response.text:
+            final, reason = (
+                True,
+                f"{at} lets in nodes with known keys alone: make one with `hierfed keys new`, give --key",
+            )
         elif status == httpx.codes.BAD_REQUEST and where.ca is None:
             final, reason = True, speaks_tls
     elif "certificate" in told:
