@@ -102,8 +102,8 @@ def serve(
 ) -> Traffic:
     """Answer the server's messages until `done`; key: the node's, None where the server asks for none.
 
-    tell: told, once in a row, why the node tries again. A server that goes and comes back is met again. Raises HierfedError in one line where it cannot be reached for too
-    long, is not who it should be, or refuses the node.
+    tell: told, once in a row, why the node tries again. A server that goes and comes back is met again. Raises
+    HierfedError in one line where it cannot be reached for too long, is not who it should be, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
     traffic, told = Traffic(heard=time.monotonic()), ""
