@@ -156,7 +156,7 @@ class Federation:
                 if guest.name:
                     found.append((self._member(guest), reply))
             present = self._guests.values()
-            pending = any(guest in present for guest in asked.values())
+            pending = any(guest.name and guest in present for guest in asked.values())
             joining = any(not guest.ready and not guest.turned_away for guest in present)
             if (not pending and not joining and len(found) >= enough) or time.monotonic() > end:
                 break
