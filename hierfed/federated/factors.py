@@ -191,7 +191,7 @@ class HierarchicalFactors:
             return kept
         centre, unit = shared.arrays["scale"]
         value = torch.from_numpy(train.value).double()
-        rows = arrange(train.user, train.item, (value - centre) / unit, design.slopes)
+        rows = arrange(train.user, train.item, (value - centre) / unit, design.slopes, design.shared)
         stored = kept.kept() if kept is not None else {}
         users = prepare(rows, design, self.rank)
         if not stored:
@@ -242,14 +242,13 @@ class HierarchicalFactors:
         if shared.round >= ROUNDS_OF_COMMON_NOISE:
             tau = precision_of(self.strengths.noise, beliefs.precision, rows.counts, found.squared_error)
         item_precision, item_pull = item_sums(users, found, tau, self.rank)
-        on = design.shared[rows.items][:, None]
         count = tau.new_tensor([len(tau)])
         deviation = (found.mean - prior).mean(0)
         deviations = found.mean - prior - at_node
         unit = shared.arrays["scale"][1]
         sent = {
-            "item_precision": opening.among_all(item_precision * on, rows.items, len(self.content)),
-            "item_pull": opening.among_all(item_pull * on, rows.items, len(self.content)),
+            "item_precision": item_precision,
+            "item_pull": item_pull,
             "covariate_products": known.covariates.T @ known.covariates,
             "covariate_targets": known.covariates.T @ (found.mean - at_node),
             "user_moments": deviations.T @ deviations + found.covariance.sum(0),

@@ -50,16 +50,9 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design, rows: UserRows) -> 
     """A node's product with the co-rating matrix; or, once there is an embedding, its sums for an implicit round."""
     if "basis" in arrays:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
-        sums = co_rating_sums(rows, design.shared, scaled)
-        return Contribution({"co_ratings": among_all(sums, rows.items, len(design.raters))})
+        return Contribution({"co_ratings": co_rating_sums(rows, design.shared, scaled)})
     products, vectors, user_products = implicit_sums(rows, design.shared, arrays["embedding"])
-    return Contribution(
-        {
-            "products": among_all(products, rows.items, len(design.raters)),
-            "sums": among_all(vectors, rows.items, len(design.raters)),
-            "user_products": user_products,
-        }
-    )
+    return Contribution({"products": products, "sums": vectors, "user_products": user_products})
 
 
 def next_arrays(
@@ -68,20 +61,16 @@ def next_arrays(
     """The arrays with the next basis; after the last product with the embedding of this rank; then it is sharpened."""
     known = dict(arrays)
     if "basis" not in known:
-        of_users = sums["user_products"], known["raters"], known["users"]
-        known["embedding"] = implicit_items(sums["products"], sums["sums"], *of_users, design.shared)
+        of_users = sums["user_products"], known["raters"][design.shared_items], known["users"]
+        known["embedding"] = design.among_all(implicit_items(sums["products"], sums["sums"], *of_users))
         return known
+    co_ratings = design.among_all(sums["co_ratings"])
     scale, basis = _root_counts(known, design), known.pop("basis")
     if last_product:
-        known["embedding"] = leading_vectors(scale, basis, sums["co_ratings"], rank)
+        known["embedding"] = leading_vectors(scale, basis, co_ratings, rank)
     else:
-        known["basis"] = next_basis(scale, sums["co_ratings"])
+        known["basis"] = next_basis(scale, co_ratings)
     return known
-
-
-def among_all(sums: Tensor, items: Tensor, count: int) -> Tensor:
-    """A node's sums for its own items, [own items, columns], among zeros for all others: [count, columns]."""
-    return sums.new_zeros(count, sums.shape[1]).index_copy_(0, items, sums)
 
 
 def _root_counts(arrays: Mapping[str, Tensor], design: Design) -> Tensor:

@@ -157,9 +157,33 @@ def test_counts_and_moments_by_hand(make_factors, content, divisions, ratings):
     np.testing.assert_allclose(shared.arrays["scale"], [values.mean(), values.std() / 1.05], rtol=1e-9)
 
 
-def test_a_round_s_sums_by_hand(make_factors, content, divisions):
+def dense_item_sums(
+    method: HierarchicalFactors, shared: SharedModel, node: Node, state: FactorsState
+) -> tuple[Tensor, Tensor]:
+    """Of all items, rating by rating: sums of tau E (1, p)(1, p)', and of tau E (1, p)(y - b - w . f)."""
+    slopes, rank = method.design(shared).slopes, method.rank
+    centre, unit = shared.arrays["scale"].tolist()
+    precision, pull = torch.zeros(ITEMS, 1 + rank, 1 + rank).double(), torch.zeros(ITEMS, 1 + rank).double()
+    places = {number: place for place, number in enumerate(np.unique(node.train.user).tolist())}
+    for user, item, stars in zip(node.train.user.tolist(), node.train.item.tolist(), node.train.value, strict=True):
+        at = places[user]
+        mean, covariance, tau = state.found.mean[at], state.found.covariance[at], state.precision[at]
+        # (1, p), and what a rating has beside them, as linear maps of z = (b, p, w).
+        factors = torch.cat([torch.zeros(1, len(mean)), torch.eye(len(mean))[1 : 1 + rank]]).double()
+        beside = torch.cat([torch.ones(1), torch.zeros(rank), slopes[item]])
+        with_one = factors @ mean
+        with_one[0] = 1
+        left = (float(stars) - centre) / unit - beside @ mean
+        precision[item] += tau * (torch.outer(with_one, with_one) + factors @ covariance @ factors.T)
+        pull[item] += tau * (left * with_one - factors @ covariance @ beside)
+    return precision, pull
+
+
+def test_a_round_s_sums_by_hand(make_factors, content, divisions, ratings):
     """Round 5 of a method with a node mean of its own, from the posteriors that the nodes keep."""
-    method = make_factors(content)
+    method = make_factors(content, threshold=5)
+    enough = np.bincount(ratings.item, minlength=ITEMS) >= 5
+    assert 4 <= enough.sum() <= ITEMS - 2
     nodes = divisions["three"]
     *_, (_, _, before), (shared, _, _) = rounds_of(method, nodes, 5)
     arrays = dict(shared.arrays)
@@ -168,7 +192,7 @@ def test_a_round_s_sums_by_hand(make_factors, content, divisions):
     pairs = list(method.contribute(shared, nodes, before))
     beliefs, design = Beliefs.of(shared.arrays), method.design(shared)
     unit = float(shared.arrays["scale"][1])
-    for (contribution, state), earlier in zip(pairs, before, strict=True):
+    for (contribution, state), earlier, node in zip(pairs, before, nodes, strict=True):
         assert isinstance(state, FactorsState)
         assert isinstance(earlier, FactorsState)
         found, tau, sent = state.found, state.precision, contribution.arrays
@@ -199,6 +223,9 @@ def test_a_round_s_sums_by_hand(make_factors, content, divisions):
         ones = torch.ones_like(mean)
         by_hand = [mean, mean**2, ones / count, ones, count * mean**2, count * mean]
         torch.testing.assert_close(sent["node_moments"], torch.stack(by_hand))
+        precision, pull = dense_item_sums(method, shared, node, state)
+        torch.testing.assert_close(unpack(sent["item_precision"], 3), precision[enough], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(sent["item_pull"], pull[enough], rtol=1e-10, atol=1e-10)
         assert set(sent) == {*expected, "node_moments", "item_precision", "item_pull"}
 
 
@@ -245,24 +272,65 @@ def test_precisions_and_priors_are_learned_in_their_turn(make_factors, content, 
 
 
 @pytest.mark.parametrize("embedding_rank", [0, 3])
-def test_items_under_the_threshold_are_in_no_sum_and_are_what_their_content_says(
+@pytest.mark.parametrize("threshold", [0, 1, 2, 5, 100])
+def test_sums_of_items_are_of_those_with_enough_raters_and_of_no_others(
+    make_factors, make_content, divisions, ratings, embedding_rank, threshold
+):
+    """Whoever sends them; and the model goes on without the others, be these all or one that nobody has rated."""
+    method = make_factors(make_content(ITEMS + 1), threshold=threshold, embedding_rank=embedding_rank)
+    enough = int((np.bincount(ratings.item) >= max(threshold, 1)).sum())
+    assert (enough == ITEMS) == (threshold <= 1)
+    assert (enough == 0) == (threshold == 100)
+    for division in ("three", "every user a node"):
+        seen = set()
+        for shared, sent, _ in rounds_of(method, divisions[division], 3):
+            for contribution in sent:
+                arrays = contribution.arrays
+                rows = {name: len(arrays[name]) for name in ROWS_OF_ITEMS if name in arrays}
+                assert rows == dict.fromkeys(rows, enough)
+                assert shared.arrays == {} or not any(ITEMS + 1 in array.shape for array in arrays.values())
+                seen |= set(rows)
+        assert seen == set(ROWS_OF_ITEMS if embedding_rank else ROWS_OF_ITEMS[:2])
+        assert all(torch.isfinite(array).all() for array in shared.arrays.values())
+        assert len(shared.arrays["item_mean"]) == len(shared.arrays["item_covariance"]) == ITEMS + 1
+
+
+def test_the_embedding_is_that_of_dense_matrices_of_the_shared_items(make_factors, content, divisions, ratings):
+    """The leading eigenvectors, which many products find, then a round of weighted least squares."""
+    enough = np.bincount(ratings.item, minlength=ITEMS) >= 5
+    rated = np.zeros((USERS, ITEMS))
+    rated[ratings.user, ratings.item] = 1
+    rated = rated[:, enough]
+    method = make_factors(content, threshold=5, embedding_rounds=60)
+    *_, (before, _, _), (after, _, _) = rounds_of(method, divisions["three"], 1)
+    first, last = (shared.arrays["embedding"].numpy()[enough] for shared in (before, after))
+    assert (after.arrays["embedding"][~enough] == 0).all()
+
+    root = rated / np.sqrt(np.maximum(rated.sum(1, keepdims=True), 1)) * rated.sum(0) ** -0.25
+    values, vectors = np.linalg.eigh(root.T @ root)
+    best = vectors[:, -3:] * np.sqrt(values[-3:])
+    best *= 0.3 / np.sqrt(np.sum(best**2) / ITEMS)
+    np.testing.assert_allclose(first @ first.T, best @ best.T, atol=1e-9)
+
+    def solve(row: np.ndarray, vectors: np.ndarray, products: np.ndarray, others: int) -> np.ndarray:
+        left = (row * vectors.T) @ vectors + 0.1 * products + 0.003 * (row.sum() + 0.1 * others) * np.eye(3)
+        return np.linalg.solve(left, row @ vectors)
+
+    private = np.array([solve(row, first, first.T @ first, ITEMS) for row in rated])
+    expected = [solve(row, private, private.T @ private, USERS) for row in rated.T]
+    np.testing.assert_allclose(last, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("embedding_rank", [0, 3])
+def test_items_under_the_threshold_are_what_their_content_says(
     make_factors, content, divisions, ratings, embedding_rank
 ):
     method = make_factors(content, threshold=5, embedding_rank=embedding_rank)
     under = np.bincount(ratings.item, minlength=ITEMS) < 5
     assert 2 <= under.sum() <= ITEMS - 4
-    seen = set()
-    for shared, sent, _ in rounds_of(method, divisions["three"], 5):
-        for name in ROWS_OF_ITEMS:
-            for contribution in sent:
-                if name in contribution.arrays:
-                    assert (contribution.arrays[name][under] == 0).all(), name
-                    assert contribution.arrays[name][~under].abs().sum() > 0, name
-                    seen.add(name)
+    for shared, _, _ in rounds_of(method, divisions["three"], 0):
         if "basis" in shared.arrays:
             assert shared.arrays["basis"][under].abs().max() < 1e-12
-    assert seen == set(ROWS_OF_ITEMS if embedding_rank else ROWS_OF_ITEMS[:2])
-
     shared = run_rounds(method, divisions["three"], 5).shared
     embedding = shared.arrays["embedding"]
     assert (embedding[under] == 0).all()
@@ -291,6 +359,9 @@ def test_what_an_item_under_the_threshold_was_rated_is_seen_by_its_raters_alone(
     other = value.copy()
     other[item == 0] = 5.5 - value[item == 0]
     assert (other != value).sum() == 1
+    raters = np.bincount(item, minlength=ITEMS)
+    enough = int((raters >= 2).sum())
+    assert raters[0] == 1
     method = make_factors(content)
     one, two = (divide_users(Ratings(user, item, each), [0] * 4 + [1] * 4) for each in (value, other))
     first, second = list(rounds_of(method, one, 2)), list(rounds_of(method, two, 2))
@@ -302,7 +373,7 @@ def test_what_an_item_under_the_threshold_was_rated_is_seen_by_its_raters_alone(
         for name, array in before[1].arrays.items():
             assert torch.equal(array, again[1].arrays[name]), name
         for name in set(ROWS_OF_ITEMS) & before[0].arrays.keys():
-            assert (again[0].arrays[name][0] == 0).all()
+            assert len(before[0].arrays[name]) == len(again[0].arrays[name]) == enough
 
 
 def test_the_shared_prediction_is_that_of_a_user_of_whom_nothing_is_known(make_factors, content, divisions, ratings):

@@ -33,6 +33,15 @@ class Design:
     covariates: Tensor
     content: Tensor
 
+    @property
+    def shared_items(self) -> Tensor:
+        """The numbers of the shared items, ascending: what the rows of sums belong to."""
+        return self.shared.nonzero()[:, 0]
+
+    def among_all(self, rows: Tensor) -> Tensor:
+        """Rows of the shared items, [shared items, columns], among zeros for all others: [items, columns]."""
+        return rows.new_zeros(len(self.shared), rows.shape[1]).index_copy_(0, self.shared_items, rows)
+
     def centred(self, features: Tensor) -> Tensor:
         """The features minus their mean over ratings."""
         return features - (self.raters @ features) / self.raters.sum()

@@ -27,10 +27,10 @@ def shared_counts(rows: UserRows, shared: Tensor) -> Tensor:
 
 
 def co_rating_sums(rows: UserRows, shared: Tensor, basis: Tensor) -> Tensor:
-    """A node's part of the co-rating matrix times a basis [all items, columns], for the items that occur on it."""
+    """A node's part of the co-rating matrix times a basis [all items, columns]: [shared items, columns]."""
     on = shared[rows.items][:, None]
     users = (rows.rated @ (basis[rows.items] * on)) / shared_counts(rows, shared).clamp_min(1)[:, None]
-    return (rows.raters @ users) * on
+    return rows.raters @ users
 
 
 def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
@@ -50,17 +50,18 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
 
 
 def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A node's sums over its users' private vectors x: of x x' (packed) and x per item that occurs, and of x x'."""
+    """A node's sums over its users' private vectors x: of x x' (packed) and x per shared item, and of x x'."""
     on = shared[rows.items][:, None]
     mine, common = embedding[rows.items] * on, UNOBSERVED_WEIGHT * (embedding.T @ embedding)
     weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
     vectors = ridges(rows.rated @ outer_packed(mine), rows.rated @ mine, common, weights)
-    return (rows.raters @ outer_packed(vectors)) * on, (rows.raters @ vectors) * on, vectors.T @ vectors
+    return rows.raters @ outer_packed(vectors), rows.raters @ vectors, vectors.T @ vectors
 
 
-def implicit_items(
-    products: Tensor, sums: Tensor, user_products: Tensor, raters: Tensor, users: Tensor, shared: Tensor
-) -> Tensor:
-    """The items' new vectors [items, rank] from the nodes' sums; raters [items]; users [1]: how many there are."""
+def implicit_items(products: Tensor, sums: Tensor, user_products: Tensor, raters: Tensor, users: Tensor) -> Tensor:
+    """The shared items' new vectors [shared items, rank] from the nodes' sums.
+
+    raters [shared items]; users [1]: how many there are.
+    """
     weights = REGULARISATION * (raters + UNOBSERVED_WEIGHT * users)
-    return ridges(products, sums, UNOBSERVED_WEIGHT * user_products, weights) * shared[:, None]
+    return ridges(products, sums, UNOBSERVED_WEIGHT * user_products, weights)

@@ -64,14 +64,15 @@ def update_items(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The new item means, packed covariances, prior weights and prior spread; items that are not shared keep the prior.
 
-    prior_features: F [items, d]. learn_prior: whether the items are far enough from their start to learn G and S_i.
+    prior_features: F [items, d]. sums: those of items are of the shared ones alone, ascending. learn_prior: whether the
+    items are far enough from their start to learn G and S_i.
     """
-    size, shared = 1 + beliefs.rank, design.shared.nonzero()[:, 0]
+    size, shared = 1 + beliefs.rank, design.shared_items
     features = prior_features[shared]
     spread, weights = beliefs.item_spread, beliefs.item_weights
     prior_precision = inverse(spread)
-    covariance = inverse(unpack(sums["item_precision"][shared] + pack(prior_precision), size))
-    pull = (features @ weights) @ prior_precision + sums["item_pull"][shared]
+    covariance = inverse(unpack(sums["item_precision"] + pack(prior_precision), size))
+    pull = (features @ weights) @ prior_precision + sums["item_pull"]
     mean, packed = torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance)
     if learn_prior:
         ridge = features.new_full((features.shape[1],), strengths.content)

@@ -30,10 +30,11 @@ class UserBlock:
 class UserRows:
     """The ratings of some users as sparse matrices and padded blocks, and the sums that no round changes.
 
-    users [users], items [items]: the numbers of those that occur, ascending; their places are what all else speaks of.
-    counts [users]: ratings of each. rated, ratings: CSR [users, items], ones and the ratings; raters, ratings_of:
-    their transposes. blocks: the users by number of ratings. scatter: CSR [items, padded ratings], which sums padded
-    ratings by item. content_products [users, 1 + slopes, 1 + slopes]: sums of (1, f_i)(1, f_i)'. rating_content
+    users [users], items [items]: the numbers of those that occur, ascending; their places are what all else speaks of,
+    but for sums that are sent. counts [users]: ratings of each. rated, ratings: CSR [users, items], ones and the
+    ratings. raters, ratings_of: CSR [shared items, users], the same of all shared items, ascending, whether or not they
+    occur. blocks: the users by number of ratings. scatter: CSR [shared items, padded ratings], which sums padded
+    ratings by shared item. content_products [users, 1 + slopes, 1 + slopes]: sums of (1, f_i)(1, f_i)'. rating_content
     [users, 1 + slopes] and rating_squares [users]: sums of y (1, f_i) and of y^2.
     """
 
@@ -59,7 +60,10 @@ class UserRows:
         return sums
 
     def back_cross(self, weights: Tensor) -> Tensor:
-        """Each item's sum over its users of W_u' (1, f_i), [items, columns]; weights: [users, 1 + slopes, columns]."""
+        """Each shared item's sum over its users of W_u' (1, f_i), [shared items, columns].
+
+        weights: [users, 1 + slopes, columns].
+        """
         values = weights.new_empty(self.scatter.shape[1], weights.shape[-1])
         begin = 0
         for block in self.blocks:
@@ -69,8 +73,11 @@ class UserRows:
         return self.scatter @ values
 
 
-def arrange(user: np.ndarray, item: np.ndarray, value: Tensor, slopes: Tensor) -> UserRows:
-    """Arrange rows: user, item int [rows]; value float64 [rows]; slopes: f_i of all items, float64 [items, slopes]."""
+def arrange(user: np.ndarray, item: np.ndarray, value: Tensor, slopes: Tensor, shared: Tensor) -> UserRows:
+    """Arrange rows: user, item int [rows]; value float64 [rows].
+
+    slopes [all items, slopes]: f_i. shared [all items]: 1 where an item's sums are sent, else 0; both float64.
+    """
     device = slopes.device
     users, user_place = np.unique(user, return_inverse=True)
     items, item_place = np.unique(item, return_inverse=True)
@@ -91,16 +98,22 @@ def arrange(user: np.ndarray, item: np.ndarray, value: Tensor, slopes: Tensor) -
     for block in blocks:
         products[block.users] = torch.bmm(block.content.transpose(1, 2), block.content)
     ones = torch.ones_like(value)
+    summed = int(shared.sum())
+    # The place of each own item among the shared ones; what is not shared, and padding, is behind the last of these.
+    place = torch.where(shared > 0, shared.cumsum(0) - 1, summed).long()[numbers]
+    place = torch.cat([place, place.new_tensor([summed])])
+    sent = place[columns] < summed
+    sent_rows, sent_columns = place[columns[sent]], rows[sent]
     return UserRows(
         users=torch.from_numpy(users).long().to(device),
         items=numbers,
         counts=torch.from_numpy(counts).double().to(device),
         rated=compressed(rows, columns, ones, shape),
         ratings=ratings,
-        raters=compressed(columns, rows, ones, shape[::-1]),
-        ratings_of=compressed(columns, rows, value, shape[::-1]),
+        raters=compressed(sent_rows, sent_columns, ones[sent], (summed, len(users))),
+        ratings_of=compressed(sent_rows, sent_columns, value[sent], (summed, len(users))),
         blocks=blocks,
-        scatter=_scatter([block.items.flatten() for block in blocks], len(items), slopes),
+        scatter=_scatter([place[block.items].flatten() for block in blocks], summed, slopes),
         content_products=products,
         rating_content=ratings @ content,
         rating_squares=value.new_zeros(len(users)).index_add_(0, rows, value * value),

@@ -148,7 +148,7 @@ def content_products(found: Posterior, rank: int) -> Tensor:
 
 
 def item_sums(users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Of each item that occurs: sum of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y - b_u - w . f)."""
+    """Of each shared item: sum of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y - b_u - w . f)."""
     rows, tau = users.rows, precision[:, None]
     products = factor_products(found, rank)
     mixed = content_products(found, rank).mul_(precision[:, None, None])

@@ -121,7 +121,7 @@ def make_problem() -> Callable[..., Problem]:
         value = rng.normal(0, 1, len(user))
         design = random_design(rng, np.bincount(item, minlength=items), threshold, slopes)
         beliefs = random_beliefs(rng, items, rank, CONTENT, slopes)
-        rows = arrange(user, item, torch.from_numpy(value), design.slopes)
+        rows = arrange(user, item, torch.from_numpy(value), design.slopes, design.shared)
         return Problem(user, item, value, design, design.content, beliefs, prepare(rows, design, rank))
 
     return make

@@ -17,18 +17,14 @@ TAU = (0.7, 1.1, 1.9, 0.4, 2.5, 1.0, 0.8)
 
 
 def sums_of_users(problem, found: Posterior, tau: torch.Tensor, chosen: list[int]) -> dict[str, torch.Tensor]:
-    """What these users alone send, among all items."""
+    """What these users alone send."""
     mine = torch.isin(torch.from_numpy(problem.user), torch.tensor(chosen)).numpy()
     value = torch.from_numpy(problem.value[mine])
-    rows = arrange(problem.user[mine], problem.item[mine], value, problem.design.slopes)
+    rows = arrange(problem.user[mine], problem.item[mine], value, problem.design.slopes, problem.design.shared)
     part = Posterior(*(each[chosen] for each in (found.mean, found.covariance, found.squared_error)))
     users = prepare(rows, problem.design, problem.beliefs.rank)
-    sent = item_sums(users, part, tau[chosen], problem.beliefs.rank)
-    items = len(problem.beliefs.item_mean)
-    return {
-        name: each.new_zeros(items, each.shape[1]).index_copy_(0, rows.items, each)
-        for name, each in zip(("item_precision", "item_pull"), sent, strict=True)
-    }
+    precision, pull = item_sums(users, part, tau[chosen], problem.beliefs.rank)
+    return {"item_precision": precision, "item_pull": pull}
 
 
 def server(problem, sums: dict[str, torch.Tensor]) -> Beliefs:

@@ -40,6 +40,14 @@ def test_an_item_without_raters_is_never_shared(content: Content, threshold: int
     assert torch.isfinite(found.slopes).all()
 
 
+def test_rows_of_shared_items_go_back_among_all(content: Content, design: Design):
+    rows = torch.tensor([[1.0, 2], [3, 4], [5, 6]]).double()
+    assert design.shared_items.tolist() == [3, 4, 5]
+    assert design.among_all(rows).tolist() == [[0, 0]] * 3 + rows.tolist()
+    nothing = design_of(content, torch.tensor(RATERS).double(), threshold=41)
+    assert torch.equal(nothing.among_all(rows[:0]), torch.zeros(6, 2).double())
+
+
 def test_features_by_hand(content: Content, design: Design):
     weights = np.array([1.5, 1.5, 1.5, 3, 9, 40])
     popularity = np.log(1 + weights) / 3

@@ -30,6 +30,8 @@ SHAPES = [
     {"rank": 3, "items": 1, "users": 4},
     {"rank": 2, "slopes": 0},
     {"rank": 5, "users": 3, "items": 4, "density": 0.1},
+    {"rank": 2, "threshold": 4},
+    {"rank": 2, "threshold": 100},
 ]
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -143,22 +145,23 @@ def test_expected_products_of_a_user_s_weights(make_problem, sigma_points, shape
 
 @EVERY_SHAPE
 def test_the_sums_of_an_item_are_expectations_over_its_raters(make_problem, sigma_points, shape):
+    """And there are none of items that are not shared."""
     problem = make_problem(**shape)
     found, rank = random_posterior(problem), problem.beliefs.rank
     tau = torch.linspace(0.5, 2.0, len(found.mean)).double()
     precision, pull = item_sums(problem.users, found, tau, rank)
-    expected_precision = np.zeros((len(problem.users.rows.items), 1 + rank, 1 + rank))
-    expected_pull = np.zeros((len(problem.users.rows.items), 1 + rank))
+    shared = problem.design.shared.numpy() > 0
+    expected_precision = np.zeros((len(shared), 1 + rank, 1 + rank))
+    expected_pull = np.zeros((len(shared), 1 + rank))
     for user in range(len(found.mean)):
         points = sigma_points(found.mean[user].numpy(), found.covariance[user].numpy())
         factors = np.column_stack([np.ones(len(points)), points[:, 1 : 1 + rank]])
         for item, stars in problem.rows_of(user):
-            place = problem.users.rows.items.tolist().index(item)
             left = stars - points[:, 0] - points[:, 1 + rank :] @ problem.design.slopes[item].numpy()
-            expected_precision[place] += float(tau[user]) * factors.T @ factors / len(points)
-            expected_pull[place] += float(tau[user]) * left @ factors / len(points)
-    close(unpack(precision, 1 + rank), expected_precision)
-    close(pull, expected_pull)
+            expected_precision[item] += float(tau[user]) * factors.T @ factors / len(points)
+            expected_pull[item] += float(tau[user]) * left @ factors / len(points)
+    close(unpack(precision, 1 + rank), expected_precision[shared])
+    close(pull, expected_pull[shared])
 
 
 def test_the_precision_is_the_mean_of_its_posterior_density():
@@ -200,7 +203,7 @@ def test_users_do_not_depend_on_each_other(make_problem):
     for user in range(5):
         mine = whole.user == user
         value = torch.from_numpy(whole.value[mine])
-        rows = arrange(whole.user[mine], whole.item[mine], value, whole.design.slopes)
+        rows = arrange(whole.user[mine], whole.item[mine], value, whole.design.slopes, whole.design.shared)
         alone = evidence(beliefs, whole.design, prepare(rows, whole.design, beliefs.rank))
         prior = alone.covariates @ beliefs.covariate_weights
         single = posterior(alone, beliefs.user_spread, prior, precision[user : user + 1])
