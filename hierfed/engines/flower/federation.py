@@ -155,10 +155,8 @@ class Federation:
                 done.add(guest)
                 if guest.name:
                     found.append((self._member(guest), reply))
-            present = self._guests.values()
-            pending = any(guest in present for guest in asked.values())
-            joining = any(not guest.ready and not guest.turned_away for guest in present)
-            if (not pending and not joining and len(found) >= enough) or time.monotonic() > end:
+            expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
+            if (not expected and len(found) >= enough) or time.monotonic() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
             time.sleep(wait)
