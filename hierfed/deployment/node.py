@@ -19,7 +19,7 @@ from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
+from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished
 from hierfed.deployment.protocol import Introduction, introduce, other_version
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
@@ -110,6 +110,8 @@ class NodeSide:
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
+        for stage, shared in read_finished(request).items():
+            self._take(stage, shared)
         return Reply()
 
     def _round(self, request: Request) -> Reply:
@@ -131,8 +133,12 @@ class NodeSide:
         return Reply(facts, contribution)
 
     def _finish(self, request: Request) -> Reply:
-        plan, stage = self._known(self._plan), str(request.facts["stage"])
-        shared = SharedModel(request.arrays, int(request.facts["round"]))
+        self._take(str(request.facts["stage"]), SharedModel(request.arrays, int(request.facts["round"])))
+        return Reply()
+
+    def _take(self, stage: str, shared: SharedModel) -> None:
+        """Keep the finished model of a stage."""
+        plan = self._known(self._plan)
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
         if stage == RATING:
@@ -140,7 +146,6 @@ class NodeSide:
             save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
         elif stage == IMPLICIT:
             save_ranking(self.state.folder, {name: self._models[name] for name in (EASE, IMPLICIT)})
-        return Reply()
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
