@@ -124,7 +124,7 @@ class NodeSide:
         if stage not in self._methods:
             self._methods[stage] = plan.stage(stage, self._models.get(RATING))
         method, node = self._methods[stage], self._node()
-        contribution, kept = next(iter(method.contribute(shared, [node], [self._recall(stage, number - 1)])))
+        contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         if kept is not None:
             self._kept = Kept(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest(), kept)
@@ -168,13 +168,17 @@ class NodeSide:
         return Reply({"refusal": reason})
 
     def _recall(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round; from an earlier one where this node has missed it."""
+        """What was kept from that round, and from no other."""
         if (self._kept.stage, self._kept.number) == (stage, number):
             return self._kept.state
         plan, own = self._known(self._plan), self._known(self._own)
-        stored = self.state.recall(plan.training, stage, number, own.digest())
+        return self.state.recall(plan.training, stage, number, own.digest())
+
+    def _recall_last(self, stage: str, number: int) -> PrivateState | None:
+        """What was kept from that round; from an earlier one where this node has missed it."""
+        found = self._recall(stage, number)
         missed = self._kept.stage == stage and self._kept.number < number
-        return stored if stored is not None or not missed else self._kept.state
+        return self._kept.state if found is None and missed else found
 
     def _node(self) -> Node:
         own = self._known(self._own)
