@@ -19,7 +19,7 @@ from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
+from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished
 from hierfed.deployment.protocol import Introduction, introduce, other_version
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
@@ -110,6 +110,8 @@ class NodeSide:
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
+        for stage, shared in read_finished(request).items():
+            self._take(stage, shared)
         return Reply()
 
     def _round(self, request: Request) -> Reply:
@@ -122,7 +124,7 @@ class NodeSide:
         if stage not in self._methods:
             self._methods[stage] = plan.stage(stage, self._models.get(RATING))
         method, node = self._methods[stage], self._node()
-        contribution, kept = next(iter(method.contribute(shared, [node], [self._recall(stage, number - 1)])))
+        contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         if kept is not None:
             self._kept = Kept(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest(), kept)
@@ -131,8 +133,12 @@ class NodeSide:
         return Reply(facts, contribution)
 
     def _finish(self, request: Request) -> Reply:
-        plan, stage = self._known(self._plan), str(request.facts["stage"])
-        shared = SharedModel(request.arrays, int(request.facts["round"]))
+        self._take(str(request.facts["stage"]), SharedModel(request.arrays, int(request.facts["round"])))
+        return Reply()
+
+    def _take(self, stage: str, shared: SharedModel) -> None:
+        """Keep the finished model of a stage."""
+        plan = self._known(self._plan)
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
         if stage == RATING:
@@ -140,7 +146,6 @@ class NodeSide:
             save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
         elif stage == IMPLICIT:
             save_ranking(self.state.folder, {name: self._models[name] for name in (EASE, IMPLICIT)})
-        return Reply()
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
@@ -163,13 +168,17 @@ class NodeSide:
         return Reply({"refusal": reason})
 
     def _recall(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round; from an earlier one where this node has missed it."""
+        """What was kept from that round, and from no other."""
         if (self._kept.stage, self._kept.number) == (stage, number):
             return self._kept.state
         plan, own = self._known(self._plan), self._known(self._own)
-        stored = self.state.recall(plan.training, stage, number, own.digest())
+        return self.state.recall(plan.training, stage, number, own.digest())
+
+    def _recall_last(self, stage: str, number: int) -> PrivateState | None:
+        """What was kept from that round; from an earlier one where this node has missed it."""
+        found = self._recall(stage, number)
         missed = self._kept.stage == stage and self._kept.number < number
-        return stored if stored is not None or not missed else self._kept.state
+        return self._kept.state if found is None and missed else found
 
     def _node(self) -> Node:
         own = self._known(self._own)

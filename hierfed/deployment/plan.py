@@ -24,6 +24,7 @@ from hierfed.settings import Settings
 # Where the server's own files lie is nothing to its nodes.
 PRIVATE_SETTINGS = {"data": {"source", "columns", "test"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
+TALLIES = ("counts", "sums")
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,22 @@ class Plan:
         methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
         return methods.ease if name == EASE else methods.implicit
 
-    def request(self, number: int) -> Request:
-        """All of it, but for the catalogue, which nodes have seen already; number: the node's."""
+    def request(self, number: int, finished: Mapping[str, SharedModel]) -> Request:
+        """All of it, but for the catalogue, which nodes have seen already; number: the node's.
+
+        finished: the models of the stages that are over, which a node that comes later has missed.
+        """
         facts: dict[str, Fact] = {
             "training": self.training,
             "settings": self.settings.model_dump_json(exclude=PRIVATE_SETTINGS),
             "limits": json.dumps(self.limits),
             "number": number,
+            "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
-        return Request("setup", facts, tally_arrays(self.tallies))
+        arrays = tally_arrays(self.tallies)
+        for stage, shared in finished.items():
+            arrays |= {f"{stage}.{name}": array for name, array in shared.arrays.items()}
+        return Request("setup", facts, arrays)
 
 
 def check_deployable(settings: Settings) -> None:
@@ -99,6 +107,16 @@ def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue
     return Plan(str(facts["training"]), settings, catalogue, (low, high), tallies)
 
 
+def read_finished(request: Request) -> dict[str, SharedModel]:
+    """The finished models that a setup request tells of, by stage."""
+    models = {}
+    for stage, number in json.loads(str(request.facts["finished"])).items():
+        prefix = f"{stage}."
+        arrays = {name.removeprefix(prefix): each for name, each in request.arrays.items() if name.startswith(prefix)}
+        models[stage] = SharedModel(arrays, number)
+    return models
+
+
 def tally_arrays(tallies: Tallies) -> dict[str, Tensor]:
     """Tallies as they are sent."""
-    return {"counts": torch.from_numpy(tallies.counts), "sums": torch.from_numpy(tallies.sums)}
+    return {name: torch.from_numpy(getattr(tallies, name)) for name in TALLIES}

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -58,13 +58,17 @@ class Watcher:
 
 @dataclass
 class Desk:
-    """The server's reception: who may join, under which number, and what they are told. See engines' Reception."""
+    """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
+
+    finished: the models of the stages that are over.
+    """
 
     catalogue: Catalogue
     keys: frozenset[str] | None
     watcher: Watcher
     plan: Plan | None = None
     nodes: dict[str, str] = field(default_factory=dict)
+    finished: dict[str, SharedModel] = field(default_factory=dict)
     introduced: dict[str, Introduction] = field(default_factory=dict)
     nonce: bytes = field(default_factory=new_nonce)
 
@@ -91,7 +95,7 @@ class Desk:
 
     def setup(self, member: Member) -> Request | None:
         """The plan, once there is one."""
-        return None if self.plan is None else self.plan.request(member.number)
+        return None if self.plan is None else self.plan.request(member.number, self.finished)
 
     def tell(self, event: str) -> None:
         """Pass it on."""
@@ -130,7 +134,7 @@ def conduct(
         checkpoint.save(folder)
     plan = desk.plan = checkpoint.plan
     watcher.on_plan(plan.rounds_left(checkpoint.models))
-    training = _Training(plan, checkpoint, federation, wanted, folder, watcher)
+    training = _Training(plan, checkpoint, federation, desk, wanted, folder)
     for stage, rounds in plan.stages().items():
         training.run(stage, rounds)
     rating = training.checkpoint.models[RATING]
@@ -143,7 +147,7 @@ def conduct(
     return DeployedResult(
         name=folder.name,
         settings=settings.model_dump(mode="json", exclude={"data"}),
-        nodes=list(training.checkpoint.nodes),
+        nodes=list(desk.nodes),
         items=len(catalogue),
         ratings=int(plan.tallies.counts.sum()),
         rounds=training.records,
@@ -161,12 +165,12 @@ class _Training:
         plan: Plan,
         checkpoint: Checkpoint,
         federation: Federation,
+        desk: Desk,
         wanted: Wanted,
         folder: Path,
-        watcher: Watcher,
     ):
         self._plan, self.checkpoint, self._federation = plan, checkpoint, federation
-        self._wanted, self._folder, self._watcher = wanted, folder, watcher
+        self._desk, self._wanted, self._folder = desk, wanted, folder
         self.records: list[DeployedRound] = []
 
     def run(self, stage: str, rounds: int) -> None:
@@ -178,19 +182,22 @@ class _Training:
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             if outcome.total is not None:
                 _check_finite(strategy.shared, stage)
-                self.checkpoint = self.checkpoint.with_model(stage, strategy.shared)
+                self.checkpoint = replace(
+                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes)
+                )
                 self.checkpoint.save(self._folder)
             self.records.append(self._record(outcome, bytes_down, seconds))
             with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(self.records[-1].model_dump_json() + "\n")
-            self._watcher.on_round(self.records[-1])
+            self._desk.watcher.on_round(self.records[-1])
 
         self._federation.run_rounds(strategy, rounds, on_round)
+        self._desk.finished[stage] = strategy.shared
         finished = Request("finish", {"stage": stage, "round": strategy.shared.round}, strategy.shared.arrays)
         self._federation.ask(lambda _: finished, 1)
 
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
-        names, losses = list(self.checkpoint.nodes), list[float]()
+        names, losses = list(self._desk.nodes), list[float]()
         method = self._plan.method
         if (
             outcome.name.stage == RATING
@@ -202,7 +209,7 @@ class _Training:
         return DeployedRound(
             stage=outcome.name.stage,
             round=outcome.name.number,
-            contributors=[names[number] if number < len(names) else str(number) for number in outcome.contributors],
+            contributors=[names[number] for number in outcome.contributors],
             refused=[RefusedAnswer(node=each.node, reason=each.reason) for each in outcome.refused],
             abandoned=outcome.total is None,
             train_loss=losses,

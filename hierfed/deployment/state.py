@@ -21,7 +21,7 @@ from torch import Tensor
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes
-from hierfed.deployment.plan import Plan, read_plan
+from hierfed.deployment.plan import TALLIES, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
@@ -90,7 +90,8 @@ class NodeState:
         """What the server told before the first round."""
         write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
         facts = {name: str(fact) for name, fact in request.facts.items()}
-        write_atomically(self.folder / PLAN, save(dict(request.arrays), facts), 0o600)
+        tallies = {name: request.arrays[name] for name in TALLIES}
+        write_atomically(self.folder / PLAN, save(tallies, facts), 0o600)
 
     def plan(self) -> tuple[Plan, int] | None:
         """The plan and this node's number, as last kept; None where there is none."""

@@ -54,11 +54,12 @@ class Reception(Protocol):
 @dataclass(frozen=True)
 class Patience:
     """How long the server waits. deadline: seconds for the answers to a round. attempts: at one round, before it gives
-    up. joining: seconds for a stranger to answer."""
+    up. joining: seconds for a stranger to answer. leaving: seconds for members to go when it is over."""
 
     deadline: float = 600.0
     attempts: int = 5
     joining: float = 120.0
+    leaving: float = 30.0
 
 
 @dataclass(eq=False)
@@ -155,10 +156,8 @@ class Federation:
                 done.add(guest)
                 if guest.name:
                     found.append((self._member(guest), reply))
-            present = self._guests.values()
-            pending = any(guest.name and guest in present for guest in asked.values())
-            joining = any(not guest.ready and not guest.turned_away for guest in present)
-            if (not pending and not joining and len(found) >= enough) or time.monotonic() > end:
+            expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
+            if (not expected and len(found) >= enough) or time.monotonic() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
             time.sleep(wait)
@@ -236,9 +235,14 @@ class Federation:
         return Member(guest.name, self._reception.number(guest.name))
 
     def dismiss(self) -> None:
-        """Tell all members that it is over, and wait until they have heard it or left."""
+        """Tell all members that it is over, and wait a while until they have left."""
         self._over = True
-        self.ask(lambda _: Request("goodbye"), 0)
+        for node_id in self.members:
+            self._send(_message(Request("goodbye"), node_id))
+        end = time.monotonic() + self._patience.leaving
+        while self.members and time.monotonic() < end:
+            self._receive([])
+            time.sleep(SHORTEST_WAIT)
 
     def _send(self, message: Message) -> str:
         """The message's id; empty where Flower does not take it, because the node has just left."""

@@ -11,7 +11,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
@@ -36,7 +37,7 @@ from hierfed.engines.flower.surroundings import LOG, surroundings
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
 
-STARTS_WITHIN = 60.0
+STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
 SUPERLINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
 # Flower asks for an app; ours does nothing, since nothing of it is ever run.
 EMPTY_APP = {
@@ -192,6 +193,8 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     with RuntimeHttpClient.from_server_address(address, insecure, ca, interceptors=[version, signed]) as runtime:
         taken = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
     grid = HttpGrid(address, insecure, ca, token=taken.token)
+    runtime_client = grid._runtime_client
+    runtime_client.PullObject = _impatient(runtime_client.PullObject)  # type: ignore[method-assign]
     beats = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
     beats.start()
     try:
@@ -203,3 +206,21 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     finally:
         beats.stop()
         grid.close()
+
+
+def _impatient(pull: Callable[[PullObjectRequest], PullObjectResponse]) -> Callable[..., PullObjectResponse]:
+    """The same, which says that an object does not exist once it has been on its way for too long.
+
+    Flower waits for minutes for what a node was sending when it died, and answers nobody meanwhile.
+    """
+    since: dict[str, float] = {}
+
+    def pulled(request: PullObjectRequest) -> PullObjectResponse:
+        response = pull(request)
+        if response.object_found and not response.object_available:
+            began = since.setdefault(request.object_id, time.monotonic())
+            if time.monotonic() - began > ARRIVES_WITHIN:
+                return PullObjectResponse(object_found=False)
+        return response
+
+    return pulled
