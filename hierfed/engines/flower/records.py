@@ -46,7 +46,7 @@ def read_reply(message: Message) -> Reply:
 
 
 def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
-    sent = {name: Array(np.ascontiguousarray(tensor.numpy())) for name, tensor in arrays.items()}
+    sent = {name: Array(np.require(tensor.numpy(), requirements="C")) for name, tensor in arrays.items()}
     return RecordDict({FACTS: ConfigRecord(dict(facts)), ARRAYS: ArrayRecord(sent)})
 
 
