@@ -111,11 +111,7 @@ class Federation:
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
         """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
         found = self._collect(strategy.message, strategy.quorum)
-        strategy.members = {reply.metadata.src_node_id: member for member, reply in found}
-        strategy.aggregate_train(strategy.name.number, [reply for _, reply in found])
-        outcome = strategy.outcome
-        if outcome is None:
-            raise AssertionError("a strategy that has aggregated has an outcome")
+        outcome = strategy.aggregate([read_answer(reply, member) for member, reply in found])
         return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
 
     def run_rounds(
