@@ -65,7 +65,7 @@ class Patience:
 @dataclass(eq=False)
 class _Guest:
     """A node that Flower knows, from when it came until it left. name: "" until it is a member. ready: whether it knows
-    what a member must know. waiting_for: the message that it has to answer first, or ""."""
+    what a member must know. waiting_for: the message that it has to answer first, sent at `since`, or ""."""
 
     node_id: int
     name: str = ""
@@ -187,7 +187,7 @@ class Federation:
             if guest.name and not guest.ready and not guest.waiting_for:
                 setup = self._reception.setup(self._member(guest))
                 if setup is not None:
-                    guest.waiting_for = self._send(_message(setup, node_id))
+                    guest.waiting_for, guest.since = self._send(_message(setup, node_id)), time.monotonic()
         waiting = {guest.waiting_for: node_id for node_id, guest in self._guests.items() if guest.waiting_for}
         wanted = [*message_ids, *waiting]
         replies = list(self._grid.pull_messages(wanted)) if wanted else []
