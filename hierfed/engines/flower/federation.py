@@ -217,7 +217,7 @@ class Federation:
             for old in self._guests.values():
                 if old.name == name:
                     # It has come back before Flower noticed that it was gone.
-                    old.name, old.ready, old.turned_away = "", False, True
+                    old.name, old.ready, old.waiting_for, old.turned_away = "", False, "", True
             guest.name = name
             self._reception.tell(f"node {name} has joined")
 
