@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flwr.app import Message
@@ -71,15 +71,23 @@ class _Guest:
     name: str = ""
     ready: bool = False
     waiting_for: str = ""
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
     turned_away: bool = False
 
 
 class Federation:
     """The members by Flower's ids of their connections; a member that comes back has a new one, or is new again."""
 
-    def __init__(self, grid: Grid, reception: Reception, patience: Patience):
+    def __init__(
+        self,
+        grid: Grid,
+        reception: Reception,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ):
         self._grid, self._reception, self._patience = grid, reception, patience
+        self._clock, self._wait = clock, wait
         self._guests: dict[int, _Guest] = {}
         self._late: dict[str, str] = {}
         self._over = False
@@ -94,7 +102,7 @@ class Federation:
         wait = SHORTEST_WAIT
         while len(self.members) < count:
             self._receive([])
-            time.sleep(wait)
+            self._wait(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
 
     def ask(self, make: Callable[[Member], Request], enough: int) -> list[Answer]:
@@ -123,9 +131,9 @@ class Federation:
         """
         attempt = 0
         while strategy.shared.round < rounds:
-            began, down = time.monotonic(), strategy.shared.nbytes * len(self.members)
+            began, down = self._clock(), strategy.shared.nbytes * len(self.members)
             outcome = self.run_round(strategy)
-            on_round(outcome, down, time.monotonic() - began)
+            on_round(outcome, down, self._clock() - began)
             attempt = attempt + 1 if outcome.total is None else 0
             if attempt >= self._patience.attempts:
                 raise HierfedError(
@@ -139,7 +147,7 @@ class Federation:
         asked: dict[str, _Guest] = {}
         done: set[_Guest] = set()
         found: list[tuple[Member, Message]] = []
-        end, wait = time.monotonic() + self._patience.deadline, SHORTEST_WAIT
+        end, wait = self._clock() + self._patience.deadline, SHORTEST_WAIT
         while True:
             for guest in self._guests.values():
                 if guest.ready and guest not in done and guest not in asked.values():
@@ -153,10 +161,10 @@ class Federation:
                 if guest.name:
                     found.append((self._member(guest), reply))
             expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
-            if (not expected and len(found) >= enough) or time.monotonic() > end:
+            if (not expected and len(found) >= enough) or self._clock() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
-            time.sleep(wait)
+            self._wait(wait)
         for message_id, guest in asked.items():
             if guest.name and guest in self._guests.values():
                 self._late[message_id] = guest.name
@@ -182,12 +190,12 @@ class Federation:
         for node_id in online - self._guests.keys():
             message_id = self._send(_message(self._reception.hello(), node_id))
             if message_id:
-                self._guests[node_id] = _Guest(node_id, waiting_for=message_id)
+                self._guests[node_id] = _Guest(node_id, waiting_for=message_id, since=self._clock())
         for node_id, guest in self._guests.items():
             if guest.name and not guest.ready and not guest.waiting_for:
                 setup = self._reception.setup(self._member(guest))
                 if setup is not None:
-                    guest.waiting_for, guest.since = self._send(_message(setup, node_id)), time.monotonic()
+                    guest.waiting_for, guest.since = self._send(_message(setup, node_id)), self._clock()
         waiting = {guest.waiting_for: node_id for node_id, guest in self._guests.items() if guest.waiting_for}
         wanted = [*message_ids, *waiting]
         replies = list(self._grid.pull_messages(wanted)) if wanted else []
@@ -195,14 +203,14 @@ class Federation:
             if reply.metadata.reply_to_message_id in waiting:
                 self._welcome(waiting[reply.metadata.reply_to_message_id], reply)
         for node_id, guest in self._guests.items():
-            if guest.waiting_for and time.monotonic() - guest.since > self._patience.joining:
+            if guest.waiting_for and self._clock() - guest.since > self._patience.joining:
                 self._turn_away(node_id, f"did not answer within {self._patience.joining:g} s")
         return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
 
     def _welcome(self, node_id: int, message: Message) -> None:
         """A stranger's answer to hello, or a member's to its setup."""
         guest = self._guests[node_id]
-        guest.waiting_for, guest.since = "", time.monotonic()
+        guest.waiting_for = ""
         answer = read_answer(message, Member(guest.name, -1))
         if answer.reply is None:
             self._turn_away(node_id, answer.error)
@@ -235,10 +243,10 @@ class Federation:
         self._over = True
         for node_id in self.members:
             self._send(_message(Request("goodbye"), node_id))
-        end = time.monotonic() + self._patience.leaving
-        while self.members and time.monotonic() < end:
+        end = self._clock() + self._patience.leaving
+        while self.members and self._clock() < end:
             self._receive([])
-            time.sleep(SHORTEST_WAIT)
+            self._wait(SHORTEST_WAIT)
 
     def _send(self, message: Message) -> str:
         """The message's id; empty where Flower does not take it, because the node has just left."""
