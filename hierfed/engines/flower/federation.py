@@ -64,10 +64,12 @@ class Patience:
 
 @dataclass(eq=False)
 class _Guest:
-    """A node that Flower knows, from when it came until it left. name: "" until it is a member. ready: whether it knows
-    what a member must know. waiting_for: the message that it has to answer first, sent at `since`, or ""."""
+    """A node that Flower knows, from when it came until it left. came: when that was, in Flower's words. name: "" until
+    it is a member. ready: whether it knows what a member must know. waiting_for: the message, sent at `since`, that it
+    has to answer first, or ""."""
 
     node_id: int
+    came: str
     name: str = ""
     ready: bool = False
     waiting_for: str = ""
@@ -182,15 +184,16 @@ class Federation:
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
         """Let strangers in, notice who left, and give the replies that have come to these messages."""
         self._reception.check()
-        online = set(self._grid.get_node_ids())
-        for node_id in self._guests.keys() - online:
-            guest = self._guests.pop(node_id)
-            if guest.name and not self._over:
-                self._reception.tell(f"node {guest.name} is gone")
-        for node_id in online - self._guests.keys():
+        online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
+        for guest in list(self._guests.values()):
+            if online.get(guest.node_id) != guest.came:
+                del self._guests[guest.node_id]
+                if guest.name and not self._over:
+                    self._reception.tell(f"node {guest.name} is gone")
+        for node_id in online.keys() - self._guests.keys():
             message_id = self._send(_message(self._reception.hello(), node_id))
             if message_id:
-                self._guests[node_id] = _Guest(node_id, waiting_for=message_id, since=self._clock())
+                self._guests[node_id] = _Guest(node_id, online[node_id], waiting_for=message_id, since=self._clock())
         for node_id, guest in self._guests.items():
             if guest.name and not guest.ready and not guest.waiting_for:
                 setup = self._reception.setup(self._member(guest))
