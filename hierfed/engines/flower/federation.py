@@ -163,7 +163,9 @@ class Federation:
                 if guest.name:
                     found.append((self._member(guest), reply))
             expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
-            if (not expected and len(found) >= enough) or self._clock() > end:
+            # Errors do not count, such as Flower's for a node that is gone: it may come back and answer.
+            answered = {member.name for member, reply in found if not reply.has_error()}
+            if (not expected and len(answered) >= enough) or self._clock() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
             self._wait(wait)
