@@ -258,7 +258,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
     elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None:
         final, reason = True, speaks_tls
     else:
-        final, reason = False, f"{at} cannot be reached: {error or type(error).__name__}"
+        final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"
     return final, reason
 
 
