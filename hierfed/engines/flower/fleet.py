@@ -143,6 +143,8 @@ def _answer_all(
                 client, node, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message), traffic
             )
             raise
+        # While it computed, the node has not listened: that is no silence of the server's.
+        traffic.heard = time.monotonic()
         _push(client, node, reply, traffic)
 
 
