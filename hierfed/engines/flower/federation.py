@@ -176,12 +176,13 @@ class Federation:
         return found
 
     def _late_answers(self) -> list[Refusal]:
-        """Answers that came after their round had ended; each is told once."""
-        replies = list(self._grid.pull_messages(list(self._late))) if self._late else []
-        return [
-            Refusal(self._late.pop(reply.metadata.reply_to_message_id), "came after its round had ended")
-            for reply in replies
-        ]
+        """Answers that came after their round had ended; each is told once. Errors are none."""
+        refused = []
+        for reply in self._grid.pull_messages(list(self._late)) if self._late else []:
+            name = self._late.pop(reply.metadata.reply_to_message_id)
+            if not reply.has_error():
+                refused.append(Refusal(name, "came after its round had ended"))
+        return refused
 
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
         """Let strangers in, notice who left, and give the replies that have come to these messages."""
