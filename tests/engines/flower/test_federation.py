@@ -400,6 +400,24 @@ def test_a_late_answer_is_refused_in_the_round_in_which_it_comes(world):
     assert world.model == 11 + 111 + 111
 
 
+def test_a_late_answer_is_told_once_although_its_node_leaves(world):
+    world.c.seconds["round"] = world.deadline + 3
+    world.round()
+    world.c.seconds.clear()
+    world.a.seconds["round"] = 4.0
+    assert world.round().refused == (Refusal("c", LATE),)
+    world.net.leave(world.c)
+    assert world.round().refused == ()
+
+
+def test_a_node_that_leaves_without_an_answer_has_given_no_late_one(world):
+    world.c.answers["round"] = None
+    world.round()
+    world.net.leave(world.c)
+    outcome = world.round()
+    assert (total(outcome), outcome.refused) == (11, ())
+
+
 def test_a_late_answer_to_an_abandoned_attempt_is_not_counted_in_the_next(world):
     world.rounds_of(quorum=3)
     world.c.seconds["round"] = world.deadline + 1
@@ -504,6 +522,15 @@ def test_a_new_connection_takes_the_place_of_one_that_flower_still_believes_in(n
     world.net.leave(old)
     assert total(world.round()) == 111
     assert world.desk.told == [f"node {old.name} has joined"]
+
+
+def test_what_a_connection_answers_that_was_given_up_is_nobodys(world):
+    world.rounds_of(quorum=3)
+    world.c.seconds["round"] = 3.0
+    world.clock.at(1.0, lambda: world.net.join(Peer("c")))
+    world.a.seconds["round"] = 6.0
+    outcome = world.round()
+    assert (total(outcome), outcome.refused) == (111, ())
 
 
 def test_a_connection_that_was_given_up_while_it_was_set_up_is_forgotten(world):
