@@ -114,6 +114,7 @@ class Net(Grid):
         self.lost: list[tuple[str, str]] = []
         self._sent: dict[str, Message] = {}
         self._replies: dict[str, tuple[float, Message]] = {}
+        self._delivered: set[str] = set()
         self._ids, self._counts = itertools.count(1000), itertools.count()
 
     def join(self, peer: Peer, node_id: int | None = None) -> int:
@@ -152,15 +153,15 @@ class Net(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         found = []
         for message_id in message_ids:
+            assert message_id not in self._delivered, "a reply is asked for that has been given"
             message, (ready, reply) = self._sent[message_id], self._replies.get(message_id, (float("inf"), None))
             if message.metadata.dst_node_id not in self.online:
                 error = Message(GONE, reply_to=message)
                 error.metadata.__dict__["_src_node_id"] = SUPERLINK
-                self._replies[message_id] = float("inf"), error
                 found.append(error)
             elif ready <= self._clock.now:
-                self._replies[message_id] = float("inf"), reply
                 found.append(reply)
+        self._delivered |= {reply.metadata.reply_to_message_id for reply in found}
         return found
 
     def set_run(self, run: object) -> None:

@@ -194,6 +194,13 @@ def test_a_server_without_tls(authority):
     )
 
 
+@pytest.mark.parametrize("words", ["[SSL: WRONG_VERSION_NUMBER] wrong version", "[SSL] record layer failure"])
+def test_a_server_without_tls_in_the_words_of_each_openssl(words):
+    final, told = fleet._explain(ServerAddress("here:1", Path("ca.pem")), httpx.ConnectError(words), met=False)
+    assert final
+    assert told.startswith("the server at here:1 does not speak TLS")
+
+
 @pytest.mark.parametrize("polite", [False, True])
 def test_a_server_with_tls_where_the_node_has_none(polite, authority):
     """One hangs up; another, in front of which there is a proxy, says 400."""
