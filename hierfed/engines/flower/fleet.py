@@ -199,14 +199,17 @@ def _pull(client: FleetHttpClient, node: Node, traffic: Traffic) -> Message | No
         return None
     run, tree = message_from_proto(found.messages_list[0]).metadata.run_id, found.message_object_trees[0]
     pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
+    # Flower pulls and pushes in threads, which may append to a list at the same time, but not add to a number.
+    sizes: list[int] = []
 
     def counted(object_id: str) -> bytes:
         content = pull(object_id)
-        traffic.received += len(content)
+        sizes.append(len(content))
         return content
 
     confirm = make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, node, run)
     message = pull_and_inflate_object_from_tree(tree, counted, confirm, return_type=Message)
+    traffic.received += sum(sizes)
     message.metadata.__dict__["_message_id"] = tree.object_id
     return message
 
@@ -224,13 +227,15 @@ def _push(client: FleetHttpClient, node: Node, reply: Message, traffic: Traffic)
             )
         )
         push = make_push_object_fn_protobuf(client.PushObject, node, reply.metadata.run_id, answer.session_id)
+        sizes: list[int] = []
 
         def counted(object_id: str, content: bytes) -> None:
-            traffic.sent += len(content)
+            sizes.append(len(content))
             push(object_id, content)
 
         wanted = set(answer.objects_to_push)
         push_objects(get_all_nested_objects(reply), counted, object_ids_to_push=wanted)
+        traffic.sent += sum(sizes)
 
 
 def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[bool, str]:
