@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) --editable '.[data,dev]'
+	$(PIP) --editable '.[data,postgresql,dev]'
 	touch $@
 
 clean:
