@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hierfed.cli.options import Columns, Data, Join, Json, Out, Preset, ProtocolOption, Quiet, Seed, Sets, settings_of
+from hierfed.cli.options import (
+    Columns,
+    Data,
+    Join,
+    Json,
+    Out,
+    Preset,
+    ProtocolOption,
+    Query,
+    Quiet,
+    Seed,
+    Sets,
+    settings_of,
+)
 from hierfed.cli.output import print_path
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import parse_assignments
@@ -21,6 +34,7 @@ if TYPE_CHECKING:
 
 TERMINATED = 128 + signal.SIGTERM
 
+NODE_SOURCES = "a folder, a table (CSV, TSV, Parquet, SQLite), or postgresql://USER@HOST/DATABASE."
 State = Annotated[Path, typer.Option("--state", help="The node's own folder, readable by its owner only.")]
 Deadline = Annotated[float, typer.Option(min=1, help="Seconds for the answers to a round.")]
 Insecure = Annotated[
@@ -55,7 +69,9 @@ def server(
 ) -> None:
     """Serve a federation until it is trained; started again, it goes on where it was."""
     _require_flower()
-    settings = settings_of(preset, data=data, join=None, protocol=None, test=None, columns=None, seed=None, sets=set_)
+    settings = settings_of(
+        preset, data=data, join=None, protocol=None, test=None, columns=None, query=None, seed=None, sets=set_
+    )
     where, _, port = listen.rpartition(":")
     if not where or not port.isdigit():
         raise SettingsError(f"--listen {listen}: expected HOST:PORT, such as 127.0.0.1:9092")
@@ -83,9 +99,10 @@ def server(
 
 def node(
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
-    data: Annotated[str, typer.Option("--data", help="This node's ratings: a CSV or Parquet table, or a folder.")],
+    data: Annotated[str, typer.Option("--data", help=f"This node's ratings: {NODE_SOURCES}")],
     state: State,
     name: Annotated[str | None, typer.Option(help="What the node is called; this machine's name if not given.")] = None,
+    query: Query = None,
     column: Columns = None,
     test: Annotated[str | None, typer.Option(help="A table with rows to be judged on.")] = None,
     test_share: Annotated[
@@ -109,7 +126,7 @@ def node(
 
     _end_on_sigterm()
     own_name = name or socket.gethostname()
-    origin = Origin(data, "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
+    origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
     lines = Lines(quiet)
     traffic = take_part(Joining(server, ca, key, insecure, catalogue, patience), own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
@@ -135,7 +152,7 @@ def federation(
     counts = {"federation.nodes": nodes, "training.rounds": rounds}
     sets = [*(set_ or []), *(f"{key}={count}" for key, count in counts.items() if count is not None)]
     settings = settings_of(
-        preset, data=data, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=sets
+        preset, data=data, join=join, protocol=protocol, test=None, columns=None, query=None, seed=seed, sets=sets
     )
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
     from hierfed.runs import free_folder  # noqa: PLC0415

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from hierfed.cli.options import Columns, Join, Test
+from hierfed.cli.options import SOURCES, Columns, Join, Query, Test
 from hierfed.cli.output import print_content, print_path
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
 def data(
-    source: Annotated[str, typer.Argument(help="embedded, movielens-small, a folder, or a table.")] = "embedded",
+    source: Annotated[str, typer.Argument(help=SOURCES)] = "embedded",
+    query: Query = None,
     join: Join = None,
     test: Test = None,
     column: Columns = None,
@@ -28,7 +29,14 @@ def data(
 
     columns = parse_assignments(column or [])
     with downloading() as progress:
-        dataset = load(source, join=[join] if join else (), columns=columns or None, test=test, progress=progress)
+        dataset = load(
+            source,
+            join=[join] if join else (),
+            columns=columns or None,
+            test=test,
+            query=query or "",
+            progress=progress,
+        )
     print_content(terminal.dataset_table(dataset))
     if catalogue is not None:
         from hierfed.atomic import write_atomically  # noqa: PLC0415

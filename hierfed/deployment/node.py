@@ -192,7 +192,7 @@ class NodeSide:
 
 def read_source(origin: Origin) -> Source:
     """A node's ratings, as they are at their source now."""
-    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None)
+    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None, query=origin.query)
 
 
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings) -> Contribution:

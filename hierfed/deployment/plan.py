@@ -22,7 +22,7 @@ from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
 
 # Where the server's own files lie is nothing to its nodes.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test"}}
+PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
 TALLIES = ("counts", "sums")
 
