@@ -123,7 +123,10 @@ def conduct(
     checkpoint = load_checkpoint(folder, settings, catalogue)
     if checkpoint is not None:
         desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        watcher.tell(f"goes on after round {max((model.round for model in checkpoint.models.values()), default=0)}")
+        finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
+        rounds = max((model.round for model in checkpoint.models.values()), default=0)
+        anew = "was trained before, and is handed out again; choose another --name to train anew"
+        watcher.tell(anew if finished else f"goes on after round {rounds}")
     federation = connect(desk)
     watcher.tell(f"waiting for {wanted.nodes} nodes")
     federation.gather(wanted.nodes)
