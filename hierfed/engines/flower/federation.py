@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flwr.app import Message
@@ -64,22 +64,32 @@ class Patience:
 
 @dataclass(eq=False)
 class _Guest:
-    """A node that Flower knows, from when it came until it left. name: "" until it is a member. ready: whether it knows
-    what a member must know. waiting_for: the message that it has to answer first, or ""."""
+    """A node that Flower knows, from when it came until it left. came: when that was, in Flower's words. name: "" until
+    it is a member. ready: whether it knows what a member must know. waiting_for: the message, sent at `since`, that it
+    has to answer first, or ""."""
 
     node_id: int
+    came: str
     name: str = ""
     ready: bool = False
     waiting_for: str = ""
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
     turned_away: bool = False
 
 
 class Federation:
     """The members by Flower's ids of their connections; a member that comes back has a new one, or is new again."""
 
-    def __init__(self, grid: Grid, reception: Reception, patience: Patience):
+    def __init__(
+        self,
+        grid: Grid,
+        reception: Reception,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ):
         self._grid, self._reception, self._patience = grid, reception, patience
+        self._clock, self._wait = clock, wait
         self._guests: dict[int, _Guest] = {}
         self._late: dict[str, str] = {}
         self._over = False
@@ -94,7 +104,7 @@ class Federation:
         wait = SHORTEST_WAIT
         while len(self.members) < count:
             self._receive([])
-            time.sleep(wait)
+            self._wait(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
 
     def ask(self, make: Callable[[Member], Request], enough: int) -> list[Answer]:
@@ -111,11 +121,7 @@ class Federation:
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
         """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
         found = self._collect(strategy.message, strategy.quorum)
-        strategy.members = {reply.metadata.src_node_id: member for member, reply in found}
-        strategy.aggregate_train(strategy.name.number, [reply for _, reply in found])
-        outcome = strategy.outcome
-        if outcome is None:
-            raise AssertionError("a strategy that has aggregated has an outcome")
+        outcome = strategy.aggregate([read_answer(reply, member) for member, reply in found])
         return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
 
     def run_rounds(
@@ -127,9 +133,9 @@ class Federation:
         """
         attempt = 0
         while strategy.shared.round < rounds:
-            began, down = time.monotonic(), strategy.shared.nbytes * len(self.members)
+            began, down = self._clock(), strategy.shared.nbytes * len(self.members)
             outcome = self.run_round(strategy)
-            on_round(outcome, down, time.monotonic() - began)
+            on_round(outcome, down, self._clock() - began)
             attempt = attempt + 1 if outcome.total is None else 0
             if attempt >= self._patience.attempts:
                 raise HierfedError(
@@ -143,7 +149,7 @@ class Federation:
         asked: dict[str, _Guest] = {}
         done: set[_Guest] = set()
         found: list[tuple[Member, Message]] = []
-        end, wait = time.monotonic() + self._patience.deadline, SHORTEST_WAIT
+        end, wait = self._clock() + self._patience.deadline, SHORTEST_WAIT
         while True:
             for guest in self._guests.values():
                 if guest.ready and guest not in done and guest not in asked.values():
@@ -157,10 +163,12 @@ class Federation:
                 if guest.name:
                     found.append((self._member(guest), reply))
             expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
-            if (not expected and len(found) >= enough) or time.monotonic() > end:
+            # Errors do not count, such as Flower's for a node that is gone: it may come back and answer.
+            answered = {member.name for member, reply in found if not reply.has_error()}
+            if (not expected and len(answered) >= enough) or self._clock() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
-            time.sleep(wait)
+            self._wait(wait)
         for message_id, guest in asked.items():
             if guest.name and guest in self._guests.values():
                 self._late[message_id] = guest.name
@@ -178,20 +186,21 @@ class Federation:
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
         """Let strangers in, notice who left, and give the replies that have come to these messages."""
         self._reception.check()
-        online = set(self._grid.get_node_ids())
-        for node_id in self._guests.keys() - online:
-            guest = self._guests.pop(node_id)
-            if guest.name and not self._over:
-                self._reception.tell(f"node {guest.name} is gone")
-        for node_id in online - self._guests.keys():
+        online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
+        for guest in list(self._guests.values()):
+            if online.get(guest.node_id) != guest.came:
+                del self._guests[guest.node_id]
+                if guest.name and not self._over:
+                    self._reception.tell(f"node {guest.name} is gone")
+        for node_id in online.keys() - self._guests.keys():
             message_id = self._send(_message(self._reception.hello(), node_id))
             if message_id:
-                self._guests[node_id] = _Guest(node_id, waiting_for=message_id)
+                self._guests[node_id] = _Guest(node_id, online[node_id], waiting_for=message_id, since=self._clock())
         for node_id, guest in self._guests.items():
             if guest.name and not guest.ready and not guest.waiting_for:
                 setup = self._reception.setup(self._member(guest))
                 if setup is not None:
-                    guest.waiting_for = self._send(_message(setup, node_id))
+                    guest.waiting_for, guest.since = self._send(_message(setup, node_id)), self._clock()
         waiting = {guest.waiting_for: node_id for node_id, guest in self._guests.items() if guest.waiting_for}
         wanted = [*message_ids, *waiting]
         replies = list(self._grid.pull_messages(wanted)) if wanted else []
@@ -199,14 +208,14 @@ class Federation:
             if reply.metadata.reply_to_message_id in waiting:
                 self._welcome(waiting[reply.metadata.reply_to_message_id], reply)
         for node_id, guest in self._guests.items():
-            if guest.waiting_for and time.monotonic() - guest.since > self._patience.joining:
+            if guest.waiting_for and self._clock() - guest.since > self._patience.joining:
                 self._turn_away(node_id, f"did not answer within {self._patience.joining:g} s")
         return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
 
     def _welcome(self, node_id: int, message: Message) -> None:
         """A stranger's answer to hello, or a member's to its setup."""
         guest = self._guests[node_id]
-        guest.waiting_for, guest.since = "", time.monotonic()
+        guest.waiting_for = ""
         answer = read_answer(message, Member(guest.name, -1))
         if answer.reply is None:
             self._turn_away(node_id, answer.error)
@@ -221,7 +230,7 @@ class Federation:
             for old in self._guests.values():
                 if old.name == name:
                     # It has come back before Flower noticed that it was gone.
-                    old.name, old.ready, old.turned_away = "", False, True
+                    old.name, old.ready, old.waiting_for, old.turned_away = "", False, "", True
             guest.name = name
             self._reception.tell(f"node {name} has joined")
 
@@ -239,10 +248,10 @@ class Federation:
         self._over = True
         for node_id in self.members:
             self._send(_message(Request("goodbye"), node_id))
-        end = time.monotonic() + self._patience.leaving
-        while self.members and time.monotonic() < end:
+        end = self._clock() + self._patience.leaving
+        while self.members and self._clock() < end:
             self._receive([])
-            time.sleep(SHORTEST_WAIT)
+            self._wait(SHORTEST_WAIT)
 
     def _send(self, message: Message) -> str:
         """The message's id; empty where Flower does not take it, because the node has just left."""

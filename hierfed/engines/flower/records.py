@@ -46,14 +46,22 @@ def read_reply(message: Message) -> Reply:
 
 
 def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
-    sent = {name: Array(np.ascontiguousarray(tensor.numpy())) for name, tensor in arrays.items()}
+    sent = {name: Array(np.require(tensor.numpy(), requirements="C")) for name, tensor in arrays.items()}
     return RecordDict({FACTS: ConfigRecord(dict(facts)), ARRAYS: ArrayRecord(sent)})
 
 
 def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
-    if set(content) != {FACTS, ARRAYS} or not isinstance(content[ARRAYS], ArrayRecord):
+    facts, arrays = content.get(FACTS), content.get(ARRAYS)
+    if len(content) != 2 or not isinstance(facts, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
-    facts = {name: cast(Fact, value) for name, value in cast(ConfigRecord, content[FACTS]).items()}
-    # Copies: what arrives is read-only, and not aligned as torch's own memory is, which may change last digits.
-    arrays = {name: torch.tensor(array.numpy()) for name, array in cast(ArrayRecord, content[ARRAYS]).items()}
-    return facts, arrays
+    told = {name: cast(Fact, value) for name, value in facts.items()}
+    return told, {name: _tensor(name, array) for name, array in arrays.items()}
+
+
+def _tensor(name: str, array: Array) -> Tensor:
+    """A copy: what arrives is not aligned as torch's own memory is, which may change last digits."""
+    try:
+        return torch.from_numpy(array.numpy()).clone(memory_format=torch.contiguous_format)
+    except Exception as error:
+        # Bytes that are no array fail in many ways: as an archive, as a header, as a shape beyond all memory.
+        raise ValueError(f"array '{name}' cannot be read: {error}") from error

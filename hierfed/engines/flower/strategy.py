@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -21,6 +21,9 @@ class Member:
 
     name: str
     number: int
+
+
+NOBODY = Member("unknown", -1)
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,20 @@ class SumStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Add up what can be used, and move the model on if there is a quorum; see outcome for what could not."""
+        outcome = self.aggregate([self._read(reply) for reply in replies])
+        return None, MetricRecord({"contributors": len(outcome.contributors), "refused": len(outcome.refused)})
+
+    def aggregate(self, answers: Sequence[Answer]) -> RoundOutcome:
+        """The same of answers whose nodes are known."""
         asked = self.name
-        accepted, refused = accept([self._read(reply) for reply in replies], asked, template(self.method, self.shared))
+        accepted, refused = accept(answers, asked, template(self.method, self.shared))
         total = None
         if len(accepted) >= self.quorum:
             total = ordered_sum(accepted.values())
             self.shared = self.method.combine(self.shared, total)
         sent = sum(contribution.nbytes for contribution in accepted.values())
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
-        return None, MetricRecord({"contributors": len(accepted), "refused": len(refused)})
+        return self.outcome
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -94,8 +102,8 @@ class SumStrategy(Strategy):
         """Nothing is logged: the run's own record says more."""
 
     def _read(self, message: Message) -> Answer:
-        member = self.members[message.metadata.src_node_id]
-        return read_answer(message, member)
+        # Flower's own errors, of nodes that are gone, name no node.
+        return read_answer(message, self.members.get(message.metadata.src_node_id, NOBODY))
 
 
 def read_answer(message: Message, member: Member) -> Answer:
