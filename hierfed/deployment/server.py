@@ -182,7 +182,9 @@ class _Training:
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             if outcome.total is not None:
                 _check_finite(strategy.shared, stage)
-                self.checkpoint = replace(self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes))
+                self.checkpoint = replace(
+                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes)
+                )
                 self.checkpoint.save(self._folder)
             self.records.append(self._record(outcome, bytes_down, seconds))
             with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
