@@ -151,7 +151,7 @@ class NodeSide:
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
-        plan, own, shared = self._known(self._plan), self._known(self._own), self._models[RATING]
+        plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         if not len(own.test):
             return Reply({"test_rows": 0})
         kept = self._recall(RATING, shared.round)
