@@ -17,6 +17,10 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def failing(original: Callable[..., Any], at: int) -> Callable[..., Any]:
     """The function, but for its call number `at`, which fails as a full disk does."""
     calls = [0]
@@ -45,7 +49,7 @@ def test_the_content_is_what_was_written_and_nothing_else_is_left(tmp_path, cont
             path.write_bytes(before)
         write_atomically(path, content)
         assert path.read_bytes() == content
-        assert os.listdir(tmp_path) == ["file.bin"]
+        assert names(tmp_path) == ["file.bin"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
@@ -87,7 +91,7 @@ def test_whatever_fails_the_old_content_is_there_and_nothing_is_left_over(tmp_pa
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new")
     monkeypatch.undo()
-    assert os.listdir(tmp_path) == ([] if old is None else ["file"])
+    assert names(tmp_path) == ([] if old is None else ["file"])
     assert old is None or path.read_bytes() == old
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
@@ -114,9 +118,9 @@ def test_the_content_is_on_the_disk_before_it_takes_the_name_and_the_name_after(
 
 
 def test_no_descriptor_is_left_open(tmp_path, monkeypatch):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     write_atomically(tmp_path / "file", b"x")
     monkeypatch.setattr(os, "fsync", failing(os.fsync, 2))
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "file", b"y")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -85,7 +85,7 @@ def test_openssh_reads_the_key_and_its_keys_are_read(tmp_path):
 @needs_openssh
 def test_a_key_with_a_passphrase_is_refused_in_one_line(tmp_path):
     ssh_keygen("-q", "-t", "ecdsa", "-b", "384", "-N", "secret", "-f", tmp_path / "locked")
-    with pytest.raises(HierfedError, match="^--key .*passphrase") as error:
+    with pytest.raises(HierfedError, match=r"^--key .*passphrase") as error:
         read_key(tmp_path / "locked")
     told(error)
 
@@ -195,7 +195,7 @@ def test_the_certificate_is_for_the_hosts_and_for_this_machine(made, name):
 
 @pytest.mark.parametrize("name", ["example.com", "www.example.org", "10.1.2.4", "::1", "127.0.0.2", "federation.test"])
 def test_and_for_no_other(made, name):
-    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch|not valid for"):
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
         shake_hands(made, name)
 
 

@@ -196,7 +196,7 @@ def test_a_checkpoint_of_other_settings_is_refused(village, make_settings):
     with pytest.raises(Died):
         found.serve(on_round=die_after("rating", 1))
     found.settings = make_settings("network", learning_rate=0.5)
-    with pytest.raises(HierfedError, match="another training|other settings"):
+    with pytest.raises(HierfedError, match=r"another training|other settings"):
         found.serve()
 
 
