@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from hierfed.deployment.keys import new_certificates, new_key
-from tests.deployment.conftest import SETTINGS, read_until
+from tests.deployment.processes.conftest import SETTINGS, read_until
 
 pytestmark = pytest.mark.slow
 

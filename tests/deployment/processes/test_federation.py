@@ -23,7 +23,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.methods import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
-from tests.deployment.conftest import SETTINGS, read_until
+from tests.deployment.processes.conftest import SETTINGS, read_until
 
 pytestmark = pytest.mark.slow
 
