@@ -10,10 +10,14 @@ import typer
 from hierfed.errors import SettingsError
 from hierfed.settings import Settings, load_settings, parse_assignments, parse_value
 
-SOURCES = (
-    "embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite), or postgresql://USER@HOST/DATABASE."
-)
-Data = Annotated[str | None, typer.Option("--data", help=SOURCES, show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.",
+        show_default=False,
+    ),
+]
 Query = Annotated[
     str | None,
     typer.Option(help="For SQLite and PostgreSQL: a SELECT that gives user, item, rating and, if there is one, time."),
