@@ -505,6 +505,13 @@ def test_help_names_every_command(hierfed: Hierfed) -> None:
         assert command in found.out
 
 
+@pytest.mark.parametrize("command", ["run", "data", "compare"])
+def test_help_names_the_sources_and_the_query(hierfed: Hierfed, command: str) -> None:
+    text = " ".join(hierfed(command, "--help").out.replace("│", " ").split())
+    for word in ("embedded", "Parquet", "SQLite", "postgresql://USER@HOST/DATABASE", "--query"):
+        assert word in text
+
+
 def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hierfed", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=60

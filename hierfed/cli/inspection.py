@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hierfed.cli.options import SOURCES, Columns, Join, Query, Test
+from hierfed.cli.options import Columns, Join, Query, Test
 from hierfed.cli.output import print_content, print_path
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
 def data(
-    source: Annotated[str, typer.Argument(help=SOURCES)] = "embedded",
+    source: Annotated[str, typer.Argument()] = "embedded",
     query: Query = None,
     join: Join = None,
     test: Test = None,
@@ -22,7 +22,10 @@ def data(
         Path | None, typer.Option(help="Write the items to this file, for `hierfed server`.", show_default=False)
     ] = None,
 ) -> None:
-    """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
+    """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why.
+
+    SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
+    """
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.report.progress import downloading  # noqa: PLC0415

@@ -11,10 +11,14 @@ from hierfed.errors import SettingsError
 from hierfed.settings import Settings, load_settings, parse_assignments, parse_value
 
 Preset = Annotated[str, typer.Argument(help="A preset's name (see `hierfed presets`) or a settings file, NAME.toml.")]
-SOURCES = (
-    "embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite), or postgresql://USER@HOST/DATABASE."
-)
-Data = Annotated[str | None, typer.Option("--data", help=SOURCES, show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.",
+        show_default=False,
+    ),
+]
 Query = Annotated[
     str | None,
     typer.Option(help="For SQLite and PostgreSQL: a SELECT that gives user, item, rating and, if there is one, time."),
