@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,8 +213,9 @@ class Grid:
     messages: int = 0
     stopped: bool = False
 
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self.sides)
+    def get_nodes(self) -> list[Any]:
+        present = [node_id for node_id, side in self.sides.items() if not side.over]
+        return [SimpleNamespace(node_id=node_id, last_activated_at="") for node_id in present]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         return [self._push(message) for message in messages]
