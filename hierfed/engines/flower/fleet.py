@@ -106,13 +106,14 @@ def serve(
     HierfedError in one line where it cannot be reached for too long, is not who it should be, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
-    traffic, told = Traffic(heard=time.monotonic()), ""
+    began, told = time.monotonic(), ""
+    traffic = Traffic(heard=began)
     while not done():
         try:
             with _connected(where, private, public, register=key is None) as (client, node):
                 _answer_all(client, node, app, done, traffic)
         except httpx.HTTPError as error:
-            final, reason = _explain(where, error)
+            final, reason = _explain(where, error, met=traffic.heard > began)
             if final or time.monotonic() - traffic.heard > where.patience:
                 raise HierfedError(reason) from error
             if reason != told:
@@ -143,6 +144,8 @@ def _answer_all(
                 client, node, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message), traffic
             )
             raise
+        # While it computed, the node has not listened: that is no silence of the server's.
+        traffic.heard = time.monotonic()
         _push(client, node, reply, traffic)
 
 
@@ -230,8 +233,11 @@ def _push(client: FleetHttpClient, node: Node, reply: Message, traffic: Traffic)
         push_objects(get_all_nested_objects(reply), counted, object_ids_to_push=wanted)
 
 
-def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
-    """Whether there is no use in trying again, and what is wrong, for the user."""
+def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[bool, str]:
+    """Whether there is no use in trying again, and what is wrong, for the user.
+
+    met: whether the server has answered before, and so speaks as the node does; else it may be that it speaks TLS.
+    """
     at, told = f"the server at {where.address}", str(error).casefold()
     speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"
     if isinstance(error, httpx.HTTPStatusError):
@@ -246,7 +252,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
                 True,
                 f"{at} lets in nodes with known keys alone: make one with `hierfed keys new`, give --key",
             )
-        elif status == httpx.codes.BAD_REQUEST and where.ca is None:
+        elif status == httpx.codes.BAD_REQUEST and where.ca is None and not met:
             final, reason = True, speaks_tls
     elif "certificate" in told:
         final, reason = (
@@ -255,11 +261,11 @@ def _explain(where: ServerAddress, error: httpx.HTTPError) -> tuple[bool, str]:
         )
     elif "wrong_version_number" in told or "record layer failure" in told:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
-    elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None:
-        # So end connections to a server that dies or is not up behind a proxy, too.
-        final, reason = False, f"{speaks_tls}; or it has just gone"
+    elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
+        # So end connections to a server that is not up behind a proxy, too.
+        final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:
-        final, reason = False, f"{at} cannot be reached: {error or type(error).__name__}"
+        final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"
     return final, reason
 
 
