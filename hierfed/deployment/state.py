@@ -61,6 +61,13 @@ class NodeState:
         except OSError as error:
             raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
 
+    @classmethod
+    def of_a_node(cls, folder: Path) -> NodeState:
+        """The folder of a node that has been here; raises HierfedError, and makes none, where no node has."""
+        if not (folder / NODE).is_file():
+            raise HierfedError(f"--state {folder}: no node has been here; `hierfed node --state` makes one")
+        return cls(folder)
+
     def close(self) -> None:
         """Let another process have the folder."""
         self._lock.close()
