@@ -196,7 +196,7 @@ def test_a_server_without_tls(authority):
 
 @pytest.mark.parametrize("polite", [False, True])
 def test_a_server_with_tls_where_the_node_has_none(polite, authority):
-    """One hangs up, as a proxy does whose server is not up yet; another, in front of which there is a proxy, says 400."""
+    """One hangs up, as a proxy does before its server is up; another, behind a proxy, says 400."""
     with listening(answer_of("400 Bad Request"), None if polite else authority.context()) as address:
         final, told = complaint(address, None)
     assert final is polite
