@@ -70,6 +70,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
+        "nonce": nonce,
         "name": node.name,
         "identity": node.identity,
         "low": low,

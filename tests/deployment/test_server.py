@@ -14,6 +14,8 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from hierfed.data.features import Tallies
+from hierfed.deployment.protocol import Introduction, introduce
 from hierfed.deployment.results import DeployedRound
 from hierfed.deployment.server import Desk, Watcher
 from hierfed.deployment.state import NodeState
@@ -436,3 +438,16 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     hello = next(reply for name, kind, reply in found.sent if kind == "hello")
     sums = b"".join(each.deflate() for each in get_all_nested_objects(hello).values())
     assert hello.content["arrays"]["sums"].numpy().tobytes() in sums
+
+
+def test_an_introduction_is_taken_once_and_answers_a_greeting(data):
+    desk = Desk(data.catalogue, None, Watcher())
+    greeting = desk.hello()
+    assert desk.hello().facts["nonce"] != greeting.facts["nonce"]
+    items = len(data.catalogue)
+    told = Introduction("one", "secret", (1.0, 5.0), Tallies(np.ones(items), np.ones(items)), 0, "")
+    answer = introduce(told, greeting.facts["nonce"], None)
+    assert desk.admit(answer) == "one"
+    for again in (answer, introduce(told, b"x" * 32, None)):
+        with pytest.raises(TurnedAway, match="answers no greeting"):
+            desk.admit(again)
