@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 ITEMS, USERS = 40, 36
+LONGEST_LIFE = 240.0
 SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "rank=3", "--set", "rank_items=false")
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -43,6 +45,7 @@ def tables(tmp_path_factory) -> Path:
 def start(tmp_path) -> Iterator[Start]:
     """Start `hierfed ARGUMENTS`; its standard error can be read line by line. What is left is killed at the end."""
     started: list[subprocess.Popen[str]] = []
+    watchdogs: list[threading.Timer] = []
 
     def run(*arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -53,9 +56,14 @@ def start(tmp_path) -> Iterator[Start]:
             text=True,
         )
         started.append(process)
+        # A test that waits for what never comes fails by this, and does not hang.
+        watchdogs.append(threading.Timer(LONGEST_LIFE, process.kill))
+        watchdogs[-1].start()
         return process
 
     yield run
+    for watchdog in watchdogs:
+        watchdog.cancel()
     for process in started:
         process.kill()
         process.wait()
