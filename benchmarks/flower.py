@@ -2,7 +2,7 @@
 
     python benchmarks/flower.py [--data FOLDER] [--nodes 8] [--rounds 3]
 
-`hierfed federation` and `hierfed run` train the default model on the same nodes; CPU seconds are those of all processes.
+`hierfed federation` and `hierfed run` train the default model on the same nodes; CPU seconds are of all processes.
 """
 
 import argparse

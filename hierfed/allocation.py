@@ -27,6 +27,7 @@ def load_dataset(settings: Settings, progress: Progress | None = None) -> Datase
         unmatched=data.unmatched or None,
         columns=data.columns or None,
         test=data.test or None,
+        query=data.query,
         progress=progress,
     )
 

@@ -25,14 +25,16 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Which ratings, and how items get their features.
 
-    source: `embedded`, `movielens-small`, a folder, or a table. join: `links`, `paper`, `title` or `none`, in order of
-    preference; the source's own choice where empty. unmatched: `drop` or `keep` ratings of items without metadata;
-    empty for the join's own habit. test: a named split, or a file with the test rows. columns: what the table calls
-    its user, item, rating and time. vote_average: `use` it in the hierarchical and the local model or `leave_out`;
-    `auto` leaves it out under protocol temporal, where it would be of a later time than the train rows.
+    source: `embedded`, `movielens-small`, a folder, a table, or a database. query: the SELECT that reads a database.
+    join: `links`, `paper`, `title` or `none`, in order of preference; the source's own choice where empty. unmatched:
+    `drop` or `keep` ratings of items without metadata; empty for the join's own habit. test: a named split, or a file
+    with the test rows. columns: what the table calls its user, item, rating and time. vote_average: `use` it in the
+    hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol temporal, where it would be of
+    a later time than the train rows.
     """
 
     source: str = "embedded"
+    query: str = ""
     join: Annotated[tuple[Join, ...], BeforeValidator(lambda asked: (asked,) if isinstance(asked, str) else asked)] = ()
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""

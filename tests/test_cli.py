@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -302,6 +304,33 @@ def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_a_database_is_a_source_and_its_settings_repeat_the_run(hierfed: Hierfed, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
+        base.execute("CREATE TABLE sold (who, what, stars, at)")
+        base.executemany("INSERT INTO sold VALUES (?, ?, ?, ?)", small_ratings())
+    words = ["--data", "shop.db", "--query", "SELECT who, what AS item, stars * 1.0 AS rating FROM sold"]
+    found = hierfed("run", "network", *words, "--column", "user=who", "--json", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    first = strict_json(found.out)
+    assert first["data"]["ratings"] == 300
+    again = strict_json(hierfed("run", str(tmp_path / "runs" / "network" / "settings.toml"), "--json").out)
+    assert again["digest"] == first["digest"]
+    assert "shop.db, query" in hierfed("data", *words[1:], "--column", "user=who").out
+    compared = hierfed("compare", "paper", "network", *words, "--set", "columns.user=who", "--seeds", "1", *SMALL)
+    assert compared.code == 0, compared.err
+
+
+@pytest.mark.parametrize("command", [["run", "network", "--data"], ["data"], ["compare", "paper", "network", "--data"]])
+def test_a_password_in_an_address_is_refused_not_repeated_and_not_written(
+    hierfed: Hierfed, tmp_path: Path, command: list[str]
+) -> None:
+    found = hierfed(*command, "postgresql://me:s3cret@localhost/shop", "--query", "SELECT 1")
+    assert_refused(found, "holds a password", "~/.pgpass")
+    assert "s3cret" not in found.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_test_rows_can_be_given(hierfed: Hierfed, tmp_path: Path) -> None:
     lines = [",".join(map(str, row)) for row in small_ratings()]
     for name, chosen in (("train.csv", lines[:250]), ("test.csv", lines[250:])):
@@ -329,6 +358,9 @@ WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {
     "column without a name": (["run", "paper", "--column", "user"], ["'user'", "expected key=value"]),
     "columns of embedded data": (["run", "paper", "--column", "user=x"], ["embedded"]),
     "test rows of embedded data": (["run", "paper", "--test", "x.csv"], ["embedded"]),
+    "query of embedded data": (["run", "paper", "--query", "SELECT 1"], ["a query needs a database", "embedded"]),
+    "query to compare on embedded data": (["compare", "paper", "network", "--query", "SELECT 1"], ["a query needs"]),
+    "server without a query": (["data", "postgresql://localhost/shop"], ["postgresql://localhost/shop", "--query"]),
     "one preset to compare": (["compare", "paper"], ["two presets or more"]),
     "the same preset twice": (["compare", "paper", "paper"], ["two presets or more"]),
     "unknown preset to show": (["presets", "--settings", "nett"], ["nett"]),
@@ -471,6 +503,13 @@ def test_help_names_every_command(hierfed: Hierfed) -> None:
     assert found.code == 0
     for command in ("run", "compare", "data", "presets", "report"):
         assert command in found.out
+
+
+@pytest.mark.parametrize("command", ["run", "data", "compare"])
+def test_help_names_the_sources_and_the_query(hierfed: Hierfed, command: str) -> None:
+    text = " ".join(hierfed(command, "--help").out.replace("│", " ").split())
+    for word in ("embedded", "Parquet", "SQLite", "postgresql://USER@HOST/DATABASE", "--query"):
+        assert word in text
 
 
 def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

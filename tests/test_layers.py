@@ -12,7 +12,7 @@ import hierfed
 
 PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
-    ("answers", "errors", "randomness", "results", "sections", "settings"),
+    ("answers", "atomic", "errors", "leash", "randomness", "results", "sections", "settings"),
     ("data",),
     ("models",),
     ("personal",),
@@ -26,6 +26,7 @@ LAYERS = (
     ("experiment",),
     ("companion",),
     ("runs", "serving"),
+    ("deployment",),
     ("api",),
     ("cli",),
 )

@@ -21,6 +21,7 @@ from hierfed.cli.options import (
     Out,
     Preset,
     ProtocolOption,
+    Query,
     Quiet,
     Seed,
     Sets,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def run(
     preset: Preset = "hierarchical",
     data: Data = None,
+    query: Query = None,
     join: Join = None,
     protocol: ProtocolOption = None,
     test: Test = None,
@@ -53,7 +55,7 @@ def run(
 ) -> None:
     """Run an experiment: train a global model, personalise it, and report what that gained."""
     settings = settings_of(
-        preset, data=data, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
+        preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
     )
     companion = _companion([settings])
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
@@ -82,6 +84,7 @@ def run(
 def compare(
     presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
     data: Data = None,
+    query: Query = None,
     join: Join = None,
     protocol: ProtocolOption = None,
     seed: Seed = None,
@@ -100,7 +103,7 @@ def compare(
         )
     every = {
         label: settings_of(
-            preset, data=data, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=set_
+            preset, data=data, query=query, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=set_
         )
         for label, preset in labels.items()
     }

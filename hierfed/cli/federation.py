@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hierfed.cli.options import Columns, Data, Join, Json, Out, Preset, ProtocolOption, Quiet, Seed, Sets, settings_of
+from hierfed.cli.options import (
+    Columns,
+    Data,
+    Join,
+    Json,
+    Out,
+    Preset,
+    ProtocolOption,
+    Query,
+    Quiet,
+    Seed,
+    Sets,
+    settings_of,
+)
 from hierfed.cli.output import print_path
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import parse_assignments
@@ -20,7 +33,9 @@ if TYPE_CHECKING:
     from hierfed.engines.flower.superlink import Certificates
 
 TERMINATED = 128 + signal.SIGTERM
+LAST_PORT = 65535
 
+NODE_SOURCES = "a folder, a table (CSV, TSV, Parquet, SQLite), or postgresql://USER@HOST/DATABASE."
 State = Annotated[Path, typer.Option("--state", help="The node's own folder, readable by its owner only.")]
 Deadline = Annotated[float, typer.Option(min=1, help="Seconds for the answers to a round.")]
 Insecure = Annotated[
@@ -55,10 +70,10 @@ def server(
 ) -> None:
     """Serve a federation until it is trained; started again, it goes on where it was."""
     _require_flower()
-    settings = settings_of(preset, data=data, join=None, protocol=None, test=None, columns=None, seed=None, sets=set_)
-    where, _, port = listen.rpartition(":")
-    if not where or not port.isdigit():
-        raise SettingsError(f"--listen {listen}: expected HOST:PORT, such as 127.0.0.1:9092")
+    settings = settings_of(
+        preset, data=data, join=None, protocol=None, test=None, columns=None, query=None, seed=None, sets=set_
+    )
+    where, port = _address("--listen", listen)
     tls = _certificates(tls_cert, tls_key, ca)
     folder = out / (name or Path(preset).stem)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
@@ -72,7 +87,7 @@ def server(
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     _end_on_sigterm()
-    hosting = Hosting(where, int(port), tls, tuple(allow_key or ()), insecure)
+    hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure)
     watcher = Lines()
     watcher.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
     least = quorum if quorum is not None else nodes // 2 + 1
@@ -83,9 +98,10 @@ def server(
 
 def node(
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
-    data: Annotated[str, typer.Option("--data", help="This node's ratings: a CSV or Parquet table, or a folder.")],
+    data: Annotated[str, typer.Option("--data", help=f"This node's ratings: {NODE_SOURCES}")],
     state: State,
     name: Annotated[str | None, typer.Option(help="What the node is called; this machine's name if not given.")] = None,
+    query: Query = None,
     column: Columns = None,
     test: Annotated[str | None, typer.Option(help="A table with rows to be judged on.")] = None,
     test_share: Annotated[
@@ -100,6 +116,7 @@ def node(
 ) -> None:
     """Take part in a federation with the ratings of this node, which stay here."""
     _require_flower()
+    _address("--server", server)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(state / "flower")
@@ -109,7 +126,7 @@ def node(
 
     _end_on_sigterm()
     own_name = name or socket.gethostname()
-    origin = Origin(data, "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
+    origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
     lines = Lines(quiet)
     traffic = take_part(Joining(server, ca, key, insecure, catalogue, patience), own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
@@ -135,10 +152,13 @@ def federation(
     counts = {"federation.nodes": nodes, "training.rounds": rounds}
     sets = [*(set_ or []), *(f"{key}={count}" for key, count in counts.items() if count is not None)]
     settings = settings_of(
-        preset, data=data, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=sets
+        preset, data=data, join=join, protocol=protocol, test=None, columns=None, query=None, seed=seed, sets=sets
     )
+    from hierfed.deployment.plan import check_deployable  # noqa: PLC0415
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
     from hierfed.runs import free_folder  # noqa: PLC0415
+
+    check_deployable(settings)
 
     folder = free_folder(out, name)
     settle(folder / "flower")
@@ -161,7 +181,7 @@ def personalise(state: State) -> None:
     from hierfed.deployment.node import personalise as fit  # noqa: PLC0415
     from hierfed.deployment.state import NodeState  # noqa: PLC0415
 
-    node = NodeState(state)
+    node = NodeState.of_a_node(state)
     try:
         users = fit(node)
     finally:
@@ -195,6 +215,14 @@ def keys_server(
     print_path("Certificate, for --tls-cert", made.certificate)
     print_path("Its private key, for --tls-key", made.key)
     print_path("Authority, for --ca on the server and on every node", made.ca)
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    """Host, without the brackets of an IPv6 address, and port."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) <= LAST_PORT:
+        raise SettingsError(f"{option} {text}: expected HOST:PORT, such as 127.0.0.1:9092")
+    return host.strip("[]"), int(port)
 
 
 def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from hierfed.cli.options import Columns, Join, Test
+from hierfed.cli.options import Columns, Join, Query, Test
 from hierfed.cli.output import print_content, print_path
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
 def data(
-    source: Annotated[str, typer.Argument(help="embedded, movielens-small, a folder, or a table.")] = "embedded",
+    source: Annotated[str, typer.Argument()] = "embedded",
+    query: Query = None,
     join: Join = None,
     test: Test = None,
     column: Columns = None,
@@ -21,14 +22,24 @@ def data(
         Path | None, typer.Option(help="Write the items to this file, for `hierfed server`.", show_default=False)
     ] = None,
 ) -> None:
-    """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why."""
+    """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why.
+
+    SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
+    """
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.report.progress import downloading  # noqa: PLC0415
 
     columns = parse_assignments(column or [])
     with downloading() as progress:
-        dataset = load(source, join=[join] if join else (), columns=columns or None, test=test, progress=progress)
+        dataset = load(
+            source,
+            join=[join] if join else (),
+            columns=columns or None,
+            test=test,
+            query=query or "",
+            progress=progress,
+        )
     print_content(terminal.dataset_table(dataset))
     if catalogue is not None:
         from hierfed.atomic import write_atomically  # noqa: PLC0415

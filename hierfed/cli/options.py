@@ -13,7 +13,15 @@ from hierfed.settings import Settings, load_settings, parse_assignments, parse_v
 Preset = Annotated[str, typer.Argument(help="A preset's name (see `hierfed presets`) or a settings file, NAME.toml.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", help="embedded, movielens-small, a folder, or a CSV or Parquet table.", show_default=False),
+    typer.Option(
+        "--data",
+        help="embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.",
+        show_default=False,
+    ),
+]
+Query = Annotated[
+    str | None,
+    typer.Option(help="For SQLite and PostgreSQL: a SELECT that gives user, item, rating and, if there is one, time."),
 ]
 Join = Annotated[str | None, typer.Option(help="links, paper, title or none: how items get their features.")]
 Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a named split such as u1.")]
@@ -37,6 +45,7 @@ def settings_of(
     preset: str,
     *,
     data: str | None,
+    query: str | None,
     join: str | None,
     protocol: str | None,
     test: str | None,
@@ -47,7 +56,8 @@ def settings_of(
     """The preset's settings with these options over them; raises SettingsError where they do not fit."""
     if test is not None and protocol not in (None, "given"):
         raise SettingsError(f"--test gives the test rows, so --protocol {protocol} cannot choose others: leave one out")
-    named = {"seed": seed, "data.source": data, "data.join": join, "data.test": test, "split.protocol": protocol}
+    named = {"seed": seed, "data.source": data, "data.query": query, "data.join": join, "data.test": test}
+    named["split.protocol"] = protocol
     overrides: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)

@@ -30,7 +30,8 @@ class Catalogue:
         return tuple(name for name in NUMERIC_FEATURES if name in self.frame.columns)
 
     def digest(self) -> str:
-        """sha256 over names and values: equal for equal catalogues, however they were stored."""
+        """sha256 over names and values: equal for equal catalogues, however and in whatever columns' order stored."""
         lists = [name for name, kind in self.frame.schema.items() if isinstance(kind, pl.List)]
         flat = self.frame.with_columns(pl.col(lists).list.join("\x1f")) if lists else self.frame
+        flat = flat.select(sorted(flat.columns))
         return hashlib.sha256(flat.write_csv(null_value="\x00").encode()).hexdigest()

@@ -39,9 +39,10 @@ def catalogue_bytes(catalogue: Catalogue) -> bytes:
 def catalogue_of_bytes(content: bytes) -> Catalogue:
     """The catalogue that `catalogue_bytes` wrote; raises DataError for bytes that hold none."""
     try:
-        return Catalogue(pl.read_parquet(content))
+        frame = pl.read_parquet(content)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"the server's catalogue cannot be read: {error}") from error
+        raise DataError(f"the server's catalogue cannot be read: {str(error).splitlines()[0]}") from error
+    return _checked(frame, Path("the server's catalogue"))
 
 
 def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
@@ -53,8 +54,8 @@ def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
         )
     if ids.n_unique() < len(ids):
         raise DataError(f"{path}, column item_id: {ids.filter(ids.is_duplicated())[0]} stands twice, expected once")
-    columns = [ids.cast(pl.Int64) if ids.dtype.is_integer() else ids]
     try:
+        columns = [ids.cast(pl.Int64) if ids.dtype.is_integer() else ids]
         for name, kind in _TEXTS.items():
             columns.append(frame[name].cast(kind) if name in frame.columns else _nulls(name, len(ids), kind))
         for name in _LISTS:

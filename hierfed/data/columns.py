@@ -18,11 +18,12 @@ _SHORTEST = 3
 _REQUIRED = ("user", "item", "rating")
 
 
-def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, path: Path) -> dict[str, str]:
+def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place: str) -> dict[str, str]:
     """The file's own column for each role: user, item, rating, and time where there is one.
 
     Columns are known by their usual names (userId, user_id, movieId, item_id, timestamp, ...) whatever the case.
-    mapping: role to column, before any usual name; `timestamp` is another word for the role `time`.
+    mapping: role to column, before any usual name; `timestamp` is another word for the role `time`. place: where the
+    names stand, for messages.
     Raises DataError for a role that is unknown, missing, or could be either of two columns.
     """
     asked = _roles(mapping or {})
@@ -31,20 +32,18 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, path: 
         if role in asked:
             if asked[role] not in names:
                 raise DataError(
-                    f"{path}, line 1: no column {asked[role]!r} for the {role}{nearest(asked[role], names)}; "
+                    f"{place}: no column {asked[role]!r} for the {role}{nearest(asked[role], names)}; "
                     f"the columns are {', '.join(names)}"
                 )
             found[role] = asked[role]
             continue
         fitting = [name for name in names if _plain(name) in aliases and name not in asked.values()]
         if len(fitting) > 1:
-            raise DataError(
-                f"{path}, line 1: columns {' and '.join(fitting)} could both be the {role}; map one of them"
-            )
+            raise DataError(f"{place}: columns {' and '.join(fitting)} could both be the {role}; map one of them")
         if fitting:
             found[role] = fitting[0]
         elif role in _REQUIRED:
-            raise DataError(_missing(role, names, path))
+            raise DataError(_missing(role, names, place))
     repeated = next((name for name in found.values() if list(found.values()).count(name) > 1), None)
     if repeated is not None:
         raise DataError(f"column {repeated!r} is mapped to more than one of {', '.join(ALIASES)}")
@@ -83,11 +82,11 @@ def _plain(name: str) -> str:
     return name.casefold().replace("_", "").replace(" ", "")
 
 
-def _missing(role: str, names: Sequence[str], path: Path) -> str:
+def _missing(role: str, names: Sequence[str], place: str) -> str:
     hints = [hint for alias in ALIASES[role] if (hint := nearest(alias, names))]
-    data = all(name.replace(".", "", 1).isdigit() for name in names)
+    data = bool(names) and all(name.replace(".", "", 1).isdigit() for name in names)
     start = "the first line holds numbers, expected column names: " if data else ""
     return (
-        f"{path}, line 1: {start}no column for the {role}{hints[0] if hints else ''}; found {', '.join(names)}; "
+        f"{place}: {start}no column for the {role}{hints[0] if hints else ''}; found {', '.join(names) or 'none'}; "
         f"expected {' or '.join(ALIASES[role])}, or a column mapped to {role!r}"
     )

@@ -47,8 +47,9 @@ class OwnRatings:
 def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -> OwnRatings:
     """Number a source's ratings; rows keep their order.
 
-    test_share: of each user's rows, drawn at random, never learned from; 0 where the source names test rows itself.
-    Raises DataError for a (user, item) pair that stands twice, and where the catalogue knows none of the items.
+    test_share: of each user's rows that the catalogue knows, drawn at random and never learned from, all but one at
+    most; 0 where the source names test rows itself. Raises DataError for a (user, item) pair that stands twice, and
+    where the catalogue leaves nothing to learn from.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     frame = concatenate(parts)
@@ -57,6 +58,7 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     refuse_repeated_pairs(user, source_item, parts)
     item = _places(frame["item"], catalogue.frame["item_id"])
     known = item >= 0
+    held = np.arange(len(frame)) >= len(source.train)
     if not known.any():
         raise DataError(
             f"{source.terms.name}: the federation's catalogue knows none of its {len(frame):,} ratings' items, such as "
@@ -64,10 +66,14 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
         )
     time = frame["time"].to_numpy() if "time" in frame.columns else None
     ratings = Ratings(user, item, frame["value"].to_numpy().astype(np.float32), time)
-    held = np.arange(len(frame)) >= len(source.train)
     if source.test is None and test_share > 0:
         key = generator(0, 0, 0, "own test rows").random(len(frame))
-        held = last_of_each_user(user, key, test_share)
+        held[known] = last_of_each_user(user[known], key[known], test_share)
+    if not (known & ~held).any():
+        raise DataError(
+            f"{source.terms.name}: the federation's catalogue knows items of its test rows alone, so there is nothing "
+            "to learn from"
+        )
     return OwnRatings(ratings.take(known & ~held), ratings.take(known & held), user_ids, int((~known).sum()))
 
 

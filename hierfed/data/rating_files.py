@@ -30,7 +30,7 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
 
     Raises DataError with file, line and column at the first bad row.
     """
-    columns = find_columns(table.names, mapping, table.path)
+    columns = find_columns(table.names, mapping, f"{table.path}, line 1")
 
     def place(row: int) -> str:
         return f"{table.path}, line {table.line(row)}"
@@ -48,7 +48,7 @@ def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str]
     """The ratings of a Parquet file already in memory; rows in messages are counted from 1."""
     try:
         names = list(pl.read_parquet_schema(raw))
-        columns = find_columns(names, mapping, path)
+        columns = find_columns(names, mapping, str(path))
         frame = pl.read_parquet(raw, columns=list(columns.values()))
     # A damaged file can also make polars panic, which is no PolarsError.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

@@ -39,7 +39,10 @@ class Ratings:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file that was read: its name, size in bytes, sha256, and number of data rows."""
+    """One file that was read: its name, size in bytes, sha256, and number of data rows.
+
+    Of a database, bytes and sha256 are those of the rows that were read, as CSV sorted by user and item.
+    """
 
     name: str
     bytes: int

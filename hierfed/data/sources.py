@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hierfed.data.assembly import Source, Unmatched, assemble
 from hierfed.data.columns import nearest
+from hierfed.data.databases import is_database
 from hierfed.data.download import Progress, fetch_movielens_small
 from hierfed.data.embedded import read_embedded
 from hierfed.data.grouplens import find_ratings, read_links, subfolders
@@ -17,6 +19,7 @@ from hierfed.data.tables import read_tables
 from hierfed.errors import DataError
 
 NAMED_SOURCES = ("embedded", "movielens-small")
+_ADDRESS = re.compile("://|@|password", re.IGNORECASE)
 
 
 def load(
@@ -26,20 +29,26 @@ def load(
     unmatched: Unmatched | None = None,
     columns: Mapping[str, str] | None = None,
     test: str | None = None,
+    query: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
     """Ratings, catalogue and provenance from `source`.
 
-    source: `embedded`, `movielens-small`, or the path of a GroupLens folder or of a table (CSV, TSV, Parquet).
+    source: `embedded`, `movielens-small`, the path of a GroupLens folder or of a table (CSV, TSV, Parquet, SQLite), or
+    `postgresql://user@host/database`.
     join: how films find their metadata: `links`, `paper`, `title` or `none`, in order of preference; the first that
     the source allows is taken, and the source's best where nothing is asked for.
     unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`
     and `paper`. columns: role (user, item, rating, time) to the column of a table. test: a second table with test
-    ratings, or the name of a published split such as `u1`. progress: called while downloading.
+    ratings, or the name of a published split such as `u1`. query: a SELECT that gives user, item, rating and perhaps
+    time, for a database only. progress: called while downloading.
     Raises DataError, in one line, for anything in the data that cannot be used as it is.
     """
     if unmatched not in (None, "keep", "drop"):
         raise DataError(f"unmatched is {unmatched!r}, expected 'keep' or 'drop'")
+    database = is_database(source)
+    if query and not database:
+        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
     path = Path(source)
     if source == "embedded":
         _refuse(columns, test, source)
@@ -55,25 +64,30 @@ def load(
         # A join that is not possible is told before the ratings, which may be many, are read.
         choose_join(join, joins, source)
         found = read(columns, test)
-    elif path.is_file():
-        found, joins = read_tables(path, columns, test), _by_name(no_join())
+    elif database or path.is_file():
+        found, joins = read_tables(source, columns, test, query), _by_name(no_join())
     else:
         raise DataError(
-            f"no such data: {source!r}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
-            f"a folder with MovieLens files, or a table (CSV, TSV, Parquet)"
+            f"no such data: {_shown(source)}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
+            f"a folder with MovieLens files, a table (CSV, TSV, Parquet, SQLite), or postgresql://..."
         )
     return assemble(found, choose_join(join, joins, source), unmatched)
 
 
-def read_ratings(source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None) -> Source:
-    """The ratings of a folder or a table alone, without a catalogue; see load."""
-    path = Path(source)
+def read_ratings(
+    source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None, query: str = ""
+) -> Source:
+    """The ratings of a folder, a table or a database alone, without a catalogue; see load."""
+    path, database = Path(source), is_database(source)
+    if query and not database:
+        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
     if path.is_dir():
         return find_ratings(path)[1](columns, test)
-    if path.is_file():
-        return read_tables(path, columns, test)
+    if database or path.is_file():
+        return read_tables(source, columns, test, query)
     raise DataError(
-        f"no such data: {source!r}; a node reads a folder with MovieLens files, or a table (CSV, TSV, Parquet)"
+        f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, Parquet, "
+        "SQLite), or postgresql://..."
     )
 
 
@@ -87,6 +101,11 @@ def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:
     if links_path is not None:
         joins.insert(0, links_join(*read_links(links_path), metadata))
     return _by_name(*joins)
+
+
+def _shown(source: str) -> str:
+    """The source for messages; what could be an address with a password is not repeated."""
+    return "an address of another kind" if _ADDRESS.search(source) else repr(source)
 
 
 def _by_name(*joins: Join) -> dict[str, Join]:

@@ -1,4 +1,4 @@
-"""Any table of ratings: CSV, TSV or Parquet with a user, an item, a rating and perhaps a time."""
+"""Any table of ratings, in a file (CSV, TSV, Parquet) or a database: a user, an item, a rating, perhaps a time."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 
 from hierfed.data.assembly import Source
 from hierfed.data.checks import Rules
+from hierfed.data.databases import is_database, is_server, read_database
 from hierfed.data.delimited import open_delimited, read_bytes
 from hierfed.data.licences import table_terms
 from hierfed.data.rating_files import RatingFile, read_delimited, read_parquet
+from hierfed.errors import DataError
 
 # Nothing is known of the scale of a table of the user's own, and its ids may be text.
 _RULES = Rules(integer_ids=False)
 _PARQUET_ENDINGS = {".parquet", ".pq"}
 
 
-def read_tables(path: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_tables(source: str, columns: Mapping[str, str] | None, test: str | None, query: str) -> Source:
     """The ratings of a table, and of a second one with test ratings where `test` names one.
 
-    Parquet is known by its ending; in text files the separator is that which the header holds most of: comma, tab,
-    semicolon or bar. columns: role (user, item, rating, time) to column, for both tables. Raises DataError with
-    file, row and column at the first bad row.
+    An SQLite file is known by its first bytes, Parquet by its ending; in text files the separator is that which the
+    header holds most of: comma, tab, semicolon or bar. columns: role (user, item, rating, time) to column, for both
+    tables. query: a select for the first, where that is a database. Raises DataError with file, row and column at the
+    first bad row.
     """
-    train = _read(path, columns)
-    held = None if test is None else _read(Path(test), columns)
+    if test is not None and is_server(test):
+        raise DataError("test rows come from a file, and cannot be asked of a PostgreSQL server")
+    train = _read(source, columns, query)
+    held = None if test is None else _read(test, columns, "")
     files = (train.file,) if held is None else (train.file, held.file)
     tables = [train] if held is None else [train, held]
     notes = []
@@ -33,10 +38,15 @@ def read_tables(path: Path, columns: Mapping[str, str] | None, test: str | None)
         kinds = {str(table.part.frame.schema[role]) for table in tables}
         if "String" in kinds:
             notes.append(f"{role} ids are text")
-    return Source(table_terms(path.name), files, train.part, None if held is None else held.part, None, tuple(notes))
+    return Source(
+        table_terms(train.file.name), files, train.part, None if held is None else held.part, None, tuple(notes)
+    )
 
 
-def _read(path: Path, columns: Mapping[str, str] | None) -> RatingFile:
+def _read(source: str, columns: Mapping[str, str] | None, query: str) -> RatingFile:
+    if is_database(source):
+        return read_database(source, query, columns, _RULES)
+    path = Path(source)
     if path.suffix.lower() in _PARQUET_ENDINGS:
         raw = read_bytes(path)
         return read_parquet(path, raw, hashlib.sha256(raw).hexdigest(), columns, _RULES)

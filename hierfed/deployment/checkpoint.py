@@ -21,6 +21,7 @@ from hierfed.settings import Settings
 from hierfed.storage import owned
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 1"
+TOLD = {"training", "agreed", "limits", "nodes", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
         tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew") from error
-    if told.get("format") != FORMAT:
+    if told.get("format") != FORMAT or not told.keys() >= TOLD:
         raise HierfedError(f"{path}: no checkpoint of this version of hierfed; delete it to begin anew")
     if told["agreed"] != agreement(settings, catalogue):
         raise HierfedError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import read_catalogue
+from hierfed.deployment.checkpoint import FILE as CHECKPOINT
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
@@ -24,7 +25,7 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.results import write_record
 from hierfed.settings import Settings
 
-FLOWER = "flower"
+FLOWER, RESULT = "flower", "result.json"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def host(
     _check_protected(hosting)
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
+    if (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
+        raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
     wanted = Wanted(nodes, quorum, patience, allowed)
@@ -63,7 +66,7 @@ def host(
             return Federation(grid, desk, patience)
 
         result = conduct(settings, catalogue, folder, connect, wanted, watcher)
-    write_record(result, folder / "result.json")
+    write_record(result, folder / RESULT)
     return result
 
 

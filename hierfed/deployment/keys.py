@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -24,18 +27,20 @@ from hierfed.engines.flower.superlink import Certificates
 from hierfed.errors import HierfedError
 
 DAYS = 365
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
 
 
 def new_key(path: Path) -> Path:
     """Make a node's private key at `path`, for its owner only, and its public half beside it, whose path is given.
 
-    Raises HierfedError where there is a file already.
+    Raises HierfedError where there is a file already, and where there can be none.
     """
     public = path.with_name(f"{path.name}.pub")
     _refuse_existing([path, public])
     key = ec.generate_private_key(ec.SECP384R1())
-    write_atomically(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
-    write_atomically(public, f"{public_text(key.public_key())} {path.stem}\n".encode())
+    with _in_one_line(path):
+        write_atomically(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
+        write_atomically(public, f"{public_text(key.public_key())} {path.stem}\n".encode())
     return public
 
 
@@ -43,7 +48,11 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """A node's private key; raises HierfedError for a file that holds none."""
     try:
         key = load_ssh_private_key(path.read_bytes(), None)
-    except (OSError, ValueError) as error:
+    except TypeError as error:
+        raise HierfedError(
+            f"--key {path}: has a passphrase, which no one could type; `hierfed keys new` makes one"
+        ) from error
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise HierfedError(f"--key {path}: no private key of a node: {error}; `hierfed keys new` makes one") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise HierfedError(f"--key {path}: not an elliptic-curve key; `hierfed keys new` makes one")
@@ -54,6 +63,9 @@ def read_public_key(path: Path) -> str:
     """A node's public key, as nodes tell it; raises HierfedError for a file that holds none."""
     try:
         key = load_ssh_public_key(path.read_bytes())
+    except UnsupportedAlgorithm as error:
+        # The error's own text would repeat the file's, which may be a private key.
+        raise HierfedError(f"--allow-key {path}: no public key of a node; give the .pub file") from error
     except (OSError, ValueError) as error:
         raise HierfedError(f"--allow-key {path}: no public key of a node: {error}; give the .pub file") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -64,9 +76,12 @@ def read_public_key(path: Path) -> str:
 def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Certificates:
     """Make an authority, and a certificate that it signs for these names or addresses and for this machine itself.
 
-    The authority's own key is thrown away, so it signs nothing else. Raises HierfedError where a file is there already.
+    The authority's own key is thrown away, so it signs nothing else. Raises HierfedError where a file is there already,
+    where there can be none, and for a host that no certificate can name.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
+    with _in_one_line(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = Certificates(folder / "server.pem", folder / "server.key", folder / "ca.pem")
     _refuse_existing([made.certificate, made.key, made.ca])
     now = datetime.datetime.now(datetime.UTC)
@@ -91,14 +106,15 @@ def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Ce
             )
         )
 
-    names = [_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0] if hosts else "localhost")])
+    # Names are in the extension; this one holds 64 characters at most.
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hierfed server")])
     own = certificate(authority, authority_key.public_key(), True)
     server = certificate(subject, key.public_key(), False).add_extension(x509.SubjectAlternativeName(names), False)
-    write_atomically(made.ca, own.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
-    write_atomically(made.certificate, server.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_atomically(made.key, private, 0o600)
+    with _in_one_line(folder):
+        write_atomically(made.ca, own.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
+        write_atomically(made.certificate, server.sign(authority_key, hashes.SHA384()).public_bytes(Encoding.PEM))
+        write_atomically(made.key, private, 0o600)
     return made
 
 
@@ -106,7 +122,19 @@ def _name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.fullmatch(host):
+            raise HierfedError(
+                f"{host!r}: no name or address of a host; others than ASCII letters go as xn--"
+            ) from None
         return x509.DNSName(host)
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HierfedError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _refuse_existing(paths: Sequence[Path]) -> None:

@@ -20,10 +20,10 @@ from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished
-from hierfed.deployment.protocol import Introduction, introduce, other_version
+from hierfed.deployment.protocol import Introduction, introduce, is_name, other_version
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.personal.private import PersonalModel, PrivateState, UncertainModel
@@ -56,6 +56,8 @@ class NodeSide:
         catalogue: str = "",
         tell: Callable[[str], None] = lambda event: None,
     ):
+        if not is_name(name):
+            raise SettingsError(f"--name {name!r}: expected one line of text without a slash")
         self.name, self.origin, self.state = name, origin, state
         self._key, self._agreed, self._tell = key, catalogue, tell
         self._identity = state.begin(name, origin)
@@ -149,7 +151,7 @@ class NodeSide:
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
-        plan, own, shared = self._known(self._plan), self._known(self._own), self._models[RATING]
+        plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         if not len(own.test):
             return Reply({"test_rows": 0})
         kept = self._recall(RATING, shared.round)
@@ -192,7 +194,7 @@ class NodeSide:
 
 def read_source(origin: Origin) -> Source:
     """A node's ratings, as they are at their source now."""
-    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None)
+    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None, query=origin.query)
 
 
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings) -> Contribution:

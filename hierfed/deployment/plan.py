@@ -13,7 +13,7 @@ from torch import Tensor
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import Tallies
 from hierfed.engines.exchange import Fact, Request
-from hierfed.errors import SettingsError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
@@ -22,7 +22,7 @@ from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
 
 # Where the server's own files lie is nothing to its nodes.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test"}}
+PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
 TALLIES = ("counts", "sums")
 
@@ -68,8 +68,8 @@ class Plan:
         """The method of a stage; rating: the finished model of ratings, which the ranking models build upon."""
         if name == RATING and not isinstance(self.method, LocalOnly):
             return self.method
-        if rating is None or not isinstance(self.method, HierarchicalFactors):
-            raise ValueError(f"no stage '{name}' in this training")
+        if rating is None or not isinstance(self.method, HierarchicalFactors) or name not in self.stages():
+            raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
         methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
         return methods.ease if name == EASE else methods.implicit
 

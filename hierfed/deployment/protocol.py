@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -68,6 +70,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
+        "nonce": nonce,
         "name": node.name,
         "identity": node.identity,
         "low": low,
@@ -83,23 +86,29 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     """Who a node is, or why it cannot join; keys: the public ones that may, None for all."""
     facts, arrays = reply.facts, reply.contribution.arrays
     if "refusal" in facts:
-        return _text(facts, "refusal")
+        return " ".join(str(facts["refusal"]).split()) or "it gives no reason"
     if facts.get("version") != VERSION:
         return f"it speaks version {facts.get('version')!r} of the protocol, and this server {VERSION}"
     try:
         found = Introduction(
             name=_text(facts, "name"),
             identity=_text(facts, "identity"),
-            limits=(float(facts["low"]), float(facts["high"])),
+            limits=(_number(facts, "low"), _number(facts, "high")),
             tallies=Tallies(arrays["counts"].numpy(), arrays["sums"].numpy()),
-            unknown=int(facts["unknown"]),
+            unknown=int(_number(facts, "unknown")),
             key=_text(facts, "key"),
         )
+        _check(found)
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
-    if keys is not None and not _signs(found, facts["signature"], nonce, keys):
+    if keys is not None and not _signs(found, facts.get("signature"), nonce, keys):
         return f"node '{found.name}' has no key that was given with --allow-key"
     return found
+
+
+def is_name(name: str) -> bool:
+    """Whether a node may be called that: one line of text, which can be part of a file's name."""
+    return name.isprintable() and name == name.strip() and "/" not in name and name != ""
 
 
 def public_text(key: ec.EllipticCurvePublicKey) -> str:
@@ -112,6 +121,26 @@ def _text(facts: Mapping[str, Fact], name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} is no text")
     return value
+
+
+def _number(facts: Mapping[str, Fact], name: str) -> float:
+    value = facts[name]
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} is no number")
+    return float(value)
+
+
+def _check(found: Introduction) -> None:
+    """Raise ValueError where what was said cannot be true."""
+    tallies = found.tallies
+    if not (is_name(found.name) and is_name(found.identity)):
+        raise ValueError(f"{found.name!r} is no name for a node")
+    if found.limits[0] > found.limits[1] or found.unknown < 0:
+        raise ValueError(f"ratings from {found.limits[0]} to {found.limits[1]}, {found.unknown} left out")
+    if tallies.counts.ndim != 1 or tallies.counts.shape != tallies.sums.shape:
+        raise ValueError(f"tallies of {tallies.counts.shape} and {tallies.sums.shape} items")
+    if not (np.isfinite(tallies.counts).all() and np.isfinite(tallies.sums).all() and (tallies.counts >= 0).all()):
+        raise ValueError("tallies that are no counts and sums")
 
 
 def _signs(node: Introduction, signature: object, nonce: bytes, keys: frozenset[str]) -> bool:

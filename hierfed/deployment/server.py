@@ -60,7 +60,7 @@ class Watcher:
 class Desk:
     """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
 
-    finished: the models of the stages that are over.
+    finished: the models of the stages that are over. nonces: of greetings that were not answered yet.
     """
 
     catalogue: Catalogue
@@ -70,17 +70,24 @@ class Desk:
     nodes: dict[str, str] = field(default_factory=dict)
     finished: dict[str, SharedModel] = field(default_factory=dict)
     introduced: dict[str, Introduction] = field(default_factory=dict)
-    nonce: bytes = field(default_factory=new_nonce)
+    nonces: set[bytes] = field(default_factory=set)
 
     def hello(self) -> Request:
         """The catalogue, and something to sign."""
-        return hello(self.catalogue, self.nonce)
+        nonce = new_nonce()
+        self.nonces.add(nonce)
+        return hello(self.catalogue, nonce)
 
     def admit(self, reply: Reply) -> str:
         """Its own name, which is no one else's."""
-        found = read_introduction(reply, self.nonce, self.keys)
+        told = reply.facts.get("nonce")
+        nonce = told if isinstance(told, bytes) else b""
+        found = read_introduction(reply, nonce, self.keys)
         if isinstance(found, str):
             raise TurnedAway(found)
+        if nonce not in self.nonces:
+            raise TurnedAway("its introduction answers no greeting of this server")
+        self.nonces.remove(nonce)
         items = len(found.tallies.counts)
         if items != len(self.catalogue):
             raise TurnedAway(f"its tallies are of {items:,} items, the catalogue has {len(self.catalogue):,}")
@@ -123,7 +130,10 @@ def conduct(
     checkpoint = load_checkpoint(folder, settings, catalogue)
     if checkpoint is not None:
         desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        watcher.tell(f"goes on after round {max((model.round for model in checkpoint.models.values()), default=0)}")
+        finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
+        rounds = max((model.round for model in checkpoint.models.values()), default=0)
+        anew = "was trained before, and is handed out again; choose another --name to train anew"
+        watcher.tell(anew if finished else f"goes on after round {rounds}")
     federation = connect(desk)
     watcher.tell(f"waiting for {wanted.nodes} nodes")
     federation.gather(wanted.nodes)

@@ -8,28 +8,29 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import polars as pl
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import catalogue_bytes
-from hierfed.deployment.plan import TALLIES, Plan, read_plan
+from hierfed.data.catalogue_file import catalogue_bytes, read_catalogue
+from hierfed.deployment.plan import RATING, TALLIES, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.personal.private import PrivateState, StoredState
-from hierfed.storage import CATALOGUE, owned
+from hierfed.storage import CATALOGUE, PRIVATE, owned
 
 FORMAT = "hierfed node 1"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
+PLAN_FACTS = ("training", "settings", "limits", "number")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class NodeState:
         except OSError as error:
             raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
 
+    @classmethod
+    def of_a_node(cls, folder: Path) -> NodeState:
+        """The folder of a node that has been here; raises HierfedError, and makes none, where no node has."""
+        if not (folder / NODE).is_file():
+            raise HierfedError(f"--state {folder}: no node has been here; `hierfed node --state` makes one")
+        return cls(folder)
+
     def close(self) -> None:
         """Let another process have the folder."""
         self._lock.close()
@@ -84,10 +92,15 @@ class NodeState:
     @property
     def origin(self) -> Origin:
         """Where the node's ratings are; raises HierfedError where no node has been here."""
-        return Origin(**self._known()["origin"])
+        origin: Origin = self._known()["origin"]
+        return origin
 
     def keep_plan(self, request: Request, catalogue: Catalogue) -> None:
-        """What the server told before the first round."""
+        """What the server told before the first round; of a training before this one nothing is kept."""
+        before = self.folder / PLAN
+        if before.is_file() and _read(before, PLAN_FACTS)[0]["training"] != request.facts["training"]:
+            for path in (*self.folder.glob(f"*.{SHARED}"), *(self.folder / ROUNDS).glob("*.safetensors")):
+                path.unlink()
         write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
         facts = {name: str(fact) for name, fact in request.facts.items()}
         tallies = {name: request.arrays[name] for name in TALLIES}
@@ -98,12 +111,18 @@ class NodeState:
         path = self.folder / PLAN
         if not path.is_file():
             return None
-        facts, arrays = _read(path)
-        catalogue = Catalogue(pl.read_parquet(self.folder / CATALOGUE))
-        return read_plan(facts, arrays, catalogue), int(facts["number"])
+        facts, arrays = _read(path, PLAN_FACTS)
+        catalogue = read_catalogue(self.folder / CATALOGUE)
+        try:
+            return read_plan(facts, arrays, catalogue), int(facts["number"])
+        except (KeyError, ValueError) as error:
+            raise HierfedError(f"{path}: the node's state is damaged") from error
 
     def keep_model(self, stage: str, shared: SharedModel) -> None:
-        """The finished shared model of a stage."""
+        """The finished shared model of a stage; users' own models that were made from another one are deleted."""
+        before = self.model(stage)
+        if stage == RATING and (before is None or before.digest() != shared.digest()):
+            shutil.rmtree(self.folder / PRIVATE, ignore_errors=True)
         content = save(
             {name: array.contiguous() for name, array in shared.arrays.items()}, {"round": str(shared.round)}
         )
@@ -114,7 +133,7 @@ class NodeState:
         path = self.folder / f"{stage}.{SHARED}"
         if not path.is_file():
             return None
-        facts, arrays = _read(path)
+        facts, arrays = _read(path, ("round",))
         return SharedModel(arrays, int(facts["round"]))
 
     def keep(self, training: str, stage: str, number: int, rows: str, state: PrivateState) -> None:
@@ -137,7 +156,7 @@ class NodeState:
         path = self._round(stage, number)
         if not path.is_file():
             return None
-        facts, tensors = _read(path)
+        facts, tensors = _read(path, ("training", "rows"))
         return StoredState(tensors) if (facts["training"], facts["rows"]) == (training, rows) else None
 
     def _round(self, stage: str, number: int) -> Path:
@@ -159,13 +178,21 @@ class NodeState:
             raise HierfedError(f"{path}: cannot be read: {error}") from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
             raise HierfedError(f"{path}: not the state of a node of this version of hierfed ({FORMAT})")
-        return told
+        try:
+            return {"name": str(told["name"]), "identity": str(told["identity"]), "origin": Origin(**told["origin"])}
+        except (KeyError, TypeError) as error:
+            raise HierfedError(f"{path}: the node's state is damaged") from error
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A file's facts, among them the wanted ones, and its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
-        return facts, owned(load_file(path))
+        tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise HierfedError(f"{path}: the node's state is damaged: {error}") from error
+    lacking = [name for name in wanted if name not in facts]
+    if lacking:
+        raise HierfedError(f"{path}: the node's state is damaged: it says nothing of {', '.join(lacking)}")
+    return facts, tensors

@@ -267,7 +267,8 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
     elif "wrong_version_number" in told or "record layer failure" in told:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
     elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
-        final, reason = True, speaks_tls
+        # So end connections to a server that is not up behind a proxy, too.
+        final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:
         final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"
     return final, reason

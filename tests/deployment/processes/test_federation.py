@@ -1,4 +1,4 @@
-"""Federations of real processes: the same model as in one process, whoever is killed, and nothing private on the way."""
+"""Federations of real processes: the same model as in one process, whoever is killed, and nothing private is sent."""
 
 import json
 import re
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,12 +18,12 @@ from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.own import own_ratings
-from hierfed.data.tables import read_tables
+from hierfed.data.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.methods import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
-from tests.deployment.conftest import SETTINGS, read_until
+from tests.deployment.processes.conftest import SETTINGS, read_until
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +58,7 @@ def in_process_digest(tables) -> str:
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
     settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
     catalogue = read_catalogue(tables / "items.csv")
-    own = [own_ratings(read_tables(tables / f"{number}.parquet", None, None), catalogue) for number in (1, 2, 3)]
+    own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
     limits = min(each.limits[0] for each in own), max(each.limits[1] for each in own)
     method = prepare(settings, catalogue, limits, tally((node.train for node in nodes), len(catalogue))).method

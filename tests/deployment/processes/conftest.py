@@ -1,0 +1,82 @@
+"""A small federation's data, and processes that never outlive their test."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ITEMS, USERS = 40, 36
+LONGEST_LIFE = 240.0
+SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "rank=3", "--set", "rank_items=false")
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory) -> Path:
+    """A catalogue, and three nodes' tables of 12 users each, whose ids stand nowhere else."""
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(7)
+    titles = [f"Film number {item}" for item in range(ITEMS)]
+    genres = ["|".join(rng.choice(["Drama", "Comedy", "War"], rng.integers(1, 3), replace=False)) for _ in titles]
+    years = rng.integers(1950, 2016, ITEMS)
+    items = pl.DataFrame({"item_id": range(100, 100 + ITEMS), "title": titles, "year": years, "genres": genres})
+    items.write_csv(folder / "items.csv")
+    ids = [f"visitor-{rng.bytes(5).hex()}" for _ in range(USERS)]
+    for node in range(3):
+        rows = [
+            (ids[user], 100 + int(item), float(rng.integers(1, 11)) / 2)
+            for user in range(12 * node, 12 * node + 12)
+            for item in rng.permutation(ITEMS)[: rng.integers(8, 20)]
+        ]
+        frame = pl.DataFrame(rows, schema=["user", "item", "rating"], orient="row")
+        # Of an item with one rater on a node, the node's sum is that user's: until sums are secret, it says so.
+        frame = frame.filter(pl.len().over("item") > 1)
+        frame.write_parquet(folder / f"{node + 1}.parquet")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Start]:
+    """Start `hierfed ARGUMENTS`; its standard error can be read line by line. What is left is killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+    watchdogs: list[threading.Timer] = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hierfed", *map(str, arguments)],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        # A test that waits for what never comes fails by this, and does not hang.
+        watchdogs.append(threading.Timer(LONGEST_LIFE, process.kill))
+        watchdogs[-1].start()
+        return process
+
+    yield run
+    for watchdog in watchdogs:
+        watchdog.cancel()
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
+    """The lines of a process's standard error up to the one that holds `wanted`; fails where the process ends first."""
+    lines = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line.rstrip())
+        if wanted in line:
+            return lines
+    raise AssertionError(f"ended without saying {wanted!r}: {lines}")

@@ -1,0 +1,97 @@
+"""Who is not let in, and what they read; with real certificates, a real server and real nodes."""
+
+import socket
+import ssl
+import threading
+
+import pytest
+
+from hierfed.deployment.keys import new_certificates, new_key
+from tests.deployment.processes.conftest import SETTINGS, read_until
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def last_line(node) -> str:
+    """What a node says last; it must end with an error."""
+    _, told = node.communicate()
+    assert node.returncode == 1, told
+    assert "Traceback" not in told
+    return told.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def join(start, tables, tmp_path):
+    """Start a node of its own state against a port."""
+
+    def run(port, name, *more):
+        own = ["--data", tables / "1.parquet", "--state", tmp_path / name, "--name", name, "--patience", 3]
+        return start("node", "--server", f"127.0.0.1:{port}", *own, *more)
+
+    return run
+
+
+def test_strangers_are_refused_in_one_line_each_and_a_known_node_is_let_in(start, join, tables, tmp_path):
+    certificates = new_certificates(tmp_path / "keys", ["127.0.0.1"])
+    others = new_certificates(tmp_path / "others", ["127.0.0.1"])
+    known, unknown = new_key(tmp_path / "known.key"), new_key(tmp_path / "unknown.key")
+    assert unknown.is_file()
+    port = free_port()
+    tls = ["--tls-cert", certificates.certificate, "--tls-key", certificates.key, "--ca", certificates.ca]
+    options = ["--listen", f"127.0.0.1:{port}", "--nodes", 1, "--catalogue", tables / "items.csv", "--allow-key", known]
+    server = start("server", *options, *tls, "--set", "rounds=1", *SETTINGS)
+    read_until(server, "waiting for 1 nodes")
+    strangers = {
+        "unknown key": join(port, "a", "--ca", certificates.ca, "--key", tmp_path / "unknown.key"),
+        "no key": join(port, "b", "--ca", certificates.ca),
+        "no TLS": join(port, "c"),
+        "another authority": join(port, "d", "--ca", others.ca, "--key", tmp_path / "known.key"),
+    }
+    told = {name: last_line(node) for name, node in strangers.items()}
+    assert "lets no node in with this key" in told["unknown key"]
+    assert "hierfed keys new" in told["no key"]
+    assert "speaks TLS: give --ca" in told["no TLS"]
+    assert "not who it should be: unable to get local issuer certificate" in told["another authority"]
+    assert server.poll() is None
+    friend = join(port, "e", "--ca", certificates.ca, "--key", tmp_path / "known.key")
+    read_until(server, "digest")
+    assert [server.wait(), friend.wait()] == [0, 0]
+
+
+def test_an_expired_certificate_is_refused_by_node_and_server(start, join, tables, tmp_path):
+    expired = new_certificates(tmp_path / "keys", ["127.0.0.1"], days=-2)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(expired.certificate, expired.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        node = join(listener.getsockname()[1], "a", "--ca", expired.ca)
+
+        def shake_hands() -> None:
+            connection, _ = listener.accept()
+            with connection, pytest.raises(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+
+        thread = threading.Thread(target=shake_hands, daemon=True)
+        thread.start()
+        told = last_line(node)
+        thread.join()
+    assert "certificate has expired" in told
+    tls = ["--tls-cert", expired.certificate, "--tls-key", expired.key, "--ca", expired.ca]
+    options = ["--listen", f"127.0.0.1:{free_port()}", "--nodes", 1, "--catalogue", tables / "items.csv"]
+    told = last_line(start("server", *options, *tls, *SETTINGS))
+    assert "expired" in told
+    assert str(expired.certificate) in told
+
+
+def test_a_node_that_wants_tls_is_told_of_a_server_without(start, join, tables, tmp_path):
+    certificates = new_certificates(tmp_path / "keys", ["127.0.0.1"])
+    port = free_port()
+    options = ["--listen", f"127.0.0.1:{port}", "--nodes", 1, "--catalogue", tables / "items.csv"]
+    server = start("server", *options, *SETTINGS)
+    read_until(server, "waiting for 1 nodes")
+    assert "does not speak TLS" in last_line(join(port, "a", "--ca", certificates.ca))
