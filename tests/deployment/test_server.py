@@ -251,19 +251,19 @@ def test_a_late_answer_is_refused_and_told_with_the_next_round(village, make_set
 
 
 def test_a_round_without_a_quorum_is_abandoned_and_asked_again(village, make_settings, reference):
+    # In this round users have precisions of their own, which nodes must have from the round before.
     found, asked = village(make_settings("hierarchical")), []
 
     def meddle(name: str, kind: str, facts: Mapping[str, Any]) -> str:
-        if kind == "round" and (facts["stage"], facts["round"], name) == ("rating", 3, "node 1"):
+        if kind == "round" and (facts["stage"], facts["round"], name) == ("rating", 4, "node 1"):
             asked.append(name)
             return "lost" if len(asked) < 3 else ""
         return ""
 
     result = found.serve(meddle, quorum=3)
-    assert [(each.round, each.abandoned) for each in result.rounds if each.stage == "rating"][5:] == [
-        (3, True),
-        (3, True),
-        (3, False),
+    assert [(each.round, each.abandoned) for each in result.rounds if each.stage == "rating"][6:] == [
+        (4, True),
+        (4, True),
         (4, False),
     ]
     assert all(each.train_loss == [] for each in result.rounds if each.abandoned)
