@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hierfed.data.features import Tallies
+from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.protocol import Introduction, introduce
 from hierfed.deployment.results import DeployedRound
-from hierfed.deployment.server import Desk, Watcher
+from hierfed.deployment.server import Desk, Watcher, _agree
 from hierfed.deployment.state import NodeState
 from hierfed.engines.exchange import Reply
 from hierfed.engines.flower.federation import TurnedAway
@@ -250,19 +251,19 @@ def test_a_late_answer_is_refused_and_told_with_the_next_round(village, make_set
 
 
 def test_a_round_without_a_quorum_is_abandoned_and_asked_again(village, make_settings, reference):
+    # In this round users have precisions of their own, which nodes must have from the round before.
     found, asked = village(make_settings("hierarchical")), []
 
     def meddle(name: str, kind: str, facts: Mapping[str, Any]) -> str:
-        if kind == "round" and (facts["stage"], facts["round"], name) == ("rating", 3, "node 1"):
+        if kind == "round" and (facts["stage"], facts["round"], name) == ("rating", 4, "node 1"):
             asked.append(name)
             return "lost" if len(asked) < 3 else ""
         return ""
 
     result = found.serve(meddle, quorum=3)
-    assert [(each.round, each.abandoned) for each in result.rounds if each.stage == "rating"][5:] == [
-        (3, True),
-        (3, True),
-        (3, False),
+    assert [(each.round, each.abandoned) for each in result.rounds if each.stage == "rating"][6:] == [
+        (4, True),
+        (4, True),
         (4, False),
     ]
     assert all(each.train_loss == [] for each in result.rounds if each.abandoned)
@@ -329,11 +330,26 @@ def test_a_node_that_joins_after_a_restart_keeps_its_number_from_then_on(village
     with pytest.raises(Died):
         found.serve(on_round=die_after("rating", 2), nodes=3)
     assert found.records[-1].contributors == NAMES
+    kept = load_checkpoint(found.server, found.settings, found.data.catalogue)
+    assert list(kept.nodes) == NAMES
     # In another order than before: names have the numbers that they had.
     found.sides = {name: found.sides[name] for name in ("node 10", "node 2", "node 1")}
     result = found.serve()
     assert result.nodes == NAMES
     assert found.sides["node 10"]._number == 2
+
+
+def test_what_all_agree_on_is_the_widest_limits_and_the_sum_of_the_tallies(make_settings, data):
+    items = len(data.catalogue)
+    nodes = [
+        Introduction(str(low), "id", (low, high), Tallies(np.full(items, low), np.full(items, high)), 0, "")
+        for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]
+    ]
+    first, second = (_agree(make_settings("network"), data.catalogue, nodes) for _ in range(2))
+    assert first.limits == (0.5, 4.5)
+    assert set(first.tallies.counts) == {3.5}
+    assert set(first.tallies.sums) == {11.5}
+    assert first.training != second.training
 
 
 def test_a_stranger_with_a_member_s_name_is_turned_away(village, make_settings, tmp_path):
