@@ -194,6 +194,10 @@ class Federation:
                 if guest.name and not self._over:
                     self._reception.tell(f"node {guest.name} is gone")
         for node_id in online.keys() - self._guests.keys():
+            if self._over:
+                self._send(_message(Request("goodbye"), node_id))
+                self._guests[node_id] = _Guest(node_id, online[node_id], turned_away=True)
+                continue
             message_id = self._send(_message(self._reception.hello(), node_id))
             if message_id:
                 self._guests[node_id] = _Guest(node_id, online[node_id], waiting_for=message_id, since=self._clock())
@@ -256,8 +260,10 @@ class Federation:
 
     def _send(self, message: Message) -> str:
         """The message's id; empty where Flower does not take it, because the node has just left."""
-        (message_id,) = self._grid.push_messages([message])
-        return message_id or ""
+        taken = list(self._grid.push_messages([message]))
+        if not taken:
+            raise HierfedError(f"Flower does not carry a message as large as '{message.metadata.message_type}'")
+        return taken[0] or ""
 
 
 def _message(request: Request, node_id: int) -> Message:
