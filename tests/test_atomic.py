@@ -118,9 +118,18 @@ def test_the_content_is_on_the_disk_before_it_takes_the_name_and_the_name_after(
 
 
 def test_no_descriptor_is_left_open(tmp_path, monkeypatch):
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    opened, original = [], os.open
+
+    def note(*arguments: Any, **named: Any) -> int:
+        opened.append(original(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", note)
     write_atomically(tmp_path / "file", b"x")
     monkeypatch.setattr(os, "fsync", failing(os.fsync, 2))
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "file", b"y")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(opened) == 4
+    for descriptor in set(opened):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)

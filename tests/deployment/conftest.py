@@ -177,16 +177,16 @@ def reference(data: Data) -> Callable[[str], Reference]:
 
 
 class Clock:
-    """Stands for the module `time`: sleeping takes no time, and yet it passes."""
+    """Stands for the module `time`: sleeping takes no time, and nothing else does."""
 
     def __init__(self) -> None:
-        self.slept = 0.0
+        self.now = time.monotonic()
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.slept
+        return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.slept += seconds
+        self.now += seconds
 
 
 Meddle = Callable[[str, str, Mapping[str, Any]], str]
