@@ -314,3 +314,8 @@ def test_without_flower_the_commands_say_what_to_install(hierfed, monkeypatch):
 )
 def test_this_machine_is_told_from_others(host, here):
     assert is_loopback(host) is here
+
+
+def test_a_quorum_that_no_round_could_have_is_refused(hierfed):
+    found = hierfed(*SERVER, "--nodes", "2", "--quorum", "3")
+    assert_refused(found, "--quorum 3 is more than --nodes 2")

@@ -52,6 +52,8 @@ def host(
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
     check_deployable(settings)
     _check_protected(hosting)
+    if quorum > nodes:
+        raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
     if (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():

@@ -194,13 +194,7 @@ class Federation:
                 if guest.name and not self._over:
                     self._reception.tell(f"node {guest.name} is gone")
         for node_id in online.keys() - self._guests.keys():
-            if self._over:
-                self._send(_message(Request("goodbye"), node_id))
-                self._guests[node_id] = _Guest(node_id, online[node_id], turned_away=True)
-                continue
-            message_id = self._send(_message(self._reception.hello(), node_id))
-            if message_id:
-                self._guests[node_id] = _Guest(node_id, online[node_id], waiting_for=message_id, since=self._clock())
+            self._greet(node_id, online[node_id])
         for node_id, guest in self._guests.items():
             if guest.name and not guest.ready and not guest.waiting_for:
                 setup = self._reception.setup(self._member(guest))
@@ -216,6 +210,16 @@ class Federation:
             if guest.waiting_for and self._clock() - guest.since > self._patience.joining:
                 self._turn_away(node_id, f"did not answer within {self._patience.joining:g} s")
         return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
+
+    def _greet(self, node_id: int, came: str) -> None:
+        """Ask a stranger who it is; when all is over, tell it so."""
+        if self._over:
+            self._guests[node_id] = _Guest(node_id, came, turned_away=True)
+            self._send(_message(Request("goodbye"), node_id))
+            return
+        message_id = self._send(_message(self._reception.hello(), node_id))
+        if message_id:
+            self._guests[node_id] = _Guest(node_id, came, waiting_for=message_id, since=self._clock())
 
     def _welcome(self, node_id: int, message: Message) -> None:
         """A stranger's answer to hello, or a member's to its setup."""

@@ -670,6 +670,14 @@ def test_members_that_do_not_leave_are_not_waited_for_long(world):
     assert world.leaving <= world.clock.now < 2 * world.leaving
 
 
+def test_who_comes_when_it_is_over_is_told_so_at_once(world):
+    late = Peer("late")
+    world.clock.at(1.0, lambda: world.net.join(late))
+    world.federation.dismiss()
+    assert late.kinds() == ["goodbye"]
+    assert late.farewells() == [None]
+
+
 def test_without_members_there_is_nobody_to_dismiss(lobby):
     lobby.federation.dismiss()
     assert lobby.clock.waits == 0
