@@ -178,6 +178,7 @@ def federation(
 
 def personalise(state: State) -> None:
     """Fit the models of this node's users, here alone, from the finished global model and their own ratings."""
+    _require_flower()
     from hierfed.deployment.node import personalise as fit  # noqa: PLC0415
     from hierfed.deployment.state import NodeState  # noqa: PLC0415
 

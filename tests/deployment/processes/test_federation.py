@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
+from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
@@ -70,16 +71,17 @@ def in_process_digest(tables) -> str:
 def test_the_same_digest_as_in_one_process(preset, tmp_path):
     name, rounds = preset
     command = [sys.executable, "-m", "hierfed"]
-    same = ["--set", "rank_items=false", "--out", str(tmp_path), "--json"]
-    ran = subprocess.run(
-        [*command, "federation", name, "--nodes", "3", "--rounds", str(rounds), *same],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    alone = [*command, "run", name, "--set", "nodes=3", "--set", f"rounds={rounds}", "--set", "select=false", *same]
-    expected = subprocess.run(alone, capture_output=True, text=True, check=True)
-    assert json.loads(ran.stdout)["digest"] == json.loads(expected.stdout)["digest"]
+    more = ["--set", "rank_items=false", "--out", str(tmp_path), "--json"]
+    asked = [*command, "federation", name, "--nodes", "3", "--rounds", str(rounds), *more]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=True)
+    settings = load_settings(name, {"nodes": 3, "rounds": rounds})
+    dataset = load_dataset(settings)
+    nodes, _ = assign(dataset, divide(dataset, settings), settings)
+    tallies = tally((node.train for node in nodes), dataset.items)
+    method = prepare(settings, dataset.catalogue, dataset.ratings.limits, tallies).method
+    with one_torch_thread():
+        expected = run_rounds(method, nodes, rounds).shared.digest()
+    assert json.loads(ran.stdout)["digest"] == expected
 
 
 def test_server_and_node_are_killed_in_a_round_and_the_model_is_the_same(start, tables, tmp_path):
