@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -35,6 +36,7 @@ class OwnRatings:
         values = np.concatenate([self.train.value, self.test.value])
         return float(values.min()), float(values.max())
 
+    @cached_property
     def digest(self) -> str:
         """sha256 of the rows to learn from: equal while they are the same, in the same order."""
         state = hashlib.sha256()

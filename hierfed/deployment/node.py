@@ -129,7 +129,7 @@ class NodeSide:
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         if kept is not None:
             self._kept = Kept(stage, number, kept)
-            self.state.keep(plan.training, stage, number, own.digest(), kept)
+            self.state.keep(plan.training, stage, number, own.digest, kept)
         facts: dict[str, Fact] = {"training": training, "stage": stage, "round": number, "number": self._number}
         self._tell(f"{stage}, round {number}")
         return Reply(facts, contribution)
@@ -153,10 +153,10 @@ class NodeSide:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         if not len(own.test):
-            return Reply({"test_rows": 0})
+            return Reply()
         kept = self._recall(RATING, shared.round)
         (model,) = plan.method.personalise(shared, [self._node()], [kept])
-        return Reply({"test_rows": len(own.test)}, judged(plan, shared, model, own.test))
+        return Reply(contribution=judged(plan, shared, model, own.test))
 
     def _goodbye(self, request: Request) -> Reply:
         self.over = True
@@ -174,7 +174,7 @@ class NodeSide:
         if (self._kept.stage, self._kept.number) == (stage, number):
             return self._kept.state
         plan, own = self._known(self._plan), self._known(self._own)
-        return self.state.recall(plan.training, stage, number, own.digest())
+        return self.state.recall(plan.training, stage, number, own.digest)
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
         """What was kept from that round; from an earlier one where this node has missed it."""
@@ -223,7 +223,7 @@ def personalise(state: NodeState) -> int:
         )
     plan, number = known
     own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
-    kept = state.recall(plan.training, RATING, shared.round, own.digest())
+    kept = state.recall(plan.training, RATING, shared.round, own.digest)
     node = Node(number, state.name, own.train, own.test)
     (model,) = plan.method.personalise(shared, [node], [kept])
     save_private(state.folder, plan.settings.method, {f"node-{state.name}": model}, own.user_ids)

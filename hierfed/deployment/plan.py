@@ -14,10 +14,11 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import Tallies
 from hierfed.engines.exchange import Fact, Request
 from hierfed.errors import HierfedError, SettingsError
+from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
-from hierfed.methods import AnyMethod, prepare
+from hierfed.methods import prepare
 from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
 
@@ -41,9 +42,13 @@ class Plan:
     tallies: Tallies
 
     @cached_property
-    def method(self) -> AnyMethod:
-        """The method of ratings."""
-        return prepare(self.settings, self.catalogue, self.limits, self.tallies).method
+    def method(self) -> FederatedAveraging | HierarchicalFactors:
+        """The method of ratings; raises SettingsError for one that sends nothing."""
+        check_deployable(self.settings)
+        method = prepare(self.settings, self.catalogue, self.limits, self.tallies).method
+        if isinstance(method, LocalOnly):
+            raise AssertionError("a method that sends nothing is not deployable")
+        return method
 
     def stages(self) -> dict[str, int]:
         """The rounds of each training, in order; ranking models come after the hierarchical one."""
@@ -54,11 +59,7 @@ class Plan:
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
-        opening = {
-            RATING: 0 if isinstance(self.method, LocalOnly) else -self.method.start().round,
-            EASE: 1,
-            IMPLICIT: 1,
-        }
+        opening = {RATING: -self.method.start().round, EASE: 1, IMPLICIT: 1}
         return sum(
             rounds - (models[stage].round if stage in models else -opening[stage])
             for stage, rounds in self.stages().items()
@@ -66,7 +67,7 @@ class Plan:
 
     def stage(self, name: str, rating: SharedModel | None) -> SumMethod:
         """The method of a stage; rating: the finished model of ratings, which the ranking models build upon."""
-        if name == RATING and not isinstance(self.method, LocalOnly):
+        if name == RATING:
             return self.method
         if rating is None or not isinstance(self.method, HierarchicalFactors) or name not in self.stages():
             raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")

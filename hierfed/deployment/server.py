@@ -24,7 +24,6 @@ from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, ordered_sum
-from hierfed.federated.local import LocalOnly
 from hierfed.settings import Settings
 from hierfed.storage import save_model, save_ranking
 
@@ -208,14 +207,8 @@ class _Training:
 
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
         names, losses = list(self._desk.nodes), list[float]()
-        method = self._plan.method
-        if (
-            outcome.name.stage == RATING
-            and outcome.name.number > 0
-            and outcome.total
-            and not isinstance(method, LocalOnly)
-        ):
-            losses = method.train_loss(outcome.total)
+        if outcome.name.stage == RATING and outcome.name.number > 0 and outcome.total:
+            losses = self._plan.method.train_loss(outcome.total)
         return DeployedRound(
             stage=outcome.name.stage,
             round=outcome.name.number,
