@@ -17,7 +17,7 @@ from hierfed.privacy.secure_sum.encoding import Bound, plan
 from hierfed.privacy.secure_sum.messages import Consents, Inbox, Roster, Survivors
 from hierfed.privacy.secure_sum.setup import Setup, colluders, smallest_threshold
 
-BOUNDS = {"count": Bound(100), "mean": Bound(10), "wild": Bound(1e9, tolerance=1e-9)}
+BOUNDS = {"count": Bound(100), "mean": Bound(10), "wild": Bound(1e9, tolerance=1e-12)}
 
 
 @dataclass

@@ -27,8 +27,8 @@ def exactly(values):
     return sum((Fraction(value) for value in values), Fraction(0))
 
 
-@settings(max_examples=300)
-@given(limit=LIMITS, nodes=st.integers(1, 1000), tolerant=st.booleans(), data=st.data())
+@settings(max_examples=200, deadline=None)
+@given(limit=LIMITS, nodes=st.integers(1, 200), tolerant=st.booleans(), data=st.data())
 def test_sums_are_within_the_stated_error(limit, nodes, tolerant, data):
     encoding = plan({"x": (3,)}, {"x": Bound(limit, math.inf if tolerant else max(limit * 1e-25, 1e-297))}, nodes)
     (block,) = encoding.blocks
@@ -46,6 +46,7 @@ def test_sums_are_within_the_stated_error(limit, nodes, tolerant, data):
         assert stated <= Fraction(encoding.error("x"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=50))
 def test_integers_are_exact(values):
     for bound in (Bound(2.0**40), Bound(2.0**40, 1e-15)):
@@ -121,7 +122,7 @@ def test_other_arrays_are_refused(arrays):
     [(math.inf, math.inf), (math.nan, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, -1.0), (1.0, math.nan)],
 )
 def test_what_is_no_bound_is_refused(limit, tolerance):
-    with pytest.raises(HierfedError, match="bound of|tolerance of"):
+    with pytest.raises(HierfedError, match=r"bound of|tolerance of"):
         Bound(limit, tolerance)
 
 
@@ -132,7 +133,7 @@ def test_a_sum_that_no_ring_holds_is_refused_in_advance(bound):
 
 
 def test_every_array_needs_a_bound():
-    with pytest.raises(SecureSumError, match="every array needs one bound.*: b, c"):
+    with pytest.raises(SecureSumError, match=r"every array needs one bound.*: b, c"):
         plan({"a": (1,), "b": (1,)}, {"a": Bound(1), "c": Bound(1)}, 2)
     with pytest.raises(SecureSumError, match="0 nodes"):
         plan({}, {}, 0)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfed.privacy.secure_sum.ring import Ring
@@ -24,6 +24,7 @@ def modular(first, second, sign):
     )
 
 
+@settings(deadline=None)
 @given(VECTOR, VECTOR)
 def test_addition_and_subtraction_are_those_of_integers(first, second):
     total = first.copy()
