@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import fields
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hierfed.privacy.secure_sum.refusals import Refused
@@ -59,6 +60,13 @@ def _write(value: Any, parts: list[bytes]) -> None:
             _write(getattr(value, field.name), parts)
 
 
+@cache
+def _field_kinds(kind: type[Any]) -> list[Any]:
+    """The types of a dataclass's fields, in order; resolving them takes longer than reading them."""
+    kinds = get_type_hints(kind)
+    return [kinds[field.name] for field in fields(kind)]
+
+
 class _Reader:
     """Reads values off the front of bytes."""
 
@@ -83,8 +91,7 @@ class _Reader:
             return self.take(self._count())
         if get_origin(kind) is tuple:
             return tuple(self.read(get_args(kind)[0]) for _ in range(self._count()))
-        kinds = get_type_hints(kind)
-        return kind(**{field.name: self.read(kinds[field.name]) for field in fields(kind)})
+        return kind(*(self.read(of) for of in _field_kinds(kind)))
 
     def _count(self) -> int:
         return int(_COUNT.unpack(self.take(_COUNT.size))[0])

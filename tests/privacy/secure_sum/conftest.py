@@ -11,7 +11,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.federated.contract import Contribution
-from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
+from hierfed.privacy.secure_sum.aggregator import Aggregator
 from hierfed.privacy.secure_sum.client import Client
 from hierfed.privacy.secure_sum.encoding import Bound, plan
 from hierfed.privacy.secure_sum.messages import Consents, Inbox, Roster, Survivors
@@ -117,9 +117,3 @@ def make_round(seeded, make_contributions) -> Callable[..., Stepped]:
 def bounds() -> dict[str, Bound]:
     """The bounds that make_contributions keeps to."""
     return dict(BOUNDS)
-
-
-@pytest.fixture
-def last_uploads() -> Callable[[dict[int, Phase], list[int]], list[int]]:
-    """The nodes whose vectors are in the sum, under a schedule of dropouts."""
-    return lambda drop, nodes: [node for node in nodes if drop.get(node, Phase.OVER) > Phase.UPLOAD]

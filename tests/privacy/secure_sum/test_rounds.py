@@ -86,7 +86,7 @@ def test_the_sum_is_that_of_the_survivors(data):
         return
     found = secure_total(contributions, bounds, threshold, colluding, drop)
     kept = [contributions[node] for node in nodes if drop.get(node, Phase.OVER) > Phase.UPLOAD]
-    encoding = plan({name: (length,) for name in bounds}, bounds, count)
+    encoding = plan(dict.fromkeys(bounds, (length,)), bounds, count)
     for name in bounds:
         for entry in range(length):
             true = sum((Fraction(each.arrays[name][entry].item()) for each in kept), Fraction(0))
