@@ -18,6 +18,7 @@ from hierfed.privacy.secure_sum.messages import (
     FromNode,
     Inbox,
     MaskedInput,
+    Message,
     Roster,
     SealedShares,
     Survivors,
@@ -63,8 +64,10 @@ class Aggregator:
         """The nodes whose vectors are in the sum so far, ascending."""
         return tuple(sorted(self._survivors))
 
-    def receive(self, message: FromNode) -> None:
+    def receive(self, message: Message) -> None:
         """Take a node's message; raises Refused for one that does not belong here, which then changes nothing."""
+        if not isinstance(message, FromNode):
+            raise Refused(f"a server is sent no {type(message).__name__}")
         if message.session != self._setup.session:
             raise Refused(f"node {message.sender} answers another round, or other terms")
         match message:

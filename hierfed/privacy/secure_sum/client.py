@@ -51,8 +51,13 @@ class _Next(Enum):
 class _Held:
     """The shares that a client holds of one node's two secrets."""
 
-    mask_key: bytes = field(repr=False)
-    seed: bytes = field(repr=False)
+    mask_key: Share = field(repr=False)
+    seed: Share = field(repr=False)
+
+    @classmethod
+    def of(cls, owner: int, plain: bytes) -> _Held:
+        """From what its owner sealed; raises Refused for anything but two shares."""
+        return cls(Share(owner, plain[:SHARE_BYTES]), Share(owner, plain[SHARE_BYTES:]))
 
 
 class Client:
@@ -110,12 +115,12 @@ class Client:
         boxes = []
         for peer in self._roster:
             point = setup.points[peer]
-            mask_key, seed = (shares[point].to_bytes(SHARE_BYTES, "little") for shares in (mask_keys, seeds))
+            plain = b"".join(shares[point].to_bytes(SHARE_BYTES, "little") for shares in (mask_keys, seeds))
             if peer == node:
-                self._held[node] = _Held(mask_key, seed)
+                self._held[node] = _Held.of(node, plain)
             else:
                 secret, view = self._secrets[peer], self._roster_digest
-                boxes.append(Box(peer, seal(secret, setup.session, view, node, peer, mask_key + seed)))
+                boxes.append(Box(peer, seal(secret, setup.session, view, node, peer, plain)))
         self._next = _Next.MASK
         return SealedShares(setup.session, node, commitment(self._seed, setup.session, node), tuple(boxes))
 
@@ -130,10 +135,8 @@ class Client:
             if box.peer not in self._secrets:
                 raise Refused(f"node {node} was sent shares of node {box.peer}, which is not on the roster")
             plain = unseal(self._secrets[box.peer], setup.session, self._roster_digest, box.peer, node, box.data)
-            if len(plain) != 2 * SHARE_BYTES:
-                raise Refused(f"node {box.peer} sealed {len(plain)} bytes, not two shares")
-            self._held[box.peer] = _Held(plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        self._check_enough("shares came", len(self._held))
+            self._held[box.peer] = _Held.of(box.peer, plain)
+        self._check_enough("shares came from", len(self._held))
         ring, vector = setup.encoding.ring, self._vector
         stream = MaskStream(ring.words)
         ring.add(vector, stream.expand(self_mask_key(self._seed, setup.session, node)))
@@ -155,7 +158,7 @@ class Client:
             raise Refused(f"node {self._node} sent its vector, and is told that it dropped out")
         if not set(survivors.nodes) <= self._held.keys():
             raise Refused(f"node {self._node} is told of survivors that shared no secrets with it")
-        self._check_enough("survive", len(survivors.nodes))
+        self._check_enough("there survive", len(survivors.nodes))
         self._survivors = survivors.nodes
         self._next = _Next.UNMASK
         return Consent(self._setup.session, self._node, self._signer.sign(self._consent_text()))
@@ -170,10 +173,10 @@ class Client:
         for consent in consents.signed:
             if consent.sender not in self._survivors or not setup.signed(consent.sender, consent.signature, text):
                 raise Refused(f"node {consent.sender} did not sign what node {self._node} was told: the server may lie")
-        self._check_enough("consent", len(consents.signed))
-        seeds = [Share(node, self._held[node].seed) for node in self._survivors]
+        self._check_enough("there consent", len(consents.signed))
+        seeds = [self._held[node].seed for node in self._survivors]
         dropped = sorted(self._held.keys() - set(self._survivors))
-        mask_keys = [Share(node, self._held[node].mask_key) for node in dropped]
+        mask_keys = [self._held[node].mask_key for node in dropped]
         self._held = {}
         return Unmasking(setup.session, self._node, tuple(mask_keys), tuple(seeds))
 
@@ -202,12 +205,12 @@ class Client:
         keys = {key for each in roster.advertised for key in (each.sealing_key, each.masking_key)}
         if len(keys) != 2 * len(roster.advertised):
             raise Refused("the roster has the same key twice")
-        self._check_enough("advertised", len(self._roster))
+        self._check_enough("there advertised", len(self._roster))
         self._roster_digest = roster.digest()
 
     def _check_enough(self, what: str, count: int) -> None:
         if count < self._setup.threshold:
-            raise TooFewNodes(f"only {count} nodes {what}, and the threshold is {self._setup.threshold}")
+            raise TooFewNodes(f"{what} {count} nodes only, and the threshold is {self._setup.threshold}")
 
     def _consent_text(self) -> bytes:
         return consent_text(self._setup.session, self._roster_digest, sorted(self._held), self._survivors)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from hierfed.privacy.secure_sum import wire
 from hierfed.privacy.secure_sum.refusals import Refused
@@ -172,6 +173,7 @@ class Unmasking:
 FromNode = Advertisement | SealedShares | MaskedInput | Consent | Unmasking
 FromServer = Roster | Inbox | Survivors | Consents
 Message = FromNode | FromServer
+_M = TypeVar("_M", bound=Message)
 KINDS: dict[int, type[Message]] = {
     1: Advertisement,
     2: Roster,
@@ -193,6 +195,14 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     """The message in these bytes; raises Refused for anything that `encode` does not give."""
     message: Message = wire.unpack(data, dict(KINDS))
+    return message
+
+
+def decode_as(kind: type[_M], data: bytes) -> _M:
+    """The message of this kind in these bytes; raises Refused for any other kind too."""
+    message = decode(data)
+    if not isinstance(message, kind):
+        raise Refused(f"a message of kind {type(message).__name__}, where {kind.__name__} is due")
     return message
 
 

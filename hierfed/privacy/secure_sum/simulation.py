@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -12,7 +12,7 @@ from hierfed.federated.contract import Contribution
 from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
 from hierfed.privacy.secure_sum.client import Client
 from hierfed.privacy.secure_sum.encoding import Bound, plan
-from hierfed.privacy.secure_sum.messages import FromNode, Message, decode, encode
+from hierfed.privacy.secure_sum.messages import FromNode, Message, decode_as, encode
 from hierfed.privacy.secure_sum.refusals import SecureSumError
 from hierfed.privacy.secure_sum.setup import Setup, colluders, smallest_threshold
 from hierfed.privacy.secure_sum.shamir import RandomBytes
@@ -81,4 +81,4 @@ def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[i
 
 
 def _carried(message: _M) -> _M:
-    return cast(_M, decode(encode(message)))
+    return decode_as(type(message), encode(message))

@@ -15,6 +15,7 @@ from hierfed.privacy.secure_sum.aggregator import Aggregator
 from hierfed.privacy.secure_sum.client import Client
 from hierfed.privacy.secure_sum.encoding import Bound, plan
 from hierfed.privacy.secure_sum.messages import Consents, Inbox, Roster, Survivors
+from hierfed.privacy.secure_sum.refusals import Refused
 from hierfed.privacy.secure_sum.setup import Setup, colluders, smallest_threshold
 
 BOUNDS = {"count": Bound(100), "mean": Bound(10), "wild": Bound(1e9, tolerance=1e-12)}
@@ -117,3 +118,29 @@ def make_round(seeded, make_contributions) -> Callable[..., Stepped]:
 def bounds() -> dict[str, Bound]:
     """The bounds that make_contributions keeps to."""
     return dict(BOUNDS)
+
+
+@pytest.fixture
+def assert_over() -> Callable[[Client], None]:
+    """Checks that a client gives nothing any more, whatever it is asked."""
+
+    def check(client: Client) -> None:
+        session = client._setup.session
+        asked = (
+            client.advertise,
+            lambda: client.share(Roster(session, ())),
+            lambda: client.mask(Inbox(session, ())),
+            lambda: client.consent(Survivors(session, ())),
+            lambda: client.unmask(Consents(session, ())),
+        )
+        for ask in asked:
+            with pytest.raises(Refused, match="was due to nothing"):
+                ask()
+
+    return check
+
+
+@pytest.fixture
+def flipped() -> Callable[..., bytes]:
+    """Bytes with one bit changed."""
+    return lambda data, place=0: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]

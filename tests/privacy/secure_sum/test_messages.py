@@ -1,4 +1,5 @@
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,9 @@ from hierfed.privacy.secure_sum.messages import (
     Share,
     Survivors,
     Unmasking,
+    consent_text,
     decode,
+    decode_as,
     encode,
 )
 from hierfed.privacy.secure_sum.refusals import Refused
@@ -96,6 +99,12 @@ def test_junk_is_refused(junk):
         decode(junk)
 
 
+def test_another_kind_than_is_due_is_refused():
+    assert decode_as(Survivors, encode(SURVIVORS)) == SURVIVORS
+    with pytest.raises(Refused, match="kind Survivors, where Roster is due"):
+        decode_as(Roster, encode(SURVIVORS))
+
+
 def test_every_kind_has_its_number():
     assert len(set(KINDS.values())) == len(KINDS) == 9
 
@@ -103,6 +112,21 @@ def test_every_kind_has_its_number():
 def test_a_message_is_as_documented():
     # A fixed form: nodes of other versions of this program must read it, or see that they cannot.
     assert encode(SURVIVORS) == b"HFSS\x01\x06" + struct.pack("<I", 32) + b"s" * 32 + struct.pack("<IQQ", 2, 1, 2)
+
+
+def test_signed_texts_differ_where_anything_does():
+    first = Advertisement(b"s" * 32, 1, b"k" * 32, b"m" * 32, b"")
+    changes = {"session": b"t" * 32, "sender": 2, "sealing_key": b"l" * 32, "masking_key": b"n" * 32}
+    advertised = [first, *(replace(first, **{name: value}) for name, value in changes.items())]
+    texts = {each.signed_text() for each in advertised}
+    views = [(b"s" * 32, b"r" * 32, (1, 2), (2,)), (b"t" * 32, b"r" * 32, (1, 2), (2,))]
+    views += [
+        (b"s" * 32, b"q" * 32, (1, 2), (2,)),
+        (b"s" * 32, b"r" * 32, (1,), (2, 2)),
+        (b"s" * 32, b"r" * 32, (1, 2), (1,)),
+    ]
+    texts |= {consent_text(*view) for view in views}
+    assert len(texts) == 10
 
 
 @pytest.mark.parametrize(
