@@ -1,11 +1,11 @@
 """What does a secure sum cost a node and the server, in seconds and in bytes?
 
-    python benchmarks/secure_sum.py [--nodes 8 64 512] [--values 100000]
+    python benchmarks/secure_sum.py [--nodes 8 64 512] [--values 100000] [--lost 0 0.1]
 
 Every round is carried out in full, in one process: all nodes, all messages as bytes, and a check of the total. Seconds
 are CPU time on one thread, of a node the mean over those that stay to the end. Without dropouts, and with a tenth of
-the nodes lost before they upload, which costs the server most: it then expands one mask for each pair of a lost node
-and a survivor. 512 nodes take some minutes, because each of them expands a mask for each other one.
+the nodes lost between sharing and uploading, which costs the server most: it then expands one mask for each pair of a
+lost node and a survivor. 512 nodes take some minutes, because each of them expands a mask for each other one.
 """
 
 import argparse
@@ -100,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[8, 64, 512])
     parser.add_argument("--values", type=int, default=100_000)
+    parser.add_argument("--lost", type=float, nargs="+", default=[0, 0.1], help="shares of nodes that are lost")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -120,7 +121,7 @@ def main() -> None:
     for heading in headings:
         table.add_column(heading, justify="right")
     for count in options.nodes:
-        for lost in (0, math.ceil(count / 10)):
+        for lost in (math.ceil(count * share) for share in options.lost):
             meter, setup = play(count, options.values, lost)
             stayed = range(count - lost)
             node = [

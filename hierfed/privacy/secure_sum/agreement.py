@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -29,18 +30,21 @@ class KeyPair:
         """A new one."""
         return cls(random_bytes(KEY_BYTES))
 
-    @property
+    @cached_property
     def public(self) -> bytes:
         """The public half, 32 bytes."""
-        return X25519PrivateKey.from_private_bytes(self.private).public_key().public_bytes_raw()
+        return self._key.public_key().public_bytes_raw()
 
     def shared_with(self, public: bytes) -> bytes:
         """The secret shared with the owner of a public key; raises Refused for keys that give everybody the same."""
-        own, other = X25519PrivateKey.from_private_bytes(self.private), X25519PublicKey.from_public_bytes(public)
         try:
-            return own.exchange(other)
+            return self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             raise Refused("a public key is of low order: anyone would know the secret") from error
+
+    @cached_property
+    def _key(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.private)
 
 
 def derive(secret: bytes, session: bytes, purpose: str, *nodes: int) -> bytes:

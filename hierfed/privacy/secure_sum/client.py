@@ -144,7 +144,6 @@ class Client:
             if peer != node:
                 key = pair_mask_key(self._masking, self._roster[peer].masking_key, setup.session, node, peer)
                 (ring.add if node > peer else ring.subtract)(vector, stream.expand(key))
-        self._vector = ring.zeros()
         self._next = _Next.CONSENT
         return MaskedInput(setup.session, node, vector.astype("<u8", copy=False).tobytes())
 

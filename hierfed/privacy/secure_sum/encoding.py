@@ -111,7 +111,9 @@ class Encoding:
             else:
                 steps = _from_two_words(total[low], total[high])
             if np.abs(steps).max(initial=0) > float(nodes * _most(block.limit, block.bits)) * _ROUNDED:
-                raise SecureSumError(f"the sum of '{block.name}' is beyond {nodes} times the bound: a node sent no sum")
+                raise SecureSumError(
+                    f"the sum of '{block.name}' is beyond {nodes} times the bound: some node did not keep to it"
+                )
             arrays[block.name] = torch.from_numpy(np.ldexp(steps, -block.bits).reshape(block.shape))
         return Contribution(arrays)
 
@@ -151,7 +153,9 @@ def plan(shapes: Mapping[str, Sequence[int]], bounds: Mapping[str, Bound], nodes
     if shapes.keys() != bounds.keys():
         odd = ", ".join(sorted(shapes.keys() ^ bounds.keys()))
         raise SecureSumError(f"every array needs one bound, and every bound an array: {odd}")
-    return Encoding(nodes, tuple(_block(name, tuple(shapes[name]), bounds[name], nodes) for name in sorted(shapes)))
+    return Encoding(
+        nodes, tuple(_block(name, tuple(map(int, shapes[name])), bounds[name], nodes) for name in sorted(shapes))
+    )
 
 
 def _block(name: str, shape: tuple[int, ...], bound: Bound, nodes: int) -> Block:

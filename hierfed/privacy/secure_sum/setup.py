@@ -53,10 +53,11 @@ class Setup:
     threshold: t, how many nodes must stay to the end. colluding: c, how many of the n nodes may side with a malicious
     server; all that is promised of the others is promised for up to this many.
 
-    2 t > n + c is demanded. Secrets come apart only for a set of survivors that t nodes signed. Were there two such
-    sets, the c signed both and each other node one of them at most, so 2 t <= 2 c + (n - c) = n + c. So t > n/2 always,
-    and t > 2n/3, the paper's choice (section 6.2), does for any c below a third of the nodes. And t >= c + 2, because a
-    sum with one honest node in it would be that node's contribution. Raises SecureSumError otherwise.
+    2 t > n + c is demanded. Both secrets of a node come apart only if two sets of survivors are signed by t nodes each.
+    The c may sign both, and each other node signs one at most, so t + t <= 2 c + (n - c) = n + c. Hence t > n/2 always;
+    t > 2n/3, the paper's choice against a malicious server (section 6), does for any c below a third of the nodes. And
+    t >= c + 2, because a sum with one honest node in it would be that node's contribution. Raises SecureSumError
+    otherwise.
     """
 
     round_id: bytes
@@ -85,7 +86,7 @@ class Setup:
     @cached_property
     def nodes(self) -> tuple[int, ...]:
         """The nodes' numbers, ascending."""
-        return tuple(sorted(self.keys))
+        return tuple(sorted(map(int, self.keys)))
 
     @cached_property
     def points(self) -> dict[int, int]:

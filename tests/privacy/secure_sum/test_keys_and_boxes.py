@@ -27,6 +27,14 @@ def signed_by(stepped, node, **changes):
     return replace(unsigned, signature=stepped.signers[node].sign(unsigned.signed_text()))
 
 
+@pytest.mark.parametrize("signature", [b"", b"s", bytes(64), bytes(1000)])
+def test_what_is_no_signature_at_all_is_refused(make_round, signature):
+    stepped = make_round(5, 4, 1)
+    roster = stepped.roster()
+    with pytest.raises(Refused, match="keys that node 3 did not sign"):
+        stepped.clients[0].share(replaced(roster, 1, signature=signature))
+
+
 @pytest.mark.parametrize("key", ["sealing_key", "masking_key"])
 def test_keys_that_the_server_put_in_are_refused(make_round, key, assert_over):
     stepped = make_round(5, 4, 1)
