@@ -4,7 +4,7 @@ import torch
 from scipy.stats import chi2
 
 from hierfed.federated.contract import Contribution
-from hierfed.privacy.secure_sum.agreement import derive, self_mask_key
+from hierfed.privacy.secure_sum.agreement import derive, seal, self_mask_key
 from hierfed.privacy.secure_sum.encoding import Bound
 from hierfed.privacy.secure_sum.streams import MaskStream
 
@@ -77,6 +77,13 @@ def test_derived_keys_differ_where_anything_does():
     ]
     assert len(set(made)) == len(made) == 32
     assert {len(key) for key in made} == {32}
+
+
+def test_no_two_boxes_of_a_pair_share_a_keystream():
+    # The nonce is fixed, so the same key in both directions, or in two rounds, would give the sum of two plain texts.
+    pairs, sessions = [(1, 2), (2, 1)], [b"s" * 32, b"t" * 32]
+    bodies = [seal(b"k" * 32, session, b"v" * 32, *pair, bytes(64))[:64] for session in sessions for pair in pairs]
+    assert len(set(bodies)) == 4
 
 
 @pytest.mark.parametrize("value", [0.0, 8.0])
