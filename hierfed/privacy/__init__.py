@@ -1,0 +1,1 @@
+"""What protects the nodes' data beyond sending sums."""

@@ -1,0 +1,205 @@
+"""Float64 arrays as vectors over a ring, in fixed point: sums are exact there, and cannot wrap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hierfed.federated.contract import Contribution
+from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
+from hierfed.privacy.secure_sum.ring import Ring, Words
+
+_WORD = 64
+# Finer steps than this would leave float64's normal range as they are decoded.
+_FINEST = 1000
+# A sum at its bound may be rounded to just above it.
+_ROUNDED = 1 + 2**-50
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What is known in public of an array: no node has an entry beyond `limit` in absolute value.
+
+    tolerance: the error of a sum's entry that is still of no account; infinite where 64 bits do, whatever they give.
+    Both must follow from what all nodes may know: a limit taken from a node's own values would tell of them.
+    """
+
+    limit: float
+    tolerance: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit) and self.limit >= 0):
+            raise SecureSumError(f"a bound of {self.limit}: must be finite and at least 0")
+        if not self.tolerance > 0:
+            raise SecureSumError(f"a tolerance of {self.tolerance}: must be above 0")
+
+
+@dataclass(frozen=True)
+class Block:
+    """How one array is encoded: entry x of any node as the integer nearest to x * 2**bits, modulo 2**(64 * words)."""
+
+    name: str
+    shape: tuple[int, ...]
+    limit: float
+    bits: int
+    words: int
+
+    @property
+    def entries(self) -> int:
+        """How many numbers the array has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How contributions of up to `nodes` nodes become ring vectors; the same for all nodes, as it follows from bounds.
+
+    The sum of m <= nodes encoded arrays is off by at most m/2 * 2**-bits per entry, before it is rounded to float64
+    (which adds at most 2**-52 of it). Integers, and their sums below 2**53, come out exactly.
+    """
+
+    nodes: int
+    blocks: tuple[Block, ...]
+
+    @cached_property
+    def ring(self) -> Ring:
+        """The ring whose vectors the contributions become."""
+        narrow, wide = (sum(block.entries for block in self.blocks if block.words == words) for words in (1, 2))
+        return Ring(narrow, wide)
+
+    def error(self, name: str) -> float:
+        """How far an entry of this array's sum over all nodes can be off, before it is rounded to float64."""
+        block = next(block for block in self.blocks if block.name == name)
+        return self.nodes / 2 * math.ldexp(1, -block.bits)
+
+    def encode(self, contribution: Contribution) -> Words:
+        """The contribution as a ring vector, uint64 [ring.words].
+
+        Raises OutOfBounds for an entry that is not finite or beyond its array's limit, SecureSumError for other arrays.
+        """
+        self._check_arrays(contribution)
+        vector = self.ring.zeros()
+        for block, low, high in self._places():
+            values = contribution.arrays[block.name].detach().cpu().numpy().reshape(-1)
+            if not np.isfinite(values).all():
+                raise OutOfBounds(f"array '{block.name}' has values that are not finite")
+            if np.abs(values).max(initial=0) > block.limit:
+                raise OutOfBounds(f"array '{block.name}' has values beyond the bound of {block.limit:g} of every node")
+            steps = np.rint(np.ldexp(values, block.bits))
+            if high is None:
+                vector[low] = steps.astype(np.int64).view(np.uint64)
+            else:
+                vector[low], vector[high] = _two_words(steps)
+        return vector
+
+    def decode(self, total: Words, nodes: int) -> Contribution:
+        """The sum of the contributions of this many nodes, from the sum of their vectors.
+
+        Raises SecureSumError where it is larger than nodes within the bounds can have made it.
+        """
+        arrays = {}
+        for block, low, high in self._places():
+            if high is None:
+                steps = total[low].view(np.int64).astype(np.float64)
+            else:
+                steps = _from_two_words(total[low], total[high])
+            if np.abs(steps).max(initial=0) > float(nodes * _most(block.limit, block.bits)) * _ROUNDED:
+                raise SecureSumError(
+                    f"the sum of '{block.name}' is beyond {nodes} times the bound: some node did not keep to it"
+                )
+            arrays[block.name] = torch.from_numpy(np.ldexp(steps, -block.bits).reshape(block.shape))
+        return Contribution(arrays)
+
+    def text(self) -> bytes:
+        """All of it in one unambiguous line, for digests."""
+        return repr((self.nodes, [(b.name, b.shape, b.limit.hex(), b.bits, b.words) for b in self.blocks])).encode()
+
+    def _places(self) -> list[tuple[Block, slice, slice | None]]:
+        """Where each block's low words lie in a vector, and its high ones where it has them."""
+        places: list[tuple[Block, slice, slice | None]] = []
+        narrow, wide = 0, self.ring.narrow
+        for block in self.blocks:
+            if block.words == 1:
+                places.append((block, slice(narrow, narrow + block.entries), None))
+                narrow += block.entries
+            else:
+                low = slice(wide, wide + block.entries)
+                places.append((block, low, slice(low.start + self.ring.wide, low.stop + self.ring.wide)))
+                wide += block.entries
+        return places
+
+    def _check_arrays(self, contribution: Contribution) -> None:
+        found = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
+        wanted = {block.name: block.shape for block in self.blocks}
+        if found != wanted:
+            raise SecureSumError(f"the contribution's arrays are {found}, agreed on were {wanted}")
+
+
+def plan(shapes: Mapping[str, Sequence[int]], bounds: Mapping[str, Bound], nodes: int) -> Encoding:
+    """The finest encoding in which no sum over `nodes` nodes within the bounds can overflow.
+
+    64 bits an entry where they meet the tolerance and leave integers whole, else 128. Raises SecureSumError for an
+    array without a bound, a bound without an array, or a tolerance that 128 bits do not meet.
+    """
+    if nodes < 1:
+        raise SecureSumError(f"a sum over {nodes} nodes")
+    if shapes.keys() != bounds.keys():
+        odd = ", ".join(sorted(shapes.keys() ^ bounds.keys()))
+        raise SecureSumError(f"every array needs one bound, and every bound an array: {odd}")
+    return Encoding(
+        nodes, tuple(_block(name, tuple(map(int, shapes[name])), bounds[name], nodes) for name in sorted(shapes))
+    )
+
+
+def _block(name: str, shape: tuple[int, ...], bound: Bound, nodes: int) -> Block:
+    error = Fraction(0)
+    for words in (1, 2):
+        bits = _finest(bound.limit, nodes, words * _WORD)
+        error = Fraction(nodes, 2) / Fraction(2) ** bits
+        if bits >= 0 and error <= bound.tolerance:
+            return Block(name, shape, float(bound.limit), bits, words)
+    raise SecureSumError(
+        f"sums of '{name}' over {nodes} nodes with a bound of {bound.limit:g} would be off by up to {float(error):.3g} "
+        "even in 128 bits; give a smaller bound, or a larger tolerance that leaves steps of 1 or less"
+    )
+
+
+def _finest(limit: float, nodes: int, ring_bits: int) -> int:
+    """The largest number of fraction bits with which the sum of `nodes` values up to the limit stays in the ring."""
+    bits = min(ring_bits - math.frexp(limit)[1], _FINEST) if limit else _FINEST
+    while nodes * _most(limit, bits) >= 2 ** (ring_bits - 1):
+        bits -= 1
+    return bits
+
+
+def _most(limit: float, bits: int) -> int:
+    """The largest integer that a value up to the limit is encoded as."""
+    return round(Fraction(limit) * Fraction(2) ** bits)
+
+
+def _two_words(steps: NDArray[np.float64]) -> tuple[Words, Words]:
+    """Whole numbers below 2**127 in absolute value, modulo 2**128: low and high words."""
+    size = np.abs(steps)
+    upper = np.floor(np.ldexp(size, -_WORD))
+    low, high = (size - np.ldexp(upper, _WORD)).astype(np.uint64), upper.astype(np.uint64)
+    return _negated(low, high, steps < 0)
+
+
+def _from_two_words(low: Words, high: Words) -> NDArray[np.float64]:
+    negative = high >> np.uint64(_WORD - 1) == 1
+    low, high = _negated(low, high, negative)
+    size = np.ldexp(high.astype(np.float64), _WORD) + low.astype(np.float64)
+    return np.where(negative, -size, size)
+
+
+def _negated(low: Words, high: Words, where: NDArray[np.bool_]) -> tuple[Words, Words]:
+    """Their negatives modulo 2**128, at these entries."""
+    carry = (low == 0).astype(np.uint64)
+    return np.where(where, ~low + np.uint64(1), low), np.where(where, ~high + carry, high)

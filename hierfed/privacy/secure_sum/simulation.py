@@ -1,0 +1,84 @@
+"""A whole secure sum in one process: every message as bytes, nodes lost wherever one wants them lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hierfed.federated.contract import Contribution
+from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
+from hierfed.privacy.secure_sum.client import Client
+from hierfed.privacy.secure_sum.encoding import Bound, plan
+from hierfed.privacy.secure_sum.messages import FromNode, Message, decode_as, encode
+from hierfed.privacy.secure_sum.refusals import SecureSumError
+from hierfed.privacy.secure_sum.setup import Setup, colluders, smallest_threshold
+from hierfed.privacy.secure_sum.shamir import RandomBytes
+
+_M = TypeVar("_M", bound=Message)
+
+
+def secure_total(
+    contributions: Mapping[int, Contribution],
+    bounds: Mapping[str, Bound],
+    threshold: int | None = None,
+    colluding: int | None = None,
+    drop: Mapping[int, Phase] | None = None,
+    round_id: bytes | None = None,
+    random_bytes: RandomBytes = os.urandom,
+) -> Contribution:
+    """The sum of the contributions of those nodes that have not dropped out before Phase.UPLOAD, decoded.
+
+    contributions: by node. bounds: by array. threshold, colluding: see Setup; by default fewer than a third of the
+    nodes collude, and the threshold is the smallest against so many. drop: the phase in which a node falls silent.
+    Raises SecureSumError: TooFewNodes below the threshold, OutOfBounds for a value beyond its bound.
+    """
+    if not contributions:
+        raise SecureSumError("no node contributed")
+    count = len(contributions)
+    colluding = colluders(count) if colluding is None else colluding
+    signers = {node: Ed25519PrivateKey.from_private_bytes(random_bytes(32)) for node in contributions}
+    shapes = {name: tuple(array.shape) for name, array in next(iter(contributions.values())).arrays.items()}
+    setup = Setup(
+        round_id=round_id or random_bytes(16),
+        keys={node: signer.public_key() for node, signer in signers.items()},
+        encoding=plan(shapes, bounds, count),
+        threshold=smallest_threshold(count, colluding) if threshold is None else threshold,
+        colluding=colluding,
+    )
+    clients = {
+        node: Client(setup, node, signers[node], contributions[node], random_bytes) for node in sorted(contributions)
+    }
+    return run_round(Aggregator(setup), clients, drop or {})
+
+
+def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[int, Phase]) -> Contribution:
+    """Carry the messages of one round between the clients and the server, and give the total."""
+
+    def alive(phase: Phase) -> dict[int, Client]:
+        return {node: client for node, client in clients.items() if drop.get(node, Phase.OVER) > phase}
+
+    def deliver(message: FromNode) -> None:
+        server.receive(_carried(message))
+
+    for client in alive(Phase.ADVERTISE).values():
+        deliver(client.advertise())
+    roster = server.roster()
+    for client in alive(Phase.SHARE).values():
+        deliver(client.share(_carried(roster)))
+    inboxes = server.inboxes()
+    for node, client in alive(Phase.UPLOAD).items():
+        deliver(client.mask(_carried(inboxes[node])))
+    survivors = server.announce()
+    for client in alive(Phase.CONSENT).values():
+        deliver(client.consent(_carried(survivors)))
+    consents = server.consents()
+    for client in alive(Phase.UNMASK).values():
+        deliver(client.unmask(_carried(consents)))
+    return server.total()
+
+
+def _carried(message: _M) -> _M:
+    return decode_as(type(message), encode(message))
