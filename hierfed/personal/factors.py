@@ -106,10 +106,10 @@ class PersonalFactors(UncertainModel):
                 noise[known] = 1 / self.precision[at]
             else:
                 kriging = Kriging(knowledge.kernel, beliefs.user_spread, self.own, threads=knowledge.threads)
-                deviation, left, _ = kriging.predict(at, item[known], rows)
+                deviation, left, loudness = kriging.predict(at, item[known], rows)
                 mean[known] = (rows * self.prior_mean[at]).sum(1) + deviation
                 variance[known] = left
-                noise[known] = knowledge.noise_share / self.precision[at]
+                noise[known] = loudness * knowledge.noise_share / self.precision[at]
             products = factor_products(self.posterior, beliefs.rank)[at]
             uncertain[known] = torch.einsum("nab,nab->n", of_items[known], products)
         scale = knowledge.scale

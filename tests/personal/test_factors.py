@@ -18,6 +18,7 @@ from hierfed.models.factors.cavity import own_ratings, without_own
 from hierfed.models.factors.symmetric import unpack
 from hierfed.models.factors.users import evidence, posterior, precision_of
 from hierfed.personal.factors import PersonalFactors, load_user, newcomer
+from tests.personal.dense import dense_kriging
 
 USERS, ITEMS = 20, 15
 
@@ -92,14 +93,12 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
                 noise = [share / tau + expected_quadratic(each, *factors) for each in without]
                 x = np.column_stack([np.ones(len(items)), without_mean[:, 1:], slopes[items]])
                 residuals = value[mine].numpy() - without_mean[:, 0] - x @ prior
-                known = x @ spread @ x.T + kernel[np.ix_(items, items)] + np.diag(noise)
+                known = x @ spread @ x.T + kernel[np.ix_(items, items)]
                 cross = queries @ spread @ x.T + kernel[:, items]
-                mean = queries @ prior + cross @ np.linalg.solve(known, residuals)
-                variance = (
-                    np.einsum("na,ab,nb->n", queries, spread, queries) + knowledge.kernel.of_itself(every).numpy()
-                )
-                variance = variance - np.einsum("nm,mn->n", cross, np.linalg.solve(known, cross.T))
-                variance = variance + uncertain + share / tau
+                itself = np.einsum("na,ab,nb->n", queries, spread, queries) + np.diag(kernel)
+                dense = dense_kriging(known, np.array(noise), cross, itself, residuals)
+                mean = queries @ prior + dense.mean
+                variance = dense.variance + uncertain + dense.loudness * share / tau
             got = model.distribution(torch.full((ITEMS,), name), every)
             np.testing.assert_allclose(got[0], centre + unit * (bias + mean), rtol=0, atol=1e-6)
             np.testing.assert_allclose(got[1], unit**2 * variance, rtol=0, atol=1e-6)
