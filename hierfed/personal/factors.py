@@ -20,6 +20,8 @@ from hierfed.personal.private import UncertainModel
 
 # Rounds of a new user's own posterior and precision; each needs the other.
 SWEEPS = 3
+# A rating's noise falls with this power of the item's raters.
+NOISE_FALL = 0.1
 NO_KERNEL = ItemKernel((), None, 0.0)
 
 
@@ -72,7 +74,8 @@ class PersonalFactors(UncertainModel):
         """The same users with another kernel and share of noise."""
         knowledge, own = self.knowledge, self.own
         precision = torch.repeat_interleave(self.precision, own.counts)
-        noise = own.noise + (noise_share - knowledge.noise_share) / precision
+        weights = _noise_weights(knowledge.design, own.items, own.counts)
+        noise = own.noise + weights * (noise_share - knowledge.noise_share) / precision
         return replace(
             self,
             knowledge=replace(knowledge, kernel=kernel, noise_share=noise_share),
@@ -214,14 +217,23 @@ def _observations(
     products = factor_products(found, beliefs.rank)[user]
     uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
     vectors = torch.cat([torch.ones_like(mean[:, :1]), mean[:, 1:], design.slopes[items]], 1)
+    counts = rows.counts.long()
     return Observations(
-        counts=rows.counts.long(),
+        counts=counts,
         items=items,
         ratings=knowledge.scale.centre + knowledge.scale.unit * value,
         vectors=vectors,
         residuals=value - mean[:, 0] - (vectors * prior_mean[user]).sum(1),
-        noise=knowledge.noise_share / precision[user] + uncertain,
+        noise=_noise_weights(design, items, counts) * (knowledge.noise_share / precision[user] + uncertain),
     )
+
+
+def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
+    """Factors on the noise of users' own ratings, of mean 1 for each: the less an item was rated, the more noise."""
+    weights = (1 + design.raters[items]) ** -NOISE_FALL
+    user = torch.repeat_interleave(counts)
+    means = torch.zeros_like(counts, dtype=weights.dtype).index_add(0, user, weights) / counts
+    return weights / means[user]
 
 
 def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
