@@ -29,7 +29,7 @@ from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.private import PersonalModel
 
 CATALOGUE, MODEL, RANKING, PRIVATE = "catalogue.parquet", "model.safetensors", "ranking.safetensors", "private"
-FORMAT = "1"
+FORMAT = "2"
 
 
 def model_format(method: str) -> str:

@@ -91,7 +91,8 @@ def test_another_process_predicts_the_same_numbers(saved):
         "import json, sys, torch; from pathlib import Path; from hierfed.serving import Served\n"
         "served = Served(Path(sys.argv[1])); items = torch.arange(len(served.catalogue))\n"
         "models = {name: served.user(name) for name in json.loads(sys.argv[2])}\n"
-        "print(json.dumps({name: [each.tolist() for each in model.distribution(torch.zeros_like(items), items)]"
+        "print(json.dumps({name: [each.tolist() for each in"
+        " (*model.distribution(torch.zeros_like(items), items), model.influence(items).sum(1))]"
         " for name, model in models.items()}))"
     )
     names = [str(name) for name in outcome.dataset.user_ids]
@@ -102,8 +103,12 @@ def test_another_process_predicts_the_same_numbers(saved):
     items = torch.arange(outcome.dataset.items)
     assert len(everyone(outcome)) == USERS
     for model, user in everyone(outcome):
-        expected = model.distribution(torch.full_like(items, user), items)
-        np.testing.assert_allclose(found[names[user]], [each.tolist() for each in expected], rtol=0, atol=1e-9)
+        mean, variance = model.distribution(torch.full_like(items, user), items)
+        knowledge, place = model.knowledge, model.users.tolist().index(user)
+        prior = knowledge.beliefs.item_mean[:, 0] + knowledge.vectors(items) @ model.prior_mean[place]
+        moved = mean - knowledge.scale.centre - knowledge.scale.unit * prior
+        expected = [each.tolist() for each in (mean, variance, moved)]
+        np.testing.assert_allclose(found[names[user]], expected, rtol=0, atol=1e-9)
 
 
 def test_a_method_is_the_same_after_it_was_written_down(saved):
@@ -203,8 +208,8 @@ def test_a_model_of_another_kind_is_refused_by_name(saved, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     arrays = load_file(copy / "model.safetensors")
-    save_file(arrays, copy / "model.safetensors", metadata={"format": "hierfed averaging 1"})
-    with pytest.raises(HierfedError, match="holds 'hierfed averaging 1', and only 'hierfed hierarchical 1' recommends"):
+    save_file(arrays, copy / "model.safetensors", metadata={"format": "hierfed averaging 2"})
+    with pytest.raises(HierfedError, match="holds 'hierfed averaging 2', and only 'hierfed hierarchical 2' recommends"):
         Served(copy)
 
 

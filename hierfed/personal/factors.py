@@ -20,6 +20,10 @@ from hierfed.personal.private import UncertainModel
 
 # Rounds of a new user's own posterior and precision; each needs the other.
 SWEEPS = 3
+# How much users differ in what good films mean to them, and bad ones.
+BIAS_SLOPE_VARIANCE = 0.1
+# A rating's noise falls with this power of the item's raters.
+NOISE_FALL = 0.1
 NO_KERNEL = ItemKernel((), None, 0.0)
 
 
@@ -54,6 +58,16 @@ class SharedKnowledge:
         mean = self.beliefs.item_mean[item, 1:]
         return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
 
+    def kriging(self, own: Observations) -> Kriging:
+        """Kriging on (x_i, b_i): beside z_u, each user has a slope on the items' biases, of prior mean 0."""
+        spread = torch.nn.functional.pad(self.beliefs.user_spread, (0, 1, 0, 1))
+        spread[-1, -1] = BIAS_SLOPE_VARIANCE
+        return Kriging(self.kernel or NO_KERNEL, spread, own, self.threads)
+
+    def kriging_vectors(self, item: Tensor) -> Tensor:
+        """(x_i, b_i) of each row's item, [rows, t + 1]."""
+        return torch.cat([self.vectors(item), self.beliefs.item_mean[item, :1]], 1)
+
 
 @dataclass(frozen=True)
 class PersonalFactors(UncertainModel):
@@ -72,7 +86,8 @@ class PersonalFactors(UncertainModel):
         """The same users with another kernel and share of noise."""
         knowledge, own = self.knowledge, self.own
         precision = torch.repeat_interleave(self.precision, own.counts)
-        noise = own.noise + (noise_share - knowledge.noise_share) / precision
+        weights = _noise_weights(knowledge.design, own.items, own.counts)
+        noise = own.noise + weights * (noise_share - knowledge.noise_share) / precision
         return replace(
             self,
             knowledge=replace(knowledge, kernel=kernel, noise_share=noise_share),
@@ -105,11 +120,11 @@ class PersonalFactors(UncertainModel):
                 variance[known] = torch.einsum("na,nab,nb->n", rows, covariance, rows)
                 noise[known] = 1 / self.precision[at]
             else:
-                kriging = Kriging(knowledge.kernel, beliefs.user_spread, self.own, threads=knowledge.threads)
-                deviation, left, _ = kriging.predict(at, item[known], rows)
+                queries = knowledge.kriging_vectors(item[known])
+                deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries)
                 mean[known] = (rows * self.prior_mean[at]).sum(1) + deviation
                 variance[known] = left
-                noise[known] = knowledge.noise_share / self.precision[at]
+                noise[known] = loudness * knowledge.noise_share / self.precision[at]
             products = factor_products(self.posterior, beliefs.rank)[at]
             uncertain[known] = torch.einsum("nab,nab->n", of_items[known], products)
         scale = knowledge.scale
@@ -133,20 +148,18 @@ class PersonalFactors(UncertainModel):
         if not len(self.own.items):
             return self.own.residuals.new_zeros(len(item), 0)
         knowledge = self.knowledge
-        kriging = Kriging(knowledge.kernel or NO_KERNEL, knowledge.beliefs.user_spread, self.own)
-        return knowledge.scale.unit * kriging.influence(0, item, knowledge.vectors(item))
+        return knowledge.scale.unit * knowledge.kriging(self.own).influence(0, item, knowledge.kriging_vectors(item))
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
 
-        factors [ratings, rank]: the means of the rated items' factors without the user's own sums.
+        item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
         """
         own, rank = self.own, self.knowledge.beliefs.rank
         per_rating = {
             "items": own.items,
             "ratings": own.ratings,
-            "factors": own.vectors[:, 1 : 1 + rank],
-            "residuals": own.residuals,
+            "item_mean": torch.cat([own.vectors[:, -1:], own.vectors[:, 1 : 1 + rank]], 1),
             "noise": own.noise,
         }
         pieces = {name: torch.split(tensor, own.counts.tolist()) for name, tensor in per_rating.items()}
@@ -213,15 +226,41 @@ def _observations(
         mean, covariance = without_own(beliefs, rows, design.slopes, design.shared, *last)
     products = factor_products(found, beliefs.rank)[user]
     uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
-    vectors = torch.cat([torch.ones_like(mean[:, :1]), mean[:, 1:], design.slopes[items]], 1)
+    counts, precision = rows.counts.long(), precision[user]
+    noise = _noise_weights(design, items, counts) * (knowledge.noise_share / precision + uncertain)
+    ratings = knowledge.scale.centre + knowledge.scale.unit * value
+    return _observed(knowledge, counts, items, ratings, mean, prior_mean[user], noise)
+
+
+def _observed(
+    knowledge: SharedKnowledge,
+    counts: Tensor,
+    items: Tensor,
+    ratings: Tensor,
+    item_mean: Tensor,
+    prior_mean: Tensor,
+    noise: Tensor,
+) -> Observations:
+    """Own ratings, from (b_i, q_i) of the rated items [ratings, 1 + rank] and m_u of the users who rated them."""
+    bias, factors = item_mean[:, :1], item_mean[:, 1:]
+    vectors = torch.cat([torch.ones_like(bias), factors, knowledge.design.slopes[items], bias], 1)
+    value = (ratings - knowledge.scale.centre) / knowledge.scale.unit
     return Observations(
-        counts=rows.counts.long(),
+        counts=counts,
         items=items,
-        ratings=knowledge.scale.centre + knowledge.scale.unit * value,
+        ratings=ratings,
         vectors=vectors,
-        residuals=value - mean[:, 0] - (vectors * prior_mean[user]).sum(1),
-        noise=knowledge.noise_share / precision[user] + uncertain,
+        residuals=value - bias[:, 0] - (vectors[:, :-1] * prior_mean).sum(1),
+        noise=noise,
     )
+
+
+def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
+    """Factors on the noise of users' own ratings, of mean 1 for each: the less an item was rated, the more noise."""
+    weights = (1 + design.raters[items]) ** -NOISE_FALL
+    user = torch.repeat_interleave(counts)
+    means = torch.zeros_like(counts, dtype=weights.dtype).index_add(0, user, weights) / counts
+    return weights / means[user]
 
 
 def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
@@ -238,7 +277,7 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
             counts=torch.empty(0, dtype=torch.int64),
             items=torch.empty(0, dtype=torch.int64),
             ratings=empty(0),
-            vectors=empty(0, size),
+            vectors=empty(0, size + 1),
             residuals=empty(0),
             noise=empty(0),
         ),
@@ -248,22 +287,15 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
 
 def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
     """The model of one user, number 0, from what PersonalFactors.tensors gave for that user."""
-    factors = kept["factors"]
-    slopes = knowledge.design.slopes[kept["items"]]
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
+    prior_mean = kept["prior_mean"][None]
+    counts = torch.tensor([len(kept["items"])])
     return PersonalFactors(
         knowledge=knowledge,
         users=torch.zeros(1, dtype=torch.int64),
         posterior=Posterior(kept["mean"][None], covariance, torch.full_like(kept["precision"], torch.nan)),
         precision=kept["precision"],
-        prior_mean=kept["prior_mean"][None],
-        own=Observations(
-            counts=torch.tensor([len(kept["items"])]),
-            items=kept["items"],
-            ratings=kept["ratings"],
-            vectors=torch.cat([factors.new_ones(len(factors), 1), factors, slopes], 1),
-            residuals=kept["residuals"],
-            noise=kept["noise"],
-        ),
+        prior_mean=prior_mean,
+        own=_observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"]),
         newcomer=knowledge.beliefs.covariate_weights[0],
     )

@@ -1,7 +1,12 @@
 """Kriging at the user: a Gaussian process on the user's own ratings, on top of a shared linear model (Matheron, 1963).
 
-K = X S X' + k(i, j) + diag(noise),  prediction = prior + K_q K^-1 (y - prior)
-    variance = k_q - K_q K^-1 K_q' + noise
+    K_l = X S X' + k(i, j) + l diag(noise),  y ~ N(0, s / l K_l),  log l ~ N(0, 1) on LEVELS,  s ~ Gamma^-1(a, a)
+    prediction = prior + K_q sum_l w_l K_l^-1 y
+    variance = s_l / l (k_q - K_q K_l^-1 K_q') + s_l noise,  s_l = (a + l y' K_l^-1 y / 2) / (a + n / 2),  likeliest l
+    log w_l = (n log l - log |K_l| - log^2 l) / 2 - (a + n / 2) log(a + l y' K_l^-1 y / 2)
+
+Users differ in how loud their noise is, and in how much their taste deviates: l is the ratio of the two, and s, which
+is integrated out, the scale of both. a is STRENGTH, n the number of the user's ratings.
 """
 
 from __future__ import annotations
@@ -21,6 +26,10 @@ from hierfed.personal.kernel import ItemKernel
 BLOCK = 1 << 18
 # Users share a block while the largest has at most this many times the ratings of the smallest, and some more.
 PADDING_RATIO, PADDING_ROWS = 1.2, 8
+# How much louder noise may be against the signal than told; their logarithms have a standard normal prior.
+LEVELS = (3.0, 1.0, 1 / 3)
+# The prior of a user's scale is worth twice as many ratings.
+STRENGTH = 6.0
 
 
 @dataclass(frozen=True)
@@ -41,37 +50,43 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class Kriging:
-    """Predicts what deviates from the prior mean. spread: S [t, t], the prior covariance of the users' weights.
+class _Solved:
+    """Of each user: K^-1 y averaged over the levels [users, n]; and of the likeliest level the Cholesky factor of K
+    [users, n, n], and the factors that its scale puts on the variances of the signal and of the noise [users]."""
 
-    noise_levels: factors on the noise and their prior probabilities. Each user's own evidence weighs them in the mean;
-    the variance is that of the likeliest.
-    """
+    weights: Tensor
+    factor: Tensor
+    signal: Tensor
+    loudness: Tensor
+
+
+@dataclass(frozen=True)
+class Kriging:
+    """Predicts what deviates from the prior mean. spread: S [t, t], the prior covariance of the users' weights."""
 
     kernel: ItemKernel
     spread: Tensor
     observations: Observations
-    noise_levels: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     threads: int = 1
 
     def predict(self, place: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and variance [rows] of the deviation from the prior at items [rows] with x [rows, t], without noise.
 
-        place [rows]: the user of each row, as a place among the observations' users. Third: the mean noise level.
+        place [rows]: the user of each row, as a place among the observations' users. Third: the factor on the user's
+        noise.
         """
-        mean, variance, level = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
+        mean, variance, loudness = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
 
         def fill(users: Tensor, rows: Tensor) -> None:
             inside = rows >= 0
             item, x = items[rows.clamp_min(0)], vectors[rows.clamp_min(0)]
             covariance, noise, cross, residuals = self._system(users, item, x)
             prior = torch.einsum("umt,ts,ums->um", x, self.spread, x) + self.kernel.of_itself(item)
-            weights, solution, factor = self._solve(covariance, noise, residuals)
-            gained = torch.linalg.solve_triangular(factor, cross.transpose(1, 2), upper=False).square().sum(1)
-            scales = noise.new_tensor([scale for scale, _ in self.noise_levels])
-            mean[rows[inside]] = (cross @ solution[:, :, None])[:, :, 0][inside]
-            variance[rows[inside]] = (prior - gained)[inside]
-            level[rows[inside]] = (weights @ scales)[:, None].expand_as(gained)[inside]
+            found = _solve(covariance, noise, residuals, self.observations.counts[users])
+            gained = torch.linalg.solve_triangular(found.factor, cross.transpose(1, 2), upper=False).square().sum(1)
+            mean[rows[inside]] = (cross @ found.weights[:, :, None])[:, :, 0][inside]
+            variance[rows[inside]] = (found.signal[:, None] * (prior - gained))[inside]
+            loudness[rows[inside]] = found.loudness[:, None].expand_as(gained)[inside]
 
         # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
         # that no thread is left alone with one at the end.
@@ -79,42 +94,16 @@ class Kriging:
             deque(
                 pool.map(fill, *zip(*reversed(list(self._blocks(place))), strict=True)) if len(place) else (), maxlen=0
             )
-        return mean, variance, level
-
-    def _solve(self, covariance: Tensor, noise: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each noise level's weight [users, levels], the mean over these of K^-1 y [users, n], and the Cholesky factor
-        of the likeliest K [users, n, n]."""
-        inside = noise.isfinite()
-        factors = [
-            torch.linalg.cholesky(covariance + torch.diag_embed(torch.where(inside, noise * scale, 1.0)))
-            for scale, _ in self.noise_levels
-        ]
-        solutions = [torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0] for factor in factors]
-        evidence = torch.stack(
-            [
-                math.log(chance)
-                - (residuals * solution).sum(1) / 2
-                - torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
-                for (_, chance), solution, factor in zip(self.noise_levels, solutions, factors, strict=True)
-            ],
-            1,
-        )
-        weights = torch.softmax(evidence, 1)
-        if len(factors) == 1:
-            return weights, solutions[0], factors[0]
-        likeliest = weights.argmax(1)
-        factor = torch.stack(factors)[likeliest, torch.arange(len(likeliest))]
-        return weights, torch.einsum("ul,lun->un", weights, torch.stack(solutions)), factor
+        return mean, variance, loudness
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
-        """How much each own rating of one user moved the mean at each item, [items, own ratings], at noise level 1.
+        """How much each own rating of one user moved the mean at each item, [items, own ratings]; they add up to it.
 
-        They add up to the mean where that is the only level.
+        The levels' weights, which hang on the ratings too, are held.
         """
         here = torch.tensor([place], device=items.device)
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
-        factor = torch.linalg.cholesky(covariance[0] + torch.diag(noise[0]))
-        return cross[0] * torch.cholesky_solve(residuals[0, :, None], factor)[:, 0]
+        return cross[0] * _solve(covariance, noise, residuals, self.observations.counts[here]).weights[0]
 
     def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each user: K without noise [users, n, n], the noise [users, n], K_q [users, m, n], residuals [users, n].
@@ -162,3 +151,31 @@ class Kriging:
             rows = order[torch.where(inside, first[chosen][:, None] + reach, 0)]
             yield users[chosen], torch.where(inside, rows, -1)
             begin = end
+
+
+def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor) -> _Solved:
+    """K^-1 y at every level, weighed by evidence in which the user's scale is integrated out.
+
+    The evidence is that of a multivariate t; counts [users]: the ratings of each, without padding.
+    """
+    inside, half = noise.isfinite(), counts / 2
+    factors, solutions, evidence, scales = [], [], [], []
+    for level in LEVELS:
+        system = covariance + torch.diag_embed(torch.where(inside, noise * level, 1.0))
+        factor = torch.linalg.cholesky(system)
+        solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
+        fit = STRENGTH + level * (residuals * solution).sum(1) / 2
+        log_level, log_root = math.log(level), torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
+        evidence.append(half * log_level - log_root - (STRENGTH + half) * fit.log() - log_level**2 / 2)
+        factors.append(factor)
+        solutions.append(solution)
+        scales.append(fit / (STRENGTH + half))
+    shares = torch.softmax(torch.stack(evidence, 1), 1)
+    likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
+    loudness = torch.stack(scales, 1)[users, likeliest]
+    return _Solved(
+        weights=torch.einsum("ul,lun->un", shares, torch.stack(solutions)),
+        factor=torch.stack(factors)[likeliest, users],
+        signal=loudness / shares.new_tensor(LEVELS)[likeliest],
+        loudness=loudness,
+    )

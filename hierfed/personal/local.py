@@ -19,7 +19,6 @@ from hierfed.personal.private import UncertainModel
 LOWEST, HIGHEST, USUAL_RATING, VOTE_SLOPE = 0.5, 5.0, 3.3, 0.6
 BIAS_VARIANCE, VOTE_VARIANCE, SCALAR_VARIANCE, GENRE_VARIANCE = 0.2, 0.05, 0.004, 0.015
 KERNEL_VARIANCE, TITLE_VARIANCE, NOISE_VARIANCE = 0.25, 0.2, 0.45
-NOISE_LEVELS = ((0.45, 0.12), (0.65, 0.22), (1.0, 0.32), (1.5, 0.22), (2.2, 0.12))
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,12 @@ class PersonalLocal(UncertainModel):
         place, known = places_among(self.users, user)
         x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
         variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)
-        level = torch.ones_like(mean)
-        kriging = Kriging(self.prior.kernel, self.prior.spread, self.own, NOISE_LEVELS, self.threads)
-        deviation, left, levels = kriging.predict(place[known], item[known], x[known])
+        loudness = torch.ones_like(mean)
+        kriging = Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
+        deviation, left, louder = kriging.predict(place[known], item[known], x[known])
         mean[known] += deviation
-        variance[known], level[known] = left, levels
-        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + NOISE_VARIANCE * level)
+        variance[known], loudness[known] = left, louder
+        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + NOISE_VARIANCE * loudness)
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""

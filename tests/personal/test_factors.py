@@ -17,7 +17,8 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.models.factors.cavity import own_ratings, without_own
 from hierfed.models.factors.symmetric import unpack
 from hierfed.models.factors.users import evidence, posterior, precision_of
-from hierfed.personal.factors import PersonalFactors, load_user, newcomer
+from hierfed.personal.factors import PersonalFactors, _noise_weights, load_user, newcomer
+from tests.personal.dense import dense_kriging
 
 USERS, ITEMS = 20, 15
 
@@ -89,17 +90,19 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
             else:
                 without_mean = left_out[0][mine].numpy()
                 without = unpack(left_out[1][mine], 1 + rank).numpy()
-                noise = [share / tau + expected_quadratic(each, *factors) for each in without]
+                raters = knowledge.design.raters.numpy()[items]
+                loud = np.exp(-0.1 * np.log1p(raters))
+                noise = np.array([share / tau + expected_quadratic(each, *factors) for each in without])
+                noise *= loud / loud.mean()
                 x = np.column_stack([np.ones(len(items)), without_mean[:, 1:], slopes[items]])
                 residuals = value[mine].numpy() - without_mean[:, 0] - x @ prior
-                known = x @ spread @ x.T + kernel[np.ix_(items, items)] + np.diag(noise)
-                cross = queries @ spread @ x.T + kernel[:, items]
-                mean = queries @ prior + cross @ np.linalg.solve(known, residuals)
-                variance = (
-                    np.einsum("na,ab,nb->n", queries, spread, queries) + knowledge.kernel.of_itself(every).numpy()
-                )
-                variance = variance - np.einsum("nm,mn->n", cross, np.linalg.solve(known, cross.T))
-                variance = variance + uncertain + share / tau
+                known = x @ spread @ x.T + kernel[np.ix_(items, items)]
+                known += 0.1 * np.outer(without_mean[:, 0], without_mean[:, 0])
+                cross = queries @ spread @ x.T + kernel[:, items] + 0.1 * np.outer(bias, without_mean[:, 0])
+                itself = np.einsum("na,ab,nb->n", queries, spread, queries) + np.diag(kernel) + 0.1 * bias**2
+                dense = dense_kriging(known, noise, cross, itself, residuals)
+                mean = queries @ prior + dense.mean
+                variance = dense.variance + uncertain + dense.loudness * share / tau
             got = model.distribution(torch.full((ITEMS,), name), every)
             np.testing.assert_allclose(got[0], centre + unit * (bias + mean), rtol=0, atol=1e-6)
             np.testing.assert_allclose(got[1], unit**2 * variance, rtol=0, atol=1e-6)
@@ -157,7 +160,7 @@ def test_a_user_who_sent_nothing_has_nothing_taken_out(case: Case):
     torch.testing.assert_close(model.precision, precision)
     torch.testing.assert_close(model.posterior.mean, posterior(known, beliefs.user_spread, prior, precision).mean)
     items = model.own.items
-    torch.testing.assert_close(model.own.vectors, knowledge.vectors(items))
+    torch.testing.assert_close(model.own.vectors, knowledge.kriging_vectors(items))
     took_part = case.models[0]
     assert not torch.allclose(model.own.vectors, took_part.own.vectors, atol=1e-6)
 
@@ -175,12 +178,46 @@ def test_what_a_user_keeps_is_the_user_s_alone_and_gives_the_predictions_again(c
             assert its == items
             assert theirs == pytest.approx(stars)
             assert all(tensor.is_contiguous() for tensor in tensors.values())
-            assert len({len(tensors[name]) for name in ("items", "ratings", "factors", "residuals", "noise")}) == 1
+            assert set(tensors) == {
+                *("items", "ratings", "item_mean", "noise"),
+                *("mean", "covariance", "precision", "prior_mean"),
+            }
+            assert len({len(tensors[name]) for name in ("items", "ratings", "item_mean", "noise")}) == 1
             loaded = load_user(knowledge, tensors)
             every = torch.arange(ITEMS)
             again = loaded.distribution(torch.zeros(ITEMS, dtype=torch.int64), every)
             for one, other in zip(again, model.distribution(torch.full((ITEMS,), user), every), strict=True):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+def test_another_kernel_and_share_of_noise_are_as_if_they_had_been_there_from_the_start(case: Case):
+    if case.method.kernel is None:
+        pytest.skip("nothing is kriged")
+    other = replace(case.method.kernel.scaled(0.5), noise_share=0.7)
+    shared, method = case.trained.shared, replace(case.method, kernel=other)
+    again = method.personalise(shared, case.nodes, case.trained.private)
+    made = method.knowledge(shared).kernel
+    assert made is not None
+    for model, expected, node in zip(case.models, again, case.nodes, strict=True):
+        found = model.with_kriging(made, other.noise_share)
+        torch.testing.assert_close(found.own.noise, expected.own.noise, rtol=1e-12, atol=0)
+        user, item = (torch.from_numpy(column).long() for column in (node.train.user, node.train.item))
+        for one, two in zip(found.distribution(user, item), expected.distribution(user, item), strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
+
+
+def test_the_noise_of_rare_items_is_larger_and_the_mean_of_a_user_s_weights_is_1(case: Case):
+    design, model = case.method.design(case.trained.shared), case.models[0]
+    weights = _noise_weights(design, model.own.items, model.own.counts)
+    for own, items in zip(
+        torch.split(weights, model.own.counts.tolist()),
+        torch.split(model.own.items, model.own.counts.tolist()),
+        strict=True,
+    ):
+        assert float(own.mean()) == pytest.approx(1)
+        raters = design.raters[items]
+        assert float(own[raters.argmin()]) == float(own.max())
+        assert float(own[raters.argmax()]) == float(own.min())
 
 
 def test_a_newcomer_to_no_node_gets_the_shared_prediction(case: Case):

@@ -8,15 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
-from scipy.stats import multivariate_normal
 from sklearn.gaussian_process.kernels import Matern
 
 from hierfed.personal import kriging
 from hierfed.personal.kernel import ItemKernel
-from hierfed.personal.kriging import Kriging, Observations
+from hierfed.personal.kriging import LEVELS, Kriging, Observations
+from tests.personal.dense import Dense, dense_kriging
 
 ITEMS, WEIGHTS = 60, 3
-LEVELS = ((0.5, 0.3), (1.0, 0.5), (2.5, 0.2))
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32)
 
@@ -43,7 +42,7 @@ class Case:
         self.vectors = rng.normal(0, 1, (queries, WEIGHTS))
         self.whole = 0.4 * Matern(1.0, nu=1.5)(self.coordinates) + 0.2 * self.titles @ self.titles.T
 
-    def kriging(self, levels: tuple[tuple[float, float], ...] = ((1.0, 1.0),), threads: int = 1) -> Kriging:
+    def kriging(self, threads: int = 1) -> Kriging:
         observations = Observations(
             counts=torch.tensor(self.counts),
             items=torch.from_numpy(self.own_items).long(),
@@ -52,7 +51,7 @@ class Case:
             residuals=torch.from_numpy(self.residuals),
             noise=torch.from_numpy(self.noise),
         )
-        return Kriging(self.kernel, torch.from_numpy(self.spread), observations, levels, threads)
+        return Kriging(self.kernel, torch.from_numpy(self.spread), observations, threads)
 
     def predict(self, with_kriging: Kriging) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return with_kriging.predict(*map(torch.from_numpy, (self.place, self.items, self.vectors)))
@@ -67,76 +66,108 @@ class Case:
         x, items = self.own_vectors[own], self.own_items[own]
         return x @ self.spread @ x.T + self.whole[np.ix_(items, items)]
 
-    def expected(self, levels: tuple[tuple[float, float], ...]) -> np.ndarray:
-        """Mean, variance and noise level of each row, by conditioning in the joint normal distribution."""
-        found = []
-        for user, item, x in zip(self.place, self.items, self.vectors, strict=True):
-            own, known = self.own(user), self.covariance(user)
-            cross = x @ self.spread @ self.own_vectors[own].T + self.whole[item, self.own_items[own]]
-            itself = x @ self.spread @ x + self.whole[item, item]
-            means, variances, weights = [], [], []
-            for scale, chance in levels:
-                covariance = known + scale * np.diag(self.noise[own])
-                means.append(cross @ np.linalg.solve(covariance, self.residuals[own]))
-                variances.append(itself - cross @ np.linalg.solve(covariance, cross))
-                log_density = 0.0
-                if self.counts[user]:
-                    centre = np.zeros(len(covariance))
-                    log_density = multivariate_normal(centre, covariance).logpdf(self.residuals[own])
-                weights.append(np.log(chance) + log_density)
-            shares = np.exp(np.array(weights) - max(weights))
-            shares /= shares.sum()
-            level = shares @ [scale for scale, _ in levels]
-            found.append((shares @ means, variances[int(np.argmax(shares))], level))
-        return np.array(found)
+    def cross(self, user: int, rows: np.ndarray) -> np.ndarray:
+        """Covariances of these queries with the user's own ratings."""
+        own = self.own(user)
+        cross = self.vectors[rows] @ self.spread @ self.own_vectors[own].T
+        return np.asarray(cross + self.whole[np.ix_(self.items[rows], self.own_items[own])])
+
+    def dense(self, user: int, rows: np.ndarray) -> Dense:
+        """What is expected of the user at these queries."""
+        own, x = self.own(user), self.vectors[rows]
+        itself = np.einsum("na,ab,nb->n", x, self.spread, x) + np.diag(self.whole)[self.items[rows]]
+        return dense_kriging(
+            self.covariance(user), self.noise[own], self.cross(user, rows), itself, self.residuals[own]
+        )
+
+    def expected(self) -> np.ndarray:
+        """Mean, variance and factor on the noise of each row."""
+        found = np.zeros((len(self.place), 3))
+        for user in np.unique(self.place):
+            rows = np.flatnonzero(self.place == user)
+            dense = self.dense(user, rows)
+            found[rows] = np.column_stack([dense.mean, dense.variance, np.full(len(rows), dense.loudness)])
+        return found
 
 
-def check(case: Case, levels: tuple[tuple[float, float], ...]) -> None:
-    found = torch.stack(case.predict(case.kriging(levels)), 1).numpy()
-    np.testing.assert_allclose(found, case.expected(levels).reshape(-1, 3), rtol=1e-6, atol=1e-7)
+def check(case: Case) -> None:
+    found = torch.stack(case.predict(case.kriging()), 1).numpy()
+    np.testing.assert_allclose(found, case.expected(), rtol=1e-6, atol=1e-7)
 
 
 @few
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(0, 40), seeds)
-def test_predictions_are_those_of_the_gaussian_process(counts, queries, seed):
-    check(Case(counts, queries, seed), ((1.0, 1.0),))
+def test_predictions_are_those_of_processes_averaged_by_their_evidence(counts, queries, seed):
+    check(Case(counts, queries, seed))
 
 
-@few
-@given(st.integers(1, 20), st.integers(1, 6), st.integers(0, 40), seeds)
-def test_noise_levels_are_averaged_by_their_evidence(count, users, queries, seed):
-    check(Case([count] * users, queries, seed), LEVELS)
+@pytest.mark.parametrize("counts", [[1], [1, 2, 8, 5, 20], [58, 60], [0, 3]])
+def test_one_rating_or_many_with_others_in_the_block_or_without(counts):
+    check(Case(counts, 30))
 
 
-def test_a_user_s_noise_levels_do_not_depend_on_who_shares_the_block():
-    check(Case([1, 2, 8, 5, 20], 30), LEVELS)
+@pytest.mark.parametrize("residual", [0.0, 0.7])
+def test_a_user_who_always_gives_the_same(residual):
+    case = Case([20, 4], 20)
+    case.residuals[:] = residual
+    check(case)
+
+
+def test_almost_no_noise_gives_the_own_ratings_again():
+    case = Case([12], 12)
+    case.noise[:] = 1e-9
+    case.items, case.vectors = case.own_items, case.own_vectors
+    mean, variance, loudness = case.predict(case.kriging())
+    np.testing.assert_allclose(mean, case.residuals, atol=1e-6)
+    np.testing.assert_allclose(variance, 0, atol=1e-6)
+    assert (loudness > 0).all()
+
+
+def test_noise_of_none_at_all_is_no_error():
+    case = Case([12, 5], 20)
+    case.noise[:] = 0
+    check(case)
 
 
 def test_a_user_without_ratings_has_the_prior():
     case = Case([4, 0, 0, 7], 20)
-    mean, variance, _ = case.predict(case.kriging())
+    mean, variance, loudness = case.predict(case.kriging())
     without = torch.from_numpy((case.place == 1) | (case.place == 2))
     assert without.any()
     assert (mean[without] == 0).all()
+    assert (loudness[without] == 1).all()
     prior = np.einsum("na,ab,nb->n", case.vectors, case.spread, case.vectors) + np.diag(case.whole)[case.items]
     np.testing.assert_allclose(variance[without], prior[without.numpy()], rtol=1e-9)
-    np.testing.assert_allclose(torch.stack([mean, variance], 1), case.expected(((1.0, 1.0),))[:, :2], rtol=1e-6)
 
 
-def test_the_noise_level_is_weighed_by_the_user_s_own_evidence():
+def test_the_noise_is_scaled_by_the_user_s_own_evidence():
     """One user much louder than the noise says, one much quieter."""
     case = Case([30, 30], 10)
     case.residuals[:30] *= 4
     case.residuals[30:] *= 0.05
-    _, _, level = case.predict(case.kriging(LEVELS))
-    assert (level[torch.from_numpy(case.place == 0)] > 2.4).all()
-    assert (level[torch.from_numpy(case.place == 1)] < 0.6).all()
+    _, _, loudness = case.predict(case.kriging())
+    assert (loudness[torch.from_numpy(case.place == 0)] > 4).all()
+    assert (loudness[torch.from_numpy(case.place == 1)] < 0.5).all()
 
 
-@pytest.mark.parametrize("levels", [((1.0, 1.0),), LEVELS])
-def test_threads_do_not_change_a_bit(levels):
+def test_a_user_of_nothing_but_noise_is_followed_less():
+    """The same residuals, once as smooth over the items as the kernel says, and once shuffled."""
+    rng, smooth = np.random.default_rng(0), Case([50], 1)
+    root = np.linalg.cholesky(smooth.covariance(0) + 1e-9 * np.eye(50))
+    smooth.noise[:] = 0.3
+    smooth.residuals = root @ rng.normal(0, 1, 50)
+    shuffled = Case([50], 1)
+    shuffled.noise[:] = 0.3
+    shuffled.residuals = rng.permutation(smooth.residuals)
+    rows = np.arange(1)
+    assert smooth.dense(0, rows).shares @ np.log(LEVELS) < shuffled.dense(0, rows).shares @ np.log(LEVELS) - 0.5
+    check(smooth)
+    check(shuffled)
+
+
+def test_threads_do_not_change_a_bit():
     case = Case([1, 30, 4, 4, 17, 50, 2, 9], 300)
-    one, three = (case.predict(case.kriging(levels, threads)) for threads in (1, 3))
+    one, three = (case.predict(case.kriging(threads)) for threads in (1, 3))
     assert all(torch.equal(first, second) for first, second in zip(one, three, strict=True))
 
 
@@ -157,18 +188,19 @@ def test_the_influence_of_the_own_ratings_adds_up_to_the_mean():
         found = with_kriging.influence(user, torch.from_numpy(case.items[mine]), torch.from_numpy(case.vectors[mine]))
         assert found.shape == (mine.sum(), case.counts[user])
         torch.testing.assert_close(found.sum(1), mean[torch.from_numpy(mine)], rtol=0, atol=1e-10)
-        own, weights = case.own(user), np.linalg.inv(case.covariance(user) + np.diag(case.noise[case.own(user)]))
-        cross = case.vectors[mine] @ case.spread @ case.own_vectors[own].T
-        cross += case.whole[np.ix_(case.items[mine], case.own_items[own])]
-        np.testing.assert_allclose(found, cross * (weights @ case.residuals[own]), rtol=1e-6, atol=1e-8)
+        rows = np.flatnonzero(mine)
+        weights = case.dense(user, rows).matrix @ case.residuals[case.own(user)]
+        np.testing.assert_allclose(found, case.cross(user, rows) * weights, rtol=1e-6, atol=1e-8)
 
 
-def test_more_ratings_never_make_a_prediction_less_sure():
-    few_ratings, many = Case([10], 30), Case([10], 30)
-    many.counts = [9]
-    for name in ("own_items", "own_vectors", "residuals", "noise"):
-        setattr(many, name, getattr(many, name)[:9])
-    _, with_ten, _ = few_ratings.predict(few_ratings.kriging())
-    _, with_nine, _ = many.predict(many.kriging())
-    assert (with_ten <= with_nine + 1e-12).all()
-    assert (with_ten > 0).all()
+def test_more_ratings_that_fit_never_make_a_prediction_less_sure():
+    """Residuals of 0 fit at every level alike, so the scale can only shrink."""
+    with_ten, with_nine = Case([10], 30), Case([10], 30)
+    for case, count in ((with_ten, 10), (with_nine, 9)):
+        case.counts = [count]
+        for name in ("own_items", "own_vectors", "residuals", "noise"):
+            setattr(case, name, getattr(case, name)[:count])
+        case.residuals[:] = 0
+    (_, ten, _), (_, nine, _) = (case.predict(case.kriging()) for case in (with_ten, with_nine))
+    assert (ten <= nine + 1e-12).all()
+    assert (ten > 0).all()

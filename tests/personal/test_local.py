@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
 from sklearn.gaussian_process.kernels import Matern
 
 from hierfed.data.ratings import Ratings
 from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.federated.local import LocalOnly
-from hierfed.personal.local import NOISE_LEVELS, PublicPrior, fit_local, public_prior
+from hierfed.personal.local import PublicPrior, fit_local, public_prior
+from tests.personal.dense import dense_kriging
 
 ITEMS, LIMITS = 25, (0.5, 5.0)
 EVERY = torch.arange(ITEMS)
@@ -70,19 +70,11 @@ def test_a_known_user_s_ratings_are_those_of_a_dense_gaussian_process(content, p
         mine = ratings.take(np.flatnonzero(ratings.user == user))
         model = fit_local(prior, mine, LIMITS, 1)
         found = model.distribution(torch.full((ITEMS,), user), EVERY)
-        residuals, means, variances, chances = mine.value - mean[mine.item], [], [], []
-        cross = covariance[:, mine.item]
-        for scale, chance in NOISE_LEVELS:
-            known = covariance[np.ix_(mine.item, mine.item)] + 0.45 * scale * np.eye(len(mine))
-            means.append(mean + cross @ np.linalg.solve(known, residuals))
-            variances.append(np.diag(covariance - cross @ np.linalg.solve(known, cross.T)))
-            density = multivariate_normal(np.zeros(len(mine)), known).logpdf(residuals)
-            chances.append(np.log(chance) + density)
-        weights = np.exp(chances - np.max(chances))
-        weights /= weights.sum()
-        noise = 0.45 * weights @ [scale for scale, _ in NOISE_LEVELS]
-        np.testing.assert_allclose(found[0], weights @ np.array(means), rtol=0, atol=1e-6)
-        np.testing.assert_allclose(found[1], variances[int(np.argmax(weights))] + noise, rtol=0, atol=1e-6)
+        known, cross = covariance[np.ix_(mine.item, mine.item)], covariance[:, mine.item]
+        noise = np.full(len(mine), 0.45)
+        dense = dense_kriging(known, noise, cross, np.diag(covariance), mine.value - mean[mine.item])
+        np.testing.assert_allclose(found[0], mean + dense.mean, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[1], dense.variance + 0.45 * dense.loudness, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("limits", [(1.0, 10.0), (-2.0, 2.0), (0.0, 100.0)])
@@ -135,14 +127,13 @@ def test_without_metadata_there_are_still_predictions(make_content, ratings: Rat
 
 
 def test_intervals_hold_what_they_say_on_data_of_the_model(content, divide_users):
-    """Users with as many ratings as each other, drawn from the prior, and with noise levels of their own."""
+    """Users with as many ratings as each other, drawn from the prior, with scales and noise levels of their own."""
     method, rng, users = LocalOnly(content, (-50.0, 50.0)), np.random.default_rng(3), 120
     unit = 100 / 4.5
     mean, covariance = dense_prior(content)
-    levels, chances = zip(*NOISE_LEVELS, strict=True)
-    tastes = rng.multivariate_normal(mean, covariance, users)
-    noise = np.sqrt(0.45 * rng.choice(levels, users, p=chances))
-    stars = tastes + noise[:, None] * rng.normal(0, 1, tastes.shape)
+    scale, level = 1 / rng.gamma(6, 1 / 6, users), np.exp(rng.normal(0, 1, users))
+    tastes = np.sqrt(scale / level)[:, None] * rng.multivariate_normal(0 * mean, covariance, users)
+    stars = mean + tastes + np.sqrt(0.45 * scale)[:, None] * rng.normal(0, 1, tastes.shape)
     user, item = np.indices(stars.shape).reshape(2, -1)
     value = -50 + unit * (stars.ravel() - 0.5)
     ratings = Ratings(user.astype(np.int32), item.astype(np.int32), value.astype(np.float32))
