@@ -173,3 +173,20 @@ class RankingSettings(Section):
     ease_penalty: Positive = 250.0
     implicit_rank: Count = 32
     implicit_rounds: Count = 8
+
+
+class PrivacySettings(Section):
+    """What protects the nodes' data beyond sending sums; see docs/privacy.md.
+
+    secure_sums: the server sees masked contributions, and learns their sum alone. colluding: the share of the nodes
+    that may side with the server. privacy_unit: what differential privacy hides: nothing, each `example` (rating), each
+    `user` with all ratings, or each `node` with all users. epsilon, delta: the budget of the whole run. clip_norm: the
+    most, in L2 norm, that one unit adds to a sum.
+    """
+
+    secure_sums: bool = False
+    colluding: Annotated[float, Field(ge=0, lt=0.5)] = 0.33
+    privacy_unit: Literal["none", "example", "user", "node"] = "none"
+    epsilon: Positive = 8.0
+    delta: OpenShare = 1e-5
+    clip_norm: Positive = 1.0

@@ -20,6 +20,7 @@ from hierfed.sections import (
     KrigingSettings,
     ModelSettings,
     PersonalisationSettings,
+    PrivacySettings,
     RankingSettings,
     Section,
     SelectionSettings,
@@ -48,6 +49,7 @@ class Settings(Section):
     kriging: KrigingSettings = KrigingSettings()
     selection: SelectionSettings = SelectionSettings()
     ranking: RankingSettings = RankingSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:
