@@ -161,7 +161,8 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
     inside, half = noise.isfinite(), counts / 2
     factors, solutions, evidence, scales = [], [], [], []
     for level in LEVELS:
-        system = covariance + torch.diag_embed(torch.where(inside, noise * level, 1.0))
+        system = covariance.clone()
+        torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
         factor = torch.linalg.cholesky(system)
         solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
         fit = STRENGTH + level * (residuals * solution).sum(1) / 2
@@ -172,10 +173,13 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
         scales.append(fit / (STRENGTH + half))
     shares = torch.softmax(torch.stack(evidence, 1), 1)
     likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
+    for place, factor in enumerate(factors[1:], 1):
+        here = torch.nonzero(likeliest == place)[:, 0]
+        factors[0][here] = factor[here]
     loudness = torch.stack(scales, 1)[users, likeliest]
     return _Solved(
         weights=torch.einsum("ul,lun->un", shares, torch.stack(solutions)),
-        factor=torch.stack(factors)[likeliest, users],
+        factor=factors[0],
         signal=loudness / shares.new_tensor(LEVELS)[likeliest],
         loudness=loudness,
     )
