@@ -10,7 +10,7 @@ from typing import Protocol
 from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
-from hierfed.data.features import tally
+from hierfed.data.features import Tallies, tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
@@ -21,10 +21,13 @@ from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.summation import Summation
+from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
+from hierfed.privacy.protection import summation_of
 from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.selection import select
@@ -85,20 +88,20 @@ def run_experiment(
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
     begin: how training without a federation is begun; elsewhere, it goes on beside the federation's.
     """
-    watch = _Stopwatch(observers)
+    watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
     with one_torch_thread():
         watch.start("data")
         dataset = load_dataset(settings, progress)
         settings = with_own_protocol(settings, dataset)
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
-        tallies = tally((node.train for node in nodes), dataset.items)
+        tallies = _tally(nodes, dataset.items, summation)
         prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
             watch.start("select")
-            chosen = select(settings, method, nodes)
+            chosen = select(settings, method, nodes, summation)
             method, selection = chosen.method, chosen.selection
 
         watch.start("train")
@@ -110,7 +113,7 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        trained = _train(method, nodes, settings.training.rounds, judge)
+        trained = _train(method, nodes, settings.training.rounds, judge, summation)
         shared = trained.shared
 
         watch.start("personalise")
@@ -132,7 +135,7 @@ def run_experiment(
             watch.start("rank")
             factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
             own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-            ranked = rank(settings, nodes, factors, method.content, shared.arrays["raters"], own, held_out)
+            ranked = rank(settings, nodes, factors, method.content, shared.arrays["raters"], own, held_out, summation)
         watch.stop()
 
     records = [record for record, _ in judged]
@@ -176,10 +179,22 @@ def run_experiment(
     )
 
 
-def _train(method: AnyMethod, nodes: Sequence[Node], rounds: int, judge: Callable[[FinishedRound], None]) -> Trained:
+def _tally(nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
+    """What the features of networks are fitted on, added up as the rounds' contributions are."""
+    sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
+    return read_tallies(summation(sent).total.arrays)
+
+
+def _train(
+    method: AnyMethod,
+    nodes: Sequence[Node],
+    rounds: int,
+    judge: Callable[[FinishedRound], None],
+    summation: Summation,
+) -> Trained:
     """Run the rounds; a method without any is judged once, as it is."""
     if not isinstance(method, LocalOnly):
-        return run_rounds(method, nodes, rounds, judge)
+        return run_rounds(method, nodes, rounds, judge, summation)
     shared = method.start()
     judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
     return Trained(shared, [None] * len(nodes))

@@ -16,6 +16,7 @@ from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, mo
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.federated.implicit import ImplicitFactors
+from hierfed.federated.summation import Summation, sum_openly
 from hierfed.models.ranking import BLEND_WEIGHTS, popularity
 from hierfed.personal.factors import PersonalFactors, newcomer
 from hierfed.personal.places import places_among
@@ -48,18 +49,20 @@ def rank(
     raters: Tensor,
     own: Ratings,
     held_out: Ratings,
+    summation: Summation = sum_openly,
 ) -> Ranked:
     """Train Ease and implicit factors on the federated nodes, and judge them on the personalisation users.
 
     content: what is publicly known of the items. raters [items]: of the federated rows. own: what the personalisation
-    users have rated before; held_out: what they rated besides. Items with fewer raters than the settings' threshold are
-    never summed; nor, for Ease, those beyond the MOST_ITEMS most rated.
+    users have rated before; held_out: what they rated besides. summation: how contributions are added.
+    Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond the MOST_ITEMS
+    most rated.
     """
     items = len(raters)
     methods = ranking_methods(settings, content, raters)
     ease, implicit = methods.ease, methods.implicit
-    trained_ease = run_rounds(ease, nodes, 1).shared
-    trained_implicit = run_rounds(implicit, nodes, settings.ranking.implicit_rounds).shared
+    trained_ease = run_rounds(ease, nodes, 1, summation=summation).shared
+    trained_implicit = run_rounds(implicit, nodes, settings.ranking.implicit_rounds, summation=summation).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
         "rating": expected_ratings(models),

@@ -15,8 +15,9 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.evaluation.judging import INTERVAL_LEVEL
-from hierfed.federated.contract import Contribution, ordered_sum
+from hierfed.federated.contract import Contribution
 from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.summation import Summation, sum_openly
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.kernel import KernelSettings
 from hierfed.randomness import generator
@@ -43,7 +44,9 @@ class Validation:
     quantile: float
 
 
-def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> Chosen:
+def select(
+    settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node], summation: Summation = sum_openly
+) -> Chosen:
     """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
 
     Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
@@ -63,16 +66,23 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
             trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
         return place
 
+    def train(candidate: HierarchicalFactors) -> Trained:
+        return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation)
+
     def personalise(candidate: HierarchicalFactors, trained: Trained) -> list[PersonalFactors]:
         return candidate.personalise(trained.shared, reduced, trained.private)
 
-    trained = run_rounds(method, reduced, wanted.validation_rounds)
+    def validate(models: Sequence[PersonalFactors], sampled: Sequence[Ratings]) -> Validation:
+        errors = (_errors(model, rows) for model, rows in zip(models, sampled, strict=True))
+        return _validation(summation(zip((node.number for node in reduced), errors, strict=True)).total)
+
+    trained = train(method)
     if sum(len(node.train) for node in nodes) >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
-        pairs = (method, trained), (larger, run_rounds(larger, reduced, wanted.validation_rounds))
+        pairs = (method, trained), (larger, train(larger))
         # Kriging on top would cost more than it tells: what a factor adds shows without it.
         plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
-        tried = [(each.rank, _validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
+        tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
     models, kernel = personalise(method, trained), method.kernel
     if kernel is not None:
@@ -81,7 +91,7 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
         @cache
         def kriged(candidate: KernelSettings) -> Validation:
             made = candidate.kernel(method.content, embedding)
-            return _validate([model.with_kriging(made, candidate.noise_share) for model in models], sampled)
+            return validate([model.with_kriging(made, candidate.noise_share) for model in models], sampled)
 
         scaled = [kernel.scaled(factor) for factor in wanted.amplitudes]
         kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
@@ -92,7 +102,7 @@ def select(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node
         method = replace(method, kernel=kernel)
     # A width needs more rows than a choice.
     more = [_of_some_users(node, wanted.validation_users // len(nodes), settings.seed) for node in reduced]
-    scale = _validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+    scale = validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
     rows = sum(len(each) for each in more)
     return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
 
@@ -114,8 +124,8 @@ def _of_some_users(node: Node, most: int, seed: int) -> Ratings:
     return node.test.take(np.isin(node.test.user, drawn))
 
 
-def _validate(models: Sequence[PersonalFactors], sampled: Sequence[Ratings]) -> Validation:
-    total = ordered_sum(_errors(model, rows) for model, rows in zip(models, sampled, strict=True)).arrays
+def _validation(sums: Contribution) -> Validation:
+    total = sums.arrays
     reached = total["histogram"].cumsum(0) >= INTERVAL_LEVEL * total["rows"]
     place = int(torch.nonzero(reached)[0]) if reached.any() else BINS
     rows = max(float(total["rows"]), 1.0)

@@ -14,9 +14,10 @@ from torch import Tensor
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import Tallies
-from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan, tally_arrays
+from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.tallies import sent_tallies
 from hierfed.settings import Settings
 from hierfed.storage import owned
 
@@ -41,7 +42,7 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write it, in place of the one before."""
-        tensors = {f"plan.{name}": array for name, array in tally_arrays(self.plan.tallies).items()}
+        tensors = {f"plan.{name}": array for name, array in sent_tallies(self.plan.tallies).arrays.items()}
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
         told = {

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from hierfed.data.catalogue import Catalogue
@@ -18,6 +17,7 @@ from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
 from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
@@ -25,7 +25,6 @@ from hierfed.settings import Settings
 # Where the server's own files lie is nothing to its nodes.
 PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
-TALLIES = ("counts", "sums")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Plan:
             "number": number,
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
-        arrays = tally_arrays(self.tallies)
+        arrays = dict(sent_tallies(self.tallies).arrays)
         for stage, shared in finished.items():
             arrays |= {f"{stage}.{name}": array for name, array in shared.arrays.items()}
         return Request("setup", facts, arrays)
@@ -104,8 +103,7 @@ def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue
     """The plan that a setup request tells of."""
     low, high = json.loads(str(facts["limits"]))
     settings = Settings.model_validate_json(str(facts["settings"]))
-    tallies = Tallies(arrays["counts"].numpy(), arrays["sums"].numpy())
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), tallies)
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), read_tallies(arrays))
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:
@@ -116,8 +114,3 @@ def read_finished(request: Request) -> dict[str, SharedModel]:
         arrays = {name.removeprefix(prefix): each for name, each in request.arrays.items() if name.startswith(prefix)}
         models[stage] = SharedModel(arrays, number)
     return models
-
-
-def tally_arrays(tallies: Tallies) -> dict[str, Tensor]:
-    """Tallies as they are sent."""
-    return {name: torch.from_numpy(getattr(tallies, name)) for name in TALLIES}

@@ -17,9 +17,8 @@ from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes
 from hierfed.data.features import Tallies
-from hierfed.deployment.plan import tally_arrays
 from hierfed.engines.exchange import Fact, Reply, Request
-from hierfed.federated.contract import Contribution
+from hierfed.federated.tallies import read_tallies, sent_tallies
 
 # Raised whenever what is said, or what it means, changes: both sides must have the same.
 VERSION = 1
@@ -79,7 +78,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
         "key": "" if key is None else public_text(key.public_key()),
         "signature": b"" if key is None else key.sign(_signed(nonce, node.name, node.identity), _scheme()),
     }
-    return Reply(facts, Contribution(tally_arrays(node.tallies)))
+    return Reply(facts, sent_tallies(node.tallies))
 
 
 def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -> Introduction | str:
@@ -94,7 +93,7 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
             name=_text(facts, "name"),
             identity=_text(facts, "identity"),
             limits=(_number(facts, "low"), _number(facts, "high")),
-            tallies=Tallies(arrays["counts"].numpy(), arrays["sums"].numpy()),
+            tallies=read_tallies(arrays),
             unknown=int(_number(facts, "unknown")),
             key=_text(facts, "key"),
         )

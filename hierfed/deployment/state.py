@@ -21,10 +21,11 @@ from torch import Tensor
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes, read_catalogue
-from hierfed.deployment.plan import RATING, TALLIES, Plan, read_plan
+from hierfed.deployment.plan import RATING, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.tallies import TALLIES
 from hierfed.personal.private import PrivateState, StoredState
 from hierfed.storage import CATALOGUE, PRIVATE, owned
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hierfed.data.federation import Node
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.summation import Summation, sum_openly
 from hierfed.personal.private import PrivateState
 
 
@@ -40,6 +41,7 @@ def run_rounds(
     nodes: Sequence[Node],
     rounds: int,
     on_round: Callable[[FinishedRound], None] = lambda finished: None,
+    summation: Summation = sum_openly,
 ) -> Trained:
     """Train the shared model over all nodes for this many rounds; on_round is called as each one ends."""
     shared = method.start()
@@ -47,27 +49,22 @@ def run_rounds(
     bytes_up = bytes_down = 0
     began = time.perf_counter()
     while shared.round < rounds:
-        bytes_down += shared.nbytes * len(nodes)
-        collected = _Collector()
-        total = ordered_sum(collected.contributions(method.contribute(shared, nodes, private)))
-        private, bytes_up = collected.private, bytes_up + collected.bytes
-        shared = method.combine(shared, total)
+        kept: list[PrivateState | None] = []
+        summed = summation(_keeping(nodes, method.contribute(shared, nodes, private), kept))
+        bytes_up += summed.bytes_up
+        bytes_down += shared.nbytes * len(nodes) + summed.bytes_down
+        private, shared = kept, method.combine(shared, summed.total)
         if shared.round > 0:
             seconds = time.perf_counter() - began
-            on_round(FinishedRound(shared.round, shared, total, bytes_up, bytes_down, seconds))
+            on_round(FinishedRound(shared.round, shared, summed.total, bytes_up, bytes_down, seconds))
             bytes_up, bytes_down, began = 0, 0, time.perf_counter()
     return Trained(shared, private)
 
 
-class _Collector:
-    """Sets aside what each node keeps as the contributions pass, and counts the bytes of these."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.private: list[PrivateState | None] = []
-
-    def contributions(self, pairs: Iterator[tuple[Contribution, PrivateState | None]]) -> Iterator[Contribution]:
-        for contribution, kept in pairs:
-            self.bytes += contribution.nbytes
-            self.private.append(kept)
-            yield contribution
+def _keeping(
+    nodes: Sequence[Node], pairs: Iterator[tuple[Contribution, PrivateState | None]], kept: list[PrivateState | None]
+) -> Iterator[tuple[int, Contribution]]:
+    """The contributions with their nodes' numbers; what each node keeps is set aside as they pass."""
+    for node, (contribution, state) in zip(nodes, pairs, strict=True):
+        kept.append(state)
+        yield node.number, contribution

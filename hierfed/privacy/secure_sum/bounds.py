@@ -1,30 +1,25 @@
-"""Bounds for the next round from the last round's total, where nothing public gives them."""
+"""How large the entries of contributions may be, and how exact their sums: by the size of an array alone.
+
+An entry beyond its bound is refused by the node that has it, before anything is sent, and not cut. Arrays of few
+entries get 128 bits each, which hold anything that float64 counts exactly. Large ones are sums by item or by parameter,
+and get 64 bits while these meet TOLERANCE: up to 64 nodes. Whole numbers come out whole from either.
+
+The error of an item's posterior from this: with A and c off by at most e = TOLERANCE in each entry, its mean is off by
+dg = Cov (dc - dA g), so |dg| <= |S| (1 + (1 + rank)^1/2 |g|) (1 + rank)^1/2 e to first order, for Cov <= S, the
+prior covariance: about 1e-6 at rank 8 for |S| = 0.2 in the worst case, in which all nodes round the same way.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-from hierfed.federated.contract import Contribution
 from hierfed.privacy.secure_sum.encoding import Bound
 
-HEADROOM = 16.0
+FEW_ENTRIES = 4096
+FEW, LARGE = Bound(2.0**60, 2.0**-30), Bound(2.0**31, 2.0**-20)
 
 
-def bounds_from_total(
-    total: Contribution, headroom: float = HEADROOM, least: float = 1.0, tolerance: float = math.inf
-) -> dict[str, Bound]:
-    """For each array, the next power of two from `headroom` times the largest entry of its total, at least `least`.
-
-    Says nothing that the total, which the server has anyhow, does not say. It is a guess where entries have both signs,
-    for these cancel; a node beyond it refuses, and by that tells that one of its values is.
-    """
-    return {name: Bound(_power_above(_largest(total, name) * headroom, least), tolerance) for name in total.arrays}
-
-
-def _largest(total: Contribution, name: str) -> float:
-    array = total.arrays[name]
-    return float(array.abs().max()) if array.numel() else 0.0
-
-
-def _power_above(value: float, least: float) -> float:
-    return 2.0 ** math.ceil(math.log2(max(value, least)))
+def public_bounds(shapes: Mapping[str, Sequence[int]]) -> dict[str, Bound]:
+    """The bound of each array."""
+    return {name: FEW if math.prod(shape) <= FEW_ENTRIES else LARGE for name, shape in shapes.items()}

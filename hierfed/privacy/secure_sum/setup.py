@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from hierfed.privacy.secure_sum.encoding import Encoding
 from hierfed.privacy.secure_sum.refusals import SecureSumError
 
 _LARGEST_NODE = 2**63 - 1
+USUAL_COLLUDING = 0.33
 
 
 class Signer(Protocol):
@@ -32,9 +34,9 @@ class VerifyKey(Protocol):
         ...
 
 
-def colluders(nodes: int) -> int:
-    """The most nodes that may side with the server by default: fewer than a third."""
-    return max(0, (nodes - 1) // 3)
+def colluders(nodes: int, share: float = USUAL_COLLUDING) -> int:
+    """How many of the nodes may side with the server: up to this share of them, below one half."""
+    return math.floor(share * nodes)
 
 
 def smallest_threshold(nodes: int, colluding: int) -> int:

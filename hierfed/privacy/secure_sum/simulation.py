@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.federated.contract import Contribution
+from hierfed.federated.summation import Summed
 from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
+from hierfed.privacy.secure_sum.bounds import public_bounds
 from hierfed.privacy.secure_sum.client import Client
 from hierfed.privacy.secure_sum.encoding import Bound, plan
 from hierfed.privacy.secure_sum.messages import FromNode, Message, decode_as, encode
 from hierfed.privacy.secure_sum.refusals import SecureSumError
-from hierfed.privacy.secure_sum.setup import Setup, colluders, smallest_threshold
+from hierfed.privacy.secure_sum.setup import USUAL_COLLUDING, Setup, colluders, smallest_threshold
 from hierfed.privacy.secure_sum.shamir import RandomBytes
 
 _M = TypeVar("_M", bound=Message)
@@ -28,11 +31,11 @@ def secure_total(
     drop: Mapping[int, Phase] | None = None,
     round_id: bytes | None = None,
     random_bytes: RandomBytes = os.urandom,
-) -> Contribution:
+) -> Summed:
     """The sum of the contributions of those nodes that have not dropped out before Phase.UPLOAD, decoded.
 
-    contributions: by node. bounds: by array. threshold, colluding: see Setup; by default fewer than a third of the
-    nodes collude, and the threshold is the smallest against so many. drop: the phase in which a node falls silent.
+    contributions: by node. bounds: by array. threshold, colluding: see Setup; by default up to a third of the nodes
+    collude, and the threshold is the smallest against so many. drop: the phase in which a node falls silent.
     Raises SecureSumError: TooFewNodes below the threshold, OutOfBounds for a value beyond its bound.
     """
     if not contributions:
@@ -54,31 +57,50 @@ def secure_total(
     return run_round(Aggregator(setup), clients, drop or {})
 
 
-def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[int, Phase]) -> Contribution:
-    """Carry the messages of one round between the clients and the server, and give the total."""
+@dataclass(frozen=True)
+class SecureSummation:
+    """Nodes and a server of this process by the whole protocol; see Summation. colluding: see colluders."""
+
+    colluding: float = USUAL_COLLUDING
+
+    def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
+        """The sum; raises SecureSumError for fewer than two nodes, OutOfBounds for what cannot be encoded."""
+        given = dict(contributions)
+        if not given:
+            raise SecureSumError("no node contributed")
+        shapes = {name: tuple(array.shape) for name, array in next(iter(given.values())).arrays.items()}
+        return secure_total(given, public_bounds(shapes), colluding=colluders(len(given), self.colluding))
+
+
+def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[int, Phase]) -> Summed:
+    """Carry the messages of one round between the clients and the server; gives the total, and counts the bytes."""
+    up: list[int] = []
+    down: list[int] = []
 
     def alive(phase: Phase) -> dict[int, Client]:
         return {node: client for node, client in clients.items() if drop.get(node, Phase.OVER) > phase}
 
-    def deliver(message: FromNode) -> None:
-        server.receive(_carried(message))
+    def receive(message: FromNode) -> None:
+        server.receive(_carried(message, up))
 
     for client in alive(Phase.ADVERTISE).values():
-        deliver(client.advertise())
+        receive(client.advertise())
     roster = server.roster()
     for client in alive(Phase.SHARE).values():
-        deliver(client.share(_carried(roster)))
+        receive(client.share(_carried(roster, down)))
     inboxes = server.inboxes()
     for node, client in alive(Phase.UPLOAD).items():
-        deliver(client.mask(_carried(inboxes[node])))
+        receive(client.mask(_carried(inboxes[node], down)))
     survivors = server.announce()
     for client in alive(Phase.CONSENT).values():
-        deliver(client.consent(_carried(survivors)))
+        receive(client.consent(_carried(survivors, down)))
     consents = server.consents()
     for client in alive(Phase.UNMASK).values():
-        deliver(client.unmask(_carried(consents)))
-    return server.total()
+        receive(client.unmask(_carried(consents, down)))
+    return Summed(server.total(), sum(up), sum(down))
 
 
-def _carried(message: _M) -> _M:
-    return decode_as(type(message), encode(message))
+def _carried(message: _M, sizes: list[int]) -> _M:
+    data = encode(message)
+    sizes.append(len(data))
+    return decode_as(type(message), data)

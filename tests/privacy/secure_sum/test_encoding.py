@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution
-from hierfed.privacy.secure_sum.bounds import bounds_from_total
+from hierfed.privacy.secure_sum.bounds import public_bounds
 from hierfed.privacy.secure_sum.encoding import Bound, plan
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
 
@@ -162,9 +162,29 @@ def test_the_text_tells_encodings_apart():
     assert len(texts) == 16
 
 
-def test_bounds_follow_from_the_last_total():
-    total = Contribution(
-        {"a": torch.tensor([3.0, -5.0], dtype=torch.float64), "b": torch.zeros(0, dtype=torch.float64)}
-    )
-    assert bounds_from_total(total, headroom=2, least=0.3) == {"a": Bound(16.0), "b": Bound(0.5)}
-    assert bounds_from_total(total, tolerance=1e-9)["a"] == Bound(128.0, 1e-9)
+def test_small_arrays_get_more_bits_than_large_ones():
+    bounds = public_bounds({"moments": (3,), "items": (4096, 2), "nothing": (0, 9)})
+    assert bounds["moments"] == bounds["nothing"]
+    assert bounds["moments"].limit > bounds["items"].limit and bounds["moments"].tolerance < bounds["items"].tolerance
+
+
+@pytest.mark.parametrize("nodes", [2, 8, 64, 65, 512, 100_000])
+def test_sums_are_as_exact_as_promised_for_any_number_of_nodes(nodes):
+    shapes = {"moments": (3,), "items": (4096, 2)}
+    encoding = plan(shapes, public_bounds(shapes), nodes)
+    assert encoding.error("moments") <= 2.0**-30
+    assert encoding.error("items") <= 2.0**-20
+    # Sums by item take half the room for as many nodes as bounds.py says.
+    assert {block.name: block.words for block in encoding.blocks} == {"moments": 2, "items": 1 if nodes <= 64 else 2}
+
+
+def test_the_largest_entries_of_all_nodes_add_up():
+    shapes = {"items": (5000,)}
+    encoding = plan(shapes, public_bounds(shapes), 8)
+    largest = Contribution({"items": torch.full((5000,), 2.0**31, dtype=torch.float64)})
+    total = encoding.ring.zeros()
+    for _ in range(8):
+        encoding.ring.add(total, encoding.encode(largest))
+    assert torch.equal(encoding.decode(total, 8).arrays["items"], 8 * largest.arrays["items"])
+    with pytest.raises(OutOfBounds):
+        encoding.encode(Contribution({"items": largest.arrays["items"] * (1 + 2**-50)}))
