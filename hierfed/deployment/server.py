@@ -19,9 +19,9 @@ from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.deployment.results import DeployedResult, DeployedRound, Gain, RefusedAnswer
-from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
-from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy
+from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, ordered_sum
 from hierfed.settings import Settings

@@ -13,6 +13,14 @@ Fact = str | int | float | bytes
 
 
 @dataclass(frozen=True)
+class Member:
+    """A node of the federation. number: from 0, its place in every sum."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True)
 class Request:
     """What the server asks: a kind, named facts, and arrays that every node may see."""
 

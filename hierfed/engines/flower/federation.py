@@ -10,9 +10,9 @@ from typing import Protocol
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.records import message_type, request_records
-from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy, read_answer
+from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy, read_answer
 from hierfed.engines.replies import Answer, Refusal
 from hierfed.errors import HierfedError
 
@@ -107,21 +107,25 @@ class Federation:
             self._wait(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
 
-    def ask(self, make: Callable[[Member], Request], enough: int) -> list[Answer]:
-        """Each member's answer, those who come meanwhile included, until all who are there have answered.
+    def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[Answer]:
+        """The answer of each member that something is made for, until all of these who are there have answered.
 
-        Fewer than `enough` answers are waited for until the deadline.
+        Those who come meanwhile are asked too. Fewer than `enough` answers are waited for until the deadline.
         """
 
-        def message(node_id: int) -> Message:
-            return _message(make(self.members[node_id]), node_id)
+        def message(node_id: int) -> Message | None:
+            request = make(self.members[node_id])
+            return None if request is None else _message(request, node_id)
 
         return [read_answer(reply, member) for member, reply in self._collect(message, enough)]
 
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
         """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
-        found = self._collect(strategy.message, strategy.quorum)
-        outcome = strategy.aggregate([read_answer(reply, member) for member, reply in found])
+        if strategy.circle is not None:
+            outcome = strategy.aggregate_securely(strategy.circle, self.ask)
+        else:
+            found = self._collect(strategy.message, strategy.quorum)
+            outcome = strategy.aggregate([read_answer(reply, member) for member, reply in found])
         return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
 
     def run_rounds(
@@ -135,16 +139,16 @@ class Federation:
         while strategy.shared.round < rounds:
             began, down = self._clock(), strategy.shared.nbytes * len(self.members)
             outcome = self.run_round(strategy)
-            on_round(outcome, down, self._clock() - began)
+            on_round(outcome, down + outcome.bytes_down, self._clock() - began)
             attempt = attempt + 1 if outcome.total is None else 0
             if attempt >= self._patience.attempts:
                 raise HierfedError(
                     f"round {outcome.name.number} of '{outcome.name.stage}' was abandoned {attempt} times: "
-                    f"{len(outcome.contributors)} of at least {strategy.quorum} nodes answered; the model as it was is "
-                    "kept: start the server again when they are back"
+                    f"{outcome.lacking(strategy.quorum)}; the model as it was is kept: start the server again when "
+                    "nodes are back"
                 )
 
-    def _collect(self, message: Callable[[int], Message], enough: int) -> list[tuple[Member, Message]]:
+    def _collect(self, message: Callable[[int], Message | None], enough: int) -> list[tuple[Member, Message]]:
         """Send to all who can be asked, and gather their replies."""
         asked: dict[str, _Guest] = {}
         done: set[_Guest] = set()
@@ -153,7 +157,11 @@ class Federation:
         while True:
             for guest in self._guests.values():
                 if guest.ready and guest not in done and guest not in asked.values():
-                    message_id = self._send(message(guest.node_id))
+                    made = message(guest.node_id)
+                    if made is None:
+                        done.add(guest)
+                        continue
+                    message_id = self._send(made)
                     if message_id:
                         asked[message_id] = guest
             replies = self._receive(list(asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,19 +10,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from hierfed.engines.exchange import Request
+from hierfed.engines.exchange import Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
 from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
+from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
-
-
-@dataclass(frozen=True)
-class Member:
-    """A node of the federation. number: from 0, its place in every sum."""
-
-    name: str
-    number: int
-
 
 NOBODY = Member("unknown", -1)
 
@@ -30,7 +23,8 @@ NOBODY = Member("unknown", -1)
 class RoundOutcome:
     """What a round came to. total: None where it was abandoned, for want of answers; the model is then unchanged.
 
-    contributors: the numbers of the nodes in the sum. bytes_up: of their contributions.
+    contributors: the numbers of the nodes in the sum. bytes_up: of their contributions; bytes_down: of what they were
+    sent beside the model.
     """
 
     name: RoundName
@@ -38,17 +32,32 @@ class RoundOutcome:
     contributors: tuple[int, ...]
     refused: tuple[Refusal, ...]
     bytes_up: int
+    bytes_down: int = 0
+
+    def lacking(self, quorum: int) -> str:
+        """Why there is no total."""
+        reasons = [each.reason for each in self.refused if each.node == THE_SUM]
+        return reasons[0] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
 
 
 class SumStrategy(Strategy):
     """Any SumMethod, over Flower: contributions sorted by node, added in float64, and combined.
 
-    shared: the model so far. quorum: a round with fewer contributions leaves it as it is. outcome: of the last round.
+    shared: the model so far. quorum: a round with fewer contributions leaves it as it is. circle: who adds securely,
+    None where the server sees single contributions. outcome: of the last round.
     """
 
-    def __init__(self, method: SumMethod, shared: SharedModel, training: str, stage: str, quorum: int):
+    def __init__(
+        self,
+        method: SumMethod,
+        shared: SharedModel,
+        training: str,
+        stage: str,
+        quorum: int,
+        circle: Circle | None = None,
+    ):
         self.method, self.shared = method, shared
-        self.training, self.stage, self.quorum = training, stage, quorum
+        self.training, self.stage, self.quorum, self.circle = training, stage, quorum, circle
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
 
@@ -86,6 +95,19 @@ class SumStrategy(Strategy):
             self.shared = self.method.combine(self.shared, total)
         sent = sum(contribution.nbytes for contribution in accepted.values())
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
+        return self.outcome
+
+    def aggregate_securely(self, circle: Circle, ask: Ask) -> RoundOutcome:
+        """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
+        name, expected = self.name, template(self.method, self.shared)
+        shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
+        request = Request("round", {**name.facts(), DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
+        found = sum_securely(ask, request, circle, shapes)
+        if found.total is not None:
+            self.shared = self.method.combine(self.shared, found.total)
+        self.outcome = RoundOutcome(
+            name, found.total, found.contributors, found.refused, found.bytes_up, found.bytes_down
+        )
         return self.outcome
 
     def configure_evaluate(

@@ -13,10 +13,10 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from hierfed.data.federation import Node
-from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.records import read_request, reply_records
-from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy
+from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Refusal
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel

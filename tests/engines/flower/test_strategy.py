@@ -11,9 +11,9 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from hierfed.data.federation import Node
-from hierfed.engines.exchange import Reply
+from hierfed.engines.exchange import Member, Reply
 from hierfed.engines.flower.records import read_request, reply_records
-from hierfed.engines.flower.strategy import Member, RoundOutcome, SumStrategy
+from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.replies import RoundName
 from hierfed.federated.averaging import FederatedAveraging

@@ -1,0 +1,181 @@
+"""One secure sum over messages: how a server leads through its phases, and what a node answers in each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from hierfed.engines.exchange import Fact, Member, Reply, Request
+from hierfed.engines.replies import Answer, Refusal
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.privacy.secure_sum.aggregator import Aggregator
+from hierfed.privacy.secure_sum.bounds import public_bounds
+from hierfed.privacy.secure_sum.client import Client
+from hierfed.privacy.secure_sum.encoding import plan
+from hierfed.privacy.secure_sum.messages import (
+    Consents,
+    FromNode,
+    FromServer,
+    Inbox,
+    Roster,
+    Survivors,
+    decode,
+    decode_as,
+    encode,
+)
+from hierfed.privacy.secure_sum.refusals import Refused, SecureSumError
+from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
+
+# A server asks for a contribution, and then each of these of the nodes that are left.
+SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
+STEPS = (SHARE, MASK, CONSENT, UNMASK)
+MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
+THE_SUM = "the sum itself"
+
+Ask = Callable[[Callable[[Member], Request | None], int], list[Answer]]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """The nodes of a federation that adds securely. keys: of each by its number; see Setup for the others."""
+
+    keys: Mapping[int, VerifyKey]
+    threshold: int
+    colluding: int
+
+    def setup(self, request: Request, shapes: Mapping[str, Sequence[int]]) -> Setup:
+        """The terms of a sum of arrays of these shapes. All of the request is in them: who was asked something else,
+        or sent another model, can add nothing to the same sum."""
+        encoding = plan(shapes, public_bounds(shapes), len(self.keys))
+        return Setup(_identity(request), self.keys, encoding, self.threshold, self.colluding)
+
+
+@dataclass(frozen=True)
+class SecureOutcome:
+    """What a secure sum came to. total: None where too few nodes were left. contributors: the numbers of the nodes in
+    it. bytes_up, bytes_down: of the protocol's messages, without the request."""
+
+    total: Contribution | None
+    contributors: tuple[int, ...]
+    refused: tuple[Refusal, ...]
+    bytes_up: int
+    bytes_down: int
+
+
+def sum_securely(ask: Ask, request: Request, circle: Circle, shapes: Mapping[str, Sequence[int]]) -> SecureOutcome:
+    """Ask for contributions of these shapes, and get their sum alone.
+
+    ask: sends each member what is made for it, if anything, and gives the answers, waiting for at least so many.
+    """
+    setup = circle.setup(request, shapes)
+    led = _Led(ask, Aggregator(setup), setup.threshold)
+    try:
+        led.gather(lambda member: request if member.number in setup.keys else None)
+        roster = led.server.roster()
+        led.tell(SHARE, roster, [each.sender for each in roster.advertised])
+        inboxes = led.server.inboxes()
+        led.gather(lambda member: led.request(MASK, inboxes.get(member.number)))
+        survivors = led.server.announce()
+        led.tell(CONSENT, survivors, survivors.nodes)
+        consents = led.server.consents()
+        led.tell(UNMASK, consents, [each.sender for each in consents.signed])
+        total, contributors = led.server.total(), led.server.survivors
+    except SecureSumError as error:
+        led.refused.append(Refusal(THE_SUM, str(error)))
+        total, contributors = None, ()
+    return SecureOutcome(total, contributors, tuple(led.refused), led.bytes_up, led.bytes_down)
+
+
+class _Led:
+    """A sum on its way: messages go out, answers come in and are counted, and what is no answer is refused."""
+
+    def __init__(self, ask: Ask, server: Aggregator, threshold: int):
+        self._ask, self.server, self._threshold = ask, server, threshold
+        self.refused: list[Refusal] = []
+        self.bytes_up = self.bytes_down = 0
+
+    def gather(self, make: Callable[[Member], Request | None]) -> None:
+        for answer in self._ask(make, self._threshold):
+            try:
+                self.server.receive(self._read(answer))
+            except Refused as error:
+                self.refused.append(Refusal(answer.name, str(error)))
+
+    def tell(self, kind: str, message: FromServer, to: Collection[int]) -> None:
+        self.gather(lambda member: self.request(kind, message) if member.number in to else None)
+
+    def request(self, kind: str, message: FromServer | None) -> Request | None:
+        if message is None:
+            return None
+        data = encode(message)
+        self.bytes_down += len(data)
+        return Request(kind, {MESSAGE: data})
+
+    def _read(self, answer: Answer) -> FromNode:
+        if answer.reply is None:
+            raise Refused(f"failed: {answer.error}")
+        facts = answer.reply.facts
+        if REFUSAL in facts:
+            raise Refused(str(facts[REFUSAL]))
+        data = facts.get(MESSAGE)
+        if not isinstance(data, bytes) or answer.reply.contribution.arrays:
+            raise Refused("it answers with something else than one message of a secure sum")
+        self.bytes_up += len(data)
+        message = decode(data)
+        if not isinstance(message, FromNode) or message.sender != answer.number:
+            raise Refused("it speaks for another node")
+        return message
+
+
+class SecureNode:
+    """A node's half: it takes part in one sum at a time. number, signer: the node's."""
+
+    def __init__(self, number: int, signer: Signer, circle: Circle):
+        self._number, self._signer, self._circle = number, signer, circle
+        self._client: Client | None = None
+
+    def begin(self, request: Request, contribution: Contribution) -> Reply:
+        """Keep a contribution ready for the sum that the request asks for; the answer tells keys and nothing of it."""
+        self._client = None
+        shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
+        try:
+            setup = self._circle.setup(request, shapes)
+            self._client = Client(setup, self._number, self._signer, contribution)
+        except SecureSumError as error:
+            return _refusal(error)
+        return Reply({MESSAGE: encode(self._client.advertise())})
+
+    def answer(self, request: Request) -> Reply:
+        """The answer to any of STEPS; after a refusal, the node is out of this sum."""
+        client, self._client = self._client, None
+        if client is None:
+            return Reply({REFUSAL: "takes no part in this sum"})
+        try:
+            answer = _step(client, request.kind, request.facts.get(MESSAGE))
+        except SecureSumError as error:
+            return _refusal(error)
+        self._client = client
+        return Reply({MESSAGE: encode(answer)})
+
+
+def _step(client: Client, kind: str, data: Fact | None) -> FromNode:
+    if not isinstance(data, bytes):
+        raise Refused("the server's message cannot be read")
+    if kind == SHARE:
+        return client.share(decode_as(Roster, data))
+    if kind == MASK:
+        return client.mask(decode_as(Inbox, data))
+    if kind == CONSENT:
+        return client.consent(decode_as(Survivors, data))
+    return client.unmask(decode_as(Consents, data))
+
+
+def _refusal(error: SecureSumError) -> Reply:
+    return Reply({REFUSAL: str(error)})
+
+
+def _identity(request: Request) -> bytes:
+    """32 bytes that stand for a request, its arrays included; DRAWN in its facts makes them unlike any other's."""
+    told = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
+    return hashlib.sha256(told.encode()).digest()
