@@ -96,7 +96,7 @@ def run_experiment(
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
         tallies = _tally(nodes, dataset.items, summation)
-        prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module)
+        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
