@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -96,6 +97,31 @@ def test_one_row_more_moves_the_sum_by_the_clip_norm_at_most(predictor):
     without[0, 4] = 0
     moved = [summed(predictor, (parameters, inputs, target, each), 0.5)[0] for each in (scale, without)]
     assert float((moved[0] - moved[1])[0].norm()) == pytest.approx(0.5, rel=1e-9)
+
+
+def test_gradients_are_those_of_opacus():
+    """Values of Opacus 1.6.0, which divides by the norm + 1e-6; benchmarks/peers/opacus_peer.py prints them."""
+    network = Network(4, (5, 3))
+    parameters = torch.zeros(1, network.parameter_count, dtype=torch.float64)
+    for number, layer in enumerate(network.layers):
+        count = layer.inputs * layer.outputs
+        layer.weights_of(parameters).view(-1).copy_(torch.arange(count).add(number).sin())
+        layer.bias_of(parameters)[0].copy_(torch.arange(layer.outputs).add(number).cos())
+    inputs = torch.arange(24).mul(0.7).cos().view(1, 6, 4).double()
+    target = torch.arange(6).double()[None]
+    norms = row_gradients(network, parameters[0], inputs[0], target[0])[0].norm(dim=1)
+    opacus = [0.329172984690219, 5.70133814996657, 9.238630132924822]
+    np.testing.assert_allclose(norms, [*opacus, 16.895013631893825, 18.071473255819036, 33.35646245980016], rtol=1e-7)
+    gradient, errors = torch.zeros_like(parameters), torch.zeros_like(target)
+    compute = clipped_gradient_of(network, parameters, gradient, 6, 3.0)
+    compute(inputs, target, torch.full_like(target, 2), None, errors)
+    tensors = network.named(gradient[0]).values()
+    lengths = [2.338903395812214, 2.875946994395831, 3.252207615046318]
+    lengths += [3.158179813378379, 1.925471324895574, 3.467842315234749]
+    sums = [-1.058760538995624, -1.427357293806245, -6.432826683052645]
+    sums += [-3.32879558605219, -1.511225317442242, -3.467842315234749]
+    np.testing.assert_allclose([tensor.norm() for tensor in tensors], lengths, rtol=1e-6)
+    np.testing.assert_allclose([tensor.sum() for tensor in tensors], sums, rtol=1e-6)
 
 
 def test_modules_that_draw_random_numbers_are_not_followed():
