@@ -63,7 +63,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _privacy_holds(self) -> Settings:
-        reason = privacy_refusal(self)
+        reason = privacy_refusal(self.method, self.privacy, self.model)
         if reason:
             raise ValueError(reason)
         return self

@@ -12,8 +12,8 @@ import hierfed
 
 PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
-    ("answers", "atomic", "errors", "leash", "private_randomness", "randomness", "refusals", "results", "sections"),
-    ("settings",),
+    ("answers", "atomic", "errors", "leash", "private_randomness", "randomness"),
+    ("refusals", "results", "sections", "settings"),
     ("data",),
     ("models",),
     ("personal",),
