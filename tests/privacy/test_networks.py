@@ -136,6 +136,15 @@ def test_features_are_fitted_on_the_catalogue_each_item_once(unit, outcomes):
     torch.testing.assert_close(features.std(0, correction=0), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_nodes_tell_nothing_of_their_rows_before_the_rounds(unit, folder, monkeypatch):
+    def tell(*_: object) -> None:
+        raise AssertionError("a node has told of its rows")
+
+    monkeypatch.setattr("hierfed.experiment.tally", tell)
+    experiment(folder, unit)
+
+
 def test_items_without_public_features_are_refused(tmp_path: Path):
     path = tmp_path / "ratings.csv"
     small_ratings().rename({"userId": "user", "movieId": "item"}).write_csv(path)
