@@ -1,4 +1,7 @@
-"""Gradients in which no row counts for more than a given L2 norm; see gradients.StackedGradient for the interface."""
+"""Gradients in which no row counts for more than a given L2 norm, up to the rounding of the floats that they are in.
+
+See gradients.StackedGradient for the interface.
+"""
 
 from __future__ import annotations
 

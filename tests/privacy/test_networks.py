@@ -110,6 +110,13 @@ def test_colluding_nodes_are_not_counted_on_for_noise(folder):
     assert method.sharers == 6
 
 
+def test_a_delta_that_allows_for_a_rating_told_as_it_is_is_warned_of(folder, outcomes):
+    rows = sum(len(node.train) for node in nodes_of(outcomes["example"]))
+    for delta, warned in ((1.1 / rows, True), (0.9 / rows, False)):
+        warning = experiment(folder, "example", delta=delta, rounds=1).result.privacy.warning
+        assert (f"one of the {rows:,} ratings to be told as it is" in warning) == warned
+
+
 def test_noise_that_nodes_drown_out_is_not_warned_of(folder):
     record = experiment(folder, "node", epsilon=400.0, hidden=[]).result.privacy
     assert record.warning == ""
