@@ -21,6 +21,7 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
@@ -60,7 +61,7 @@ class Plan:
         """The method of ratings; raises SettingsError for one that sends nothing."""
         check_deployable(self.settings)
         method = prepare(self.settings, self.catalogue, self.limits, self.tallies).method
-        if isinstance(method, LocalOnly):
+        if isinstance(method, LocalOnly | PrivatePrior):
             raise AssertionError("a method that sends nothing is not deployable")
         return method
 

@@ -54,7 +54,7 @@ class PublicPrior:
     doubt: Tensor
 
 
-def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:  # noqa: B008 - it is frozen
+def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:
     """Prior means from smoothed public votes, weights on 1, scalars and genres, a kernel on content and titles."""
     scalars = [scales.vote if name == "vote_average" else scales.scalar for name in content.names]
     variances = [scales.bias, *scalars, *[scales.genre] * content.genres.shape[1]]

@@ -41,14 +41,16 @@ def next_scales(scales: PriorScales, evidence: Tensor, deviation: float) -> Prio
 def mean_weights(targets: Tensor, products: Tensor, deviation: float) -> Tensor:
     """The weights that all users have in common, in units of the users' own spread: [t].
 
-    targets [t], products [t, t]: sums over users of W x' C^-1 y and W x' C^-1 x W, of deviation 0 and unknown noise; the
-    posterior mean with prior N(0, 1 / MEAN_STRENGTH), the targets' noise known.
+    targets [t], products [t, t]: sums over users of W x' C^-1 y and W x' C^-1 x W, with noise of this deviation on the
+    targets. Gives the posterior mean under the prior N(0, 1 / MEAN_STRENGTH); the products are taken as they are, but
+    for directions in which noise made them negative.
     """
     one = torch.eye(len(targets), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(products)
     products = (vectors * values.clamp_min(0)) @ vectors.T
     noise = products @ products / MEAN_STRENGTH + products + (deviation**2 + 1e-6) * one
-    return products @ torch.linalg.solve(noise, targets) / MEAN_STRENGTH
+    weights: Tensor = products @ torch.linalg.solve(noise, targets) / MEAN_STRENGTH
+    return weights
 
 
 def item_biases(
@@ -56,8 +58,8 @@ def item_biases(
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and variances of some items' biases, [items] each.
 
-    sums, weights: sums over users of C^-1 y and of the diagonal of C^-1, with noise of these deviations. features: public,
-    of these items; noisy weights are drawn towards what they say.
+    sums, weights: sums over users of C^-1 y and of the diagonal of C^-1, with noise of these deviations. features:
+    public, of these items; noisy weights are drawn towards what they say.
     """
     known = smoothed(weights, features, weight_deviation) if weight_deviation else weights.clamp_min(1e-9)
     total = known.square() * BIAS_VARIANCE + known + deviation**2

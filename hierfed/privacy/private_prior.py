@@ -21,9 +21,9 @@ from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.models.clipping import clip_rows
+from hierfed.models.discrete_gaussian import discrete_gaussian, grid_of, on_grid
 from hierfed.personal.local import PersonalLocal, PriorScales, PublicPrior, fit_local, in_stars, public_prior
 from hierfed.personal.private import PrivateState
-from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of
 from hierfed.privacy.prior_updates import FACTOR, item_biases, mean_weights, next_scales, popularity_features
 from hierfed.private_randomness import PrivateStreams
 
@@ -68,8 +68,8 @@ RELEASES = (Release("scales", 3.0, 0.3), Release("mean", 3.0, 0.1), Release("bia
 class PrivatePrior:
     """The method, of one round for each of RELEASES; limits: the lowest and the highest rating that there is.
 
-    sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases are
-    made. streams: the nodes' own, for noise; None at a server, which contributes nothing.
+    sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases
+    are made. streams: the nodes' own, for noise; None at a server, which contributes nothing.
     """
 
     content: Content
@@ -97,8 +97,7 @@ class PrivatePrior:
                 raise HierfedError("a node under differential privacy needs a secret for its noise, and was given none")
             told = self._told(shared, _thinned(node.train), release)
             stream = self.streams.stream(number, node.number, f"noise: {release.name}")
-            # Towards zero, so that no user's vector grows beyond the clip norm.
-            sent = (torch.trunc(clip_rows(told, release.clip_norm) / grid) * grid).sum(0)
+            sent = on_grid(clip_rows(told, release.clip_norm), grid).sum(0)
             sent = sent + discrete_gaussian(stream, share, grid, len(sent))
             yield Contribution({release.name: sent, "nodes": torch.ones(1, dtype=torch.float64)}), None
 

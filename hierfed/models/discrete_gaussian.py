@@ -1,7 +1,7 @@
 """The discrete Gaussian on a grid, sampled exactly: integers and fair bits alone, no float decides.
 
-Source: Canonne, Kamath and Steinke, NeurIPS 2020 (arXiv:2004.00010), algorithms 1 to 3. A sum of several such is not one
-itself; it is private as one of the summed variance up to a term of 10 sum_k exp(-2 pi^2 s^2 k / (k + 1)), s the
+Source: Canonne, Kamath and Steinke, NeurIPS 2020 (arXiv:2004.00010), algorithms 1 to 3. A sum of several such is not
+one itself; it is private as one of the summed variance up to a term of 10 sum_k exp(-2 pi^2 s^2 k / (k + 1)), s the
 deviation of each in steps (Kairouz, Liu and Steinke, ICML 2021, arXiv:2102.06387, theorem 1). With LEAST_STEPS to a
 deviation that is zero in every float.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hierfed.errors import HierfedError
 from hierfed.private_randomness import PrivateStream
 
 LEAST_STEPS = 1000
@@ -23,18 +24,23 @@ FINEST_GRID = 2.0**-20
 def grid_of(deviation: float) -> float:
     """The coarsest power of two with at least LEAST_STEPS to this deviation; without noise the finest that is used.
 
-    Raises ValueError for a deviation below what FINEST_GRID can carry.
+    Raises HierfedError for a deviation below what FINEST_GRID can carry.
     """
     if not deviation:
         return FINEST_GRID
     grid: float = 2.0 ** math.floor(math.log2(deviation / LEAST_STEPS))
     if grid < FINEST_GRID:
-        raise ValueError(f"noise of deviation {deviation:g} is too fine for a grid of {FINEST_GRID:g}")
+        raise HierfedError(f"noise of deviation {deviation:g} is too fine to be exact: raise privacy.clip_norm")
     return grid
 
 
+def on_grid(vectors: Tensor, grid: float) -> Tensor:
+    """The nearest multiples of the grid that are no further from 0, so that no norm grows."""
+    return torch.trunc(vectors / grid) * grid
+
+
 def discrete_gaussian(stream: PrivateStream, deviation: float, grid: float, count: int) -> Tensor:
-    """Multiples of `grid` of at least this standard deviation, independent: float64 [count]; see NoiseSource."""
+    """Multiples of `grid` of at least this standard deviation, independent: float64 [count]."""
     if not deviation:
         return torch.zeros(count, dtype=torch.float64)
     variance = math.ceil((deviation / grid) ** 2)
