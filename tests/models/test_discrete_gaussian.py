@@ -79,7 +79,7 @@ def test_variances_that_cannot_be_drawn_exactly_are_refused(variance):
 
 
 def test_noise_too_fine_for_the_grid_is_refused_in_one_line():
-    with pytest.raises(HierfedError, match="raise privacy.clip_norm"):
+    with pytest.raises(HierfedError, match=r"raise privacy\.clip_norm"):
         grid_of(1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, fields
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_biases_shrink_with_noise_and_their_doubt_grows():
     weights, sums = torch.full((50,), 40.0).double(), torch.full((50,), 20.0).double()
     features = torch.ones(50, 1, dtype=torch.float64)
     found = [item_biases(sums, weights, features, noise, noise) for noise in (0.0, 5.0, 50.0)]
-    for (mean, doubt), (noisier, more) in zip(found, found[1:], strict=False):
+    for (mean, doubt), (noisier, more) in pairwise(found):
         assert torch.all(noisier < mean)
         assert torch.all(more > doubt)
         assert torch.all(more < BIAS_VARIANCE)
