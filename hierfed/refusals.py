@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hierfed.sections import FederationSettings, ModelSettings, PrivacySettings
 
-BUDGET = ("epsilon", "delta", "clip_norm")
+BUDGET = ("epsilon", "delta", "clip_norm", "accountant")
 PRIOR_ROUNDS = 3
 
 

@@ -33,6 +33,7 @@ REFUSED = [
     ("private", {"partition": "rows"}, "on several nodes.*choose another partition"),
     ("private", {"clip_norm": 2.0}, "releases have norms of their own"),
     ("private", {"rounds": 10}, "makes 3 releases, one a round"),
+    ("network", {"accountant": "pld"}, "privacy.accountant has no effect"),
 ]
 ALLOWED = [
     ("network", {"privacy_unit": "example", "output_bias": "random", "epsilon": 1.0, "clip_norm": 2.0}),

@@ -86,7 +86,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
     Raises SettingsError for a module in which a row's gradient is not the row's own.
     """
     privacy, training = settings.privacy, settings.training
-    budget = Budget(privacy.epsilon, privacy.delta)
+    budget = Budget(privacy.epsilon, privacy.delta, privacy.accountant)
     given: dict[str, Any] = {field.name: getattr(plain, field.name) for field in fields(plain)}
     given |= {"clip_norm": privacy.clip_norm, "streams": streams}
     if privacy.privacy_unit == "node":

@@ -83,7 +83,7 @@ def protect_prior(
 ) -> ProtectedPrior:
     """The method of the settings; streams: of the nodes, None at a server."""
     privacy, nodes = settings.privacy, settings.federation.nodes
-    allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta))
+    allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
     sharers = nodes - colluders(nodes, privacy.colluding)
     return ProtectedPrior(
         PrivatePrior(content, limits, sharers, allowance, streams, settings.training.threads), allowance

@@ -110,6 +110,14 @@ def test_colluding_nodes_are_not_counted_on_for_noise(folder):
     assert method.sharers == 6
 
 
+def test_loss_distributions_spend_the_same_budget_with_less_noise(folder, outcomes):
+    record = experiment(folder, "node", epsilon=5.0, accountant="pld").result.privacy
+    (tight,), (loose,) = record.releases, outcomes["node"].result.privacy.releases
+    assert record.accountant == "pld"
+    assert record.epsilon_spent == pytest.approx(5.0, rel=1e-5)
+    assert tight.noise_multiplier < loose.noise_multiplier
+
+
 def test_a_delta_that_allows_for_a_rating_told_as_it_is_is_warned_of(folder, outcomes):
     rows = sum(len(node.train) for node in nodes_of(outcomes["example"]))
     for delta, warned in ((1.1 / rows, True), (0.9 / rows, False)):
