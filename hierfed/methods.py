@@ -65,12 +65,14 @@ def prepare(
     tallies: Tallies,
     module: ModuleMaker | None = None,
     streams: PrivateStreams | None = None,
+    sharers: int | None = None,
 ) -> Prepared:
     """The settings' method; limits: the lowest and the highest rating that there is.
 
     tallies: of the rows that the features of networks are fitted on; under differential privacy these are fitted on
     the catalogue, in which each item counts once. module: makes the network from the number of features, for averaging
-    only. streams: where noise comes from; without them nodes cannot contribute under differential privacy.
+    only. streams: where noise comes from; without them nodes cannot contribute under differential privacy. sharers: how
+    many nodes at least share the noise of a sum; those that do not collude, of the settings' nodes, where not given.
     """
     if settings.method == "averaging":
         private = settings.privacy.privacy_unit != "none"
@@ -90,7 +92,7 @@ def prepare(
     if settings.method == "local":
         return Prepared(LocalOnly(content, limits, settings.training.threads), names, lacking)
     if settings.method == "private_prior":
-        prior = _protect_prior(content, limits, settings, streams)
+        prior = _protect_prior(content, limits, settings, streams, sharers)
         return Prepared(prior.method, names, lacking, prior)
     return Prepared(make_factors(settings, content, limits), (*names, "raters", "co-ratings"), lacking)
 
@@ -156,12 +158,16 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
 
 
 def _protect_prior(
-    content: Content, limits: tuple[float, float], settings: Settings, streams: PrivateStreams | None
+    content: Content,
+    limits: tuple[float, float],
+    settings: Settings,
+    streams: PrivateStreams | None,
+    sharers: int | None,
 ) -> ProtectedPrior:
     _check_privacy_packages()
     from hierfed.privacy.priors import protect_prior  # noqa: PLC0415 - it is an extra
 
-    return protect_prior(content, limits, settings, streams)
+    return protect_prior(content, limits, settings, streams, sharers)
 
 
 def _protect(plain: FederatedAveraging, settings: Settings, streams: PrivateStreams | None) -> ProtectedNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import signal
 import socket
 import sys
@@ -114,6 +115,9 @@ def node(
         list[Path] | None,
         typer.Option(help="Another node's public key: add with these alone, by secure sums alone; repeatable."),
     ] = None,
+    epsilon: Annotated[
+        float, typer.Option(min=0, help="Take part only where differential privacy hides each user at this or less.")
+    ] = math.inf,
     insecure: Insecure = False,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
     quiet: Quiet = False,
@@ -132,7 +136,7 @@ def node(
     own_name = name or socket.gethostname()
     origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
     lines = Lines(quiet)
-    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()))
+    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), epsilon)
     traffic = take_part(joining, own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
 

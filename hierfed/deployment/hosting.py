@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def host(
 @dataclass(frozen=True)
 class Joining:
     """How a node reaches its server. key: its private key's file; catalogue: the only one that it agrees to; peers: the
-    public keys' files of the only nodes that it adds with, and that by secure sums alone."""
+    public keys' files of the only nodes that it adds with, and that by secure sums alone; epsilon: see NodeSide."""
 
     address: str
     ca: Path | None = None
@@ -85,6 +86,7 @@ class Joining:
     catalogue: Path | None = None
     patience: float = 120.0
     peers: Sequence[Path] = ()
+    epsilon: float = math.inf
 
 
 def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
@@ -99,7 +101,7 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
     state = NodeState(folder)
     try:
         peers = frozenset(read_public_key(path, "--peer") for path in joining.peers)
-        side = NodeSide(name, origin, state, key, agreed, peers, tell)
+        side = NodeSide(name, origin, state, key, agreed, peers, joining.epsilon, tell)
         where = ServerAddress(joining.address, joining.ca, joining.patience)
         with one_torch_thread():
             return serve(where, key, client_app(side.answer), lambda: side.over, tell)

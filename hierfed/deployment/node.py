@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,12 +20,12 @@ from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished
+from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
 from hierfed.deployment.protocol import SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
-from hierfed.engines.secure_round import STEPS, SecureNode
+from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
@@ -51,6 +52,7 @@ class NodeSide:
 
     catalogue: the digest of the only catalogue that the node agrees to, or "" for the server's, whichever it is. peers:
     the public keys of the only nodes that it adds with, and then only by secure sums; none for what the server says.
+    epsilon: the most that a training may cost each of its users in differential privacy; infinite for any training.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class NodeSide:
         key: ec.EllipticCurvePrivateKey | None = None,
         catalogue: str = "",
         peers: frozenset[str] = frozenset(),
+        epsilon: float = math.inf,
         tell: Callable[[str], None] = lambda event: None,
     ):
         if not is_name(name):
             raise SettingsError(f"--name {name!r}: expected one line of text without a slash")
         self.name, self.origin, self.state = name, origin, state
-        self._agreed, self._peers, self._tell = catalogue, peers, tell
+        self._agreed, self._peers, self._epsilon, self._tell = catalogue, peers, epsilon, tell
         self._identity = state.begin(name, origin)
         self._key = key or state.key()
         self._public = public_text(self._key.public_key())
@@ -77,6 +80,7 @@ class NodeSide:
         self._number = 0
         self._securely = False
         self._secure: SecureNode | None = None
+        self._releasing = 0
         self._kept = Kept("", 0, None)
         self._models: dict[str, SharedModel] = {}
         self._methods: dict[str, SumMethod] = {}
@@ -119,7 +123,9 @@ class NodeSide:
         return introduce(Introduction(self.name, self._identity, self._public, rows), nonce, self._key)
 
     def _setup(self, request: Request) -> Reply:
-        self.state.keep_plan(request, self._known(self._catalogue))
+        catalogue = self._known(self._catalogue)
+        self._check_privacy(read_plan(request.facts, request.arrays, catalogue))
+        self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._secure = self._joined(plan, number)
@@ -127,6 +133,19 @@ class NodeSide:
         for stage, shared in read_finished(request).items():
             self._take(stage, shared)
         return Reply()
+
+    def _check_privacy(self, plan: Plan) -> None:
+        """Raise HierfedError for a plan that would cost the users more than they were promised."""
+        privacy = plan.settings.privacy
+        if not math.isinf(self._epsilon) and not (plan.private and privacy.epsilon <= self._epsilon):
+            offered = f"epsilon {privacy.epsilon:g}" if plan.private else "no differential privacy"
+            raise HierfedError(f"the server's plan has {offered}, and --epsilon asks for {self._epsilon:g} at the most")
+        spent, rounds = self.state.released()
+        if plan.private and spent not in ("", plan.training):
+            raise HierfedError(
+                f"this node's users have spent their budget in training {spent} ({len(rounds)} releases); another one "
+                "costs them as much again: begin with another --state where that is meant"
+            )
 
     def _joined(self, plan: Plan, number: int) -> SecureNode | None:
         """This node's part in secure sums; raises HierfedError where the plan is not what this node agrees to."""
@@ -143,10 +162,13 @@ class NodeSide:
         return SecureNode(number, NodeSigner(self._key), plan.circle)
 
     def _tally(self, request: Request) -> Reply:
+        self._refuse_without_noise()
         own, catalogue = self._known(self._own), self._known(self._catalogue)
         return self._known(self._secure).begin(request, sent_tallies(tally([own.train], len(catalogue))))
 
     def _step(self, request: Request) -> Reply:
+        if request.kind == UNMASK and self._releasing:
+            self.state.release(self._known(self._plan).training, self._releasing)
         return self._known(self._secure).answer(request)
 
     def _round(self, request: Request) -> Reply:
@@ -155,9 +177,13 @@ class NodeSide:
         if training != plan.training:
             raise HierfedError("the server asks for a round of another training than it told of")
         stage, number = str(stage), int(number)
+        if plan.private and number in self.state.released()[1]:
+            raise HierfedError(f"the server asks again for round {number}, whose sum was opened: it would cost twice")
+        self._releasing = number if plan.private else 0
         shared = SharedModel(request.arrays, number - 1)
         if stage not in self._methods:
-            self._methods[stage] = plan.stage(stage, self._models.get(RATING))
+            streams = self.state.streams(plan.training) if plan.private else None
+            self._methods[stage] = plan.stage(stage, self._models.get(RATING), streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         if kept is not None:
@@ -184,6 +210,7 @@ class NodeSide:
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
+        self._refuse_without_noise()
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         kept = self._recall(RATING, shared.round)
         (model,) = plan.method.personalise(shared, [self._node()], [kept])
@@ -196,6 +223,10 @@ class NodeSide:
         if reason:
             raise HierfedError(f"the server refuses this node: {reason}")
         return Reply()
+
+    def _refuse_without_noise(self) -> None:
+        if self._known(self._plan).private:
+            raise HierfedError("the server asks for a sum without noise in a training with differential privacy")
 
     def _refuse(self, reason: str) -> Reply:
         self._tell(reason)

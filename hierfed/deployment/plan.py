@@ -20,15 +20,19 @@ from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import prepare
+from hierfed.methods import Prepared, prepare
 from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.secure_sum.setup import colluders
+from hierfed.private_randomness import PrivateStreams
 from hierfed.ranked import ranking_methods
+from hierfed.results import PrivacyRecord
 from hierfed.settings import Settings
 
 # Where the server's own files lie is nothing to its nodes.
 PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
+
+Deployed = FederatedAveraging | HierarchicalFactors | PrivatePrior
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,29 @@ class Plan:
         colluding = colluders(len(self.keys), self.settings.privacy.colluding)
         return Circle({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
 
+    @property
+    def private(self) -> bool:
+        """Whether there is differential privacy, under which nodes tell nothing but releases with noise."""
+        return self.settings.privacy.privacy_unit != "none"
+
     @cached_property
-    def method(self) -> FederatedAveraging | HierarchicalFactors:
+    def method(self) -> Deployed:
         """The method of ratings; raises SettingsError for one that sends nothing."""
+        return self._prepared(None)[0]
+
+    def record(self, rounds: int) -> PrivacyRecord | None:
+        """What so many rounds have released; None without differential privacy."""
+        protected = self._prepared(None)[1].protected
+        return None if protected is None else protected.record([], rounds)
+
+    def _prepared(self, streams: PrivateStreams | None) -> tuple[Deployed, Prepared]:
         check_deployable(self.settings)
-        method = prepare(self.settings, self.catalogue, self.limits, self.tallies).method
-        if isinstance(method, LocalOnly | PrivatePrior):
+        # Of those that stay to the end of a sum, the colluding ones may have added no noise.
+        sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
+        prepared = prepare(self.settings, self.catalogue, self.limits, self.tallies, streams=streams, sharers=sharers)
+        if isinstance(prepared.method, LocalOnly):
             raise AssertionError("a method that sends nothing is not deployable")
-        return method
+        return prepared.method, prepared
 
     def stages(self) -> dict[str, int]:
         """The rounds of each training, in order; ranking models come after the hierarchical one."""
@@ -80,10 +99,11 @@ class Plan:
             for stage, rounds in self.stages().items()
         )
 
-    def stage(self, name: str, rating: SharedModel | None) -> SumMethod:
-        """The method of a stage; rating: the finished model of ratings, which the ranking models build upon."""
+    def stage(self, name: str, rating: SharedModel | None, streams: PrivateStreams | None = None) -> SumMethod:
+        """The method of a stage; rating: the finished model of ratings, which the ranking models build upon. streams: a
+        node's own, for its noise."""
         if name == RATING:
-            return self.method
+            return self.method if streams is None else self._prepared(streams)[0]
         if rating is None or not isinstance(self.method, HierarchicalFactors) or name not in self.stages():
             raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
         methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
@@ -115,10 +135,10 @@ def check_deployable(settings: Settings) -> None:
         raise SettingsError(
             "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"
         )
-    if settings.privacy.privacy_unit != "none":
+    if settings.privacy.privacy_unit not in ("none", "user"):
         raise SettingsError(
-            "privacy.privacy_unit: a federation's nodes tell of their rows before the first round, without noise, and "
-            "are judged without; `hierfed run` has differential privacy, a federation secure sums"
+            f"privacy.privacy_unit '{settings.privacy.privacy_unit}': networks are protected in one process alone, by "
+            "`hierfed run`; a federation has secure sums, and preset private"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hierfed.results import Number, Record
+from hierfed.results import Number, PrivacyRecord, Record
 
 
 class RefusedAnswer(Record):
@@ -40,7 +40,8 @@ class Gain(Record):
 
 
 class DeployedResult(Record):
-    """A finished training. ratings: learned from, over all nodes. gain: None where no node holds rows out."""
+    """A finished training. ratings: learned from, over all nodes; 0 where nodes do not tell. gain: None where no node
+    holds rows out, or tells how well it is served. privacy: None without differential privacy."""
 
     name: str
     settings: dict[str, Any]
@@ -49,5 +50,6 @@ class DeployedResult(Record):
     ratings: int
     rounds: list[DeployedRound]
     gain: Gain | None
+    privacy: PrivacyRecord | None = None
     digest: str
     seconds: Number

@@ -12,11 +12,10 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
+from hierfed.data.features import no_tallies
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.node import JUDGED
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
@@ -30,6 +29,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
+from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.settings import Settings
 from hierfed.storage import save_model, save_ranking
 
@@ -152,7 +152,7 @@ def conduct(
         names = sorted((member.name for member in federation.members.values()), key=_natural)
         desk.nodes = {name: desk.nodes[name] for name in names}
         desk.plan = _agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
-        if desk.plan.circle is not None:
+        if desk.plan.circle is not None and not desk.plan.private:
             desk.plan = _with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
             # Nodes have heard of a plan without them.
             federation.ask(desk.setup, len(names))
@@ -168,7 +168,7 @@ def conduct(
     save_model(folder, settings.method, plan.method, rating, catalogue, header)
     if IMPLICIT in training.checkpoint.models:
         save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
-    gain = _gain(federation, plan, wanted.patience)
+    gain = None if plan.private else _gain(federation, plan, wanted.patience)
     federation.dismiss()
     return DeployedResult(
         name=folder.name,
@@ -178,6 +178,7 @@ def conduct(
         ratings=int(plan.tallies.counts.sum()),
         rounds=training.records,
         gain=gain,
+        privacy=plan.record(rating.round),
         digest=rating.digest(),
         seconds=time.monotonic() - began,
     )
@@ -201,7 +202,9 @@ class _Training:
 
     def run(self, stage: str, rounds: int) -> None:
         """Run the rounds of a stage that are still to come, and hand out its model."""
-        method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING])
+        # The server's own noise goes with the one made-up rating that shows what contributions look like.
+        streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self._plan.private else None
+        method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING], streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, circle = self._wanted.quorum, self._plan.circle
         strategy = SumStrategy(method, shared, self._plan.training, stage, quorum, circle)
@@ -247,10 +250,10 @@ def _agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], 
         limits = min(each.limits[0] for each in rows), max(each.limits[1] for each in rows)
         tallies = reduce(add, (each.tallies for each in rows))
         return Plan(training, settings, catalogue, settings.data.limits(limits), tallies)
-    keys, nothing = tuple(node.key for node in nodes), np.zeros(len(catalogue))
+    keys = tuple(node.key for node in nodes)
     threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
     scale = settings.data.limits(settings.data.scale or (math.nan, math.nan))
-    return Plan(training, settings, catalogue, scale, Tallies(nothing, nothing), keys, threshold)
+    return Plan(training, settings, catalogue, scale, no_tallies(len(catalogue)), keys, threshold)
 
 
 def _with_tallies(plan: Plan, circle: Circle, federation: Federation, patience: Patience) -> Plan:

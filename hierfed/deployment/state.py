@@ -6,6 +6,7 @@ The folder is laid out as a run's (model, catalogue, private files), so that wha
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import secrets
 import shutil
@@ -29,11 +30,12 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.tallies import TALLIES
 from hierfed.personal.private import PrivateState, StoredState
+from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.storage import CATALOGUE, PRIVATE, owned
 
 FORMAT = "hierfed node 2"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
-KEY = "node.key"
+KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
 
 
@@ -94,6 +96,30 @@ class NodeState:
         if not path.is_file():
             new_key(path)
         return read_key(path)
+
+    def streams(self, training: str) -> PrivateStreams:
+        """Where this node's noise in a training comes from, which nobody else can foresee; the same at each start."""
+        path = self.folder / SECRET
+        if not path.is_file():
+            write_atomically(path, secrets.token_bytes(KEY_BYTES), 0o600)
+        return PrivateStreams(hashlib.sha256(path.read_bytes() + training.encode()).digest())
+
+    def released(self) -> tuple[str, list[int]]:
+        """The training whose private sums this node has helped to open, and of which rounds; "" and none before."""
+        path = self.folder / RELEASED
+        if not path.is_file():
+            return "", []
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            return str(told["training"]), [int(number) for number in told["rounds"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HierfedError(f"{path}: the node's state is damaged") from error
+
+    def release(self, training: str, number: int) -> None:
+        """Note that a round's private sum is about to be opened."""
+        _, rounds = self.released()
+        told = {"training": training, "rounds": sorted({*rounds, number})}
+        write_atomically(self.folder / RELEASED, json.dumps(told).encode(), 0o600)
 
     @property
     def name(self) -> str:

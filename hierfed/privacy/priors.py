@@ -79,12 +79,17 @@ class ProtectedPrior:
 
 
 def protect_prior(
-    content: Content, limits: tuple[float, float], settings: Settings, streams: PrivateStreams | None
+    content: Content,
+    limits: tuple[float, float],
+    settings: Settings,
+    streams: PrivateStreams | None,
+    sharers: int | None = None,
 ) -> ProtectedPrior:
-    """The method of the settings; streams: of the nodes, None at a server."""
+    """The method of the settings; streams: of the nodes, None at a server. sharers: see PrivatePrior; the nodes that do
+    not collude, all of which stay to the end in one process, where not given."""
     privacy, nodes = settings.privacy, settings.federation.nodes
     allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
-    sharers = nodes - colluders(nodes, privacy.colluding)
+    sharers = sharers or nodes - colluders(nodes, privacy.colluding)
     return ProtectedPrior(
         PrivatePrior(content, limits, sharers, allowance, streams, settings.training.threads), allowance
     )

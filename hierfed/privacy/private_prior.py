@@ -81,9 +81,10 @@ class PrivatePrior:
 
     def start(self) -> SharedModel:
         """The first guess; see SumMethod."""
-        nothing = torch.zeros(len(self.content), dtype=torch.float64)
-        weights = torch.zeros(public_prior(self.content).vectors.shape[1], dtype=torch.float64)
-        return SharedModel(_arrays(FIRST_GUESS, weights, nothing, nothing))
+        items, weights = len(self.content), public_prior(self.content).vectors.shape[1]
+        arrays = {"mean_weights": weights, "item_bias": items, "item_doubt": items}
+        nothing = {name: torch.zeros(size, dtype=torch.float64) for name, size in arrays.items()}
+        return SharedModel({"scales": _scales_array(FIRST_GUESS), **nothing})
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
@@ -235,10 +236,6 @@ def _thinned(train: Ratings) -> Ratings:
     # Of the ratings that fall into the same of MOST_RATINGS parts, the first.
     first = (turn * MOST_RATINGS // size) != ((turn - 1) * MOST_RATINGS // size)
     return train.take(order[first | (size <= MOST_RATINGS)])
-
-
-def _arrays(scales: PriorScales, weights: Tensor, bias: Tensor, doubt: Tensor) -> dict[str, Tensor]:
-    return {"scales": _scales_array(scales), "mean_weights": weights, "item_bias": bias, "item_doubt": doubt}
 
 
 def _scales_array(scales: PriorScales) -> Tensor:

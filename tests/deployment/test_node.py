@@ -348,7 +348,7 @@ def test_a_method_that_sends_nothing_needs_no_server():
 @pytest.mark.parametrize("unit", ["example", "node"])
 def test_a_federation_promises_no_differential_privacy_that_it_has_not(unit):
     settings = load_settings("network", {"privacy_unit": unit, "secure_sums": True, "output_bias": "random"})
-    with pytest.raises(SettingsError, match="tell of their rows before the first round") as error:
+    with pytest.raises(SettingsError, match="networks are protected in one process alone") as error:
         check_deployable(settings)
     one_line(error)
 

@@ -1,0 +1,170 @@
+"""A federation under differential privacy: noise from secrets, one release a round, and nothing without noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from hierfed.data.features import no_tallies
+from hierfed.deployment.node import personalise
+from hierfed.deployment.results import DeployedRound
+from hierfed.engines.exchange import Request
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.secure_round import STEPS, UNMASK
+from hierfed.errors import HierfedError
+from hierfed.methods import prepare
+from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
+from hierfed.private_randomness import PrivateStreams
+from hierfed.settings import Settings, load_settings
+
+NAMES = ("node 1", "node 2", "node 10")
+SCALE = (0.5, 5.0)
+
+
+class Died(Exception):
+    """The server's process ended."""
+
+
+def private(**changes: Any) -> Settings:
+    return load_settings("private", {"epsilon": 3.0, **changes})
+
+
+def died_after(number: int):
+    def on_round(record: DeployedRound) -> None:
+        if record.round == number:
+            raise Died
+
+    return on_round
+
+
+def test_the_budget_that_was_given_is_spent_and_nothing_but_releases_is_asked_for(village):
+    found = village(private())
+    result = found.serve()
+    assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
+    assert [each.contributors for each in result.rounds] == [list(NAMES)] * 3
+    assert all(each.train_loss == [] for each in result.rounds)
+    assert (result.gain, result.ratings) == (None, 0)
+    assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", *STEPS, "finish", "goodbye"}
+    for name in NAMES:
+        assert found.sides[name].state.released() == (found.sides[name].state.plan()[0].training, [1, 2, 3])
+
+
+def test_next_to_no_noise_gives_the_prior_of_one_process(village, data):
+    settings = private(epsilon=1e6)
+    found = village(settings)
+    found.serve()
+    method = prepare(
+        settings, data.catalogue, SCALE, no_tallies(len(data.catalogue)), streams=PrivateStreams(bytes(32))
+    ).method
+    expected = run_rounds(method, data.nodes(), 3).shared
+    arrays = found.models()["rating"].arrays
+    torch.testing.assert_close(arrays["scales"], expected.arrays["scales"], rtol=0.2, atol=0.05)
+    torch.testing.assert_close(arrays["item_bias"], expected.arrays["item_bias"], rtol=0, atol=0.05)
+
+
+def test_two_trainings_have_noise_of_their_own(village):
+    first, second = (village(private()) for _ in range(2))
+    assert first.serve().digest != second.serve().digest
+
+
+def test_those_who_stay_to_a_sum_s_end_and_do_not_collude_add_all_the_noise(village):
+    found = village(private())
+    found.serve()
+    plan, _ = found.sides["node 1"].state.plan()
+    colluding = colluders(3, 0.33)
+    assert plan.method.sharers == smallest_threshold(3, colluding) - colluding == 2
+
+
+def test_a_server_that_was_stopped_goes_on_with_what_was_spent(village):
+    found = village(private())
+    with pytest.raises(Died):
+        found.serve(on_round=died_after(2))
+    found.start(*NAMES)
+    result = found.serve()
+    assert [each.round for each in found.records] == [1, 2, 3]
+    assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
+
+
+def test_a_sum_that_was_opened_is_not_given_again(village):
+    """The server ends after the nodes have opened a sum, and before it has written it down."""
+    found = village(private())
+
+    def meddle(name: str, kind: str, facts: Any) -> str:
+        return "stop" if kind == UNMASK else ""
+
+    with pytest.raises(BaseException, match=r"^$"):
+        found.serve(meddle)
+    found.start(*NAMES)
+    with pytest.raises(HierfedError, match="abandoned 5 times"):
+        found.serve()
+    assert "whose sum was opened: it would cost twice" in str(found.sides["node 1"].failure)
+
+
+def test_a_sum_that_was_not_opened_is_asked_for_again(village):
+    found, lost = village(private()), []
+
+    def meddle(name: str, kind: str, facts: Any) -> str:
+        if kind == "mask" and len(lost) < 2:
+            lost.append(name)
+            return "lost"
+        return ""
+
+    result = found.serve(meddle)
+    assert [each.abandoned for each in result.rounds] == [True, False, False, False]
+    assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
+
+
+def test_another_training_is_refused_by_a_node_whose_budget_is_spent(village):
+    found = village(private())
+    found.serve()
+    model = found.sides["node 1"].state.model("rating").digest()
+    found.start(*NAMES)
+    (found.server / "checkpoint.safetensors").unlink()
+    with pytest.raises(HierfedError):
+        found.serve()
+    assert "have spent their budget in training" in str(found.sides["node 1"].failure)
+    assert found.sides["node 1"].state.model("rating").digest() == model
+
+
+@pytest.mark.parametrize(("epsilon", "joins"), [(2.9, False), (3.0, True)])
+def test_a_node_joins_for_no_more_than_its_users_were_promised(epsilon, joins, village):
+    found = village(private())
+    found.start("node 2", epsilon=epsilon)
+    result = found.serve()
+    assert ("node 2" in result.rounds[0].contributors) == joins
+    if not joins:
+        assert "has epsilon 3, and --epsilon asks for 2.9" in str(found.sides["node 2"].failure)
+
+
+def test_a_node_that_was_promised_privacy_joins_none_without(village, make_settings):
+    found = village(make_settings("network", secure_sums=True, scale=list(SCALE)))
+    found.start("node 2", epsilon=8.0)
+    found.serve()
+    assert "has no differential privacy, and --epsilon asks for 8" in str(found.sides["node 2"].failure)
+
+
+@pytest.mark.parametrize("kind", ["tally", "judge"])
+def test_sums_without_noise_are_refused(kind, village):
+    found = village(private())
+    found.serve()
+    with pytest.raises(HierfedError, match="asks for a sum without noise"):
+        found.sides["node 1"].answer(Request(kind))
+
+
+def test_users_models_are_made_on_the_node_from_the_shared_prior(village, data):
+    found = village(private())
+    found.serve()
+    users = {str(user) for user in data.rows("node 1", False).user}
+    assert personalise(found.sides["node 1"].state) == len(users)
+    kept = found.place / "node 1" / "private" / "node-node 1"
+    assert len(list(kept.iterdir())) == len(users)
+
+
+def test_the_secret_is_the_node_s_own_and_readable_by_its_owner_alone(village):
+    found = village(private())
+    found.serve()
+    secrets = [(found.place / name / "node.secret") for name in NAMES]
+    assert len({path.read_bytes() for path in secrets}) == len(NAMES)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
