@@ -90,7 +90,7 @@ def draw(reached: dict[float, float], local: float, folder: Path) -> None:
     lines = [(reached[0.0], "before any release", INK), (reached[NEXT_TO_NO_NOISE], "the same without noise", MODEL)]
     for value, name, colour in [*lines, (local, "local: constants set by hand", MUTED)]:
         axes.axhline(value, color=colour, linestyle="--", linewidth=1)
-        axes.annotate(name, (epsilons[-1], value), textcoords="offset points", xytext=(-4, 3), ha="right", fontsize=8)
+        axes.annotate(name, (epsilons[0], value), textcoords="offset points", xytext=(0, 3), ha="left", fontsize=8)
     axes.set_xscale("log", base=2)
     axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
     axes.set_xlabel("epsilon")
