@@ -21,13 +21,14 @@ from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
-from hierfed.privacy.protection import summation_of
+from hierfed.privacy.protection import recorder_of, summation_of
 from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.selection import select
@@ -51,7 +52,7 @@ class Outcome:
     """A finished run: its result, the shared model, and (on these nodes alone) the personal models.
 
     ranked: the ranking models, where there are any. federated_models: of the federated nodes' users, where they are
-    others than the personalisation users and have models of their own.
+    others than the personalisation users and have models of their own. recorder: has the ledger, if one is kept.
     """
 
     settings: Settings
@@ -64,6 +65,11 @@ class Outcome:
     personal_models: Sequence[PersonalModel]
     federated_nodes: list[Node]
     federated_models: Sequence[PersonalModel]
+    recorder: Recorder | None = None
+
+    def shared_models(self) -> dict[str, SharedModel]:
+        """The shared models by the stage of the training that made them."""
+        return {"rating": self.shared} | ({} if self.ranked is None else self.ranked.models)
 
     def private_models(self) -> dict[str, PersonalModel]:
         """The personal models by the name of their node; those of federated nodes, where these are others, too."""
@@ -97,7 +103,7 @@ def run_experiment(
         nodes, personal_nodes = assign(dataset, split, settings)
         tallies = _tally(nodes, dataset.items, summation)
         prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module)
-        method, selection = prepared.method, None
+        method, selection, recorder = prepared.method, None, recorder_of(settings, dataset.catalogue, nodes)
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
             watch.start("select")
@@ -113,7 +119,7 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        trained = _train(method, nodes, settings.training.rounds, judge, summation)
+        trained = _train(method, nodes, settings.training.rounds, judge, summation, recorder)
         shared = trained.shared
 
         watch.start("personalise")
@@ -135,7 +141,17 @@ def run_experiment(
             watch.start("rank")
             factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
             own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-            ranked = rank(settings, nodes, factors, method.content, shared.arrays["raters"], own, held_out, summation)
+            ranked = rank(
+                settings,
+                nodes,
+                factors,
+                method.content,
+                shared.arrays["raters"],
+                own,
+                held_out,
+                summation,
+                recorder,
+            )
         watch.stop()
 
     records = [record for record, _ in judged]
@@ -176,6 +192,7 @@ def run_experiment(
         personal_models,
         nodes,
         federated_models,
+        recorder,
     )
 
 
@@ -191,10 +208,11 @@ def _train(
     rounds: int,
     judge: Callable[[FinishedRound], None],
     summation: Summation,
+    recorder: Recorder | None,
 ) -> Trained:
     """Run the rounds; a method without any is judged once, as it is."""
     if not isinstance(method, LocalOnly):
-        return run_rounds(method, nodes, rounds, judge, summation)
+        return run_rounds(recorded(method, "rating", recorder), nodes, rounds, judge, summation)
     shared = method.start()
     judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
     return Trained(shared, [None] * len(nodes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ from hierfed.sections import (
     SplitSettings,
     TrainingSettings,
 )
+
+# Where the ratings lie is nothing to others.
+PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 
 
 class Settings(Section):
@@ -59,6 +63,11 @@ class Settings(Section):
                 f"personalisation.validation: node_level '{personal.node_level}' has no epochs to stop early"
             )
         return self
+
+    def digest(self) -> str:
+        """sha256 of what a federation's nodes agree to: all but the words and where the ratings lie."""
+        told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def to_toml(self) -> str:
         """The whole settings as TOML, for `hierfed run FILE` to repeat the run."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan
+from hierfed.deployment.plan import Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.settings import Settings
+from hierfed.settings import PRIVATE_SETTINGS, Settings
 from hierfed.storage import owned
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 2"

@@ -23,10 +23,8 @@ from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.ranked import ranking_methods
-from hierfed.settings import Settings
+from hierfed.settings import PRIVATE_SETTINGS, Settings
 
-# Where the server's own files lie is nothing to its nodes.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
 
 
