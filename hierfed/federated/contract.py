@@ -132,7 +132,7 @@ def digest_of(arrays: Mapping[str, Tensor]) -> str:
     for name in sorted(arrays):
         array = arrays[name].detach().cpu().contiguous()
         state.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-        state.update(array.numpy().tobytes())
+        state.update(array.numpy().data)
     return state.hexdigest()
 
 

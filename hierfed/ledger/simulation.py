@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,19 +26,26 @@ class SimulatedLedger:
         self._nodes = {name: Ed25519PrivateKey.generate() for name in nodes}
         public = {name: public_text(key) for name, key in self._nodes.items()}
         self._chain, self._lines = Chain(), list[bytes]()
+        # Hashes of whole models and sums would hold up the rounds.
+        self._thread, self._writing = ThreadPoolExecutor(1, "ledger"), list[Future[None]]()
         opening = Scribe(self._server, self._chain).opening(
             secrets.token_hex(8), settings, catalogue, public, simulated=True
         )
         self._append(opening)
 
     def on_sum(self, stage: str, total: Contribution, shared: SharedModel) -> None:
-        """Write the entry of a round; see Recorder."""
+        """Write the entry of a round, while the training goes on; see Recorder."""
+        self._writing.append(self._thread.submit(self._write, stage, total, shared))
+
+    def _write(self, stage: str, total: Contribution, shared: SharedModel) -> None:
         names, signatures = list(self._nodes), self._countersigned(self._lines[-1])
         sums, scribe = digest_of(total.arrays), Scribe(self._server, self._chain)
         self._append(scribe.round(stage, shared.round, names, [], sums, shared.digest(), signatures))
 
     def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
         """All lines; see Recorder."""
+        for each in self._writing:
+            each.result()
         chain = copy.deepcopy(self._chain)
         scribe = Scribe(self._server, chain)
         digests = {stage: model.digest() for stage, model in models.items()}
