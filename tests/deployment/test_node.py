@@ -89,7 +89,7 @@ def test_under_secure_sums_hello_is_answered_without_a_word_of_the_ratings(make_
     side = make_side()
     reply = side.answer(hello(data.catalogue, NONCE, SERVER, secure_sums=True))
     assert reply.contribution.arrays == {}
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
     assert read_introduction(reply, NONCE, None).rows is None
 
 

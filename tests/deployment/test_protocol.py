@@ -86,7 +86,7 @@ def test_what_was_said_is_what_is_understood(keys):
 def test_under_secure_sums_nothing_is_said_of_the_ratings():
     quiet = replace(NODE, rows=None)
     reply = introduce(quiet, NONCE, KEY)
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
     assert reply.contribution.arrays == {}
     assert read_introduction(reply, NONCE, ALLOWED) == quiet
 
