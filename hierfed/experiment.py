@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
-from hierfed.data.features import Tallies, tally
+from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
@@ -28,7 +29,9 @@ from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.protection import recorder_of, summation_of
+from hierfed.private_randomness import foreseeable_streams
 from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.selection import select
@@ -101,9 +104,9 @@ def run_experiment(
         settings = with_own_protocol(settings, dataset)
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
-        tallies = _tally(nodes, dataset.items, summation)
-        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module)
-        method, selection, recorder = prepared.method, None, recorder_of(settings, dataset.catalogue, nodes)
+        tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
+        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module, streams)
+        method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
             watch.start("select")
@@ -119,6 +122,7 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
+        recorder = recorder_of(settings, dataset.catalogue, nodes, partial(prepared.privacy, nodes))
         trained = _train(method, nodes, settings.training.rounds, judge, summation, recorder)
         shared = trained.shared
 
@@ -154,11 +158,10 @@ def run_experiment(
             )
         watch.stop()
 
-    records = [record for record, _ in judged]
-    users = judge_users(rows)
-    threshold, beside = None, []
+    records, users = [record for record, _ in judged], judge_users(rows)
+    threshold, alone = None, ("each user alone, with nothing sent", personal_baselines.local_only)
+    beside = [alone] if isinstance(method, HierarchicalFactors | PrivatePrior) else []
     if isinstance(method, HierarchicalFactors):
-        beside.append(("each user alone, with nothing sent", personal_baselines.local_only))
         threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
     result = Result(
         name=settings.preset,
@@ -177,6 +180,7 @@ def run_experiment(
         ranking=ranked.figures if ranked else {},
         rankers=ranked.records if ranked else [],
         threshold=threshold,
+        privacy=prepared.privacy(nodes, len(rounds)),
         verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users, beside),
         digest=shared.digest(),
         seconds=watch.seconds(),
@@ -196,8 +200,13 @@ def run_experiment(
     )
 
 
-def _tally(nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
-    """What the features of networks are fitted on, added up as the rounds' contributions are."""
+def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
+    """What the features of networks are fitted on, added up as the rounds' contributions are.
+
+    Nothing under differential privacy: it would be a release without noise.
+    """
+    if settings.privacy.privacy_unit != "none":
+        return no_tallies(items)
     sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
     return read_tallies(summation(sent).total.arrays)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hierfed.errors import SettingsError
+from hierfed.refusals import privacy_refusal
 from hierfed.sections import (
     DataSettings,
     FactorsSettings,
@@ -36,12 +37,13 @@ PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
-    method: `averaging` of networks, `hierarchical` factors, or `local`, which sends nothing.
+    method: `averaging` of networks, `hierarchical` factors, `local`, which sends nothing, or `private_prior`, whose
+    releases about users are differentially private.
     """
 
     preset: str = ""
     description: str = ""
-    method: Literal["averaging", "hierarchical", "local"] = "averaging"
+    method: Literal["averaging", "hierarchical", "local", "private_prior"] = "averaging"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -62,6 +64,13 @@ class Settings(Section):
             raise ValueError(
                 f"personalisation.validation: node_level '{personal.node_level}' has no epochs to stop early"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_holds(self) -> Settings:
+        reason = privacy_refusal(self.method, self.privacy, self.model, self.federation, self.training.rounds)
+        if reason:
+            raise ValueError(reason)
         return self
 
     def digest(self) -> str:

@@ -21,6 +21,7 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.ranked import ranking_methods
 from hierfed.settings import PRIVATE_SETTINGS, Settings
@@ -58,7 +59,7 @@ class Plan:
         """The method of ratings; raises SettingsError for one that sends nothing."""
         check_deployable(self.settings)
         method = prepare(self.settings, self.catalogue, self.limits, self.tallies).method
-        if isinstance(method, LocalOnly):
+        if isinstance(method, LocalOnly | PrivatePrior):
             raise AssertionError("a method that sends nothing is not deployable")
         return method
 
@@ -111,6 +112,11 @@ def check_deployable(settings: Settings) -> None:
     if settings.method == "local":
         raise SettingsError(
             "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"
+        )
+    if settings.privacy.privacy_unit != "none":
+        raise SettingsError(
+            "privacy.privacy_unit: a federation's nodes tell of their rows before the first round, without noise, and "
+            "are judged without; `hierfed run` has differential privacy, a federation secure sums"
         )
 
 

@@ -9,6 +9,10 @@ from typing import Protocol
 from hierfed.data.federation import Node
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.personal.private import PrivateState
+from hierfed.results import PrivacyRecord
+
+Spent = Callable[[int], PrivacyRecord | None]
+"""What differential privacy has spent after so many rounds; None without it."""
 
 
 class Recorder(Protocol):

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.federated.contract import Contribution, SharedModel, digest_of
+from hierfed.federated.recording import Spent
 from hierfed.ledger.chain import Chain
 from hierfed.ledger.keys import public_text
 from hierfed.ledger.scribe import Scribe, countersign
@@ -18,10 +19,11 @@ from hierfed.ledger.scribe import Scribe, countersign
 class SimulatedLedger:
     """A Recorder that signs as the server and as every node, with keys that are made for this run and never written.
 
-    settings, catalogue: their digests. nodes: the nodes' names; all contribute to every sum.
+    settings, catalogue: their digests. nodes: the nodes' names; all contribute to every sum. spent: see Spent.
     """
 
-    def __init__(self, settings: str, catalogue: str, nodes: Sequence[str]):
+    def __init__(self, settings: str, catalogue: str, nodes: Sequence[str], spent: Spent = lambda done: None):
+        self._spent = spent
         self._server = Ed25519PrivateKey.generate()
         self._nodes = {name: Ed25519PrivateKey.generate() for name in nodes}
         public = {name: public_text(key) for name, key in self._nodes.items()}
@@ -40,7 +42,9 @@ class SimulatedLedger:
     def _write(self, stage: str, total: Contribution, shared: SharedModel) -> None:
         names, signatures = list(self._nodes), self._countersigned(self._lines[-1])
         sums, scribe = digest_of(total.arrays), Scribe(self._server, self._chain)
-        self._append(scribe.round(stage, shared.round, names, [], sums, shared.digest(), signatures))
+        spent = self._spent(max(shared.round, 0))
+        epsilon = None if spent is None else spent.epsilon_spent
+        self._append(scribe.round(stage, shared.round, names, [], sums, shared.digest(), signatures, epsilon=epsilon))
 
     def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
         """All lines; see Recorder."""

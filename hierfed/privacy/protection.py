@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.federation import Node
 from hierfed.errors import SettingsError
-from hierfed.federated.recording import Recorder
+from hierfed.federated.recording import Recorder, Spent
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.sections import PrivacySettings
 from hierfed.settings import Settings
@@ -32,13 +32,13 @@ def keeps_ledger(privacy: PrivacySettings) -> bool:
     return privacy.ledger != "none" and _installed()
 
 
-def recorder_of(settings: Settings, catalogue: Catalogue, nodes: Sequence[Node]) -> Recorder | None:
-    """Who keeps the ledger of a simulation, if there is to be one."""
+def recorder_of(settings: Settings, catalogue: Catalogue, nodes: Sequence[Node], spent: Spent) -> Recorder | None:
+    """Who keeps the ledger of a simulation, if there is to be one; spent: see Spent."""
     if not keeps_ledger(settings.privacy):
         return None
     from hierfed.ledger.simulation import SimulatedLedger  # noqa: PLC0415 - it is an extra
 
-    return SimulatedLedger(settings.digest(), catalogue.digest(), [node.name for node in nodes])
+    return SimulatedLedger(settings.digest(), catalogue.digest(), [node.name for node in nodes], spent)
 
 
 def _installed() -> bool:

@@ -42,6 +42,8 @@ def lead(result: Result) -> str:
         f"{words.plural(len(result.nodes), 'node')} made it their own",
         words.HIERARCHICAL: f"{federated} learned one hierarchical model in {rounds} by sending sums, "
         f"and every user made it their own",
+        words.PRIVATE_PRIOR: f"{federated} learned a prior in {rounds} with differential privacy for whole users, "
+        "and every user's own model began from it",
         words.LOCAL: "every user learned alone, from public features and own ratings, and nothing was sent",
     }
     judged = {
@@ -90,6 +92,17 @@ def threshold_sentence(result: Result) -> str:
     rmse, others = words.stars(found.rmse), words.stars(found.rmse_others)
     rows = words.plural(found.rows, "held-out row")
     return f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
+
+
+def privacy_sentence(result: Result) -> str:
+    """What the shared model hides, by what and at which price, or nothing without differential privacy."""
+    found = result.privacy
+    if found is None:
+        return ""
+    spent = f"epsilon {words.decimals(found.epsilon_spent, 2)} spent of {found.epsilon:g}, at delta {found.delta:g}"
+    accounting = f"{words.ACCOUNTANTS.get(found.accountant, found.accountant)} by dp-accounting"
+    hides = f"The shared model hides each {words.UNITS.get(found.unit, found.unit)} by differential privacy"
+    return f"{hides}: {spent} ({accounting}). {words.sentence(found.mechanism)}"
 
 
 def selection_sentence(selection: Selection) -> str:
