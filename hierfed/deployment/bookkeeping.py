@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRY, LEDGER, UNSIGNED
+from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, LEDGER, UNSIGNED
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.flower.strategy import RoundOutcome
 from hierfed.engines.replies import Answer
@@ -20,6 +20,8 @@ from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import fingerprint, is_signed, kept_key, public_text
 from hierfed.ledger.scribe import Scribe
 from hierfed.storage import MODEL, RANKING
+
+RECENT = 4
 
 
 class Bookkeeper:
@@ -96,8 +98,8 @@ class Bookkeeper:
         return Request("ledger", self.facts())
 
     def facts(self) -> dict[str, Fact]:
-        """What is said beside a request: the last entry."""
-        return {ENTRY: self._book.lines()[-1]}
+        """What is said beside a request: the last entry, and a few before it for nodes that missed one."""
+        return {ENTRIES: b"\n".join(self._book.lines()[-RECENT:])}
 
     def with_lines(self, setup: Request) -> Request:
         """A setup with the ledger so far, of which its node may have missed a part."""

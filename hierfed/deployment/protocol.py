@@ -22,8 +22,8 @@ from hierfed.ledger.keys import is_public
 # Raised whenever what is said, or what it means, changes: both sides must have the same.
 VERSION = 3
 OPEN, SECURE = "open", "secure"
-# Of the ledger: the server's or a node's key, and the lines so far; an entry; a node's signature, or why there is none.
-LEDGER, ENTRY, COUNTERSIGNATURE, UNSIGNED = "ledger", "entry", "countersignature", "unsigned"
+# Of the ledger: a key, or all lines so far; the last entries; a node's signature of the last, or why there is none.
+LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersignature", "unsigned"
 
 
 @dataclass(frozen=True)

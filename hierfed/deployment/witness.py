@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hierfed.atomic import write_atomically
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRY, UNSIGNED
+from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import MASK, REFUSAL
 from hierfed.errors import HierfedError
@@ -75,12 +75,13 @@ class Witness:
             self._remember()
 
     def countersign(self, request: Request, models: Mapping[str, SharedModel]) -> dict[str, Fact]:
-        """What is said beside the answer to a request that holds an entry; models: the finished ones, by stage."""
-        line = request.facts.get(ENTRY)
-        if not isinstance(line, bytes):
+        """What is said beside the answer to a request that holds entries; models: the finished ones, by stage."""
+        told = request.facts.get(ENTRIES)
+        if not isinstance(told, bytes):
             return {}
+        lines = told.split(b"\n")
         try:
-            entry = self._take(line)
+            entry = [self._take(line) for line in lines][-1]
         except BrokenLink as broken:
             return self._refuse(f"the entry {broken}")
         known = self._book.chain.nodes.get(self._name)
@@ -94,7 +95,7 @@ class Witness:
         reason = reason or self._wrong_model(entry, request, models)
         if reason:
             return self._refuse(f"{name_of(entry)} {reason}")
-        return {COUNTERSIGNATURE: countersign(self._key, line)}
+        return {COUNTERSIGNATURE: countersign(self._key, lines[-1])}
 
     def _refuse(self, reason: str) -> dict[str, Fact]:
         self._tell(f"not countersigned: {reason}")
@@ -114,6 +115,7 @@ class Witness:
         reason = self._unagreed(entry) if isinstance(entry, Opening) else ""
         if reason:
             raise BrokenLink(reason)
+        chain.check(line)
         # On the disk before the line is: after a crash between the two, the same line is judged as it was before.
         if self._judged != line_hash(line):
             self._judged, self._objection = line_hash(line), ""

@@ -55,6 +55,19 @@ class Chain:
 
     def extend(self, written: bytes) -> Entry:
         """Take the next line, without its line feed; raises BrokenLink, and stays as it is, where it does not fit."""
+        entry = self.check(written)
+        if isinstance(entry, RoundEntry):
+            self.nodes |= entry.joined
+            self.models[entry.stage] = entry.model
+            self._rounds[entry.stage] = entry.round + (entry.sum is not None)
+        elif isinstance(entry, Opening):
+            self.nodes = dict(entry.nodes)
+        self.entries.append(entry)
+        self.head = line_hash(written)
+        return entry
+
+    def check(self, written: bytes) -> Entry:
+        """The entry that a line holds; raises BrokenLink where it may not come next."""
         try:
             line = read_line(written)
         except ValueError as error:
@@ -71,15 +84,8 @@ class Chain:
             self._check_countersignatures(entry.countersignatures)
         if isinstance(entry, RoundEntry):
             self._check_round(entry)
-            self.nodes |= entry.joined
-            self.models[entry.stage] = entry.model
-            self._rounds[entry.stage] = entry.round + (entry.sum is not None)
         elif isinstance(entry, Seal):
             self._check_seal(entry)
-        elif isinstance(entry, Opening):
-            self.nodes = dict(entry.nodes)
-        self.entries.append(entry)
-        self.head = line_hash(written)
         return entry
 
     def countersigners(self, position: int) -> list[str]:
