@@ -13,7 +13,7 @@ from hierfed.engines.flower.strategy import RoundOutcome
 from hierfed.engines.replies import Answer
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
-from hierfed.ledger.book import Book, name_of
+from hierfed.ledger.book import Book
 from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import FILE, RefusedContribution, Seal, node_text
 from hierfed.ledger.files import file_digests
@@ -112,9 +112,9 @@ class Bookkeeper:
         key, chain = self.known_key(answer.name), self._book.chain
         if isinstance(signature, str) and key is not None and is_signed(key, signature, node_text(chain.head)):
             self._signatures[answer.name] = signature
-        elif reason is not None and self._unsigned.get(answer.name) != reason and chain.last is not None:
+        elif reason is not None and self._unsigned.get(answer.name) != reason:
             self._unsigned[answer.name] = str(reason)
-            return f"node {answer.name} does not countersign {name_of(chain.last)}: {' '.join(str(reason).split())}"
+            return f"node {answer.name} does not countersign: {' '.join(str(reason).split())}"
         return ""
 
     def _read(self) -> None:
