@@ -114,6 +114,8 @@ def _compared(folder: Path, chain: Chain, path: Path) -> list[str]:
             compared.append(name)
         if (folder / RESULT).is_file() and _model_of_result(folder / RESULT) != seal.models.get("rating"):
             raise HierfedError(f"{where} names another model than {RESULT}")
+        if (folder / RESULT).is_file() and RESULT not in seal.files:
+            compared.append(f"the model in {RESULT}")
     return list(dict.fromkeys(compared))
 
 

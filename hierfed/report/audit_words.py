@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -15,9 +14,9 @@ MOST_LINES = 5
 
 def audit_table(found: Audited) -> Group:
     """Each key, rounds contributed to and countersigned of these, and the rest in sentences."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"Training {found.training}", title_justify="left")
+    table = Table(box=None, pad_edge=False, title=f"Training {found.training}", title_justify="left")
     table.add_column("", overflow="fold")
-    table.add_column("key", overflow="fold")
+    table.add_column("key", no_wrap=True, min_width=len(found.server))
     table.add_column("rounds", justify="right")
     table.add_column("signed", justify="right")
     table.add_row("server", found.server, "", "")
