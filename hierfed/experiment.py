@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
@@ -21,6 +22,7 @@ from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
@@ -28,7 +30,7 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
 from hierfed.privacy.private_prior import PrivatePrior
-from hierfed.privacy.protection import summation_of
+from hierfed.privacy.protection import recorder_of, summation_of
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
@@ -53,7 +55,7 @@ class Outcome:
     """A finished run: its result, the shared model, and (on these nodes alone) the personal models.
 
     ranked: the ranking models, where there are any. federated_models: of the federated nodes' users, where they are
-    others than the personalisation users and have models of their own.
+    others than the personalisation users and have models of their own. recorder: has the ledger, if one is kept.
     """
 
     settings: Settings
@@ -66,6 +68,11 @@ class Outcome:
     personal_models: Sequence[PersonalModel]
     federated_nodes: list[Node]
     federated_models: Sequence[PersonalModel]
+    recorder: Recorder | None = None
+
+    def shared_models(self) -> dict[str, SharedModel]:
+        """The shared models by the stage of the training that made them."""
+        return {"rating": self.shared} | ({} if self.ranked is None else self.ranked.models)
 
     def private_models(self) -> dict[str, PersonalModel]:
         """The personal models by the name of their node; those of federated nodes, where these are others, too."""
@@ -115,7 +122,8 @@ def run_experiment(
             for observer in observers:
                 observer.on_round(rounds[-1])
 
-        trained = _train(method, nodes, settings.training.rounds, judge, summation)
+        recorder = recorder_of(settings, dataset.catalogue, nodes, partial(prepared.privacy, nodes))
+        trained = _train(method, nodes, settings.training.rounds, judge, summation, recorder)
         shared = trained.shared
 
         watch.start("personalise")
@@ -137,11 +145,20 @@ def run_experiment(
             watch.start("rank")
             factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
             own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-            ranked = rank(settings, nodes, factors, method.content, shared.arrays["raters"], own, held_out, summation)
+            ranked = rank(
+                settings,
+                nodes,
+                factors,
+                method.content,
+                shared.arrays["raters"],
+                own,
+                held_out,
+                summation,
+                recorder,
+            )
         watch.stop()
 
-    records = [record for record, _ in judged]
-    users = judge_users(rows)
+    records, users = [record for record, _ in judged], judge_users(rows)
     threshold, alone = None, ("each user alone, with nothing sent", personal_baselines.local_only)
     beside = [alone] if isinstance(method, HierarchicalFactors | PrivatePrior) else []
     if isinstance(method, HierarchicalFactors):
@@ -179,6 +196,7 @@ def run_experiment(
         personal_models,
         nodes,
         federated_models,
+        recorder,
     )
 
 
@@ -199,10 +217,11 @@ def _train(
     rounds: int,
     judge: Callable[[FinishedRound], None],
     summation: Summation,
+    recorder: Recorder | None,
 ) -> Trained:
     """Run the rounds; a method without any is judged once, as it is."""
     if not isinstance(method, LocalOnly):
-        return run_rounds(method, nodes, rounds, judge, summation)
+        return run_rounds(recorded(method, "rating", recorder), nodes, rounds, judge, summation)
     shared = method.start()
     judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
     return Trained(shared, [None] * len(nodes))

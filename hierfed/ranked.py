@@ -16,6 +16,7 @@ from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, mo
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.federated.implicit import ImplicitFactors
+from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.models.ranking import BLEND_WEIGHTS, popularity
 from hierfed.personal.factors import PersonalFactors, newcomer
@@ -35,6 +36,11 @@ class Ranked:
     records: list[RankingRecord]
 
     @property
+    def models(self) -> dict[str, SharedModel]:
+        """The two trained models, by the stage that trains each."""
+        return {"ease": self.ease, "implicit": self.implicit}
+
+    @property
     def figures(self) -> dict[str, float]:
         """Those of the model that recommends, by their usual names."""
         (own,) = (record for record in self.records if record.model == RECOMMENDS)
@@ -50,19 +56,22 @@ def rank(
     own: Ratings,
     held_out: Ratings,
     summation: Summation = sum_openly,
+    recorder: Recorder | None = None,
 ) -> Ranked:
     """Train Ease and implicit factors on the federated nodes, and judge them on the personalisation users.
 
     content: what is publicly known of the items. raters [items]: of the federated rows. own: what the personalisation
-    users have rated before; held_out: what they rated besides. summation: how contributions are added.
+    users have rated before; held_out: what they rated besides. summation: how contributions are added. recorder: who is
+    told of their sums.
     Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond the MOST_ITEMS
     most rated.
     """
     items = len(raters)
     methods = ranking_methods(settings, content, raters)
     ease, implicit = methods.ease, methods.implicit
-    trained_ease = run_rounds(ease, nodes, 1, summation=summation).shared
-    trained_implicit = run_rounds(implicit, nodes, settings.ranking.implicit_rounds, summation=summation).shared
+    rounds = settings.ranking.implicit_rounds
+    trained_ease = run_rounds(recorded(ease, "ease", recorder), nodes, 1, summation=summation).shared
+    trained_implicit = run_rounds(recorded(implicit, "implicit", recorder), nodes, rounds, summation=summation).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
         "rating": expected_ratings(models),

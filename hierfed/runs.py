@@ -10,13 +10,16 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
 from hierfed.experiment import Outcome
+from hierfed.ledger.entries import FILE as LEDGER
+from hierfed.ledger.files import file_digests
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
-from hierfed.storage import save_model, save_private, save_ranking
+from hierfed.storage import MODEL, RANKING, save_model, save_private, save_ranking
 
 Kind = TypeVar("Kind", Result, Summary)
 
@@ -60,7 +63,7 @@ def make_folder(folder: Path) -> None:
 
 
 def save_run(outcome: Outcome, folder: Path) -> Result:
-    """Write settings, model, private state, figures, report and result into the run's folder.
+    """Write settings, model, private state, figures, report, result and ledger into the run's folder.
 
     Gives the result with its name and the seconds that the report took filled in.
     """
@@ -76,6 +79,9 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
     result = result.model_copy(update={"seconds": seconds})
     write_record(result, folder / "result.json")
+    if outcome.recorder is not None:
+        files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
+        write_atomically(folder / LEDGER, outcome.recorder.sealed(outcome.shared_models(), files))
     return result
 
 
@@ -135,5 +141,5 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     )
     save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
     if outcome.ranked is not None:
-        save_ranking(folder, {"ease": outcome.ranked.ease, "implicit": outcome.ranked.implicit})
+        save_ranking(folder, outcome.ranked.models)
     save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)

@@ -203,7 +203,9 @@ class PrivacySettings(Section):
     that may side with the server. privacy_unit: what differential privacy hides: nothing, each `example` (rating), each
     `user` with all ratings, or each `node` with all users. epsilon, delta: the budget of the whole run. clip_norm: the
     most, in L2 norm, that one unit adds to a sum. accountant: adds up what releases cost, by Renyi divergences (`rdp`)
-    or by privacy loss distributions (`pld`: less noise for the same epsilon, found in more time).
+    or by privacy loss distributions (`pld`: less noise for the same epsilon, found in more time). ledger:
+    in one process, whether to keep a signed record of the rounds, for `hierfed audit`: `keep` it, `none`, or `auto`,
+    where the extra `privacy` is installed. A federation on real machines always keeps one.
     """
 
     secure_sums: bool = False
@@ -213,3 +215,4 @@ class PrivacySettings(Section):
     delta: OpenShare = 1e-5
     clip_norm: Positive = 1.0
     accountant: Literal["rdp", "pld"] = "rdp"
+    ledger: Literal["auto", "keep", "none"] = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ from hierfed.sections import (
     SplitSettings,
     TrainingSettings,
 )
+
+# Where the ratings lie is nothing to others.
+PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 
 
 class Settings(Section):
@@ -68,6 +72,11 @@ class Settings(Section):
         if reason:
             raise ValueError(reason)
         return self
+
+    def digest(self) -> str:
+        """sha256 of what a federation's nodes agree to: all but the words and where the ratings lie."""
+        told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def to_toml(self) -> str:
         """The whole settings as TOML, for `hierfed run FILE` to repeat the run."""

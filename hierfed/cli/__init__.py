@@ -1,4 +1,4 @@
-"""The command line: run, compare, recommend, data, presets, report; server, node, federation, personalise, keys."""
+"""The command line: run, compare, recommend, data, presets, report, audit, and those of a federation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from hierfed import __version__
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
-from hierfed.cli.finished import recommend, report
+from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import data, presets
 from hierfed.errors import HierfedError
 
@@ -37,7 +37,7 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    for command in (run, compare, recommend, data, presets, report, server, node, federation, personalise):
+    for command in (run, compare, recommend, data, presets, report, audit, server, node, federation, personalise):
         made.command()(command)
     keys = typer.Typer(no_args_is_help=True, help="Make keys and certificates for a federation.")
     keys.command("new")(keys_new)

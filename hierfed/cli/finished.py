@@ -1,4 +1,4 @@
-"""Commands that read what a run left: recommend and report."""
+"""Commands that read what a run left: recommend, report and audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from hierfed.cli.options import Json
 from hierfed.cli.output import print_content, print_path
-from hierfed.errors import SettingsError
+from hierfed.errors import HierfedError, SettingsError
 
 
 def recommend(
@@ -48,3 +48,27 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
     found = runs.rewrite_report(folder)
     print_content(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
     print_path("The report", folder / "report.html")
+
+
+def audit(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or a node's state.")],
+    server_key: Annotated[
+        str,
+        typer.Option(help="The server's key: its fingerprint, SHA256:..., or its ledger.key.pub.", show_default=False),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Verify the signed ledger of a run's rounds, and that the run's files are those that it speaks of."""
+    from hierfed.audit import audit as verify  # noqa: PLC0415
+    from hierfed.report.audit_words import audit_table  # noqa: PLC0415
+
+    found = verify(folder, server_key)
+    if as_json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+    else:
+        print_content(audit_table(found))
+    if not found.sealed:
+        raise HierfedError(
+            f"{folder}: valid up to entry {found.entries}, not sealed: the training goes on, was interrupted, or its "
+            "last entries were cut off"
+        )

@@ -13,26 +13,28 @@ from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan
+from hierfed.deployment.plan import Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.settings import Settings
+from hierfed.settings import PRIVATE_SETTINGS, Settings
 from hierfed.storage import owned
 
-FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 2"
-TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds"}
+FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 3"
+TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A training as far as it has come.
 
-    nodes: each node's secret by its name, in the order of their numbers. models: of each stage that has begun.
+    nodes: each node's secret by its name, in the order of their numbers. entry: the ledger's line that tells how far,
+    which may not be in the ledger yet. models: of each stage that has begun.
     """
 
     plan: Plan
     nodes: Mapping[str, str]
+    entry: bytes
     models: Mapping[str, SharedModel] = field(default_factory=dict)
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
@@ -52,6 +54,7 @@ class Checkpoint:
             "keys": json.dumps(self.plan.keys),
             "threshold": str(self.plan.threshold),
             "nodes": json.dumps(dict(self.nodes)),
+            "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
         write_atomically(folder / FILE, save(tensors, told), 0o600)
@@ -84,7 +87,7 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     plan = Plan(told["training"], settings, catalogue, (low, high), tallies, keys, threshold)
     rounds = json.loads(told["rounds"])
     models = {stage: SharedModel(arrays.get(stage, {}), number) for stage, number in rounds.items()}
-    return Checkpoint(plan, json.loads(told["nodes"]), models)
+    return Checkpoint(plan, json.loads(told["nodes"]), told["entry"].encode("ascii"), models)
 
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -21,9 +21,10 @@ from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
-from hierfed.deployment.protocol import SECURE, Introduction, Overview, introduce, is_name, other_version
+from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
@@ -73,6 +74,7 @@ class NodeSide:
         self._identity = state.begin(name, origin)
         self._key = key or state.key()
         self._public = public_text(self._key.public_key())
+        self._witness = Witness(name, state.folder, tell)
         self._source = read_source(origin)
         self._catalogue: Catalogue | None = None
         self._own: OwnRatings | None = None
@@ -96,9 +98,13 @@ class NodeSide:
             **dict.fromkeys(STEPS, self._step),
             "finish": self._finish,
             "judge": self._judge,
+            "ledger": lambda _: Reply(),
             "goodbye": self._goodbye,
         }
-        return handlers[request.kind](request)
+        beside = self._witness.countersign(request, self._models)
+        reply = handlers[request.kind](request)
+        self._witness.heard(request, reply)
+        return replace(reply, facts={**reply.facts, **beside})
 
     def _hello(self, request: Request) -> Reply:
         reason = other_version(request)
@@ -110,6 +116,7 @@ class NodeSide:
         catalogue = catalogue_of_bytes(found)
         if self._agreed and catalogue.digest() != self._agreed:
             return self._refuse("the server has another catalogue than the one that --catalogue names")
+        self._witness.meet(str(request.facts.get(LEDGER)))
         self._securely = request.facts.get("sums") == SECURE
         if self._peers and not self._securely:
             return self._refuse("the server would see this node's own contributions, and --peer asks for secure sums")
@@ -120,7 +127,9 @@ class NodeSide:
             rows = Overview(own.limits, tally([own.train], len(catalogue)), own.unknown)
         left_out = f", {own.unknown:,} left out whose items the catalogue does not know" if own.unknown else ""
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
-        return introduce(Introduction(self.name, self._identity, self._public, rows), nonce, self._key)
+        return introduce(
+            Introduction(self.name, self._identity, self._public, self._witness.public, rows), nonce, self._key
+        )
 
     def _setup(self, request: Request) -> Reply:
         catalogue = self._known(self._catalogue)
@@ -132,6 +141,8 @@ class NodeSide:
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
         for stage, shared in read_finished(request).items():
             self._take(stage, shared)
+        lines = request.facts.get(LEDGER)
+        self._witness.begin(plan, lines if isinstance(lines, bytes) else b"")
         return Reply()
 
     def _check_privacy(self, plan: Plan) -> None:

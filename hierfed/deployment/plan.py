@@ -26,10 +26,8 @@ from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
 from hierfed.ranked import ranking_methods
 from hierfed.results import PrivacyRecord
-from hierfed.settings import Settings
+from hierfed.settings import PRIVATE_SETTINGS, Settings
 
-# Where the server's own files lie is nothing to its nodes.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
 
 Deployed = FederatedAveraging | HierarchicalFactors | PrivatePrior

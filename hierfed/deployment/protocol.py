@@ -17,22 +17,26 @@ from hierfed.data.features import Tallies
 from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.federated.tallies import read_tallies, sent_tallies
+from hierfed.ledger.keys import is_public
 
 # Raised whenever what is said, or what it means, changes: both sides must have the same.
-VERSION = 2
+VERSION = 3
 OPEN, SECURE = "open", "secure"
+# Of the ledger: a key, or all lines so far; the last entries; a node's signature of the last, or why there is none.
+LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersignature", "unsigned"
 
 
 @dataclass(frozen=True)
 class Introduction:
     """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or "".
 
-    rows: what it says of its ratings, None under secure sums.
+    ledger: the public key that it countersigns with. rows: what it says of its ratings, None under secure sums.
     """
 
     name: str
     identity: str
     key: str
+    ledger: str
     rows: Overview | None = None
 
 
@@ -46,13 +50,15 @@ class Overview:
     unknown: int
 
 
-def hello(catalogue: Catalogue, nonce: bytes, secure_sums: bool = False) -> Request:
-    """What a server says first; nonce: drawn anew for each node, and signed by it. secure_sums: whether sums are so."""
+def hello(catalogue: Catalogue, nonce: bytes, ledger: str, secure_sums: bool = False) -> Request:
+    """What a server says first; nonce: drawn anew for each node, and signed by it. ledger: the public key that the
+    server signs its ledger with. secure_sums: whether sums are so."""
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
         "nonce": nonce,
         "sums": SECURE if secure_sums else OPEN,
+        LEDGER: ledger,
         "catalogue": catalogue_bytes(catalogue),
     }
     return Request("hello", facts)
@@ -83,6 +89,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
         "name": node.name,
         "identity": node.identity,
         "key": node.key,
+        LEDGER: node.ledger,
         "signature": b"" if key is None else NodeSigner(key).sign(_signed(nonce, node)),
     }
     if node.rows is None:
@@ -104,7 +111,9 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
         if arrays:
             limits = _number(facts, "low"), _number(facts, "high")
             rows = Overview(limits, read_tallies(arrays), int(_number(facts, "unknown")))
-        found = Introduction(_text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), rows)
+        found = Introduction(
+            _text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), _text(facts, LEDGER), rows
+        )
         _check(found)
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
@@ -138,6 +147,8 @@ def _check(found: Introduction) -> None:
     """Raise ValueError where what was said cannot be true."""
     if not (is_name(found.name) and is_name(found.identity)):
         raise ValueError(f"{found.name!r} is no name for a node")
+    if not is_public(found.ledger):
+        raise ValueError("it names no public key to countersign with")
     if found.rows is None:
         return
     limits, tallies, unknown = found.rows.limits, found.rows.tallies, found.rows.unknown
@@ -150,4 +161,4 @@ def _check(found: Introduction) -> None:
 
 
 def _signed(nonce: bytes, node: Introduction) -> bytes:
-    return b"\n".join([b"hierfed node", nonce, node.name.encode(), node.identity.encode()])
+    return b"\n".join([b"hierfed node", nonce, node.name.encode(), node.identity.encode(), node.ledger.encode()])

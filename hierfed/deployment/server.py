@@ -16,6 +16,7 @@ import torch
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import no_tallies
+from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.node import JUDGED
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
@@ -24,6 +25,7 @@ from hierfed.deployment.results import DeployedResult, DeployedRound, Gain, Refu
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
+from hierfed.engines.replies import Answer
 from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
@@ -72,6 +74,7 @@ class Desk:
     catalogue: Catalogue
     keys: frozenset[str] | None
     watcher: Watcher
+    ledger: Bookkeeper
     secure_sums: bool = False
     plan: Plan | None = None
     nodes: dict[str, str] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class Desk:
         """The catalogue, and something to sign."""
         nonce = new_nonce()
         self.nonces.add(nonce)
-        return hello(self.catalogue, nonce, self.secure_sums)
+        return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums)
 
     def admit(self, reply: Reply) -> str:
         """Its own name, which is no one else's."""
@@ -104,6 +107,8 @@ class Desk:
             raise TurnedAway("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
             raise TurnedAway(f"another node is already called '{found.name}': choose another --name")
+        if self.ledger.known_key(found.name) not in (None, found.ledger):
+            raise TurnedAway("the ledger has another key of it to countersign with")
         self.introduced[found.name] = found
         return found.name
 
@@ -113,7 +118,19 @@ class Desk:
 
     def setup(self, member: Member) -> Request | None:
         """The plan, once there is one."""
-        return None if self.plan is None else self.plan.request(member.number, self.finished)
+        if self.plan is None:
+            return None
+        return self.ledger.with_lines(self.plan.request(member.number, self.finished))
+
+    def hear(self, answer: Answer) -> None:
+        """Keep its countersignature, if it holds one."""
+        event = self.ledger.hear(answer)
+        if event:
+            self.tell(event)
+
+    def ledger_keys(self) -> dict[str, str]:
+        """The keys that the nodes which came in this server's time countersign with."""
+        return {name: found.ledger for name, found in self.introduced.items()}
 
     def tell(self, event: str) -> None:
         """Pass it on."""
@@ -137,10 +154,12 @@ def conduct(
     Raises HierfedError where rounds fail again and again.
     """
     began = time.monotonic()
-    desk = Desk(catalogue, wanted.keys, watcher, settings.privacy.secure_sums)
+    desk = Desk(catalogue, wanted.keys, watcher, Bookkeeper(folder), settings.privacy.secure_sums)
+    watcher.tell(f"signs its ledger with the key {desk.ledger.fingerprint}")
     checkpoint = load_checkpoint(folder, settings, catalogue)
     if checkpoint is not None:
         desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
+        desk.ledger.append(checkpoint.entry)
         finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
         rounds = max((model.round for model in checkpoint.models.values()), default=0)
         anew = "was trained before, and is handed out again; choose another --name to train anew"
@@ -156,8 +175,10 @@ def conduct(
             desk.plan = _with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
             # Nodes have heard of a plan without them.
             federation.ask(desk.setup, len(names))
-        checkpoint = Checkpoint(desk.plan, desk.nodes)
+        opening = desk.ledger.opening(desk.plan, {name: desk.introduced[name].ledger for name in names})
+        checkpoint = Checkpoint(desk.plan, desk.nodes, opening)
         checkpoint.save(folder)
+        desk.ledger.append(checkpoint.entry)
     plan = desk.plan = checkpoint.plan
     watcher.on_plan(plan.rounds_left(checkpoint.models))
     training = _Training(plan, checkpoint, federation, desk, wanted, folder)
@@ -169,6 +190,11 @@ def conduct(
     if IMPLICIT in training.checkpoint.models:
         save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
     gain = None if plan.private else _gain(federation, plan, wanted.patience)
+    if not desk.ledger.ended:
+        seal = desk.ledger.seal(training.checkpoint.models)
+        federation.ask(lambda _: seal, 1)
+        end = desk.ledger.end()
+        federation.ask(lambda _: end, 1)
     federation.dismiss()
     return DeployedResult(
         name=folder.name,
@@ -207,15 +233,22 @@ class _Training:
         method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING], streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, circle = self._wanted.quorum, self._plan.circle
-        strategy = SumStrategy(method, shared, self._plan.training, stage, quorum, circle)
+        strategy, ledger = SumStrategy(method, shared, self._plan.training, stage, quorum, circle), self._desk.ledger
+        strategy.beside = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             if outcome.total is not None:
                 _check_finite(strategy.shared, stage)
+            released = self._plan.record(strategy.shared.round)
+            names, keys = list(self._desk.nodes), self._desk.ledger_keys()
+            line = ledger.round(outcome, strategy.shared, names, keys, released)
+            if outcome.total is not None:
                 self.checkpoint = replace(
-                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes)
+                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes), entry=line
                 )
                 self.checkpoint.save(self._folder)
+            ledger.append(line)
+            strategy.beside = ledger.facts()
             self.records.append(self._record(outcome, bytes_down, seconds))
             with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(self.records[-1].model_dump_json() + "\n")
@@ -223,7 +256,9 @@ class _Training:
 
         self._federation.run_rounds(strategy, rounds, on_round)
         self._desk.finished[stage] = strategy.shared
-        finished = Request("finish", {"stage": stage, "round": strategy.shared.round}, strategy.shared.arrays)
+        finished = Request(
+            "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
+        )
         self._federation.ask(lambda _: finished, 1)
 
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:

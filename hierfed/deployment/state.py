@@ -139,7 +139,7 @@ class NodeState:
             for path in (*self.folder.glob(f"*.{SHARED}"), *(self.folder / ROUNDS).glob("*.safetensors")):
                 path.unlink()
         write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
-        facts = {name: str(fact) for name, fact in request.facts.items()}
+        facts = {name: str(request.facts[name]) for name in PLAN_FACTS}
         tallies = {name: request.arrays[name] for name in TALLIES}
         write_atomically(self.folder / PLAN, save(tallies, facts), 0o600)
 

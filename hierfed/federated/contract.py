@@ -75,13 +75,8 @@ class SharedModel:
         return sum(array.nbytes for array in self.arrays.values())
 
     def digest(self) -> str:
-        """sha256 over names, types, shapes and values: equal for equal models, wherever they were computed."""
-        state = hashlib.sha256()
-        for name in sorted(self.arrays):
-            array = self.arrays[name].detach().cpu().contiguous()
-            state.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-            state.update(array.numpy().tobytes())
-        return state.hexdigest()
+        """Equal for equal models, wherever they were computed; see digest_of."""
+        return digest_of(self.arrays)
 
 
 class SumMethod(Protocol):
@@ -129,6 +124,16 @@ class Method(SumMethod, Protocol):
         private: what each node kept from the rounds, None where it took no part in them.
         """
         ...
+
+
+def digest_of(arrays: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name].detach().cpu().contiguous()
+        state.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        state.update(array.numpy().data)
+    return state.hexdigest()
 
 
 def ordered_sum(contributions: Iterable[Contribution]) -> Contribution:

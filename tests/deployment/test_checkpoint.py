@@ -44,7 +44,7 @@ def checkpoint(data, make_settings) -> Checkpoint:
         Tallies(counts, counts * rng.random(len(counts))),
     )
     # Not in alphabetical order: the place is a node's number.
-    return Checkpoint(plan, {"node 2": "b2", "node 10": "a10", "ü\n": "c"})
+    return Checkpoint(plan, {"node 2": "b2", "node 10": "a10", "ü\n": "c"}, b'{"entry":1}')
 
 
 def reload(checkpoint: Checkpoint, folder, **changes: Any) -> Checkpoint:
@@ -57,6 +57,7 @@ def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
     assert list(found.nodes.items()) == list(expected.nodes.items())
     assert (found.plan.training, found.plan.limits) == (expected.plan.training, expected.plan.limits)
     assert found.plan.settings == expected.plan.settings
+    assert found.entry == expected.entry
     for name in ("counts", "sums"):
         mine, theirs = (getattr(each.plan.tallies, name) for each in (found, expected))
         assert mine.tobytes() == theirs.tobytes()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.own import own_ratings
@@ -20,11 +21,13 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Reply, Request
 from hierfed.errors import DataError, HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel
+from hierfed.ledger import keys as ledger_keys
 from hierfed.serving import Served
 from hierfed.settings import load_settings
 from hierfed.storage import user_file
 
 NONCE = bytes(32)
+SERVER = ledger_keys.public_text(Ed25519PrivateKey.generate())
 
 
 def one_line(error: pytest.ExceptionInfo[HierfedError]) -> str:
@@ -59,7 +62,7 @@ def plan(data, make_settings, reference) -> Plan:
 def ready(make_side, plan) -> NodeSide:
     """A node that knows its plan, as number 0."""
     side = make_side()
-    side.answer(hello(plan.catalogue, NONCE))
+    side.answer(hello(plan.catalogue, NONCE, SERVER))
     side.answer(plan.request(0, {}))
     return side
 
@@ -71,7 +74,7 @@ def round_request(plan: Plan, shared: SharedModel, **changes) -> Request:
 
 def test_hello_is_answered_with_name_limits_and_sums_alone(make_side, data, reference):
     side = make_side()
-    found = read_introduction(side.answer(hello(data.catalogue, NONCE)), NONCE, None)
+    found = read_introduction(side.answer(hello(data.catalogue, NONCE, SERVER)), NONCE, None)
     assert isinstance(found, Introduction)
     rows = reference("network").nodes[0]
     values = np.concatenate([rows.train.value, rows.test.value])
@@ -84,15 +87,15 @@ def test_hello_is_answered_with_name_limits_and_sums_alone(make_side, data, refe
 
 def test_under_secure_sums_hello_is_answered_without_a_word_of_the_ratings(make_side, data):
     side = make_side()
-    reply = side.answer(hello(data.catalogue, NONCE, secure_sums=True))
+    reply = side.answer(hello(data.catalogue, NONCE, SERVER, secure_sums=True))
     assert reply.contribution.arrays == {}
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
     assert read_introduction(reply, NONCE, None).rows is None
 
 
 def test_a_node_with_peers_says_nothing_to_a_server_that_would_see_its_contributions(make_side, data):
     side = make_side(peers=frozenset({"a key"}))
-    reply = side.answer(hello(data.catalogue, NONCE))
+    reply = side.answer(hello(data.catalogue, NONCE, SERVER))
     assert reply.facts == {
         "refusal": "the server would see this node's own contributions, and --peer asks for secure sums"
     }
@@ -101,16 +104,16 @@ def test_a_node_with_peers_says_nothing_to_a_server_that_would_see_its_contribut
 
 def test_the_identity_is_the_state_s(make_side, data):
     side = make_side()
-    first, second = (side.answer(hello(data.catalogue, NONCE)).facts["identity"] for _ in range(2))
+    first, second = (side.answer(hello(data.catalogue, NONCE, SERVER)).facts["identity"] for _ in range(2))
     assert first == second == side.state.begin("node 1", side.origin)
-    assert make_side().answer(hello(data.catalogue, NONCE)).facts["identity"] != first
+    assert make_side().answer(hello(data.catalogue, NONCE, SERVER)).facts["identity"] != first
 
 
 def test_unknown_items_are_left_out_and_told_on_the_node(make_side, data):
     told = []
     side = make_side(tell=told.append)
     known = Catalogue(data.catalogue.frame.head(20))
-    found = read_introduction(side.answer(hello(known, NONCE)), NONCE, None)
+    found = read_introduction(side.answer(hello(known, NONCE, SERVER)), NONCE, None)
     expected = own_ratings(read_ratings(data.file("node 1", False), test=data.file("node 1", True)), known)
     assert found.rows.unknown == expected.unknown > 0
     assert f"{expected.unknown:,} left out whose items the catalogue does not know" in told[0]
@@ -120,14 +123,14 @@ def test_unknown_items_are_left_out_and_told_on_the_node(make_side, data):
 def test_a_catalogue_that_was_not_agreed_is_refused_and_the_agreed_one_is_not(make_side, data):
     agreed = data.catalogue.digest()
     side = make_side(catalogue=agreed)
-    assert "refusal" not in side.answer(hello(data.catalogue, NONCE)).facts
-    reply = side.answer(hello(Catalogue(data.catalogue.frame.head(20)), NONCE))
+    assert "refusal" not in side.answer(hello(data.catalogue, NONCE, SERVER)).facts
+    reply = side.answer(hello(Catalogue(data.catalogue.frame.head(20)), NONCE, SERVER))
     assert reply.facts == {"refusal": "the server has another catalogue than the one that --catalogue names"}
     assert reply.contribution.arrays == {}
 
 
 def test_another_version_is_refused_before_anything_is_told(make_side, data):
-    request = hello(data.catalogue, NONCE)
+    request = hello(data.catalogue, NONCE, SERVER)
     reply = make_side().answer(Request("hello", {**request.facts, "version": VERSION + 1}))
     assert list(reply.facts) == ["refusal"]
     assert f"version {VERSION + 1}" in reply.facts["refusal"]
@@ -136,12 +139,12 @@ def test_another_version_is_refused_before_anything_is_told(make_side, data):
 
 @pytest.mark.parametrize("facts", [{"nonce": "text"}, {"catalogue": "text"}, {"nonce": 3}])
 def test_a_greeting_that_cannot_be_read_is_refused(make_side, data, facts):
-    reply = make_side().answer(Request("hello", {**hello(data.catalogue, NONCE).facts, **facts}))
+    reply = make_side().answer(Request("hello", {**hello(data.catalogue, NONCE, SERVER).facts, **facts}))
     assert reply.facts == {"refusal": "the server's greeting cannot be read"}
 
 
 def test_a_catalogue_that_is_none_ends_in_one_line(make_side, data):
-    facts = {**hello(data.catalogue, NONCE).facts, "catalogue": b"junk"}
+    facts = {**hello(data.catalogue, NONCE, SERVER).facts, "catalogue": b"junk"}
     with pytest.raises(DataError, match="the server's catalogue") as error:
         make_side().answer(Request("hello", facts))
     one_line(error)
@@ -173,7 +176,7 @@ def test_what_is_asked_before_hello_is_refused_in_one_line(make_side, plan, aske
 @pytest.mark.parametrize("asked", ["round", "finish", "judge"])
 def test_what_is_asked_before_setup_is_refused_in_one_line(make_side, plan, asked):
     side = make_side()
-    side.answer(hello(plan.catalogue, NONCE))
+    side.answer(hello(plan.catalogue, NONCE, SERVER))
     requests = {
         "round": round_request(plan, plan.method.start()),
         "finish": Request("finish", {"stage": "rating", "round": 3}, plan.method.start().arrays),
@@ -238,7 +241,7 @@ def test_goodbye_ends_the_node_and_a_reason_is_an_error(make_side):
 
 def test_a_node_without_held_out_rows_adds_nothing_to_what_is_judged(make_side, plan, data):
     side = make_side(origin=Origin(data.file("node 1", False)))
-    side.answer(hello(plan.catalogue, NONCE))
+    side.answer(hello(plan.catalogue, NONCE, SERVER))
     shared = plan.method.start()
     side.answer(plan.request(0, {"rating": shared}))
     reply = side.answer(Request("judge"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -46,7 +47,11 @@ def test_the_budget_that_was_given_is_spent_and_nothing_but_releases_is_asked_fo
     assert [each.contributors for each in result.rounds] == [list(NAMES)] * 3
     assert all(each.train_loss == [] for each in result.rounds)
     assert (result.gain, result.ratings) == (None, 0)
-    assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", *STEPS, "finish", "goodbye"}
+    assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", *STEPS, "finish", "ledger", "goodbye"}
+    entries = [json.loads(line)["entry"] for line in (found.server / "ledger.jsonl").read_text().splitlines()]
+    spent = [entry["epsilon"] for entry in entries if entry["kind"] == "round"]
+    assert spent == sorted(spent)
+    assert spent[-1] == result.privacy.epsilon_spent
     for name in NAMES:
         assert found.sides[name].state.released() == (found.sides[name].state.plan()[0].training, [1, 2, 3])
 

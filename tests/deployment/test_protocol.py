@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,16 +31,19 @@ from hierfed.deployment.protocol import (
 from hierfed.deployment.signing import public_text
 from hierfed.engines.exchange import Reply, Request
 from hierfed.federated.contract import Contribution
+from hierfed.ledger import keys as ledger_keys
 
 ITEMS = 5
 KEY, OTHER = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
 ALLOWED = frozenset({public_text(KEY.public_key())})
 BOTH = ALLOWED | {public_text(OTHER.public_key())}
 NONCE = bytes(range(32))
+LEDGER, SERVER = (ledger_keys.public_text(Ed25519PrivateKey.generate()) for _ in range(2))
 NODE = Introduction(
     name="hospital north",
     identity="5ec2e7",
     key=public_text(KEY.public_key()),
+    ledger=LEDGER,
     rows=Overview((0.5, 5.0), Tallies(np.array([3.0, 0, 2, 0, 1]), np.array([9.5, 0, 8, 0, 0.1])), unknown=7),
 )
 
@@ -82,7 +86,7 @@ def test_what_was_said_is_what_is_understood(keys):
 def test_under_secure_sums_nothing_is_said_of_the_ratings():
     quiet = replace(NODE, rows=None)
     reply = introduce(quiet, NONCE, KEY)
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
     assert reply.contribution.arrays == {}
     assert read_introduction(reply, NONCE, ALLOWED) == quiet
 
@@ -156,12 +160,12 @@ def test_another_version_is_refused_on_both_sides_with_both_versions(theirs):
 
 
 def test_the_same_version_is_spoken(data):
-    assert other_version(hello(data.catalogue, NONCE, False)) == ""
+    assert other_version(hello(data.catalogue, NONCE, SERVER, False)) == ""
 
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_hello_tells_the_catalogue_the_nonce_and_how_sums_are_made(secure, data):
-    request = hello(data.catalogue, NONCE, secure)
+    request = hello(data.catalogue, NONCE, SERVER, secure)
     assert request.facts["sums"] == ("secure" if secure else "open")
     assert request.kind == "hello"
     assert request.facts["nonce"] == NONCE

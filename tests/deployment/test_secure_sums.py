@@ -110,6 +110,7 @@ def test_nothing_that_a_node_sends_is_of_its_ratings(secure, village):
         *STEPS,
         "finish",
         "judge",
+        "ledger",
         "goodbye",
     }
     for _, kind, message in found.sent:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hierfed.data.features import Tallies
+from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.protocol import Introduction, Overview, introduce
 from hierfed.deployment.results import DeployedRound
@@ -343,7 +344,7 @@ def test_what_all_agree_on_is_the_widest_limits_and_the_sum_of_the_tallies(make_
     items = len(data.catalogue)
     nodes = [
         Introduction(
-            str(low), "id", "", Overview((low, high), Tallies(np.full(items, low), np.full(items, high)), unknown=0)
+            str(low), "id", "", "", Overview((low, high), Tallies(np.full(items, low), np.full(items, high)), unknown=0)
         )
         for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]
     ]
@@ -401,9 +402,9 @@ def test_a_watcher_s_error_ends_the_wait(village, make_settings, monkeypatch):
         village(make_settings("network")).serve()
 
 
-def test_tallies_of_another_number_of_items_are_turned_away(village, make_settings, data):
+def test_tallies_of_another_number_of_items_are_turned_away(village, make_settings, data, tmp_path):
     found = village(make_settings("network"))
-    desk = Desk(data.catalogue, None, Watcher())
+    desk = Desk(data.catalogue, None, Watcher(), Bookkeeper(tmp_path))
     reply = found.sides["node 1"].answer(desk.hello())
     arrays = {name: array[:-1] for name, array in reply.contribution.arrays.items()}
     with pytest.raises(TurnedAway, match="its tallies are of 29 items, the catalogue has 30"):
@@ -444,7 +445,7 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
                 secrets[name].append(ratings.astype(kind).tobytes())
         for user in own["user"].unique():
             secrets[name] += [str(user).encode(), *(np.array([user], kind).tobytes() for kind in ("i4", "i8", "f8"))]
-    assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", "finish", "judge", "goodbye"}
+    assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", "finish", "judge", "ledger", "goodbye"}
     for name, kind, reply in found.sent:
         content = b"".join(each.deflate() for each in get_all_nested_objects(reply).values())
         facts = str(dict(reply.content["facts"])).encode()
@@ -458,12 +459,14 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     assert hello.content["arrays"]["sums"].numpy().tobytes() in sums
 
 
-def test_an_introduction_is_taken_once_and_answers_a_greeting(data):
-    desk = Desk(data.catalogue, None, Watcher())
+def test_an_introduction_is_taken_once_and_answers_a_greeting(data, tmp_path):
+    desk = Desk(data.catalogue, None, Watcher(), Bookkeeper(tmp_path))
     greeting = desk.hello()
     assert desk.hello().facts["nonce"] != greeting.facts["nonce"]
     items = len(data.catalogue)
-    told = Introduction("one", "secret", "", Overview((1.0, 5.0), Tallies(np.ones(items), np.ones(items)), 0))
+    told = Introduction(
+        "one", "secret", "", greeting.facts["ledger"], Overview((1.0, 5.0), Tallies(np.ones(items), np.ones(items)), 0)
+    )
     answer = introduce(told, greeting.facts["nonce"], None)
     assert desk.admit(answer) == "one"
     for again in (answer, introduce(told, b"x" * 32, None)):

@@ -14,7 +14,7 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.ease import Ease
 from hierfed.federated.implicit import ImplicitFactors
 from hierfed.federated.summation import sum_openly
-from hierfed.privacy.protection import summation_of
+from hierfed.privacy.protection import keeps_ledger, summation_of
 from hierfed.privacy.secure_sum import bounds
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
 from hierfed.privacy.secure_sum.simulation import SecureSummation
@@ -42,6 +42,16 @@ def test_secure_sums_without_their_package_are_one_clear_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'hierfed\[privacy\]'"):
         summation_of(PrivacySettings(secure_sums=True))
+
+
+def test_a_ledger_is_kept_where_it_can_be_and_asking_for_one_that_cannot_is_one_clear_line(monkeypatch):
+    assert keeps_ledger(PrivacySettings())
+    assert keeps_ledger(PrivacySettings(ledger="keep"))
+    assert not keeps_ledger(PrivacySettings(ledger="none"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not keeps_ledger(PrivacySettings())
+    with pytest.raises(SettingsError, match=r"^privacy\.ledger = 'keep' .* pip install 'hierfed\[privacy\]'$"):
+        keeps_ledger(PrivacySettings(ledger="keep"))
 
 
 @pytest.mark.parametrize("few", [0, 4096], ids=["in 64 bits", "in 128 bits"])

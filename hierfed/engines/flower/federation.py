@@ -42,6 +42,10 @@ class Reception(Protocol):
         """What a member is told before it is asked anything; None while that is not yet known."""
         ...
 
+    def hear(self, answer: Answer) -> None:
+        """A member has answered a request, other than its setup."""
+        ...
+
     def tell(self, event: str) -> None:
         """Something that a person who watches wants to know."""
         ...
@@ -117,15 +121,14 @@ class Federation:
             request = make(self.members[node_id])
             return None if request is None else _message(request, node_id)
 
-        return [read_answer(reply, member) for member, reply in self._collect(message, enough)]
+        return self._answers(message, enough)
 
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
         """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
         if strategy.circle is not None:
             outcome = strategy.aggregate_securely(strategy.circle, self.ask)
         else:
-            found = self._collect(strategy.message, strategy.quorum)
-            outcome = strategy.aggregate([read_answer(reply, member) for member, reply in found])
+            outcome = strategy.aggregate(self._answers(strategy.message, strategy.quorum))
         return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
 
     def run_rounds(
@@ -147,6 +150,12 @@ class Federation:
                     f"{outcome.lacking(strategy.quorum)}; the model as it was is kept: start the server again when "
                     "nodes are back"
                 )
+
+    def _answers(self, message: Callable[[int], Message | None], enough: int) -> list[Answer]:
+        answers = [read_answer(reply, member) for member, reply in self._collect(message, enough)]
+        for answer in answers:
+            self._reception.hear(answer)
+        return answers
 
     def _collect(self, message: Callable[[int], Message | None], enough: int) -> list[tuple[Member, Message]]:
         """Send to all who can be asked, and gather their replies."""

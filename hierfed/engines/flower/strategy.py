@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from hierfed.engines.exchange import Member, Request
+from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
 from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
@@ -44,7 +44,8 @@ class SumStrategy(Strategy):
     """Any SumMethod, over Flower: contributions sorted by node, added in float64, and combined.
 
     shared: the model so far. quorum: a round with fewer contributions leaves it as it is. circle: who adds securely,
-    None where the server sees single contributions. outcome: of the last round.
+    None where the server sees single contributions. outcome: of the last round. beside: facts that every node is told
+    with the next one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SumStrategy(Strategy):
         self.training, self.stage, self.quorum, self.circle = training, stage, quorum, circle
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
+        self.beside: Mapping[str, Fact] = {}
 
     @property
     def name(self) -> RoundName:
@@ -68,7 +70,7 @@ class SumStrategy(Strategy):
 
     def message(self, node_id: int) -> Message:
         """What the node with this id of Flower's is asked in the round that comes next."""
-        request = Request("round", self.name.facts(), self.shared.arrays)
+        request = Request("round", {**self.name.facts(), **self.beside}, self.shared.arrays)
         group = f"{self.stage} {self.name.number}"
         return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
 
@@ -101,7 +103,7 @@ class SumStrategy(Strategy):
         """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
         name, expected = self.name, template(self.method, self.shared)
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
-        request = Request("round", {**name.facts(), DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
+        request = Request("round", {**name.facts(), **self.beside, DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
         found = sum_securely(ask, request, circle, shapes)
         if found.total is not None:
             self.shared = self.method.combine(self.shared, found.total)

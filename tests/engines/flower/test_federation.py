@@ -17,7 +17,7 @@ from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
-from hierfed.engines.replies import Refusal
+from hierfed.engines.replies import Answer, Refusal
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.personal.private import PrivateState
@@ -185,6 +185,7 @@ class Desk:
     names: list[str]
     planned: bool = True
     told: list[str] = field(default_factory=list)
+    heard: list[Answer] = field(default_factory=list)
     checks: Callable[[], None] = lambda: None
 
     def hello(self) -> Request:
@@ -201,6 +202,9 @@ class Desk:
 
     def setup(self, member: Member) -> Request | None:
         return Request("setup", {"number": member.number}) if self.planned else None
+
+    def hear(self, answer: Answer) -> None:
+        self.heard.append(answer)
 
     def tell(self, event: str) -> None:
         self.told.append(event)

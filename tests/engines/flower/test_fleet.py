@@ -398,9 +398,10 @@ def test_requests_are_answered_one_after_the_other(superlink, clock):
     node.serve()
     assert [(request.kind, request.facts) for request in node.heard] == [(kind, {"round": 2}) for kind in fleet.KINDS]
     found = [read_reply(reply) for reply in superlink.replies]
-    assert [reply.facts for reply in found] == [{"place": place} for place in range(1, 7)]
-    assert [reply.contribution.arrays["sum"].tolist() for reply in found] == [[n + 1.0] * 3 for n in range(6)]
-    assert superlink.calls.count("confirm") == 6
+    count = len(fleet.KINDS)
+    assert [reply.facts for reply in found] == [{"place": place} for place in range(1, count + 1)]
+    assert [reply.contribution.arrays["sum"].tolist() for reply in found] == [[n + 1.0] * 3 for n in range(count)]
+    assert superlink.calls.count("confirm") == count
     assert node.told == []
 
 

@@ -1,0 +1,175 @@
+"""A node's half of a federation's ledger: a copy of its own, and signatures of what it can vouch for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hierfed.atomic import write_atomically
+from hierfed.deployment.plan import Plan
+from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
+from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.engines.secure_round import MASK, REFUSAL
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import SharedModel, digest_of
+from hierfed.ledger.book import Book, name_of
+from hierfed.ledger.chain import BrokenLink
+from hierfed.ledger.entries import FILE, End, Entry, Opening, RoundEntry, Seal, line_hash, read_line
+from hierfed.ledger.files import file_digests
+from hierfed.ledger.keys import kept_key, public_text
+from hierfed.ledger.scribe import countersign
+
+SEEN = "witness.json"
+
+
+class Witness:
+    """Countersigns entries of the server's ledger; name, folder: the node's, tell: told of what it does not sign.
+
+    A signature says that the entry follows all entries that the node knows, and no other stands in its place; that
+    settings, catalogue and the server's key are those that the node was told; that the node is listed as a contributor
+    if it sent a contribution, and not otherwise; and that the model is the one that the node was then sent. It does not
+    say that the sum is right, nor the model made of it, nor who else contributed: a node cannot see that.
+    """
+
+    def __init__(self, name: str, folder: Path, tell: Callable[[str], None]):
+        self._name, self._folder, self._tell = name, folder, tell
+        self._key = kept_key(folder)
+        self.public = public_text(self._key)
+        self._server = ""
+        self._plan: Plan | None = None
+        self._book = Book(folder / FILE)
+        self._asked: tuple[str, int] | None = None
+        self._answered: set[tuple[str, int]] = set()
+        self._judged = self._objection = ""
+        self._recall()
+
+    def meet(self, server: str) -> None:
+        """The server says which key it signs with."""
+        self._server = server
+
+    def begin(self, plan: Plan, lines: bytes) -> None:
+        """A training begins, or this node comes back to it; lines: the ledger so far. That of another is kept apart."""
+        chain = self._book.chain
+        if chain.entries and chain.opening.training != plan.training:
+            self._book.path.rename(self._folder / f"ledger-{chain.opening.training}.jsonl")
+            self._book, self._answered, self._objection = Book(self._book.path), set(), ""
+            self._remember()
+        self._plan = plan
+        try:
+            for line in lines.split(b"\n") if lines else []:
+                self._take(line)
+        except BrokenLink as broken:
+            self._tell(f"the server's ledger is not the one that this node knows: an entry {broken}")
+
+    def heard(self, request: Request, reply: Reply) -> None:
+        """Note to which rounds this node contributes: with its answer, or under secure sums with its masked vector."""
+        if request.kind == "round":
+            self._asked = str(request.facts["stage"]), int(request.facts["round"])
+        elif request.kind in ("tally", "judge"):
+            self._asked = None
+        masked = request.kind == MASK and REFUSAL not in reply.facts
+        sent = masked or (request.kind == "round" and bool(reply.contribution.arrays))
+        if sent and self._asked is not None and self._asked not in self._answered:
+            self._answered.add(self._asked)
+            self._remember()
+
+    def countersign(self, request: Request, models: Mapping[str, SharedModel]) -> dict[str, Fact]:
+        """What is said beside the answer to a request that holds entries; models: the finished ones, by stage."""
+        told = request.facts.get(ENTRIES)
+        if not isinstance(told, bytes):
+            return {}
+        lines = told.split(b"\n")
+        try:
+            entry = [self._take(line) for line in lines][-1]
+        except BrokenLink as broken:
+            return self._refuse(f"the entry {broken}")
+        known = self._book.chain.nodes.get(self._name)
+        if isinstance(entry, End) or known is None:
+            return {}
+        reason = self._objection
+        if known != self.public:
+            reason = "comes with another key of this node's than its own"
+        elif entry.position + 1 < len(self._book.chain.entries):
+            reason = "is not the last one that this node knows"
+        reason = reason or self._wrong_model(entry, request, models)
+        if reason:
+            return self._refuse(f"{name_of(entry)} {reason}")
+        return {COUNTERSIGNATURE: countersign(self._key, lines[-1])}
+
+    def _refuse(self, reason: str) -> dict[str, Fact]:
+        self._tell(f"not countersigned: {reason}")
+        return {UNSIGNED: reason}
+
+    def _take(self, line: bytes) -> Entry:
+        """Add a line to the copy, unless it is there; raises BrokenLink where it does not follow."""
+        chain = self._book.chain
+        try:
+            entry = read_line(line).entry
+        except ValueError as error:
+            raise BrokenLink(str(error)) from error
+        if entry.position < len(chain.entries):
+            if self._book.lines(entry.position)[0] != line:
+                raise BrokenLink(f"is another number {entry.position} than the one that this node knows")
+            return entry
+        reason = self._unagreed(entry) if isinstance(entry, Opening) else ""
+        if reason:
+            raise BrokenLink(reason)
+        chain.check(line)
+        # On the disk before the line is: after a crash between the two, the same line is judged as it was before.
+        if self._judged != line_hash(line):
+            self._judged, self._objection = line_hash(line), ""
+            if isinstance(entry, RoundEntry):
+                self._objection = self._misplaced(entry)
+                self._answered.discard((entry.stage, entry.round))
+            self._remember()
+        self._book.append(line)
+        return entry
+
+    def _unagreed(self, opening: Opening) -> str:
+        plan = self._plan
+        if plan is None or opening.training != plan.training:
+            return "is of a training that this node was not told of"
+        if opening.server != self._server:
+            return "names another key of the server than its greeting"
+        if opening.settings != plan.settings.digest() or opening.catalogue != plan.catalogue.digest():
+            return "names other settings or another catalogue than the plan"
+        return ""
+
+    def _misplaced(self, entry: RoundEntry) -> str:
+        """Why the entry is wrong about this node's contribution; "" if it is not."""
+        sent, listed = (entry.stage, entry.round) in self._answered, self._name in entry.contributors
+        if listed and not sent:
+            return "lists a contribution of this node, which sent none"
+        refused = self._name in {each.node for each in entry.refused}
+        left_out = sent and not listed and not refused and entry.sum is not None
+        return "leaves out the contribution that this node has sent" if left_out else ""
+
+    def _wrong_model(self, entry: Entry, request: Request, models: Mapping[str, SharedModel]) -> str:
+        """Why the entry is wrong about models; "" if it is not."""
+        if isinstance(entry, Seal):
+            if {stage: model.digest() for stage, model in models.items()} != entry.models:
+                return "holds other models than this node was sent"
+            own = file_digests(self._folder, list(entry.files))
+            return "holds other files than this node has made" if own != entry.files else ""
+        if not isinstance(entry, RoundEntry):
+            return ""
+        of_the_stage = request.kind in ("round", "finish") and request.facts["stage"] == entry.stage
+        sent = models.get(entry.stage)
+        digest = digest_of(request.arrays) if of_the_stage else "" if sent is None else sent.digest()
+        return "holds another model than this node was sent" if digest != entry.model else ""
+
+    def _remember(self) -> None:
+        told = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
+        write_atomically(self._folder / SEEN, json.dumps(told).encode(), 0o600)
+
+    def _recall(self) -> None:
+        path = self._folder / SEEN
+        if not path.is_file():
+            return
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            self._answered = {(str(stage), int(number)) for stage, number in told["answered"]}
+            self._judged, self._objection = str(told["judged"]), str(told["objection"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HierfedError(f"{path}: the node's state is damaged: {error!r}") from error

@@ -1,0 +1,58 @@
+"""Who keeps a record of the sums of a training in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hierfed.data.federation import Node
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.personal.private import PrivateState
+from hierfed.results import PrivacyRecord
+
+Spent = Callable[[int], PrivacyRecord | None]
+"""What differential privacy has spent after so many rounds; None without it."""
+
+
+class Recorder(Protocol):
+    """Is told of each sum, of every stage of a training, and gives its record when all is over."""
+
+    def on_sum(self, stage: str, total: Contribution, shared: SharedModel) -> None:
+        """A sum has been combined into this model."""
+        ...
+
+    def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
+        """The whole record, with each stage's final model and the digests of the run's files."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecordedMethod:
+    """A method, each of whose sums is told to on_sum."""
+
+    method: SumMethod
+    on_sum: Callable[[Contribution, SharedModel], None]
+
+    def start(self) -> SharedModel:
+        """See SumMethod."""
+        return self.method.start()
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, PrivateState | None]]:
+        """See SumMethod."""
+        return self.method.contribute(shared, nodes, private)
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """See SumMethod."""
+        combined = self.method.combine(shared, total)
+        self.on_sum(total, combined)
+        return combined
+
+
+def recorded(method: SumMethod, stage: str, recorder: Recorder | None) -> SumMethod:
+    """The method as it is where nobody keeps a record."""
+    if recorder is None:
+        return method
+    return RecordedMethod(method, lambda total, shared: recorder.on_sum(stage, total, shared))

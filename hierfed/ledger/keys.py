@@ -1,0 +1,82 @@
+"""Keys that sign ledgers: Ed25519 (RFC 8032). Public keys and fingerprints are written as OpenSSH writes them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+
+from hierfed.atomic import write_atomically
+from hierfed.errors import HierfedError
+
+KEY = "ledger.key"
+PREFIX = "SHA256:"
+
+
+def kept_key(folder: Path) -> Ed25519PrivateKey:
+    """The key in `folder/ledger.key`, for its owner only; made at the first time, its public half beside it.
+
+    Raises HierfedError for a file that holds none, and where there can be none.
+    """
+    path = folder / KEY
+    try:
+        if not path.is_file():
+            made = Ed25519PrivateKey.generate()
+            write_atomically(path, made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
+            write_atomically(folder / f"{KEY}.pub", f"{public_text(made)}\n".encode())
+        key = load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise HierfedError(f"{path}: no private key of a ledger: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise HierfedError(f"{path}: not an Ed25519 key, which ledgers are signed with")
+    return key
+
+
+def public_text(key: Ed25519PrivateKey) -> str:
+    """The public half, in OpenSSH's format, without a comment."""
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def is_public(text: str) -> bool:
+    """Whether this is a public key as `public_text` writes it."""
+    return _public(text) is not None
+
+
+def fingerprint(text: str) -> str:
+    """A public key's fingerprint, as `ssh-keygen -l` shows it; raises ValueError for what is none."""
+    if not is_public(text):
+        raise ValueError(f"{text!r} is no public key of a ledger")
+    digest = hashlib.sha256(base64.b64decode(text.split(" ")[1])).digest()
+    return PREFIX + base64.b64encode(digest).decode().rstrip("=")
+
+
+def is_signed(text: str, signature: str, data: bytes) -> bool:
+    """Whether the owner of this public key made this signature (hexadecimal) of `data`."""
+    key = _public(text)
+    try:
+        if key is not None:
+            key.verify(bytes.fromhex(signature), data)
+    except (InvalidSignature, ValueError):
+        return False
+    return key is not None
+
+
+def _public(text: str) -> Ed25519PublicKey | None:
+    try:
+        key = load_ssh_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(key, Ed25519PublicKey):
+        return None
+    return key if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() == text else None
