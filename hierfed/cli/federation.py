@@ -188,7 +188,7 @@ def federation(
 def personalise(state: State) -> None:
     """Fit the models of this node's users, here alone, from the finished global model and their own ratings."""
     _require_flower()
-    from hierfed.deployment.node import personalise as fit  # noqa: PLC0415
+    from hierfed.deployment.local_models import personalise as fit  # noqa: PLC0415
     from hierfed.deployment.state import NodeState  # noqa: PLC0415
 
     node = NodeState.of_a_node(state)

@@ -7,19 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-import torch
 from cryptography.hazmat.primitives.asymmetric import ec
-from torch import Tensor
 
-from hierfed.data.assembly import Source
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_of_bytes
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
-from hierfed.data.ratings import Ratings
-from hierfed.data.sources import read_ratings
+from hierfed.deployment.local_models import judged, read_source
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
 from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
@@ -28,15 +23,12 @@ from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.evaluation.judging import half_width
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.tallies import sent_tallies
-from hierfed.personal.private import PersonalModel, PrivateState, UncertainModel
-from hierfed.storage import save_model, save_private, save_ranking
+from hierfed.personal.private import PrivateState
+from hierfed.storage import save_model, save_ranking
 
 Value = TypeVar("Value")
-# What nodes add up of held-out rows, one number each.
-JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")
 
 
 @dataclass(frozen=True)
@@ -264,47 +256,3 @@ class NodeSide:
         if value is None:
             raise HierfedError("the server asks before it has told what a node must know")
         return value
-
-
-def read_source(origin: Origin) -> Source:
-    """A node's ratings, as they are at their source now."""
-    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None, query=origin.query)
-
-
-def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings) -> Contribution:
-    """Sums over held-out rows: their number, squared errors of the shared and of the personal model, and how many
-    ratings lie in their 90% intervals, of those that have one."""
-    sums = dict.fromkeys(JUDGED, 0.0)
-    user, item, value = (torch.from_numpy(column) for column in (test.user, test.item, test.value))
-    if len(test):
-        before, after = plan.method.predict(shared, test), model.predict(user.long(), item.long())
-        sums |= {"rows": len(test), "squares_before": _squares(before, test), "squares_after": _squares(after, test)}
-    if len(test) and isinstance(model, UncertainModel):
-        mean, variance = model.distribution(user.long(), item.long())
-        inside = (mean - value).abs() <= half_width(variance.sqrt())
-        sums |= {"within": float(inside.sum()), "intervals": float(len(test))}
-    return Contribution({name: torch.tensor([total], dtype=torch.float64) for name, total in sums.items()})
-
-
-def personalise(state: NodeState) -> int:
-    """Fit the models of a node's users, on this node alone, and keep each in a file of its own; gives how many users.
-
-    The users learn from the rows that took part in the federation, and from those that have come since. Raises
-    HierfedError where no federation has finished with this node.
-    """
-    known, shared = state.plan(), state.model(RATING)
-    if known is None or shared is None:
-        raise HierfedError(
-            f"--state {state.folder}: no federation has finished here yet; `hierfed node` takes part in one"
-        )
-    plan, number = known
-    own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
-    kept = state.recall(plan.training, RATING, shared.round, own.digest)
-    node = Node(number, state.name, own.train, own.test)
-    (model,) = plan.method.personalise(shared, [node], [kept])
-    save_private(state.folder, plan.settings.method, {f"node-{state.name}": model}, own.user_ids)
-    return len(np.unique(own.train.user))
-
-
-def _squares(predicted: Tensor, rows: Ratings) -> float:
-    return float((predicted - torch.from_numpy(rows.value).double()).square().sum())

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import torch
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import no_tallies
+from hierfed.deployment.agreement import agree, gain, with_tallies
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
-from hierfed.deployment.node import JUDGED
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
-from hierfed.deployment.results import DeployedResult, DeployedRound, Gain, RefusedAnswer
+from hierfed.deployment.results import DeployedResult, DeployedRound, RefusedAnswer
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
-from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
-from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
+from hierfed.federated.contract import SharedModel
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.settings import Settings
 from hierfed.storage import save_model, save_ranking
@@ -170,9 +163,9 @@ def conduct(
     if checkpoint is None:
         names = sorted((member.name for member in federation.members.values()), key=_natural)
         desk.nodes = {name: desk.nodes[name] for name in names}
-        desk.plan = _agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
+        desk.plan = agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
         if desk.plan.circle is not None and not desk.plan.private:
-            desk.plan = _with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
+            desk.plan = with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
             # Nodes have heard of a plan without them.
             federation.ask(desk.setup, len(names))
         opening = desk.ledger.opening(desk.plan, {name: desk.introduced[name].ledger for name in names})
@@ -189,7 +182,7 @@ def conduct(
     save_model(folder, settings.method, plan.method, rating, catalogue, header)
     if IMPLICIT in training.checkpoint.models:
         save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
-    gain = None if plan.private else _gain(federation, plan, wanted.patience)
+    gained = None if plan.private else gain(federation, plan, wanted.patience)
     if not desk.ledger.ended:
         seal = desk.ledger.seal(training.checkpoint.models)
         federation.ask(lambda _: seal, 1)
@@ -203,7 +196,7 @@ def conduct(
         items=len(catalogue),
         ratings=int(plan.tallies.counts.sum()),
         rounds=training.records,
-        gain=gain,
+        gain=gained,
         privacy=plan.record(rating.round),
         digest=rating.digest(),
         seconds=time.monotonic() - began,
@@ -276,58 +269,6 @@ class _Training:
             bytes_down=bytes_down,
             seconds=seconds,
         )
-
-
-def _agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
-    """What follows from all nodes' introductions, in the order of their numbers."""
-    training, rows = secrets.token_hex(8), [node.rows for node in nodes if node.rows is not None]
-    if not settings.privacy.secure_sums:
-        limits = min(each.limits[0] for each in rows), max(each.limits[1] for each in rows)
-        tallies = reduce(add, (each.tallies for each in rows))
-        return Plan(training, settings, catalogue, settings.data.limits(limits), tallies)
-    keys = tuple(node.key for node in nodes)
-    threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
-    scale = settings.data.limits(settings.data.scale or (math.nan, math.nan))
-    return Plan(training, settings, catalogue, scale, no_tallies(len(catalogue)), keys, threshold)
-
-
-def _with_tallies(plan: Plan, circle: Circle, federation: Federation, patience: Patience) -> Plan:
-    """The plan with the sum of the nodes' tallies."""
-    shapes = {name: array.shape for name, array in sent_tallies(plan.tallies).arrays.items()}
-    return replace(plan, tallies=read_tallies(_add(federation, circle, "tally", shapes, patience).arrays))
-
-
-def _add(
-    federation: Federation, circle: Circle, kind: str, shapes: Mapping[str, Sequence[int]], patience: Patience
-) -> Contribution:
-    """A secure sum outside the rounds; raises HierfedError where it fails again and again."""
-    for _ in range(patience.attempts):
-        found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), circle, shapes)
-        if found.total is not None:
-            return found.total
-    reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
-    raise HierfedError(f"the secure sum '{kind}' failed {patience.attempts} times: {reasons}")
-
-
-def _gain(federation: Federation, plan: Plan, patience: Patience) -> Gain | None:
-    """What the nodes' personal models reach, from sums over their held-out rows."""
-    if plan.circle is not None:
-        found = _add(federation, plan.circle, "judge", dict.fromkeys(JUDGED, (1,)), patience)
-    else:
-        answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
-        sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
-        if not sums:
-            return None
-        found = ordered_sum(sums)
-    total = {name: float(array) for name, array in found.arrays.items()}
-    if not total["rows"]:
-        return None
-    return Gain(
-        rows=int(total["rows"]),
-        rmse_before=math.sqrt(total["squares_before"] / total["rows"]),
-        rmse_after=math.sqrt(total["squares_after"] / total["rows"]),
-        coverage=total["within"] / total["intervals"] if total["intervals"] else math.nan,
-    )
 
 
 def _check_finite(shared: SharedModel, stage: str) -> None:

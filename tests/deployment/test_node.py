@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.own import own_ratings
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.node import JUDGED, NodeSide, judged, personalise
+from hierfed.deployment.local_models import JUDGED, judged, personalise
+from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import Plan, check_deployable
 from hierfed.deployment.protocol import VERSION, Introduction, hello, read_introduction
 from hierfed.deployment.signing import public_text

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hierfed.data.features import no_tallies
-from hierfed.deployment.node import personalise
+from hierfed.deployment.local_models import personalise
 from hierfed.deployment.results import DeployedRound
 from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds

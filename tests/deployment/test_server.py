@@ -15,11 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hierfed.data.features import Tallies
+from hierfed.deployment.agreement import agree
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.protocol import Introduction, Overview, introduce
 from hierfed.deployment.results import DeployedRound
-from hierfed.deployment.server import Desk, Watcher, _agree
+from hierfed.deployment.server import Desk, Watcher
 from hierfed.deployment.state import NodeState
 from hierfed.engines.exchange import Reply
 from hierfed.engines.flower.federation import TurnedAway
@@ -224,7 +225,7 @@ def test_a_node_that_missed_the_last_round_is_judged_as_its_own_models_will_be(
     rank_items, village, make_settings, reference, train_by_hand
 ):
     """Its sums are not in the model, so they are not taken out of it."""
-    from hierfed.deployment.node import judged, personalise
+    from hierfed.deployment.local_models import judged, personalise
 
     found, expected = village(make_settings("hierarchical", rank_items=rank_items)), reference("hierarchical")
     found.serve(during("rating", 4, "lost", ("node 2",)))
@@ -348,7 +349,7 @@ def test_what_all_agree_on_is_the_widest_limits_and_the_sum_of_the_tallies(make_
         )
         for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]
     ]
-    first, second = (_agree(make_settings("network"), data.catalogue, nodes, 2) for _ in range(2))
+    first, second = (agree(make_settings("network"), data.catalogue, nodes, 2) for _ in range(2))
     assert first.limits == (0.5, 4.5)
     assert set(first.tallies.counts) == {3.5}
     assert set(first.tallies.sums) == {11.5}

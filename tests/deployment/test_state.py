@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hierfed.data.features import Tallies
-from hierfed.deployment.node import personalise
+from hierfed.deployment.local_models import personalise
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Request

@@ -1,0 +1,77 @@
+"""What a server learns of all nodes outside the rounds: what they agree on before, and what they gained after."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.features import no_tallies
+from hierfed.deployment.local_models import JUDGED
+from hierfed.deployment.plan import Plan
+from hierfed.deployment.protocol import Introduction
+from hierfed.deployment.results import Gain
+from hierfed.engines.exchange import Request
+from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, ordered_sum
+from hierfed.federated.tallies import read_tallies, sent_tallies
+from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
+from hierfed.settings import Settings
+
+
+def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
+    """What follows from all nodes' introductions, in the order of their numbers."""
+    training, rows = secrets.token_hex(8), [node.rows for node in nodes if node.rows is not None]
+    if not settings.privacy.secure_sums:
+        limits = min(each.limits[0] for each in rows), max(each.limits[1] for each in rows)
+        tallies = reduce(add, (each.tallies for each in rows))
+        return Plan(training, settings, catalogue, settings.data.limits(limits), tallies)
+    keys = tuple(node.key for node in nodes)
+    threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
+    scale = settings.data.limits(settings.data.scale or (math.nan, math.nan))
+    return Plan(training, settings, catalogue, scale, no_tallies(len(catalogue)), keys, threshold)
+
+
+def with_tallies(plan: Plan, circle: Circle, federation: Federation, patience: Patience) -> Plan:
+    """The plan with the sum of the nodes' tallies."""
+    shapes = {name: array.shape for name, array in sent_tallies(plan.tallies).arrays.items()}
+    return replace(plan, tallies=read_tallies(_add(federation, circle, "tally", shapes, patience).arrays))
+
+
+def _add(
+    federation: Federation, circle: Circle, kind: str, shapes: Mapping[str, Sequence[int]], patience: Patience
+) -> Contribution:
+    """A secure sum outside the rounds; raises HierfedError where it fails again and again."""
+    for _ in range(patience.attempts):
+        found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), circle, shapes)
+        if found.total is not None:
+            return found.total
+    reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
+    raise HierfedError(f"the secure sum '{kind}' failed {patience.attempts} times: {reasons}")
+
+
+def gain(federation: Federation, plan: Plan, patience: Patience) -> Gain | None:
+    """What the nodes' personal models reach, from sums over their held-out rows."""
+    if plan.circle is not None:
+        found = _add(federation, plan.circle, "judge", dict.fromkeys(JUDGED, (1,)), patience)
+    else:
+        answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
+        sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
+        if not sums:
+            return None
+        found = ordered_sum(sums)
+    total = {name: float(array) for name, array in found.arrays.items()}
+    if not total["rows"]:
+        return None
+    return Gain(
+        rows=int(total["rows"]),
+        rmse_before=math.sqrt(total["squares_before"] / total["rows"]),
+        rmse_after=math.sqrt(total["squares_after"] / total["rows"]),
+        coverage=total["within"] / total["intervals"] if total["intervals"] else math.nan,
+    )
