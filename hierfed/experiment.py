@@ -10,7 +10,7 @@ from typing import Protocol
 from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
-from hierfed.data.features import Tallies, tally
+from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
@@ -28,6 +28,7 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
 from hierfed.privacy.protection import summation_of
+from hierfed.private_randomness import foreseeable_streams
 from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
 from hierfed.selection import select
@@ -95,8 +96,8 @@ def run_experiment(
         settings = with_own_protocol(settings, dataset)
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
-        tallies = _tally(nodes, dataset.items, summation)
-        prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module)
+        tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
+        prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module, streams)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
@@ -161,6 +162,7 @@ def run_experiment(
         ranking=ranked.figures if ranked else {},
         rankers=ranked.records if ranked else [],
         threshold=threshold,
+        privacy=prepared.privacy(nodes, len(rounds)),
         verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users, beside),
         digest=shared.digest(),
         seconds=watch.seconds(),
@@ -179,8 +181,13 @@ def run_experiment(
     )
 
 
-def _tally(nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
-    """What the features of networks are fitted on, added up as the rounds' contributions are."""
+def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
+    """What the features of networks are fitted on, added up as the rounds' contributions are.
+
+    Nothing under differential privacy: it would be a release without noise.
+    """
+    if settings.privacy.privacy_unit != "none":
+        return no_tallies(items)
     sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
     return read_tallies(summation(sent).total.arrays)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.content import Content, content_of
-from hierfed.data.features import Features, Tallies, features_of
+from hierfed.data.features import Features, Tallies, features_of, prepare_features
+from hierfed.data.federation import Node
 from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
@@ -24,8 +27,13 @@ from hierfed.models.training import LocalTraining
 from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
+from hierfed.private_randomness import PrivateStreams
 from hierfed.randomness import stream_keys
+from hierfed.results import PrivacyRecord
 from hierfed.settings import Settings
+
+if TYPE_CHECKING:
+    from hierfed.privacy.networks import ProtectedNetwork
 
 ModuleMaker = Callable[[int], torch.nn.Module]
 AnyMethod = FederatedAveraging | HierarchicalFactors | LocalOnly
@@ -33,11 +41,19 @@ AnyMethod = FederatedAveraging | HierarchicalFactors | LocalOnly
 
 @dataclass(frozen=True)
 class Prepared:
-    """A method, the names of the item features that it uses, and those of the paper's features that the data lack."""
+    """A method, the names of the item features that it uses, and those of the paper's features that the data lack.
+
+    protected: the method with what it may release, where it is under differential privacy.
+    """
 
     method: AnyMethod
     features: tuple[str, ...]
     missing_features: tuple[str, ...]
+    protected: ProtectedNetwork | None = None
+
+    def privacy(self, nodes: Sequence[Node], rounds: int) -> PrivacyRecord | None:
+        """What the first rounds of these nodes have released; None without differential privacy."""
+        return None if self.protected is None else self.protected.record([len(node.train) for node in nodes], rounds)
 
 
 def prepare(
@@ -46,15 +62,22 @@ def prepare(
     limits: tuple[float, float],
     tallies: Tallies,
     module: ModuleMaker | None = None,
+    streams: PrivateStreams | None = None,
 ) -> Prepared:
     """The settings' method; limits: the lowest and the highest rating that there is.
 
-    tallies: of the rows that the features of networks are fitted on. module: makes the network from the number of
-    features, for averaging only.
+    tallies: of the rows that the features of networks are fitted on; under differential privacy these are fitted on
+    the catalogue, in which each item counts once. module: makes the network from the number of features, for averaging
+    only. streams: where noise comes from; without them nodes cannot contribute under differential privacy.
     """
     if settings.method == "averaging":
-        features = features_of(catalogue, tallies)
-        return Prepared(make_averaging(settings, features, module), features.names, features.missing)
+        private = settings.privacy.privacy_unit != "none"
+        features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, tallies)
+        plain = make_averaging(settings, features, module)
+        if not private:
+            return Prepared(plain, features.names, features.missing)
+        protected = _protect(plain, settings, streams)
+        return Prepared(protected.method, features.names, features.missing, protected)
     if module is not None:
         raise SettingsError(f"method '{settings.method}' trains no network: a module goes with method 'averaging'")
     votes = settings.data.vote_average
@@ -125,3 +148,11 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
     )
+
+
+def _protect(plain: FederatedAveraging, settings: Settings, streams: PrivateStreams | None) -> ProtectedNetwork:
+    if importlib.util.find_spec("dp_accounting") is None or importlib.util.find_spec("cryptography") is None:
+        raise SettingsError("privacy.privacy_unit needs packages more: pip install 'hierfed[privacy]'")
+    from hierfed.privacy.networks import protect_network  # noqa: PLC0415 - it is an extra
+
+    return protect_network(plain, settings, streams)

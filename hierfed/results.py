@@ -180,6 +180,31 @@ class ThresholdRecord(Record):
     rmse_others: Number
 
 
+class ReleaseRecord(Record):
+    """Gaussian releases alike: how many, the chance of a unit to be in one, the L2 norm of what one unit adds at most,
+    and the noise's standard deviation over this norm."""
+
+    name: str
+    count: int
+    sampling: Number
+    clip_norm: Number
+    noise_multiplier: Number
+
+
+class PrivacyRecord(Record):
+    """What differential privacy the shared model has. unit: what is hidden. epsilon: the budget; epsilon_spent: of the
+    unit with the least protection. accountant: `rdp` or `pld`. warning: what to know before using the model."""
+
+    unit: str
+    epsilon: Number
+    epsilon_spent: Number
+    delta: Number
+    mechanism: str
+    accountant: str
+    releases: list[ReleaseRecord]
+    warning: str = ""
+
+
 class Verdict(Record):
     """What was gained, in figures and in words. p_value: paired two-sided t-test of the gain over nodes (one seed)
     or over seeds; None where it cannot be computed."""
@@ -233,6 +258,7 @@ class Result(Record):
     ranking: dict[str, Number] = Field(default_factory=dict)
     rankers: list[RankingRecord] = Field(default_factory=list)
     threshold: ThresholdRecord | None = None
+    privacy: PrivacyRecord | None = None
     verdict: Verdict
     digest: str
     seconds: Seconds

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hierfed.errors import SettingsError
+from hierfed.refusals import privacy_refusal
 from hierfed.sections import (
     DataSettings,
     FactorsSettings,
@@ -58,6 +59,13 @@ class Settings(Section):
             raise ValueError(
                 f"personalisation.validation: node_level '{personal.node_level}' has no epochs to stop early"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_holds(self) -> Settings:
+        reason = privacy_refusal(self.method, self.privacy, self.model)
+        if reason:
+            raise ValueError(reason)
         return self
 
     def to_toml(self) -> str:

@@ -12,7 +12,8 @@ import hierfed
 
 PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
-    ("answers", "atomic", "errors", "leash", "randomness", "results", "sections", "settings"),
+    ("answers", "atomic", "errors", "leash", "private_randomness", "randomness"),
+    ("refusals", "results", "sections", "settings"),
     ("data",),
     ("models",),
     ("personal",),

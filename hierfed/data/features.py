@@ -43,11 +43,16 @@ class Tallies:
 
 def tally(parts: Iterable[Ratings], items: int) -> Tallies:
     """What nodes may tell of their training rows before there is a model, added in order; items: of the catalogue."""
-    total = Tallies(np.zeros(items), np.zeros(items))
+    total = no_tallies(items)
     for rows in parts:
         counts = np.bincount(rows.item, minlength=items).astype(np.float64)
         total = total + Tallies(counts, np.bincount(rows.item, rows.value, minlength=items))
     return total
+
+
+def no_tallies(items: int) -> Tallies:
+    """What is known of rows where nodes tell nothing of them."""
+    return Tallies(np.zeros(items), np.zeros(items))
 
 
 def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:

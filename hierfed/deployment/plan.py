@@ -97,6 +97,11 @@ def check_deployable(settings: Settings) -> None:
         raise SettingsError(
             "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"
         )
+    if settings.privacy.privacy_unit != "none":
+        raise SettingsError(
+            "privacy.privacy_unit: a federation's nodes tell of their rows before the first round, without noise, and "
+            "are judged without; `hierfed run` has differential privacy, a federation secure sums"
+        )
 
 
 def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue: Catalogue) -> Plan:

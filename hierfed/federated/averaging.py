@@ -52,12 +52,19 @@ class FederatedAveraging:
                 ratings = torch.from_numpy(node.train.value).double()
                 yield Contribution({"ratings": ratings.sum().reshape(1), "rows": count}), None
             return
+        changes = self.local_changes(shared, nodes, self.trainer)
+        for (change, losses), count in zip(changes, rows, strict=True):
+            yield Contribution({"change": count * change, "rows": count, "loss": count * losses}), None
+
+    def local_changes(
+        self, shared: SharedModel, nodes: Sequence[Node], trainer: Trainer
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each node's local - global, float64 [parameters], and its losses, [epochs], by this trainer."""
         start = shared.arrays["parameters"].expand(len(nodes), -1)
-        streams = Streams(self.seed, round_number, "training")
-        local, losses = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
-        for parameters, loss, count in zip(local, losses, rows, strict=True):
-            change = parameters.double() - start[0].double()
-            yield Contribution({"change": count * change, "rows": count, "loss": count * loss}), None
+        streams = Streams(self.seed, shared.round + 1, "training")
+        local, losses = trainer(self.predictor, start, self.features, nodes, self.training, streams)
+        for parameters, loss in zip(local, losses, strict=True):
+            yield parameters.double() - start[0].double(), loss
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """global + sum of n (local - global) / sum of n; see Method."""

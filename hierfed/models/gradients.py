@@ -52,6 +52,8 @@ class PerceptronGradient:
         self.products = parameters.new_empty(nodes, batch, network.layers[-1].inputs)
         self.slope = parameters.new_empty(nodes, batch)
         self.slope_column = self.slope[:, :, None]
+        self.upscaled = torch.empty_like(self.slope)
+        self.upscaled_column = self.upscaled[:, :, None]
         ends = np.cumsum(network.hidden)
         self.units = [slice(end - width, end) for end, width in zip(ends, network.hidden, strict=True)]
 
@@ -76,21 +78,30 @@ class PerceptronGradient:
         output += self.output_bias
 
     def _backward(self, inputs: Tensor, top: Tensor) -> None:
-        torch.mul(top, self.slope_column, out=self.products)
-        torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1])
-        torch.sum(self.slope_column, 1, keepdim=True, out=self.bias_gradients[-1])
-        self.slope *= self.upscale
+        self._propagate()
+        self._collect(inputs, top)
+
+    def _propagate(self) -> None:
+        """The slopes of each row's loss before the ReLUs, from the output's down."""
+        torch.mul(self.slope, self.upscale, out=self.upscaled)
         for layer in reversed(range(len(self.activations))):
             delta, back = self.deltas[layer], self.weights_transposed[layer + 1]
             if layer == len(self.activations) - 1:
-                torch.mul(self.slope_column, back, out=delta)
+                torch.mul(self.upscaled_column, back, out=delta)
             else:
                 torch.baddbmm(delta, self.deltas[layer + 1], back, beta=0, alpha=self.upscale, out=delta)
             # A unit that dropout silenced has activation 0, so the ReLU's mask covers it too.
             torch.ops.aten.threshold_backward.grad_input(delta, self.activations[layer], 0.0, grad_input=delta)
+
+    def _collect(self, inputs: Tensor, top: Tensor) -> None:
+        """The gradients of the parameters, summed over rows."""
+        torch.mul(top, self.slope_column, out=self.products)
+        torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1])
+        torch.sum(self.slope_column, 1, keepdim=True, out=self.bias_gradients[-1])
+        for layer in reversed(range(len(self.activations))):
             below = self.activations_transposed[layer - 1] if layer else inputs.transpose(1, 2)
-            torch.bmm(below, delta, out=self.weight_gradients[layer])
-            torch.sum(delta, 1, keepdim=True, out=self.bias_gradients[layer])
+            torch.bmm(below, self.deltas[layer], out=self.weight_gradients[layer])
+            torch.sum(self.deltas[layer], 1, keepdim=True, out=self.bias_gradients[layer])
 
 
 class FunctionalGradient:

@@ -49,7 +49,7 @@ def train_loop(
                 if on_epoch_end is not None and (step + 1) % int(batches.steps_per_epoch[0]) == 0:
                     on_epoch_end(row, step // int(batches.steps_per_epoch[0]), parameters.detach())
         trained[row] = parameters.detach()
-        losses.append(epoch_losses(errors.square(), batches, np.array([len(node.train)]), settings.epochs))
+        losses.append(epoch_losses(errors.square(), batches, settings.epochs))
     return trained, torch.cat(losses)
 
 

@@ -202,6 +202,14 @@ def first_layer_change(predictor: Predictor, before: Tensor, after: Tensor) -> f
     return float((after - before)[predictor.first_layer].double().square().sum().sqrt())
 
 
+def occupied(predictor: Predictor) -> Tensor:
+    """Which places of the parameter vector hold a parameter and are no gap: bool [parameters]."""
+    numbered = predictor.named(torch.arange(predictor.parameter_count, dtype=torch.float64))
+    places = torch.zeros(predictor.parameter_count, dtype=torch.bool)
+    places[torch.cat([tensor.flatten() for tensor in numbered.values()]).long()] = True
+    return places
+
+
 def aligned(position: int) -> int:
     """The next multiple of 16 floats, 64 bytes."""
     return -(-position // ALIGNMENT) * ALIGNMENT

@@ -7,19 +7,22 @@ the steps. `loop.py` is the reference that it must equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.models.gradients import gradient_of
+from hierfed.models.gradients import StackedGradient, gradient_of
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import Batches, EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
 from hierfed.randomness import keep_masks
 
 MASK_VALUES = 2**18
+
+# From parameters into gradients, both [nodes, parameters], in batches of so many rows.
+MakeGradient = Callable[[Predictor, Tensor, Tensor, int], StackedGradient]
 
 
 def train_stacked(
@@ -31,7 +34,25 @@ def train_stacked(
     streams: Streams,
     on_epoch_end: EpochEnd | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train the nodes side by side; see training.Trainer.
+    """Train the nodes side by side; see training.Trainer."""
+
+    def plan(ordered: Sequence[Node]) -> tuple[Batches, MakeGradient]:
+        return make_batches(ordered, settings, streams), gradient_of
+
+    return descend(predictor, start, features, nodes, settings, streams, plan, on_epoch_end)
+
+
+def descend(
+    predictor: Predictor,
+    start: Tensor,
+    features: Tensor,
+    nodes: Sequence[Node],
+    settings: LocalTraining,
+    streams: Streams,
+    plan: Callable[[Sequence[Node]], tuple[Batches, MakeGradient]],
+    on_epoch_end: EpochEnd | None,
+) -> tuple[Tensor, Tensor]:
+    """Train the nodes side by side on the batches, and by the gradients, that `plan` gives for a stack of nodes.
 
     Nodes are stacked by falling number of steps, so that those still at work are always the first rows: a node that
     has done its epochs is left alone, and every node's Adam counts its own steps.
@@ -44,8 +65,8 @@ def train_stacked(
     # alone in the stack: if need be it works beside its twin, and is what it would be in any other company.
     order = np.concatenate([order[:twins], order])
     ordered = [nodes[k] for k in order]
-    batches = make_batches(ordered, settings, streams)
-    stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings)
+    batches, gradient = plan(ordered)
+    stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings, gradient)
     total_steps = batches.steps_per_epoch * settings.epochs
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
@@ -59,7 +80,7 @@ def train_stacked(
                 for row in np.flatnonzero(ended[twins:]) + twins:
                     on_epoch_end(int(order[row]), step // int(batches.steps_per_epoch[row]), stack.parameters[row])
 
-    losses = epoch_losses(stack.errors.square(), batches, lengths[order], settings.epochs)
+    losses = epoch_losses(stack.errors.square(), batches, settings.epochs)
     back = torch.from_numpy(np.argsort(order[twins:]) + twins)
     return stack.parameters[back], losses[back]
 
@@ -68,9 +89,15 @@ class _Stack:
     """Parameters and moments of all nodes, and one training step on the first rows of them."""
 
     def __init__(
-        self, predictor: Predictor, start: Tensor, features: Tensor, batches: Batches, settings: LocalTraining
+        self,
+        predictor: Predictor,
+        start: Tensor,
+        features: Tensor,
+        batches: Batches,
+        settings: LocalTraining,
+        make_gradient: MakeGradient,
     ):
-        self.predictor, self.features, self.settings = predictor, features, settings
+        self.predictor, self.features, self.settings, self.make_gradient = predictor, features, settings, make_gradient
         self.start, self.parameters = start, start.clone()
         self.gradient = torch.zeros_like(start)
         self.moments = (torch.zeros_like(start), torch.zeros_like(start))
@@ -123,7 +150,7 @@ class _Stack:
         self.row_moments = (self.moments[0][:active], self.moments[1][:active])
         self.gathered = self.features.new_empty(active * self.batch, self.features.shape[1])
         self.inputs = self.gathered.view(active, self.batch, -1)
-        self.compute = gradient_of(self.predictor, self.rows, self.row_gradients, self.batch)
+        self.compute = self.make_gradient(self.predictor, self.rows, self.row_gradients, self.batch)
 
 
 def _dropout_factors(

@@ -75,7 +75,8 @@ class Batches:
     """All batches of all nodes, ready to index: node k's batch at step s is row [s, k].
 
     item: int64 [steps, nodes, batch]. target: float32, alike. scale: float64, alike: 2 / (rows in the batch), the
-    factor of the MSE's gradient, and 0 where a short batch is padded. steps_per_epoch: int [nodes].
+    factor of the MSE's gradient, or 2, that of the sum's, and 0 where a short batch is padded.
+    steps_per_epoch: int [nodes].
     """
 
     item: Tensor
@@ -119,13 +120,20 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
     return Batches(_by_step(items), _by_step(targets), _by_step(scales), steps_per_epoch)
 
 
-def epoch_losses(squared_errors: Tensor, batches: Batches, lengths: np.ndarray, epochs: int) -> Tensor:
-    """Mean squared error of each node in each epoch, float64 [nodes, epochs], from errors [steps, nodes, batch]."""
-    sums = (squared_errors.double() * (batches.scale > 0)).sum(-1).numpy()
-    losses = np.zeros((len(lengths), epochs))
-    for node, (steps, rows) in enumerate(zip(batches.steps_per_epoch, lengths, strict=True)):
-        losses[node] = sums[: steps * epochs, node].reshape(epochs, steps).sum(1) / rows
-    return torch.from_numpy(losses)
+def epoch_losses(squared_errors: Tensor, batches: Batches, epochs: int) -> Tensor:
+    """Mean squared error of each node in each epoch, float64 [nodes, epochs], from errors [steps, nodes, batch].
+
+    The mean is over the rows of the epoch's batches; NaN where these have none.
+    """
+    filled = batches.scale > 0
+    sums, rows = (squared_errors.double() * filled).sum(-1).numpy(), filled.sum(-1).numpy()
+
+    def by_epoch(of_steps: np.ndarray, node: int) -> Tensor:
+        steps = batches.steps_per_epoch[node]
+        return torch.from_numpy(of_steps[: steps * epochs, node].reshape(epochs, steps).sum(1))
+
+    nodes = range(len(batches.steps_per_epoch))
+    return torch.stack([by_epoch(sums, node) / by_epoch(rows, node) for node in nodes])
 
 
 def _by_step(array: np.ndarray) -> Tensor:

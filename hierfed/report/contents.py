@@ -92,6 +92,17 @@ def threshold_sentence(result: Result) -> str:
     return f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
 
 
+def privacy_sentence(result: Result) -> str:
+    """What the shared model hides, by what and at which price, or nothing without differential privacy."""
+    found = result.privacy
+    if found is None:
+        return ""
+    spent = f"epsilon {words.decimals(found.epsilon_spent, 2)} spent of {found.epsilon:g}, at delta {found.delta:g}"
+    accounting = f"{words.ACCOUNTANTS.get(found.accountant, found.accountant)} by dp-accounting"
+    hides = f"The shared model hides each {words.UNITS.get(found.unit, found.unit)} by differential privacy"
+    return f"{hides}: {spent} ({accounting}). {words.sentence(found.mechanism)}"
+
+
 def selection_sentence(selection: Selection) -> str:
     """What was chosen on validation rows."""
     chosen = [f"{words.trial(trial.setting)} {trial.value:g}" for trial in selection.trials if trial.chosen]

@@ -40,6 +40,10 @@ def result_tables(result: Result) -> Group:
         parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
     if data.missing_features:
         parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
+    if result.privacy is not None:
+        parts.append(Text(contents.privacy_sentence(result)))
+        if result.privacy.warning:
+            parts.append(Text(f"Warning: {words.sentence(result.privacy.warning)}", style="bold"))
     return Group(*parts, sentences(result.verdict.words))
 
 

@@ -78,6 +78,16 @@ TRIAL_NAMES: Mapping[str, str] = {
 }
 """What is chosen on validation rows."""
 
+UNITS: Mapping[str, str] = {
+    "example": "single rating",
+    "user": "user with all ratings",
+    "node": "node with all its users",
+}
+"""What differential privacy hides."""
+
+ACCOUNTANTS: Mapping[str, str] = {"rdp": "Renyi divergences", "pld": "privacy loss distributions"}
+"""How its price is added up."""
+
 CAPTIONS: Mapping[str, str] = {
     "global_rmse": "RMSE of the global model after each round, on rows that no node trained on. A model that knows "
     "nothing but the mean rating scores the dashed line; one bias per user and per item scores the dotted line. "

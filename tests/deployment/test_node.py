@@ -326,6 +326,14 @@ def test_a_method_that_sends_nothing_needs_no_server():
         check_deployable(load_settings(preset))
 
 
+@pytest.mark.parametrize("unit", ["example", "node"])
+def test_a_federation_promises_no_differential_privacy_that_it_has_not(unit):
+    settings = load_settings("network", {"privacy_unit": unit, "secure_sums": True, "output_bias": "random"})
+    with pytest.raises(SettingsError, match="tell of their rows before the first round") as error:
+        check_deployable(settings)
+    one_line(error)
+
+
 def test_the_node_s_files_are_its_owner_s_alone(village, make_settings):
     found = village(make_settings("hierarchical"))
     found.serve()

@@ -18,7 +18,9 @@ from hierfed.results import (
     NewUserRecord,
     NodeRecord,
     PairedDifference,
+    PrivacyRecord,
     RankingRecord,
+    ReleaseRecord,
     Result,
     RoundRecord,
     Seconds,
@@ -234,6 +236,25 @@ def local(hierarchical: Result) -> Result:
             "threshold": None,
         }
     )
+
+
+@pytest.fixture
+def private(make_result: MakeResult) -> Result:
+    """A network whose nodes are hidden, with a warning; no loss is known."""
+    result = make_result()
+    release = ReleaseRecord(name="every round", count=10, sampling=1.0, clip_norm=1.5, noise_multiplier=2.01649)
+    record = PrivacyRecord(
+        unit="node",
+        epsilon=8.0,
+        epsilon_spent=7.9951,
+        delta=1e-5,
+        mechanism="Gaussian noise on clipped changes",
+        accountant="rdp",
+        releases=[release],
+        warning="the noise is long",
+    )
+    rounds = [each.model_copy(update={"train_loss": []}) for each in result.rounds]
+    return result.model_copy(update={"privacy": record, "rounds": rounds})
 
 
 @pytest.fixture

@@ -156,6 +156,18 @@ def test_the_page_shows_the_verdict_the_warning_and_what_was_dropped(result: Res
     assert result.digest in text
 
 
+def test_the_page_says_what_is_hidden_and_lists_what_was_released(private: Result, tmp_path: Path) -> None:
+    page = page_of(private, tmp_path)
+    assert "hides each node with all its users by differential privacy: epsilon 8.00 spent of 8" in page.text
+    assert "Warning. the noise is long." in page.text
+    assert page.row("every round") == ["every round", "10", "100.00%", "1.5", "2.0165"]
+    assert len(page.all("img")) == 5, "there are no losses to draw"
+
+
+def test_a_page_without_differential_privacy_says_nothing_of_it(result: Result, folder_with_figures: Path) -> None:
+    assert "Privacy" not in quick_page(result, folder_with_figures).text
+
+
 def test_without_a_warning_there_is_none(result: Result, folder_with_figures: Path) -> None:
     join = result.data.join.model_copy(update={"warning": ""})
     data = result.data.model_copy(update={"join": join, "missing_features": []})

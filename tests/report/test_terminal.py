@@ -89,6 +89,17 @@ def test_verdict_warning_missing_features_and_dropped_rows_are_shown(result: Res
     assert "100,004 in = 44,989 used + 55,015 dropped" in text
 
 
+def test_what_is_hidden_at_which_price_is_said_with_its_warning(private: Result) -> None:
+    text = flat(rendered(result_tables(private)))
+    assert "hides each node with all its users by differential privacy: epsilon 8.00 spent of 8, at delta 1e-05" in text
+    assert "(Renyi divergences by dp-accounting). Gaussian noise on clipped changes." in text
+    assert "Warning: the noise is long." in text
+
+
+def test_nothing_is_said_of_differential_privacy_without_it(result: Result) -> None:
+    assert "differential" not in rendered(result_tables(result))
+
+
 def test_nothing_is_warned_of_where_nothing_is_wrong(result: Result) -> None:
     join = result.data.join.model_copy(update={"warning": ""})
     data = result.data.model_copy(update={"join": join, "missing_features": []})

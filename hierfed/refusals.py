@@ -1,0 +1,52 @@
+"""Settings under which differential privacy would be a word only: refused before any data are read, with the reason."""
+
+from __future__ import annotations
+
+from hierfed.sections import ModelSettings, PrivacySettings
+
+BUDGET = ("epsilon", "delta", "clip_norm")
+
+
+def privacy_refusal(method: str, privacy: PrivacySettings, model: ModelSettings) -> str:
+    """Why the privacy would not hold with this method and network, and what to do; empty where it would."""
+    if privacy.privacy_unit == "none":
+        return _without_effect(privacy)
+    reason = _of_averaging(privacy, model) if method == "averaging" else _of_other_methods(method)
+    return f"privacy.privacy_unit '{privacy.privacy_unit}': {reason}" if reason else ""
+
+
+def _without_effect(privacy: PrivacySettings) -> str:
+    usual = PrivacySettings()
+    for name in BUDGET:
+        if getattr(privacy, name) != getattr(usual, name):
+            return f"privacy.{name} has no effect with privacy_unit 'none': set privacy_unit too, or leave it out"
+    return ""
+
+
+def _of_other_methods(method: str) -> str:
+    if method == "local":
+        return "method 'local' sends nothing, so there is nothing to add noise to: leave it at 'none'"
+    if method == "hierarchical":
+        return "the sums of method 'hierarchical' are not clipped, so no noise hides anyone in them: use preset private"
+    return ""
+
+
+def _of_averaging(privacy: PrivacySettings, model: ModelSettings) -> str:
+    if privacy.privacy_unit == "user":
+        return (
+            "a node's change counts by its rows and is clipped for no user: use unit 'example' or 'node', or preset "
+            "private"
+        )
+    if model.output_bias == "train_mean":
+        return "output_bias 'train_mean' sends the sum of each node's ratings as it is: set output_bias to 'random'"
+    if privacy.privacy_unit == "example" and model.dropout:
+        return (
+            "dropout draws its masks by a row's place in the batch, so that one row more changes those of others: set "
+            "dropout to 0"
+        )
+    if privacy.privacy_unit == "node" and not privacy.secure_sums:
+        return (
+            "each node adds a share of the noise, which hides it in the sum alone, and the server would see the node's "
+            "own: set secure_sums to true"
+        )
+    return ""

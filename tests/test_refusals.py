@@ -1,0 +1,61 @@
+"""Settings whose privacy would not hold are refused before any data are read, each with its reason and a way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import hierfed
+from hierfed.cli import app
+from hierfed.errors import SettingsError
+from hierfed.settings import load_settings
+
+REFUSED = [
+    ("local", {"privacy_unit": "example"}, "sends nothing.*leave it at 'none'"),
+    ("local", {"privacy_unit": "user"}, "sends nothing"),
+    ("hierarchical", {"privacy_unit": "user"}, "are not clipped.*use preset private"),
+    ("hierarchical", {"privacy_unit": "node", "secure_sums": True}, "are not clipped"),
+    ("paper", {"privacy_unit": "user"}, "counts by its rows.*unit 'example' or 'node', or preset private"),
+    ("network", {"privacy_unit": "example"}, "sum of each node's ratings.*set output_bias to 'random'"),
+    ("network", {"privacy_unit": "node", "secure_sums": True}, "sum of each node's ratings"),
+    ("paper", {"privacy_unit": "example"}, "a row's place in the batch.*set dropout to 0"),
+    ("paper", {"privacy_unit": "node"}, "hides it in the sum alone.*set secure_sums to true"),
+    ("network", {"epsilon": 1.0}, "privacy.epsilon has no effect"),
+    ("hierarchical", {"delta": 1e-6}, "privacy.delta has no effect"),
+    ("local", {"clip_norm": 2.0}, "privacy.clip_norm has no effect"),
+]
+ALLOWED = [
+    ("network", {"privacy_unit": "example", "output_bias": "random", "epsilon": 1.0, "clip_norm": 2.0}),
+    ("paper", {"privacy_unit": "example", "dropout": 0.0}),
+    ("paper", {"privacy_unit": "node", "secure_sums": True}),
+]
+
+
+@pytest.mark.parametrize(("preset", "changes", "reason"), REFUSED)
+def test_each_is_refused_with_its_reason(preset, changes, reason):
+    with pytest.raises(SettingsError, match=reason) as refused:
+        load_settings(preset, changes)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("preset", "changes"), ALLOWED)
+def test_what_holds_is_allowed_and_reads_back(preset, changes, tmp_path: Path):
+    found = load_settings(preset, changes)
+    path = tmp_path / "settings.toml"
+    path.write_text(found.to_toml(), encoding="utf-8")
+    assert load_settings(path).privacy == found.privacy
+
+
+@pytest.mark.parametrize("command", ["run", "server", "federation"])
+def test_run_server_and_federation_refuse_alike_and_read_no_data(command):
+    pytest.importorskip("flwr")
+    told = CliRunner().invoke(app, [command, "hierarchical", "--set", "privacy_unit=user", "--data", "no such place"])
+    assert isinstance(told.exception, SettingsError)
+    assert "are not clipped" in str(told.exception)
+
+
+def test_python_refuses_as_the_command_line_does():
+    with pytest.raises(SettingsError, match="are not clipped"):
+        hierfed.run("hierarchical", data="no such place", privacy_unit="user")
