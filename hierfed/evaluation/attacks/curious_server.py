@@ -12,12 +12,20 @@ from hierfed.personal.private import PrivateState
 
 @dataclass
 class SeenRound:
-    """What the server of one round has seen: the model that it began with, and, from the nodes in their order, either
-    every contribution, or with secure sums (`total`) nothing but their sum."""
+    """What the server of one round sees: the model that the round begins with, contributions, and their total.
+
+    contributions: in the order of the nodes. With secure sums the total is all that is seen; None before it is there.
+    """
 
     shared: SharedModel
     contributions: list[Contribution] = field(default_factory=list)
     total: Contribution | None = None
+
+    def sum_of_all(self) -> Contribution:
+        """The total; raises ValueError before the round has ended."""
+        if self.total is None:
+            raise ValueError(f"round {self.shared.round + 1} has not ended: there is no total yet")
+        return self.total
 
 
 @dataclass(frozen=True)

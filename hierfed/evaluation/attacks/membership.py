@@ -1,8 +1,8 @@
 """Membership inference: was this rating, or this user, in the training data?
 
-The game is the one of Carlini et al. (2022): many trainings, each with every candidate in or out by a coin of its own;
-the attacker knows the candidate, sees something of one training, and may have trained as many models as it likes on
-data of the same kind. Since coins are independent, a score that knows nothing has an area under the curve of a half.
+The game is the one of Carlini et al. (2022): many trainings, each with every candidate in or out by chance; the
+attacker knows the candidate, sees something of one training, and may have trained as many models as it likes on data of
+the same kind. Since chances are even, a score that knows nothing has an area under the curve of a half.
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ from scipy.sparse.linalg import lsqr
 LEAST_VARIANCE = 1e-9
 
 
-def draw_members(trainings: int, candidates: int, rng: np.random.Generator) -> np.ndarray:
-    """Who is in which training: bool [trainings, candidates], each by a fair coin."""
-    members: np.ndarray = rng.random((trainings, candidates)) < 0.5
+def draw_members(trainings: int, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Who is in which training: bool [trainings, candidates], anew in each a random half of every group.
+
+    group [candidates]: numbers from 0. Halves are rounded down, and have one size in all trainings, so that how much
+    somebody holds tells of no one.
+    """
+    counts = np.bincount(group)
+    place = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+    members = np.zeros((trainings, len(group)), bool)
+    for row in members:
+        row[np.lexsort((rng.random(len(group)), group))] = place < np.repeat(counts // 2, counts)
     return members
 
 

@@ -31,8 +31,18 @@ def test_each_nodes_contribution_is_seen_and_their_sum(federation):
     for number, seen in server.seen.items():
         assert seen.shared.round == number - 1
         assert len(seen.contributions) == 3
-        assert seen.total is not None
         for name, array in ordered_sum(seen.contributions).arrays.items():
-            torch.testing.assert_close(seen.total.arrays[name], array, rtol=0, atol=0)
+            torch.testing.assert_close(seen.sum_of_all().arrays[name], array, rtol=0, atol=0)
     counts = server.seen[first].contributions[1].arrays["raters"]
     assert counts.sum() == len(nodes[1].train)
+
+
+def test_a_round_that_has_not_ended_has_no_total(federation):
+    method, nodes = federation
+    server = CuriousServer(method, {method.start().round + 1})
+    for _ in server.contribute(method.start(), nodes, [None] * len(nodes)):
+        pass
+    (seen,) = server.seen.values()
+    assert len(seen.contributions) == 3
+    with pytest.raises(ValueError, match="has not ended"):
+        seen.sum_of_all()

@@ -20,12 +20,19 @@ from hierfed.evaluation.attacks.membership import (
 )
 
 
-def test_members_are_drawn_by_fair_and_independent_coins():
-    members = draw_members(400, 300, np.random.default_rng(1))
-    assert members.mean() == pytest.approx(0.5, abs=0.005)
-    sums = members.sum(0)
-    assert sums.var() == pytest.approx(100, rel=0.25)  # of a balanced draw it would be 0
-    np.testing.assert_array_equal(members, draw_members(400, 300, np.random.default_rng(1)))
+def coins(trainings, candidates, rng):
+    return rng.random((trainings, candidates)) < 0.5
+
+
+def test_members_are_a_random_half_of_every_group_anew_in_each_training():
+    group = np.array([2, 0, 0, 2, 1, 2, 2, 1, 1, 0, 0])
+    members = draw_members(3000, group, np.random.default_rng(1))
+    for number, half in ((0, 2), (1, 1), (2, 2)):
+        assert (members[:, group == number].sum(1) == half).all()
+    np.testing.assert_allclose(members[:, group != 1].mean(0), 0.5, atol=0.04)
+    np.testing.assert_allclose(members[:, group == 1].mean(0), 1 / 3, atol=0.04)
+    assert abs(np.corrcoef(members[:-1, 0], members[1:, 0])[0, 1]) < 0.06
+    np.testing.assert_array_equal(members, draw_members(3000, group, np.random.default_rng(1)))
 
 
 def test_the_better_predicted_score_higher():
@@ -35,7 +42,7 @@ def test_the_better_predicted_score_higher():
 
 def test_ratios_are_those_of_normals_fitted_to_the_other_trainings():
     rng = np.random.default_rng(2)
-    member = draw_members(14, 5, rng)
+    member = coins(14, 5, rng)
     observed = rng.normal(0, 1, member.shape) + member
     found = likelihood_ratios(observed, member)
     for training in range(14):
@@ -52,7 +59,7 @@ def test_ratios_are_those_of_normals_fitted_to_the_other_trainings():
 
 def test_with_many_trainings_the_attack_is_as_good_as_the_best_one():
     rng = np.random.default_rng(3)
-    member = draw_members(120, 300, rng)
+    member = coins(120, 300, rng)
     observed = rng.normal(0, 2, 300) + rng.normal(0, 1, member.shape) + 1.5 * member
     area = roc_auc_score(member.ravel(), likelihood_ratios(observed, member).ravel())
     assert area == pytest.approx(ndtr(1.5 / np.sqrt(2)), abs=0.01)
@@ -60,13 +67,13 @@ def test_with_many_trainings_the_attack_is_as_good_as_the_best_one():
 
 def test_an_observation_that_knows_nothing_is_worth_a_coin_even_with_few_trainings():
     rng = np.random.default_rng(4)
-    member = draw_members(8, 20_000, rng)
+    member = coins(8, 20_000, rng)
     area = roc_auc_score(member.ravel(), likelihood_ratios(rng.normal(0, 1, member.shape), member).ravel())
     assert area == pytest.approx(0.5, abs=0.005)
 
 
 def test_what_only_membership_moves_is_certain():
-    member = draw_members(12, 40, np.random.default_rng(5))
+    member = coins(12, 40, np.random.default_rng(5))
     found = likelihood_ratios(member.astype(np.float64), member)
     usable = np.minimum(member.sum(0), (~member).sum(0)) > 2
     assert (found[:, usable][member[:, usable]] > 0).all()
@@ -85,7 +92,7 @@ def test_nothing_is_said_of_a_candidate_without_shadows_of_both_kinds():
 @given(st.integers(0, 1000), st.floats(0.01, 100), st.floats(-50, 50))
 def test_ratios_do_not_depend_on_unit_or_origin(seed, unit, origin):
     rng = np.random.default_rng(seed)
-    member = draw_members(9, 6, rng)
+    member = coins(9, 6, rng)
     observed = rng.normal(0, 1, member.shape)
     moved = likelihood_ratios(unit * observed + origin, member)
     np.testing.assert_allclose(moved, likelihood_ratios(observed, member), rtol=1e-5, atol=1e-7)
