@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hierfed.allocation import load_dataset
-from hierfed.errors import SettingsError
+from hierfed.errors import HierfedError
 from hierfed.report.style import save
 from hierfed.settings import load_settings
 
@@ -110,7 +110,7 @@ def main() -> None:
     for attack in attacks:
         try:
             found = timed(attack)
-        except SettingsError as error:
+        except HierfedError as error:
             missing.add(str(error))
             continue
         for finding in found:

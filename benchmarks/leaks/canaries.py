@@ -8,6 +8,7 @@ import numpy as np
 from leaks.findings import Finding
 from leaks.targets import Population, Target, train
 
+from hierfed.errors import HierfedError
 from hierfed.evaluation.attacks.canary import epsilon_lower_bound, extreme_canary, most_that_can_be_shown, planted
 from hierfed.evaluation.attacks.roc import area_of_few, rank_p_value, roc_curve
 from hierfed.randomness import generator
@@ -22,6 +23,9 @@ def attack_canary(target: Target, population: Population, trainings: int) -> lis
     rows = population.ratings
     raters = np.bincount(rows.item, minlength=population.items)
     rare = np.flatnonzero((raters >= LEAST_RATERS) & (raters <= MOST_RATERS))
+    if len(rare) < RATINGS:
+        few = f"{len(rare)} films have {LEAST_RATERS} to {MOST_RATERS} raters, a canary rates {RATINGS}"
+        raise HierfedError(f"{few}: take other data, or more users")
     canary = extreme_canary(rare, RATINGS, rows.limits, generator(0, 0, 0, "canary"))
     own = canary.rows(population.users)
     member, scores = np.arange(trainings) % 2 == 0, np.empty(trainings)

@@ -19,24 +19,20 @@ ATTACK = "what was rated"
 
 def attack_sums(everyone: Population) -> list[Finding]:
     """A film of one rater, from all sums, with the threshold off and on; one of a node's raters, by what is seen."""
-    open_sums = _trained(0, everyone, HIERARCHICAL)
+    unguarded = _trained(0, everyone, HIERARCHICAL)
     threshold = HIERARCHICAL.settings(0).factors.min_raters
     guarded = _trained(threshold, everyone, HIERARCHICAL)
     raters = np.bincount(everyone.ratings.item, minlength=everyone.items)
     once = rated_once(everyone.ratings)
-    shared_once = [_shared(rated_once(node.train), raters, threshold) for node in guarded.nodes]
-    of_node = [_read(guarded, sums, rows) for sums, rows in zip(guarded.last.contributions, shared_once, strict=True)]
-    rows = _joined(shared_once)
-    at_node, film = "one rater in a node", "one rater in all"
+    at_node = [_shared(rated_once(node.train), raters, threshold) for node in guarded.nodes]
+    of_node = [_read(guarded, sums, rows) for sums, rows in zip(guarded.last.contributions, at_node, strict=True)]
+    rows, on = _joined(at_node), f"threshold {threshold}"
     return [
-        _judge("threshold 0", f"{film}: all sums", _read(open_sums, open_sums.last.sum_of_all(), once), once),
-        _judge(f"threshold {threshold}", f"{film}: no sums", _expected(guarded, once), once),
-        _judge(f"threshold {threshold}", f"{at_node}: its sums", np.concatenate(of_node), rows),
+        _judge("threshold 0", "one rater in all: all sums", _read(unguarded, unguarded.last.sum_of_all(), once), once),
+        _judge(on, "one rater in all: no sums", guarded.method.predict(guarded.shared, once).numpy(), once),
+        _judge(on, "one rater in a node: its sums", np.concatenate(of_node), rows),
         _judge(
-            f"threshold {threshold}, secure sums",
-            f"{at_node}: all sums",
-            _read(guarded, guarded.last.sum_of_all(), rows),
-            rows,
+            f"{on}, secure sums", "one rater in a node: all sums", _read(guarded, guarded.last.sum_of_all(), rows), rows
         ),
     ]
 
@@ -51,8 +47,7 @@ def attack_user_nodes(population: Population) -> list[Finding]:
     found = [
         _read(training, sums, own, known=True) for sums, own in zip(training.last.contributions, rows, strict=True)
     ]
-    seen = "every user a node: its sums"
-    return [_judge(f"threshold {threshold}", seen, np.concatenate(found), _joined(rows))]
+    return [_judge(f"threshold {threshold}", "every user a node: its sums", np.concatenate(found), _joined(rows))]
 
 
 def _trained(threshold: int, population: Population, target: Target) -> Training:
@@ -66,10 +61,6 @@ def _read(training: Training, sums: Contribution, rows: Ratings, known: bool = F
     assert isinstance(method, HierarchicalFactors)
     user = only_user(sums) if known else unknown_user(shared)
     return reconstruct(method, shared, sums, rows.item, user)
-
-
-def _expected(training: Training, rows: Ratings) -> np.ndarray:
-    return training.method.predict(training.shared, rows).numpy()
 
 
 def _shared(rows: Ratings, raters: np.ndarray, threshold: int) -> Ratings:

@@ -10,8 +10,9 @@ from hierfed.report.style import HARM, INK, MODEL, MUTED, blank, fit, styled
 LEAST_RATE = 1e-3
 POINTS = np.geomspace(LEAST_RATE, 1, 200)
 COLOURS = {"hierarchical": MODEL, "network": HARM, "private": INK}
-LINES = {SHARED: "-", OF_NODE: "-.", NODE_COUNTS: "--", ALL_COUNTS: ":"}
-PANELS = ("user", "rating")
+LINES = {SHARED: "-", OF_NODE: "--", NODE_COUNTS: "--", ALL_COUNTS: ":"}
+PANELS = {"user": (SHARED, OF_NODE), "rating": (SHARED, NODE_COUNTS, ALL_COUNTS)}
+RATES = {0.001: "0.1%", 0.01: "1%", 0.1: "10%", 1.0: "100%"}
 
 
 @styled
@@ -23,9 +24,9 @@ def draw(findings: list[Finding]) -> Figure:
         8.6,
         panels=2,
     )
-    for panel, unit in zip(axes, PANELS, strict=True):
+    for panel, (unit, shown) in zip(axes, PANELS.items(), strict=True):
         for finding in findings:
-            known = finding.target in COLOURS and finding.seen in LINES
+            known = finding.target in COLOURS and finding.seen in shown
             if finding.attack != f"{unit}: {RATIO}" or finding.curve is None or not known:
                 continue
             protected = finding.protection != "none"
@@ -40,6 +41,9 @@ def draw(findings: list[Finding]) -> Figure:
             )
         panel.plot(POINTS, POINTS, color=MUTED, linewidth=1, label="a guess")
         panel.set(xscale="log", yscale="log", xlim=(LEAST_RATE, 1), ylim=(LEAST_RATE, 1), ylabel=f"{unit}s found")
+        panel.set_xticks(list(RATES), list(RATES.values()))
+        panel.set_yticks(list(RATES), list(RATES.values()))
+        panel.minorticks_off()
         panel.legend(loc="lower right", fontsize=7.5, frameon=False)
     axes[-1].set_xlabel("others taken for members")
     return fit(figure, (1, 1))
