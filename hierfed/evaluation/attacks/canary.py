@@ -56,10 +56,10 @@ def epsilon_lower_bound(scores: np.ndarray, member: np.ndarray, delta: float) ->
     """
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     choosing, counting = order[::2], order[1::2]
-    bounds = [
-        (_bound(scores[choosing] >= threshold, member[choosing], delta), threshold) for threshold in scores[choosing]
-    ]
-    _, threshold = max(bounds)
+    # Midway between scores: a threshold at the lowest score of a member would miss the members that score just below.
+    ordered = np.unique(scores[choosing])
+    thresholds = np.append(ordered[0], (ordered[1:] + ordered[:-1]) / 2)
+    _, threshold = max((_bound(scores[choosing] >= each, member[choosing], delta), each) for each in thresholds)
     return max(_bound(scores[counting] >= threshold, member[counting], delta), 0.0)
 
 
