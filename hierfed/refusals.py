@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hierfed.sections import ModelSettings, PrivacySettings
 
-BUDGET = ("epsilon", "delta", "clip_norm")
+BUDGET = ("epsilon", "delta", "clip_norm", "accountant")
 
 
 def privacy_refusal(method: str, privacy: PrivacySettings, model: ModelSettings) -> str:

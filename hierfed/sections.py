@@ -181,7 +181,8 @@ class PrivacySettings(Section):
     secure_sums: the server sees masked contributions, and learns their sum alone. colluding: the share of the nodes
     that may side with the server. privacy_unit: what differential privacy hides: nothing, each `example` (rating), each
     `user` with all ratings, or each `node` with all users. epsilon, delta: the budget of the whole run. clip_norm: the
-    most, in L2 norm, that one unit adds to a sum.
+    most, in L2 norm, that one unit adds to a sum. accountant: adds up what releases cost, by Renyi divergences (`rdp`)
+    or by privacy loss distributions (`pld`: less noise for the same epsilon, found in more time).
     """
 
     secure_sums: bool = False
@@ -190,3 +191,4 @@ class PrivacySettings(Section):
     epsilon: Positive = 8.0
     delta: OpenShare = 1e-5
     clip_norm: Positive = 1.0
+    accountant: Literal["rdp", "pld"] = "rdp"

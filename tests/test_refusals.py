@@ -25,6 +25,7 @@ REFUSED = [
     ("network", {"epsilon": 1.0}, "privacy.epsilon has no effect"),
     ("hierarchical", {"delta": 1e-6}, "privacy.delta has no effect"),
     ("local", {"clip_norm": 2.0}, "privacy.clip_norm has no effect"),
+    ("network", {"accountant": "pld"}, "privacy.accountant has no effect"),
 ]
 ALLOWED = [
     ("network", {"privacy_unit": "example", "output_bias": "random", "epsilon": 1.0, "clip_norm": 2.0}),

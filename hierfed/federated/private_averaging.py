@@ -1,7 +1,8 @@
 """Federated averaging whose shared model hides each rating (unit `example`) or each node (unit `node`).
 
-Of a node's rows, their number is taken as known: it sets the chance of a row to be in a batch, and a node's weight in
-the mean of unit `example`. Training losses are not sent. Features must be fitted on the public catalogue alone.
+A unit is hidden in the sense that its share of every sum may be nothing instead. Taken as known to everyone are: the
+catalogue, on which alone the features must be fitted; how many nodes there are; and under unit `example` how many rows
+each has, which sets the chance of a row to be in a batch and the node's weight. Training losses are not sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gradients in which no row counts for more than a given L2 norm; see gradients.StackedGradient for the interface."""
+"""Gradients in which no row counts for more than a given L2 norm, up to the rounding of the floats that they are in.
+
+See gradients.StackedGradient for the interface.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,8 @@ def clip_rows(vectors: Tensor, norm: float) -> Tensor:
 
 def _factors(norms: Tensor, most: float) -> Tensor:
     """min(1, most / norm)."""
-    return most / norms.clamp_min(most)
+    # A number over a tensor is its reciprocal times the number, which may come out above 1.
+    return torch.full_like(norms, most) / norms.clamp_min(most)
 
 
 def _row_gradients(predictor: Predictor):  # type: ignore[no-untyped-def]  # torch.func is untyped

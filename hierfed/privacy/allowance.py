@@ -17,9 +17,9 @@ from hierfed.privacy.accounting import Accountant, Budget, Releases, epsilon_of,
 class Allowance:
     """The releases of each round, the same in all of them; calling it allows for one, and gives its noise.
 
-    budget: before the first round. rounds: that it must pay for. releases_of: from a node's number of rows, how many
-    releases it makes in a round, and the chance of a unit to be in one of them. No unit is on two nodes, so each node
-    may spend the whole budget.
+    budget: before the first round, with nothing spent. rounds: that it must pay for. releases_of: from a node's number
+    of rows, how many releases it makes in a round, and the chance of a unit to be in one of them. No unit is on two
+    nodes, so each node may spend the whole budget.
     """
 
     budget: Budget
@@ -27,8 +27,12 @@ class Allowance:
     releases_of: Callable[[int], tuple[int, float]]
 
     def __call__(self, round_number: int, rows: int) -> float:
-        """The noise multiplier of a node with so many rows in a round; raises BudgetSpent if that is not paid for."""
-        return _allowed(self._before(round_number, rows), self.of_a_round(rows)).noise_multiplier
+        """The noise multiplier of a node with so many rows in a round; raises BudgetSpent if that is not paid for.
+
+        No round is allowed before all that are planned are known to be paid for.
+        """
+        _allow(self.budget, self.of_rounds(rows, max(round_number, self.rounds)))
+        return self.of_a_round(rows).noise_multiplier
 
     def of_a_round(self, rows: int) -> Releases:
         """What a node with so many rows releases in one round."""
@@ -49,10 +53,6 @@ class Allowance:
         spent = {self.of_rounds(each, done) for each in rows}
         return max(epsilon_of([each], self.budget.delta, self.budget.accountant) for each in spent)
 
-    def _before(self, round_number: int, rows: int) -> Budget:
-        done = round_number - 1
-        return replace(self.budget, spent=(self.of_rounds(rows, done),) if done else ())
-
 
 @lru_cache(maxsize=4096)
 def _noise_multiplier(epsilon: float, delta: float, count: int, sampling: float, accountant: Accountant) -> float:
@@ -61,7 +61,6 @@ def _noise_multiplier(epsilon: float, delta: float, count: int, sampling: float,
 
 
 @lru_cache(maxsize=4096)
-def _allowed(budget: Budget, releases: Releases) -> Releases:
-    """The releases; raises BudgetSpent where the budget does not allow for them."""
+def _allow(budget: Budget, releases: Releases) -> None:
+    """Raise BudgetSpent where the budget does not allow for the releases."""
     budget.spend(releases)
-    return releases

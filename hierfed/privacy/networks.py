@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -61,19 +61,24 @@ class ProtectedNetwork:
             mechanism=MECHANISMS[unit],
             accountant=budget.accountant,
             releases=releases,
-            warning=self._warning(len(rows), releases[0].noise_multiplier),
+            warning="; ".join(self._warnings(rows, releases[0].noise_multiplier)),
         )
 
-    def _warning(self, nodes: int, noise_multiplier: float) -> str:
+    def _warnings(self, rows: Collection[int], noise_multiplier: float) -> Iterator[str]:
+        delta, nodes = self.allowance.budget.delta, len(rows)
         if isinstance(self.method, ExamplePrivateAveraging):
-            return ""
+            if delta * sum(rows) >= 1:
+                yield (
+                    f"delta {delta:g} would allow one of the {sum(rows):,} ratings to be told as it is: set delta far "
+                    f"below {1 / sum(rows):.1g}"
+                )
+            return
         ratio = self.method.swamped(nodes, noise_multiplier)
-        if ratio <= 1:
-            return ""
-        return (
-            f"each round's noise is {ratio:.1f} times as long as the largest change that {nodes} nodes can make "
-            "together, so little or nothing is learned: take more nodes, unit 'example', or preset private"
-        )
+        if ratio > 1:
+            yield (
+                f"each round's noise is {ratio:.1f} times as long as the largest change that {nodes} nodes can make "
+                "together, so little or nothing is learned: take more nodes, unit 'example', or preset private"
+            )
 
 
 def protect_network(plain: FederatedAveraging, settings: Settings, streams: PrivateStreams | None) -> ProtectedNetwork:
@@ -82,7 +87,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
     Raises SettingsError for a module in which a row's gradient is not the row's own.
     """
     privacy, training = settings.privacy, settings.training
-    budget = Budget(privacy.epsilon, privacy.delta)
+    budget = Budget(privacy.epsilon, privacy.delta, privacy.accountant)
     given: dict[str, Any] = {field.name: getattr(plain, field.name) for field in fields(plain)}
     given |= {"clip_norm": privacy.clip_norm, "streams": streams}
     if privacy.privacy_unit == "node":

@@ -57,6 +57,13 @@ def test_the_least_noise_spends_the_whole_budget(epsilon, count, sampling):
     assert epsilon_of([Releases(noise, count, sampling)], 1e-5) == pytest.approx(epsilon, rel=1e-5)
 
 
+@pytest.mark.parametrize(("epsilon", "count", "sampling"), [(0.5, 3, 1.0), (2.0, 5, 1.0)])
+def test_loss_distributions_spend_the_budget_with_less_noise(epsilon, count, sampling):
+    noise = noise_multiplier_of(epsilon, 1e-5, count, sampling, "pld")
+    assert epsilon_of([Releases(noise, count, sampling)], 1e-5, "pld") == pytest.approx(epsilon, rel=1e-5)
+    assert noise < noise_multiplier_of(epsilon, 1e-5, count, sampling)
+
+
 def test_noise_that_the_prototype_measured():
     found = [noise_multiplier_of(epsilon, 1e-5) for epsilon in (1, 2, 4, 8)]
     assert found == pytest.approx([4.045, 2.149, 1.158, 0.638], rel=0.01)

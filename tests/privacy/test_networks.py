@@ -110,6 +110,21 @@ def test_colluding_nodes_are_not_counted_on_for_noise(folder):
     assert method.sharers == 6
 
 
+def test_loss_distributions_spend_the_same_budget_with_less_noise(folder, outcomes):
+    record = experiment(folder, "node", epsilon=5.0, accountant="pld").result.privacy
+    (tight,), (loose,) = record.releases, outcomes["node"].result.privacy.releases
+    assert record.accountant == "pld"
+    assert record.epsilon_spent == pytest.approx(5.0, rel=1e-5)
+    assert tight.noise_multiplier < loose.noise_multiplier
+
+
+def test_a_delta_that_allows_for_a_rating_told_as_it_is_is_warned_of(folder, outcomes):
+    rows = sum(len(node.train) for node in nodes_of(outcomes["example"]))
+    for delta, warned in ((1.1 / rows, True), (0.9 / rows, False)):
+        warning = experiment(folder, "example", delta=delta, rounds=1).result.privacy.warning
+        assert (f"one of the {rows:,} ratings to be told as it is" in warning) == warned
+
+
 def test_noise_that_nodes_drown_out_is_not_warned_of(folder):
     record = experiment(folder, "node", epsilon=400.0, hidden=[]).result.privacy
     assert record.warning == ""
@@ -134,6 +149,15 @@ def test_features_are_fitted_on_the_catalogue_each_item_once(unit, outcomes):
     features = outcomes[unit].method.features.double()
     torch.testing.assert_close(features.mean(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-6)
     torch.testing.assert_close(features.std(0, correction=0), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_nodes_tell_nothing_of_their_rows_before_the_rounds(unit, folder, monkeypatch):
+    def tell(*_: object) -> None:
+        raise AssertionError("a node has told of its rows")
+
+    monkeypatch.setattr("hierfed.experiment.tally", tell)
+    experiment(folder, unit)
 
 
 def test_items_without_public_features_are_refused(tmp_path: Path):
