@@ -10,12 +10,12 @@ Membership: SHADOWS trainings, each on a random half of the population's ratings
 al., 2018), and likelihood ratios with the other trainings as shadow models (Carlini et al., 2022). Intervals are
 DeLong's for clusters: the scores of one film, or user, hang together. Canary: one invented user with 80 ratings, half
 of them the best and half the worst, of films with 5 to 20 raters, in half of TRAININGS; its epsilon is a lower bound
-with 95% confidence (Jagielski et al., 2020), of all of the canary's ratings together. Reconstruction: all users.
+with 95% confidence (Jagielski et al., 2020), for all of the canary's ratings together.
 
-Smaller than real trainings, for there to be many: but for reconstruction a population of USERS, 8 nodes, with 80
-ratings each, and 8 rounds of the hierarchical model. Few users are easier to attack than many. The network begins at
-random, as it must under differential privacy. The same seeds give the same table, whatever the machine, but for the
-seconds.
+Smaller than real trainings, for there to be many: a population of USERS with 80 ratings each, on 8 nodes, and 8 rounds
+of the hierarchical model; reconstruction alone has all users and ratings. Few users are easier to attack than many. The
+network begins at random, as it must under differential privacy, and takes 20 rounds where every user is a node. What
+noise and starts are drawn from, the attacker does not know. The same seeds give the same table, but for the seconds.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main() -> None:
     attacks += [partial(attack_users, target, population, options.shadows) for target in targets]
     attacks += [partial(attack_canary, target, population, options.trainings) for target in targets]
 
-    console, findings, missing = Console(width=170), [], set()
+    console, findings, missing = Console(width=200), [], set()
     for attack in attacks:
         try:
             found = timed(attack)

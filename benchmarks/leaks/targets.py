@@ -45,7 +45,7 @@ class Target:
 HIERARCHICAL = Target("hierarchical", "none", "hierarchical", {"rounds": 8})
 NETWORK = Target("network", "none", "network", {"output_bias": "random"})
 USER_NODES = Target(
-    "network, users as nodes", "none", "network", {"output_bias": "random", "rounds": 40}, every_user=True
+    "network, users as nodes", "none", "network", {"output_bias": "random", "rounds": 20}, every_user=True
 )
 PRIVATE_NETWORK = Target(
     "network",
