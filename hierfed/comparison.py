@@ -18,6 +18,7 @@ from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.methods import AnyMethod, Prepared, make_averaging
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.randomness import generator
 from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
 from hierfed.settings import Settings, load_settings
@@ -43,7 +44,7 @@ def begin_baselines(
     def not_trained() -> TrainedAlone:
         return TrainedAlone(*(float("nan"),) * 4)
 
-    def each_user_alone(method: HierarchicalFactors) -> TrainedAlone:
+    def each_user_alone(method: HierarchicalFactors | PrivatePrior) -> TrainedAlone:
         model = LocalOnly(method.content, method.limits, method.threads)
         found = local_rmse(model, train, test)
         same = split.personal_train is split.train and split.personal_test is split.test
@@ -53,7 +54,7 @@ def begin_baselines(
     wait: Callable[[], TrainedAlone] = not_trained
     if isinstance(method, FederatedAveraging):
         wait = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds, begin)
-    elif isinstance(method, HierarchicalFactors):
+    elif isinstance(method, HierarchicalFactors | PrivatePrior):
         wait = partial(each_user_alone, method)
 
     def finish() -> tuple[Baselines, Baselines]:

@@ -27,6 +27,7 @@ from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.private import PersonalModel
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.protection import summation_of
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.ranked import Ranked, rank
@@ -97,7 +98,7 @@ def run_experiment(
         ratings, split = dataset.ratings, divide(dataset, settings)
         nodes, personal_nodes = assign(dataset, split, settings)
         tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
-        prepared = prepare(settings, dataset.catalogue, ratings.limits, tallies, module, streams)
+        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module, streams)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
@@ -141,9 +142,9 @@ def run_experiment(
 
     records = [record for record, _ in judged]
     users = judge_users(rows)
-    threshold, beside = None, []
+    threshold, alone = None, ("each user alone, with nothing sent", personal_baselines.local_only)
+    beside = [alone] if isinstance(method, HierarchicalFactors | PrivatePrior) else []
     if isinstance(method, HierarchicalFactors):
-        beside.append(("each user alone, with nothing sent", personal_baselines.local_only))
         threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
     result = Result(
         name=settings.preset,

@@ -27,6 +27,7 @@ from hierfed.models.training import LocalTraining
 from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
+from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.private_randomness import PrivateStreams
 from hierfed.randomness import stream_keys
 from hierfed.results import PrivacyRecord
@@ -34,9 +35,10 @@ from hierfed.settings import Settings
 
 if TYPE_CHECKING:
     from hierfed.privacy.networks import ProtectedNetwork
+    from hierfed.privacy.priors import ProtectedPrior
 
 ModuleMaker = Callable[[int], torch.nn.Module]
-AnyMethod = FederatedAveraging | HierarchicalFactors | LocalOnly
+AnyMethod = FederatedAveraging | HierarchicalFactors | LocalOnly | PrivatePrior
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Prepared:
     method: AnyMethod
     features: tuple[str, ...]
     missing_features: tuple[str, ...]
-    protected: ProtectedNetwork | None = None
+    protected: ProtectedNetwork | ProtectedPrior | None = None
 
     def privacy(self, nodes: Sequence[Node], rounds: int) -> PrivacyRecord | None:
         """What the first rounds of these nodes have released; None without differential privacy."""
@@ -87,6 +89,9 @@ def prepare(
     lacking = tuple(name for name in NUMERIC_FEATURES if name not in catalogue.numeric_features)
     if settings.method == "local":
         return Prepared(LocalOnly(content, limits, settings.training.threads), names, lacking)
+    if settings.method == "private_prior":
+        prior = _protect_prior(content, limits, settings, streams)
+        return Prepared(prior.method, names, lacking, prior)
     return Prepared(make_factors(settings, content, limits), (*names, "raters", "co-ratings"), lacking)
 
 
@@ -150,9 +155,22 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
     )
 
 
+def _protect_prior(
+    content: Content, limits: tuple[float, float], settings: Settings, streams: PrivateStreams | None
+) -> ProtectedPrior:
+    _check_privacy_packages()
+    from hierfed.privacy.priors import protect_prior  # noqa: PLC0415 - it is an extra
+
+    return protect_prior(content, limits, settings, streams)
+
+
 def _protect(plain: FederatedAveraging, settings: Settings, streams: PrivateStreams | None) -> ProtectedNetwork:
-    if importlib.util.find_spec("dp_accounting") is None or importlib.util.find_spec("cryptography") is None:
-        raise SettingsError("privacy.privacy_unit needs packages more: pip install 'hierfed[privacy]'")
+    _check_privacy_packages()
     from hierfed.privacy.networks import protect_network  # noqa: PLC0415 - it is an extra
 
     return protect_network(plain, settings, streams)
+
+
+def _check_privacy_packages() -> None:
+    if importlib.util.find_spec("dp_accounting") is None or importlib.util.find_spec("cryptography") is None:
+        raise SettingsError("privacy.privacy_unit needs packages more: pip install 'hierfed[privacy]'")

@@ -43,10 +43,19 @@ class PrivateStream:
 
     def uniform(self, count: int) -> np.ndarray:
         """Numbers within (0, 1), odd multiples of 2**-54: float64 [count]."""
-        bits = hashlib.shake_256(self._key + self._calls.to_bytes(8, "little")).digest(8 * count)
-        self._calls += 1
-        drawn: np.ndarray = (np.frombuffer(bits, "<u8") >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+        drawn: np.ndarray = (self._words(count) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
         return drawn
+
+    def integers(self, bound: int, count: int) -> np.ndarray:
+        """Integers from 0 to bound - 1, each exactly as likely: int64 [count]; bound: at most 2**62."""
+        if not 0 < bound <= 1 << 62:
+            raise ValueError(f"integers below {bound}: expected 1 to 2**62")
+        unused, found, missing = np.uint64(64 - max((bound - 1).bit_length(), 1)), [], count
+        while missing:
+            drawn = (self._words(2 * missing) >> unused).astype(np.int64)
+            found.append(drawn[drawn < bound][:missing])
+            missing -= len(found[-1])
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def normal(self, count: int) -> np.ndarray:
         """Normal numbers of mean 0 and deviation 1: float64 [count]."""
@@ -54,6 +63,11 @@ class PrivateStream:
         drawn = self.uniform(2 * half)
         radius, angle = np.sqrt(-2 * np.log(drawn[:half])), 2 * np.pi * drawn[half:]
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+    def _words(self, count: int) -> np.ndarray:
+        bits = hashlib.shake_256(self._key + self._calls.to_bytes(8, "little")).digest(8 * count)
+        self._calls += 1
+        return np.frombuffer(bits, "<u8")
 
 
 def foreseeable_streams(seed: int) -> PrivateStreams:

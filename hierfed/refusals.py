@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from hierfed.sections import ModelSettings, PrivacySettings
+from hierfed.sections import FederationSettings, ModelSettings, PrivacySettings
 
 BUDGET = ("epsilon", "delta", "clip_norm", "accountant")
+PRIOR_ROUNDS = 3
 
 
-def privacy_refusal(method: str, privacy: PrivacySettings, model: ModelSettings) -> str:
-    """Why the privacy would not hold with this method and network, and what to do; empty where it would."""
+def privacy_refusal(
+    method: str, privacy: PrivacySettings, model: ModelSettings, federation: FederationSettings, rounds: int
+) -> str:
+    """Why the privacy would not hold with these settings, and what to do; empty where it would."""
+    if privacy.secure_sums and (method == "local" or federation.nodes < 2):
+        what = "method 'local' sends nothing" if method == "local" else "a sum over one node is its own contribution"
+        return f"privacy.secure_sums: {what}: leave it out, or take nodes whose sums there are"
+    if method == "private_prior":
+        return _of_private_prior(privacy, federation, rounds)
     if privacy.privacy_unit == "none":
         return _without_effect(privacy)
     reason = _of_averaging(privacy, model) if method == "averaging" else _of_other_methods(method)
@@ -20,6 +28,26 @@ def _without_effect(privacy: PrivacySettings) -> str:
     for name in BUDGET:
         if getattr(privacy, name) != getattr(usual, name):
             return f"privacy.{name} has no effect with privacy_unit 'none': set privacy_unit too, or leave it out"
+    return ""
+
+
+def _of_private_prior(privacy: PrivacySettings, federation: FederationSettings, rounds: int) -> str:
+    if privacy.privacy_unit != "user":
+        return "privacy.privacy_unit: method 'private_prior' hides whole users: set it to 'user'"
+    if not privacy.secure_sums:
+        return (
+            "privacy.secure_sums: each node adds a share of the noise, which hides a user in the sum alone, and the "
+            "server would see the node's own: set it to true"
+        )
+    if federation.partition == "rows":
+        return (
+            "federation.partition 'rows' puts a user's ratings on several nodes, each of which would spend the user's "
+            "budget: choose another partition"
+        )
+    if privacy.clip_norm != PrivacySettings().clip_norm:
+        return "privacy.clip_norm has no effect with method 'private_prior', whose releases have norms of their own"
+    if rounds != PRIOR_ROUNDS:
+        return f"training.rounds: method 'private_prior' makes {PRIOR_ROUNDS} releases, one a round: leave it at that"
     return ""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from hierfed.errors import SettingsError
 
 Share = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -30,7 +32,8 @@ class DataSettings(Section):
     `drop` or `keep` ratings of items without metadata; empty for the join's own habit. test: a named split, or a file
     with the test rows. columns: what the table calls its user, item, rating and time. vote_average: `use` it in the
     hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol temporal, where it would be of
-    a later time than the train rows.
+    a later time than the train rows. scale: the lowest and the highest rating that there can be; those that occur where
+    empty.
     """
 
     source: str = "embedded"
@@ -40,6 +43,24 @@ class DataSettings(Section):
     test: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
     vote_average: Literal["auto", "use", "leave_out"] = "auto"
+    scale: tuple[()] | tuple[float, float] = ()
+
+    @model_validator(mode="after")
+    def _scale_ascends(self) -> DataSettings:
+        if self.scale and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"data.scale: from {self.scale[0]:g} to {self.scale[1]:g}; expected the lower one first")
+        return self
+
+    def limits(self, occurring: tuple[float, float]) -> tuple[float, float]:
+        """The lowest and the highest rating that there can be; raises SettingsError where others occur."""
+        if not self.scale:
+            return occurring
+        if occurring[0] < self.scale[0] or occurring[1] > self.scale[1]:
+            raise SettingsError(
+                f"data.scale: is from {self.scale[0]:g} to {self.scale[1]:g}, and there are ratings from "
+                f"{occurring[0]:g} to {occurring[1]:g}"
+            )
+        return self.scale
 
 
 class SplitSettings(Section):

@@ -33,12 +33,13 @@ from hierfed.sections import (
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
-    method: `averaging` of networks, `hierarchical` factors, or `local`, which sends nothing.
+    method: `averaging` of networks, `hierarchical` factors, `local`, which sends nothing, or `private_prior`, whose
+    releases about users are differentially private.
     """
 
     preset: str = ""
     description: str = ""
-    method: Literal["averaging", "hierarchical", "local"] = "averaging"
+    method: Literal["averaging", "hierarchical", "local", "private_prior"] = "averaging"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -63,7 +64,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _privacy_holds(self) -> Settings:
-        reason = privacy_refusal(self.method, self.privacy, self.model)
+        reason = privacy_refusal(self.method, self.privacy, self.model, self.federation, self.training.rounds)
         if reason:
             raise ValueError(reason)
         return self

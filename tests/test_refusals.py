@@ -25,12 +25,21 @@ REFUSED = [
     ("network", {"epsilon": 1.0}, "privacy.epsilon has no effect"),
     ("hierarchical", {"delta": 1e-6}, "privacy.delta has no effect"),
     ("local", {"clip_norm": 2.0}, "privacy.clip_norm has no effect"),
+    ("local", {"secure_sums": True}, "secure_sums: method 'local' sends nothing"),
+    ("paper", {"secure_sums": True, "nodes": 1}, "a sum over one node is its own contribution"),
+    ("private", {"privacy_unit": "none"}, "hides whole users: set it to 'user'"),
+    ("private", {"privacy_unit": "example"}, "hides whole users: set it to 'user'"),
+    ("private", {"secure_sums": False}, "the server would see the node's own: set it to true"),
+    ("private", {"partition": "rows"}, "on several nodes.*choose another partition"),
+    ("private", {"clip_norm": 2.0}, "releases have norms of their own"),
+    ("private", {"rounds": 10}, "makes 3 releases, one a round"),
     ("network", {"accountant": "pld"}, "privacy.accountant has no effect"),
 ]
 ALLOWED = [
     ("network", {"privacy_unit": "example", "output_bias": "random", "epsilon": 1.0, "clip_norm": 2.0}),
     ("paper", {"privacy_unit": "example", "dropout": 0.0}),
     ("paper", {"privacy_unit": "node", "secure_sums": True}),
+    ("private", {"epsilon": 0.5, "delta": 1e-6}),
 ]
 
 

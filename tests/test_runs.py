@@ -131,7 +131,7 @@ def test_the_model_is_the_outcome_s_and_says_what_it_is(saved: SavedRun) -> None
     settings = saved.outcome.settings
     assert Settings.model_validate_json(header["settings"]) == settings.model_copy(update={"data": DataSettings()})
     assert "data" not in json.loads(header["settings"])
-    assert header["format"] == "hierfed averaging 1"
+    assert header["format"] == "hierfed averaging 2"
 
 
 def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:

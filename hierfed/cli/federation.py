@@ -110,6 +110,10 @@ def node(
     ca: Annotated[Path | None, typer.Option(help="The authority that signed the server's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="The node's private key, as `hierfed keys new` makes it.")] = None,
     catalogue: Annotated[Path | None, typer.Option(help="Take part only if the server has this catalogue.")] = None,
+    peer: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another node's public key: add with these alone, by secure sums alone; repeatable."),
+    ] = None,
     insecure: Insecure = False,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
     quiet: Quiet = False,
@@ -128,7 +132,8 @@ def node(
     own_name = name or socket.gethostname()
     origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
     lines = Lines(quiet)
-    traffic = take_part(Joining(server, ca, key, insecure, catalogue, patience), own_name, origin, state, lines.tell)
+    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()))
+    traffic = take_part(joining, own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
 
 

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.deployment.plan import PRIVATE_SETTINGS, Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.tallies import sent_tallies
+from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.settings import Settings
 from hierfed.storage import owned
 
-FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 1"
-TOLD = {"training", "agreed", "limits", "nodes", "rounds"}
+FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 2"
+TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class Checkpoint:
             "training": self.plan.training,
             "agreed": agreement(self.plan.settings, self.plan.catalogue),
             "limits": json.dumps(self.plan.limits),
+            "keys": json.dumps(self.plan.keys),
+            "threshold": str(self.plan.threshold),
             "nodes": json.dumps(dict(self.nodes)),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
@@ -79,10 +80,8 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     for name, tensor in tensors.items():
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
-    tallies = arrays.pop("plan")
-    plan = Plan(
-        told["training"], settings, catalogue, (low, high), Tallies(tallies["counts"].numpy(), tallies["sums"].numpy())
-    )
+    tallies, keys, threshold = read_tallies(arrays.pop("plan")), tuple(json.loads(told["keys"])), int(told["threshold"])
+    plan = Plan(told["training"], settings, catalogue, (low, high), tallies, keys, threshold)
     rounds = json.loads(told["rounds"])
     models = {stage: SharedModel(arrays.get(stage, {}), number) for stage, number in rounds.items()}
     return Checkpoint(plan, json.loads(told["nodes"]), models)

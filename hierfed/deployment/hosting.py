@@ -52,6 +52,7 @@ def host(
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
     check_deployable(settings)
     _check_protected(hosting)
+    _check_secure_sums(settings, nodes)
     if quorum > nodes:
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
@@ -74,7 +75,8 @@ def host(
 
 @dataclass(frozen=True)
 class Joining:
-    """How a node reaches its server. key: its private key's file; catalogue: the only one that it agrees to."""
+    """How a node reaches its server. key: its private key's file; catalogue: the only one that it agrees to; peers: the
+    public keys' files of the only nodes that it adds with, and that by secure sums alone."""
 
     address: str
     ca: Path | None = None
@@ -82,6 +84,7 @@ class Joining:
     insecure: bool = False
     catalogue: Path | None = None
     patience: float = 120.0
+    peers: Sequence[Path] = ()
 
 
 def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
@@ -95,7 +98,8 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
     agreed = "" if joining.catalogue is None else read_catalogue(joining.catalogue).digest()
     state = NodeState(folder)
     try:
-        side = NodeSide(name, origin, state, key, agreed, tell)
+        peers = frozenset(read_public_key(path, "--peer") for path in joining.peers)
+        side = NodeSide(name, origin, state, key, agreed, peers, tell)
         where = ServerAddress(joining.address, joining.ca, joining.patience)
         with one_torch_thread():
             return serve(where, key, client_app(side.answer), lambda: side.over, tell)
@@ -111,6 +115,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _check_secure_sums(settings: Settings, nodes: int) -> None:
+    if not settings.privacy.secure_sums:
+        return
+    if nodes < 2:
+        raise SettingsError("--nodes 1: a sum over one node is its own contribution; secure sums need two or more")
+    if not settings.data.scale:
+        raise SettingsError(
+            "data.scale: under secure sums no node tells its lowest and highest rating; say what there can be, such as "
+            "--set scale=[0.5,5]"
+        )
 
 
 def _check_protected(hosting: Hosting) -> None:

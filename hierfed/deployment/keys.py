@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hierfed.atomic import write_atomically
-from hierfed.deployment.protocol import public_text
+from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.superlink import Certificates
 from hierfed.errors import HierfedError
 
@@ -59,17 +59,17 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def read_public_key(path: Path) -> str:
-    """A node's public key, as nodes tell it; raises HierfedError for a file that holds none."""
+def read_public_key(path: Path, option: str = "--allow-key") -> str:
+    """A node's public key, as nodes tell it; raises HierfedError, which names the option, for a file without one."""
     try:
         key = load_ssh_public_key(path.read_bytes())
     except UnsupportedAlgorithm as error:
         # The error's own text would repeat the file's, which may be a private key.
-        raise HierfedError(f"--allow-key {path}: no public key of a node; give the .pub file") from error
+        raise HierfedError(f"{option} {path}: no public key of a node; give the .pub file") from error
     except (OSError, ValueError) as error:
-        raise HierfedError(f"--allow-key {path}: no public key of a node: {error}; give the .pub file") from error
+        raise HierfedError(f"{option} {path}: no public key of a node: {error}; give the .pub file") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise HierfedError(f"--allow-key {path}: not an elliptic-curve key; `hierfed keys new` makes one")
+        raise HierfedError(f"{option} {path}: not an elliptic-curve key; `hierfed keys new` makes one")
     return public_text(key)
 
 

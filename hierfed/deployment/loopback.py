@@ -35,7 +35,7 @@ def run_federation(
     Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.
     """
     dataset = load_dataset(settings, progress)
-    settings = _personalised_where_trained(with_own_protocol(settings, dataset))
+    settings = _with_scale(_personalised_where_trained(with_own_protocol(settings, dataset)), dataset)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
     port = _free_port()
     for node in nodes:
@@ -63,6 +63,12 @@ def _personalised_where_trained(settings: Settings) -> Settings:
         return settings
     same = {"personal_partition": how, "personal_nodes": count}
     return settings.model_copy(update={"personalisation": settings.personalisation.model_copy(update=same)})
+
+
+def _with_scale(settings: Settings, dataset: Dataset) -> Settings:
+    """The scale of the ratings that occur, where none is given: under secure sums no node tells its own."""
+    scale = settings.data.limits(dataset.ratings.limits)
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"scale": scale})})
 
 
 @contextmanager

@@ -20,16 +20,21 @@ from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import read_ratings
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished
-from hierfed.deployment.protocol import Introduction, introduce, is_name, other_version
+from hierfed.deployment.protocol import SECURE, Introduction, Overview, introduce, is_name, other_version
+from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.engines.secure_round import STEPS, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.tallies import sent_tallies
 from hierfed.personal.private import PersonalModel, PrivateState, UncertainModel
 from hierfed.storage import save_model, save_private, save_ranking
 
 Value = TypeVar("Value")
+# What nodes add up of held-out rows, one number each.
+JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Kept:
 class NodeSide:
     """One node; `answer` takes the server's requests. tell: told what a person who watches wants to know.
 
-    catalogue: the digest of the only catalogue that the node agrees to, or "" for the server's, whichever it is.
+    catalogue: the digest of the only catalogue that the node agrees to, or "" for the server's, whichever it is. peers:
+    the public keys of the only nodes that it adds with, and then only by secure sums; none for what the server says.
     """
 
     def __init__(
@@ -54,18 +60,23 @@ class NodeSide:
         state: NodeState,
         key: ec.EllipticCurvePrivateKey | None = None,
         catalogue: str = "",
+        peers: frozenset[str] = frozenset(),
         tell: Callable[[str], None] = lambda event: None,
     ):
         if not is_name(name):
             raise SettingsError(f"--name {name!r}: expected one line of text without a slash")
         self.name, self.origin, self.state = name, origin, state
-        self._key, self._agreed, self._tell = key, catalogue, tell
+        self._agreed, self._peers, self._tell = catalogue, peers, tell
         self._identity = state.begin(name, origin)
+        self._key = key or state.key()
+        self._public = public_text(self._key.public_key())
         self._source = read_source(origin)
         self._catalogue: Catalogue | None = None
         self._own: OwnRatings | None = None
         self._plan: Plan | None = None
         self._number = 0
+        self._securely = False
+        self._secure: SecureNode | None = None
         self._kept = Kept("", 0, None)
         self._models: dict[str, SharedModel] = {}
         self._methods: dict[str, SumMethod] = {}
@@ -76,7 +87,9 @@ class NodeSide:
         handlers = {
             "hello": self._hello,
             "setup": self._setup,
+            "tally": self._tally,
             "round": self._round,
+            **dict.fromkeys(STEPS, self._step),
             "finish": self._finish,
             "judge": self._judge,
             "goodbye": self._goodbye,
@@ -93,28 +106,48 @@ class NodeSide:
         catalogue = catalogue_of_bytes(found)
         if self._agreed and catalogue.digest() != self._agreed:
             return self._refuse("the server has another catalogue than the one that --catalogue names")
+        self._securely = request.facts.get("sums") == SECURE
+        if self._peers and not self._securely:
+            return self._refuse("the server would see this node's own contributions, and --peer asks for secure sums")
         own = own_ratings(self._source, catalogue, self.origin.test_share)
         self._catalogue, self._own = catalogue, own
-        told = Introduction(
-            name=self.name,
-            identity=self._identity,
-            limits=own.limits,
-            tallies=tally([own.train], len(catalogue)),
-            unknown=own.unknown,
-            key="",
-        )
+        rows = None
+        if not self._securely:
+            rows = Overview(own.limits, tally([own.train], len(catalogue)), own.unknown)
         left_out = f", {own.unknown:,} left out whose items the catalogue does not know" if own.unknown else ""
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
-        return introduce(told, nonce, self._key)
+        return introduce(Introduction(self.name, self._identity, self._public, rows), nonce, self._key)
 
     def _setup(self, request: Request) -> Reply:
         self.state.keep_plan(request, self._known(self._catalogue))
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
+        self._secure = self._joined(plan, number)
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
         for stage, shared in read_finished(request).items():
             self._take(stage, shared)
         return Reply()
+
+    def _joined(self, plan: Plan, number: int) -> SecureNode | None:
+        """This node's part in secure sums; raises HierfedError where the plan is not what this node agrees to."""
+        if plan.circle is None:
+            if self._securely:
+                raise HierfedError("the server promised secure sums, and its plan has none")
+            return None
+        if len(set(plan.keys)) < len(plan.keys) or number >= len(plan.keys) or plan.keys[number] != self._public:
+            raise HierfedError("the server's list of nodes that add securely has a key twice, or this node's not")
+        strangers = set(plan.keys) - self._peers - {self._public}
+        if self._peers and strangers:
+            raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
+        plan.settings.data.limits(self._known(self._own).limits)
+        return SecureNode(number, NodeSigner(self._key), plan.circle)
+
+    def _tally(self, request: Request) -> Reply:
+        own, catalogue = self._known(self._own), self._known(self._catalogue)
+        return self._known(self._secure).begin(request, sent_tallies(tally([own.train], len(catalogue))))
+
+    def _step(self, request: Request) -> Reply:
+        return self._known(self._secure).answer(request)
 
     def _round(self, request: Request) -> Reply:
         plan, own = self._known(self._plan), self._known(self._own)
@@ -132,7 +165,7 @@ class NodeSide:
             self.state.keep(plan.training, stage, number, own.digest, kept)
         facts: dict[str, Fact] = {"training": training, "stage": stage, "round": number, "number": self._number}
         self._tell(f"{stage}, round {number}")
-        return Reply(facts, contribution)
+        return Reply(facts, contribution) if self._secure is None else self._secure.begin(request, contribution)
 
     def _finish(self, request: Request) -> Reply:
         self._take(str(request.facts["stage"]), SharedModel(request.arrays, int(request.facts["round"])))
@@ -152,11 +185,10 @@ class NodeSide:
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
-        if not len(own.test):
-            return Reply()
         kept = self._recall(RATING, shared.round)
         (model,) = plan.method.personalise(shared, [self._node()], [kept])
-        return Reply(contribution=judged(plan, shared, model, own.test))
+        sums = judged(plan, shared, model, own.test)
+        return Reply(contribution=sums) if self._secure is None else self._secure.begin(request, sums)
 
     def _goodbye(self, request: Request) -> Reply:
         self.over = True
@@ -200,10 +232,12 @@ def read_source(origin: Origin) -> Source:
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings) -> Contribution:
     """Sums over held-out rows: their number, squared errors of the shared and of the personal model, and how many
     ratings lie in their 90% intervals, of those that have one."""
+    sums = dict.fromkeys(JUDGED, 0.0)
     user, item, value = (torch.from_numpy(column) for column in (test.user, test.item, test.value))
-    sums = {"rows": float(len(test)), "squares_before": _squares(plan.method.predict(shared, test), test)}
-    sums |= {"squares_after": _squares(model.predict(user.long(), item.long()), test), "within": 0.0, "intervals": 0.0}
-    if isinstance(model, UncertainModel):
+    if len(test):
+        before, after = plan.method.predict(shared, test), model.predict(user.long(), item.long())
+        sums |= {"rows": len(test), "squares_before": _squares(before, test), "squares_after": _squares(after, test)}
+    if len(test) and isinstance(model, UncertainModel):
         mean, variance = model.distribution(user.long(), item.long())
         inside = (mean - value).abs() <= half_width(variance.sqrt())
         sums |= {"within": float(inside.sum()), "intervals": float(len(test))}

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import Tallies
+from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
+from hierfed.engines.secure_round import Circle
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel, SumMethod
@@ -19,6 +21,8 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
+from hierfed.privacy.private_prior import PrivatePrior
+from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings
 
@@ -31,7 +35,9 @@ RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
 class Plan:
     """Settings, catalogue, and what was added up of the nodes' rows. training: names this training, and no other.
 
-    limits: the lowest and the highest rating that any node holds. tallies: of all nodes' rows to learn from.
+    limits: the lowest and the highest rating that there can be. tallies: of all nodes' rows to learn from. keys: of the
+    nodes that add securely, by number, and threshold: how many of them a sum takes; none where the server sees single
+    contributions.
     """
 
     training: str
@@ -39,13 +45,23 @@ class Plan:
     catalogue: Catalogue
     limits: tuple[float, float]
     tallies: Tallies
+    keys: tuple[str, ...] = ()
+    threshold: int = 0
+
+    @cached_property
+    def circle(self) -> Circle | None:
+        """Who adds securely, if anyone."""
+        if not self.keys:
+            return None
+        colluding = colluders(len(self.keys), self.settings.privacy.colluding)
+        return Circle({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
 
     @cached_property
     def method(self) -> FederatedAveraging | HierarchicalFactors:
         """The method of ratings; raises SettingsError for one that sends nothing."""
         check_deployable(self.settings)
         method = prepare(self.settings, self.catalogue, self.limits, self.tallies).method
-        if isinstance(method, LocalOnly):
+        if isinstance(method, LocalOnly | PrivatePrior):
             raise AssertionError("a method that sends nothing is not deployable")
         return method
 
@@ -82,6 +98,8 @@ class Plan:
             "training": self.training,
             "settings": self.settings.model_dump_json(exclude=PRIVATE_SETTINGS),
             "limits": json.dumps(self.limits),
+            "keys": json.dumps(self.keys),
+            "threshold": self.threshold,
             "number": number,
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
@@ -108,7 +126,8 @@ def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue
     """The plan that a setup request tells of."""
     low, high = json.loads(str(facts["limits"]))
     settings = Settings.model_validate_json(str(facts["settings"]))
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), read_tallies(arrays))
+    keys, threshold = tuple(json.loads(str(facts["keys"]))), int(facts["threshold"])
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), read_tallies(arrays), keys, threshold)
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:

@@ -8,40 +8,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes
 from hierfed.data.features import Tallies
+from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.federated.tallies import read_tallies, sent_tallies
 
 # Raised whenever what is said, or what it means, changes: both sides must have the same.
-VERSION = 1
+VERSION = 2
+OPEN, SECURE = "open", "secure"
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or ""."""
+    """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or "".
+
+    rows: what it says of its ratings, None under secure sums.
+    """
 
     name: str
     identity: str
+    key: str
+    rows: Overview | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a node says of its ratings: the lowest and the highest one, tallies of those it learns from, and how many it
+    leaves out."""
+
     limits: tuple[float, float]
     tallies: Tallies
     unknown: int
-    key: str
 
 
-def hello(catalogue: Catalogue, nonce: bytes) -> Request:
-    """What a server says first; nonce: drawn anew for each node, and signed by it."""
+def hello(catalogue: Catalogue, nonce: bytes, secure_sums: bool = False) -> Request:
+    """What a server says first; nonce: drawn anew for each node, and signed by it. secure_sums: whether sums are so."""
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
         "nonce": nonce,
+        "sums": SECURE if secure_sums else OPEN,
         "catalogue": catalogue_bytes(catalogue),
     }
     return Request("hello", facts)
@@ -65,20 +76,20 @@ def other_version(request: Request) -> str:
 
 def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey | None) -> Reply:
     """A node's answer to hello."""
-    low, high = node.limits
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
         "nonce": nonce,
         "name": node.name,
         "identity": node.identity,
-        "low": low,
-        "high": high,
-        "unknown": node.unknown,
-        "key": "" if key is None else public_text(key.public_key()),
-        "signature": b"" if key is None else key.sign(_signed(nonce, node.name, node.identity), _scheme()),
+        "key": node.key,
+        "signature": b"" if key is None else NodeSigner(key).sign(_signed(nonce, node)),
     }
-    return Reply(facts, sent_tallies(node.tallies))
+    if node.rows is None:
+        return Reply(facts)
+    low, high = node.rows.limits
+    facts |= {"low": low, "high": high, "unknown": node.rows.unknown}
+    return Reply(facts, sent_tallies(node.rows.tallies))
 
 
 def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -> Introduction | str:
@@ -89,30 +100,24 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     if facts.get("version") != VERSION:
         return f"it speaks version {facts.get('version')!r} of the protocol, and this server {VERSION}"
     try:
-        found = Introduction(
-            name=_text(facts, "name"),
-            identity=_text(facts, "identity"),
-            limits=(_number(facts, "low"), _number(facts, "high")),
-            tallies=read_tallies(arrays),
-            unknown=int(_number(facts, "unknown")),
-            key=_text(facts, "key"),
-        )
+        rows = None
+        if arrays:
+            limits = _number(facts, "low"), _number(facts, "high")
+            rows = Overview(limits, read_tallies(arrays), int(_number(facts, "unknown")))
+        found = Introduction(_text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), rows)
         _check(found)
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
-    if keys is not None and not _signs(found, facts.get("signature"), nonce, keys):
+    if keys is not None and found.key not in keys:
         return f"node '{found.name}' has no key that was given with --allow-key"
+    if found.key and not PublicKey(found.key).signed(facts.get("signature"), _signed(nonce, found)):
+        return f"node '{found.name}' does not sign with the key that it names"
     return found
 
 
 def is_name(name: str) -> bool:
     """Whether a node may be called that: one line of text, which can be part of a file's name."""
     return name.isprintable() and name == name.strip() and "/" not in name and name != ""
-
-
-def public_text(key: ec.EllipticCurvePublicKey) -> str:
-    """A public key in OpenSSH's format, without a comment."""
-    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _text(facts: Mapping[str, Fact], name: str) -> str:
@@ -131,33 +136,18 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
 
 def _check(found: Introduction) -> None:
     """Raise ValueError where what was said cannot be true."""
-    tallies = found.tallies
     if not (is_name(found.name) and is_name(found.identity)):
         raise ValueError(f"{found.name!r} is no name for a node")
-    if found.limits[0] > found.limits[1] or found.unknown < 0:
-        raise ValueError(f"ratings from {found.limits[0]} to {found.limits[1]}, {found.unknown} left out")
+    if found.rows is None:
+        return
+    limits, tallies, unknown = found.rows.limits, found.rows.tallies, found.rows.unknown
+    if limits[0] > limits[1] or unknown < 0:
+        raise ValueError(f"ratings from {limits[0]} to {limits[1]}, {unknown} left out")
     if tallies.counts.ndim != 1 or tallies.counts.shape != tallies.sums.shape:
         raise ValueError(f"tallies of {tallies.counts.shape} and {tallies.sums.shape} items")
     if not (np.isfinite(tallies.counts).all() and np.isfinite(tallies.sums).all() and (tallies.counts >= 0).all()):
         raise ValueError("tallies that are no counts and sums")
 
 
-def _signs(node: Introduction, signature: object, nonce: bytes, keys: frozenset[str]) -> bool:
-    if node.key not in keys or not isinstance(signature, bytes):
-        return False
-    public = load_ssh_public_key(node.key.encode())
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        return False
-    try:
-        public.verify(signature, _signed(nonce, node.name, node.identity), _scheme())
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _signed(nonce: bytes, name: str, identity: str) -> bytes:
-    return b"\n".join([b"hierfed node", nonce, name.encode(), identity.encode()])
-
-
-def _scheme() -> ec.ECDSA:
-    return ec.ECDSA(hashes.SHA384())
+def _signed(nonce: bytes, node: Introduction) -> bytes:
+    return b"\n".join([b"hierfed node", nonce, node.name.encode(), node.identity.encode()])

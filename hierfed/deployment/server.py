@@ -6,24 +6,30 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.features import Tallies
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
+from hierfed.deployment.node import JUDGED
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.deployment.results import DeployedResult, DeployedRound, Gain, RefusedAnswer
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
+from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import SharedModel, ordered_sum
+from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
+from hierfed.federated.tallies import read_tallies, sent_tallies
+from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.settings import Settings
 from hierfed.storage import save_model, save_ranking
 
@@ -59,12 +65,14 @@ class Watcher:
 class Desk:
     """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
 
-    finished: the models of the stages that are over. nonces: of greetings that were not answered yet.
+    secure_sums: whether nodes add securely; who is not in the plan then cannot join any more. finished: the models of
+    the stages that are over. nonces: of greetings that were not answered yet.
     """
 
     catalogue: Catalogue
     keys: frozenset[str] | None
     watcher: Watcher
+    secure_sums: bool = False
     plan: Plan | None = None
     nodes: dict[str, str] = field(default_factory=dict)
     finished: dict[str, SharedModel] = field(default_factory=dict)
@@ -75,7 +83,7 @@ class Desk:
         """The catalogue, and something to sign."""
         nonce = new_nonce()
         self.nonces.add(nonce)
-        return hello(self.catalogue, nonce)
+        return hello(self.catalogue, nonce, self.secure_sums)
 
     def admit(self, reply: Reply) -> str:
         """Its own name, which is no one else's."""
@@ -87,9 +95,13 @@ class Desk:
         if nonce not in self.nonces:
             raise TurnedAway("its introduction answers no greeting of this server")
         self.nonces.remove(nonce)
-        items = len(found.tallies.counts)
-        if items != len(self.catalogue):
+        if (found.rows is None) != self.secure_sums:
+            raise TurnedAway("it says more or less of its ratings than it was asked")
+        if found.rows is not None and len(found.rows.tallies.counts) != len(self.catalogue):
+            items = len(found.rows.tallies.counts)
             raise TurnedAway(f"its tallies are of {items:,} items, the catalogue has {len(self.catalogue):,}")
+        if self.plan is not None and self.plan.keys and found.key not in self.plan.keys:
+            raise TurnedAway("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
             raise TurnedAway(f"another node is already called '{found.name}': choose another --name")
         self.introduced[found.name] = found
@@ -125,7 +137,7 @@ def conduct(
     Raises HierfedError where rounds fail again and again.
     """
     began = time.monotonic()
-    desk = Desk(catalogue, wanted.keys, watcher)
+    desk = Desk(catalogue, wanted.keys, watcher, settings.privacy.secure_sums)
     checkpoint = load_checkpoint(folder, settings, catalogue)
     if checkpoint is not None:
         desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
@@ -139,7 +151,12 @@ def conduct(
     if checkpoint is None:
         names = sorted((member.name for member in federation.members.values()), key=_natural)
         desk.nodes = {name: desk.nodes[name] for name in names}
-        checkpoint = Checkpoint(_agree(settings, catalogue, [desk.introduced[name] for name in names]), desk.nodes)
+        desk.plan = _agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
+        if desk.plan.circle is not None:
+            desk.plan = _with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
+            # Nodes have heard of a plan without them.
+            federation.ask(desk.setup, len(names))
+        checkpoint = Checkpoint(desk.plan, desk.nodes)
         checkpoint.save(folder)
     plan = desk.plan = checkpoint.plan
     watcher.on_plan(plan.rounds_left(checkpoint.models))
@@ -151,7 +168,7 @@ def conduct(
     save_model(folder, settings.method, plan.method, rating, catalogue, header)
     if IMPLICIT in training.checkpoint.models:
         save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
-    gain = _gain(federation)
+    gain = _gain(federation, plan, wanted.patience)
     federation.dismiss()
     return DeployedResult(
         name=folder.name,
@@ -186,7 +203,8 @@ class _Training:
         """Run the rounds of a stage that are still to come, and hand out its model."""
         method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING])
         shared = self.checkpoint.models.get(stage) or method.start()
-        strategy = SumStrategy(method, shared, self._plan.training, stage, self._wanted.quorum)
+        quorum, circle = self._wanted.quorum, self._plan.circle
+        strategy = SumStrategy(method, shared, self._plan.training, stage, quorum, circle)
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             if outcome.total is not None:
@@ -222,20 +240,50 @@ class _Training:
         )
 
 
-def _agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction]) -> Plan:
+def _agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
     """What follows from all nodes' introductions, in the order of their numbers."""
-    limits = min(node.limits[0] for node in nodes), max(node.limits[1] for node in nodes)
-    tallies = reduce(add, (node.tallies for node in nodes))
-    return Plan(secrets.token_hex(8), settings, catalogue, limits, tallies)
+    training, rows = secrets.token_hex(8), [node.rows for node in nodes if node.rows is not None]
+    if not settings.privacy.secure_sums:
+        limits = min(each.limits[0] for each in rows), max(each.limits[1] for each in rows)
+        tallies = reduce(add, (each.tallies for each in rows))
+        return Plan(training, settings, catalogue, settings.data.limits(limits), tallies)
+    keys, nothing = tuple(node.key for node in nodes), np.zeros(len(catalogue))
+    threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
+    scale = settings.data.limits(settings.data.scale or (math.nan, math.nan))
+    return Plan(training, settings, catalogue, scale, Tallies(nothing, nothing), keys, threshold)
 
 
-def _gain(federation: Federation) -> Gain | None:
+def _with_tallies(plan: Plan, circle: Circle, federation: Federation, patience: Patience) -> Plan:
+    """The plan with the sum of the nodes' tallies."""
+    shapes = {name: array.shape for name, array in sent_tallies(plan.tallies).arrays.items()}
+    return replace(plan, tallies=read_tallies(_add(federation, circle, "tally", shapes, patience).arrays))
+
+
+def _add(
+    federation: Federation, circle: Circle, kind: str, shapes: Mapping[str, Sequence[int]], patience: Patience
+) -> Contribution:
+    """A secure sum outside the rounds; raises HierfedError where it fails again and again."""
+    for _ in range(patience.attempts):
+        found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), circle, shapes)
+        if found.total is not None:
+            return found.total
+    reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
+    raise HierfedError(f"the secure sum '{kind}' failed {patience.attempts} times: {reasons}")
+
+
+def _gain(federation: Federation, plan: Plan, patience: Patience) -> Gain | None:
     """What the nodes' personal models reach, from sums over their held-out rows."""
-    answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
-    sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
-    if not sums:
+    if plan.circle is not None:
+        found = _add(federation, plan.circle, "judge", dict.fromkeys(JUDGED, (1,)), patience)
+    else:
+        answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
+        sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
+        if not sums:
+            return None
+        found = ordered_sum(sums)
+    total = {name: float(array) for name, array in found.arrays.items()}
+    if not total["rows"]:
         return None
-    total = {name: float(array) for name, array in ordered_sum(sums).arrays.items()}
     return Gain(
         rows=int(total["rows"]),
         rmse_before=math.sqrt(total["squares_before"] / total["rows"]),

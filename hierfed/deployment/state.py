@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes, read_catalogue
+from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import RATING, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
@@ -29,9 +31,10 @@ from hierfed.federated.tallies import TALLIES
 from hierfed.personal.private import PrivateState, StoredState
 from hierfed.storage import CATALOGUE, PRIVATE, owned
 
-FORMAT = "hierfed node 1"
+FORMAT = "hierfed node 2"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
-PLAN_FACTS = ("training", "settings", "limits", "number")
+KEY = "node.key"
+PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class NodeState:
         told = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
         write_atomically(self.folder / NODE, json.dumps(told, indent=1).encode(), 0o600)
         return identity
+
+    def key(self) -> ec.EllipticCurvePrivateKey:
+        """A private key of the node's own, the same at each start; its public half lies beside it."""
+        path = self.folder / KEY
+        if not path.is_file():
+            new_key(path)
+        return read_key(path)
 
     @property
     def name(self) -> str:

@@ -21,15 +21,13 @@ from hierfed.errors import HierfedError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.models.clipping import clip_rows
+from hierfed.models.discrete_gaussian import discrete_gaussian, grid_of, on_grid
 from hierfed.models.network import Predictor, occupied
 from hierfed.models.private_training import ExampleProtection
 from hierfed.models.threads import ThreadedTrainer
 from hierfed.models.training import EpochEnd, LocalTraining, Streams
 from hierfed.personal.private import PrivateState
-from hierfed.private_randomness import PrivateStream, PrivateStreams
-
-# What nodes add are multiples of it, so that sums are exact in floats and in the ring of secure sums alike.
-GRID = 2.0**-20
+from hierfed.private_randomness import PrivateStreams
 
 Allow = Callable[[int, int], float]
 """From a round and a node's rows, the noise multiplier of its releases; raises an error where the budget is spent."""
@@ -50,14 +48,6 @@ class PrivateTrainer(Protocol):
         on_epoch_end: EpochEnd | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Train every node under this protection; see training.Trainer."""
-        ...
-
-
-class NoiseSource(Protocol):
-    """Where the noise of sums comes from."""
-
-    def __call__(self, stream: PrivateStream, deviation: float, grid: float, count: int) -> Tensor:
-        """Independent multiples of `grid` with mean 0 and this standard deviation: float64 [count]."""
         ...
 
 
@@ -102,7 +92,6 @@ class NodePrivateAveraging(FederatedAveraging):
 
     clip_norm: float
     sharers: int
-    noise: NoiseSource
     allow: Allow
     streams: PrivateStreams | None
 
@@ -115,9 +104,10 @@ class NodePrivateAveraging(FederatedAveraging):
         places = occupied(self.predictor)
         changes = self.local_changes(shared, nodes, self.trainer)
         for node, (change, _), share in zip(nodes, changes, shares, strict=True):
-            sent = on_grid(clip_rows(change, self.clip_norm))
+            grid = grid_of(share)
+            sent = on_grid(clip_rows(change, self.clip_norm), grid)
             stream = streams.stream(number, node.number, "noise")
-            sent[places] += self.noise(stream, share, GRID, int(places.sum()))
+            sent[places] += discrete_gaussian(stream, share, grid, int(places.sum()))
             yield Contribution({"change": sent, "nodes": torch.ones(1, dtype=torch.float64)}), None
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
@@ -134,11 +124,6 @@ class NodePrivateAveraging(FederatedAveraging):
         """The expected norm of a round's noise over that of the largest change that so many nodes can make together."""
         count = int(occupied(self.predictor).sum())
         return noise_multiplier * math.sqrt(count * nodes / self.sharers) / nodes
-
-
-def on_grid(vector: Tensor) -> Tensor:
-    """The nearest multiples of the grid that are no further from 0, so that no norm grows."""
-    return torch.trunc(vector / GRID) * GRID
 
 
 def _owned(streams: PrivateStreams | None) -> PrivateStreams:

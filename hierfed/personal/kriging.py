@@ -52,12 +52,28 @@ class Observations:
 @dataclass(frozen=True)
 class _Solved:
     """Of each user: K^-1 y averaged over the levels [users, n]; and of the likeliest level the Cholesky factor of K
-    [users, n, n], and the factors that its scale puts on the variances of the signal and of the noise [users]."""
+    [users, n, n], and the factors that its scale puts on the variances of the signal and of the noise [users]. evidence
+    [users]: log sum_l of the weights w_l, which is that of the ratings but for what hangs on their number alone."""
 
     weights: Tensor
     factor: Tensor
     signal: Tensor
     loudness: Tensor
+    evidence: Tensor
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """How the prior fits some users' own ratings, padded to n of each. users: their places; inside [users, n]: what is
+    no padding; items [users, n] and vectors [users, n, t]: as in Observations. inverse [users, n, n] and solution
+    [users, n]: C^-1 and C^-1 y, C the likeliest level's covariance of the ratings, scaled; both 0 where padded."""
+
+    users: Tensor
+    inside: Tensor
+    items: Tensor
+    vectors: Tensor
+    inverse: Tensor
+    solution: Tensor
 
 
 @dataclass(frozen=True)
@@ -105,23 +121,54 @@ class Kriging:
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
         return cross[0] * _solve(covariance, noise, residuals, self.observations.counts[here]).weights[0]
 
-    def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of each user: K without noise [users, n, n], the noise [users, n], K_q [users, m, n], residuals [users, n].
+    def evidence(self) -> Tensor:
+        """How likely each user's own ratings are, as a logarithm, but for what hangs on their number alone: [users]."""
+        counts = self.observations.counts
+        found = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
+        for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
+            own, inside = self._own(users)
+            found[users] = _solve(*self._own_system(own, inside), counts[users]).evidence
+        return found
+
+    def own_fits(self) -> Iterator[OwnFit]:
+        """How the prior fits the users' own ratings, some users at a time."""
+        known, counts = self.observations, self.observations.counts
+        for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
+            own, inside = self._own(users)
+            covariance, noise, residuals = self._own_system(own, inside)
+            solved, on = _solve(covariance, noise, residuals, counts[users]), inside.to(residuals.dtype)
+            inverse = torch.cholesky_inverse(solved.factor) / solved.signal[:, None, None]
+            inverse *= on[:, :, None] * on[:, None, :]
+            solution = (inverse @ residuals[:, :, None])[:, :, 0]
+            yield OwnFit(users, inside, known.items[own], known.vectors[own], inverse, solution)
+
+    def _own(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The places of these users' ratings among the observations, and which are no padding, [users, n] each."""
+        counts = self.observations.counts[users]
+        reach = torch.arange(int(counts.max()), device=users.device)
+        inside = reach < counts[:, None]
+        return torch.where(inside, self._first(users)[:, None] + reach, 0), inside
+
+    def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each user: K without noise [users, n, n], the noise [users, n] and the residuals [users, n].
 
         Users with fewer than n ratings are padded with ones that say nothing.
         """
-        known, counts = self.observations, self.observations.counts[users]
-        reach = torch.arange(int(counts.max()), device=users.device)
-        inside = reach < counts[:, None]
-        own = torch.where(inside, self._first(users)[:, None] + reach, 0)
-        x, own_items, on = known.vectors[own], known.items[own], inside.to(vectors.dtype)
-        left = x @ self.spread
-        covariance = left @ x.transpose(1, 2) + self.kernel.between(own_items, own_items)
+        known, on = self.observations, inside.to(self.spread.dtype)
+        x, items = known.vectors[own], known.items[own]
+        covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(items, items)
         covariance *= on[:, :, None] * on[:, None, :]
         # The padding is marked by infinite noise, which no level may scale: else it would enter their evidence.
         noise = torch.where(inside, known.noise[own], torch.inf)
-        cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, own_items)
-        return covariance, noise, cross * on[:, None, :], known.residuals[own] * on
+        return covariance, noise, known.residuals[own] * on
+
+    def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of each user with K_q [users, m, n] before the residuals."""
+        own, inside = self._own(users)
+        covariance, noise, residuals = self._own_system(own, inside)
+        left = self.observations.vectors[own] @ self.spread
+        cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, self.observations.items[own])
+        return covariance, noise, cross * inside.to(vectors.dtype)[:, None, :], residuals
 
     def _first(self, users: Tensor) -> Tensor:
         counts = self.observations.counts
@@ -171,7 +218,8 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
         factors.append(factor)
         solutions.append(solution)
         scales.append(fit / (STRENGTH + half))
-    shares = torch.softmax(torch.stack(evidence, 1), 1)
+    weighed = torch.stack(evidence, 1)
+    shares = torch.softmax(weighed, 1)
     likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
     for place, factor in enumerate(factors[1:], 1):
         here = torch.nonzero(likeliest == place)[:, 0]
@@ -182,4 +230,5 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
         factor=factors[0],
         signal=loudness / shares.new_tensor(LEVELS)[likeliest],
         loudness=loudness,
+        evidence=torch.logsumexp(weighed, 1),
     )

@@ -16,33 +16,64 @@ from hierfed.personal.places import places_among
 from hierfed.personal.private import UncertainModel
 
 # On a scale from .5 to 5; other scales are stretched onto it.
-LOWEST, HIGHEST, USUAL_RATING, VOTE_SLOPE = 0.5, 5.0, 3.3, 0.6
-BIAS_VARIANCE, VOTE_VARIANCE, SCALAR_VARIANCE, GENRE_VARIANCE = 0.2, 0.05, 0.004, 0.015
-KERNEL_VARIANCE, TITLE_VARIANCE, NOISE_VARIANCE = 0.25, 0.2, 0.45
+LOWEST, HIGHEST, USUAL_RATING = 0.5, 5.0, 3.3
+
+
+@dataclass(frozen=True)
+class PriorScales:
+    """The numbers of a public prior. vote_slope: stars per point of the items' public votes. bias, vote, scalar, genre:
+    variances of the users' weights on 1, the vote average, other scalars and genres. kernel, title: amplitudes, as
+    variances. noise: a variance. vote_scale, votes_scale, year_scale, genre_scale: how much of the kernel's distance
+    these make up."""
+
+    vote_slope: float = 0.6
+    bias: float = 0.2
+    vote: float = 0.05
+    scalar: float = 0.004
+    genre: float = 0.015
+    kernel: float = 0.25
+    title: float = 0.2
+    noise: float = 0.45
+    vote_scale: float = 0.4
+    votes_scale: float = 0.4
+    year_scale: float = 1.0
+    genre_scale: float = 0.8
 
 
 @dataclass(frozen=True)
 class PublicPrior:
-    """What anyone may know of the items: prior means [items], features x [items, t] and their prior variances [t],
-    and a kernel; on a scale from .5 to 5."""
+    """What is known of the items before a user's own ratings: prior means [items], features x [items, t] and their
+    prior variances [t], a kernel, the variance of noise, and that of the prior means [items]; on a scale from .5 to
+    5."""
 
     mean: Tensor
     vectors: Tensor
     spread: Tensor
     kernel: ItemKernel
+    noise: float
+    doubt: Tensor
 
 
-def public_prior(content: Content) -> PublicPrior:
+def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:
     """Prior means from smoothed public votes, weights on 1, scalars and genres, a kernel on content and titles."""
-    scalars = [VOTE_VARIANCE if name == "vote_average" else SCALAR_VARIANCE for name in content.names]
-    variances = [BIAS_VARIANCE, *scalars, *[GENRE_VARIANCE] * content.genres.shape[1]]
+    scalars = [scales.vote if name == "vote_average" else scales.scalar for name in content.names]
+    variances = [scales.bias, *scalars, *[scales.genre] * content.genres.shape[1]]
     features = np.column_stack([np.ones(len(content)), content.scalars, content.genres])
-    where = np.column_stack([0.4 * content.vote, 0.4 * content.votes, content.year, 0.8 * content.genres])
+    where = np.column_stack(
+        [
+            scales.vote_scale * content.vote,
+            scales.votes_scale * content.votes,
+            scales.year_scale * content.year,
+            scales.genre_scale * content.genres,
+        ]
+    )
     return PublicPrior(
-        mean=torch.from_numpy(USUAL_RATING + VOTE_SLOPE * (content.vote_average - NEUTRAL_VOTE)),
+        mean=torch.from_numpy(USUAL_RATING + scales.vote_slope * (content.vote_average - NEUTRAL_VOTE)),
         vectors=torch.from_numpy(features),
         spread=torch.diag(torch.tensor(variances, dtype=torch.float64)),
-        kernel=ItemKernel(((KERNEL_VARIANCE, torch.from_numpy(where)),), content.titles, TITLE_VARIANCE),
+        kernel=ItemKernel(((scales.kernel, torch.from_numpy(where)),), content.titles, scales.title),
+        noise=scales.noise,
+        doubt=torch.zeros(len(content), dtype=torch.float64),
     )
 
 
@@ -66,11 +97,16 @@ class PersonalLocal(UncertainModel):
         x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
         variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)
         loudness = torch.ones_like(mean)
-        kriging = Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
-        deviation, left, louder = kriging.predict(place[known], item[known], x[known])
+        deviation, left, louder = self.kriging.predict(place[known], item[known], x[known])
         mean[known] += deviation
         variance[known], loudness[known] = left, louder
-        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + NOISE_VARIANCE * loudness)
+        noise = (self.prior.noise + self.prior.doubt[item]) * loudness
+        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + noise)
+
+    @property
+    def kriging(self) -> Kriging:
+        """What the users' own ratings say beyond the prior."""
+        return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
     def tensors(self) -> dict[int | None, dict[str, Tensor]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""
@@ -96,7 +132,7 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
             ratings=stars,
             vectors=prior.vectors[items],
             residuals=value - prior.mean[items],
-            noise=torch.full_like(value, NOISE_VARIANCE),
+            noise=prior.noise + prior.doubt[items],
         ),
         threads,
     )

@@ -17,7 +17,6 @@ from hierfed.models.private_training import sampling_rate, steps_of_an_epoch, tr
 from hierfed.models.training import LocalTraining
 from hierfed.privacy.accounting import Budget
 from hierfed.privacy.allowance import Allowance
-from hierfed.privacy.rounded_gaussian import rounded_gaussian
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord, ReleaseRecord
@@ -94,7 +93,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
         allowance = Allowance(budget, training.rounds, lambda rows: (1, 1.0))
         nodes = settings.federation.nodes
         sharers = nodes - colluders(nodes, privacy.colluding)
-        made = NodePrivateAveraging(**given, sharers=sharers, noise=rounded_gaussian, allow=allowance)
+        made = NodePrivateAveraging(**given, sharers=sharers, allow=allowance)
         return ProtectedNetwork(made, allowance)
     _check_rows_are_apart(plain.predictor)
     allowance = Allowance(budget, training.rounds, lambda rows: _steps_of_a_round(rows, plain.training))

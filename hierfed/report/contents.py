@@ -42,6 +42,8 @@ def lead(result: Result) -> str:
         f"{words.plural(len(result.nodes), 'node')} made it their own",
         words.HIERARCHICAL: f"{federated} learned one hierarchical model in {rounds} by sending sums, "
         f"and every user made it their own",
+        words.PRIVATE_PRIOR: f"{federated} learned a prior in {rounds} with differential privacy for whole users, "
+        "and every user's own model began from it",
         words.LOCAL: "every user learned alone, from public features and own ratings, and nothing was sent",
     }
     judged = {

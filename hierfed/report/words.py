@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hierfed.results import NodeRecord, Record, Result, Spread
 
 MISSING = "n/a"
-AVERAGING, HIERARCHICAL, LOCAL = "averaging", "hierarchical", "local"
+AVERAGING, HIERARCHICAL, LOCAL, PRIVATE_PRIOR = "averaging", "hierarchical", "local", "private_prior"
 
 BASELINE_NAMES: Mapping[str, str] = {
     "global_mean": "Predicting the mean",
@@ -42,6 +42,9 @@ EACH_USER_ALONE = "Each user alone (local)"
 MODEL_NAMES: Mapping[str, ModelNames] = {
     AVERAGING: ModelNames(*FEDERATED, mark="personal model", alone=BASELINE_NAMES["local_only"]),
     HIERARCHICAL: ModelNames(*FEDERATED, mark="personal model", alone=EACH_USER_ALONE),
+    PRIVATE_PRIOR: ModelNames(
+        *("Private prior alone", "Private prior, own ratings") * 2, mark="users' own models", alone=EACH_USER_ALONE
+    ),
     LOCAL: ModelNames(*("Public votes alone", EACH_USER_ALONE) * 2, mark="user alone", alone=EACH_USER_ALONE),
 }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,10 +176,10 @@ def reference(data: Data) -> Callable[[str], Reference]:
 
 
 class Clock:
-    """Stands for the module `time`: sleeping takes no time, and nothing else does."""
+    """Sleeping takes no time, and nothing else does."""
 
     def __init__(self) -> None:
-        self.now = time.monotonic()
+        self.now = 0.0
 
     def monotonic(self) -> float:
         return self.now
@@ -242,7 +241,7 @@ class Grid:
             self.sent.append((side.name, request.kind, reply))
         except Exception as error:  # noqa: BLE001 - whatever a node says, the server goes on
             reply = Message(Error(0, type(error).__name__), reply_to=message)
-            side.failure = error  # type: ignore[attr-defined]
+            side.__dict__.setdefault("failure", error)
         reply.metadata.__dict__["_src_node_id"] = node_id
         if request.facts.get("round") != self.round:
             self.replies |= self.held_back
@@ -295,7 +294,7 @@ class Village:
         from hierfed.deployment.server import Wanted, Watcher, conduct
         from hierfed.engines.flower.federation import Federation, Patience
 
-        village, patience = self, Patience(deadline=5.0)
+        village, patience, clock = self, Patience(deadline=5.0), Clock()
         self.server.mkdir(parents=True, exist_ok=True)
 
         class Noting(Watcher):
@@ -316,7 +315,7 @@ class Village:
             self.settings,
             self.data.catalogue,
             self.server,
-            lambda desk: Federation(self.grid, desk, patience),  # type: ignore[arg-type]
+            lambda desk: Federation(self.grid, desk, patience, clock.monotonic, clock.sleep),  # type: ignore[arg-type]
             wanted,
             Noting(),
         )
@@ -339,7 +338,6 @@ def village(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Makes a village of these settings whose nodes run, all three if none is named."""
     from flwr.supercore.task_identity import TaskIdentity
 
-    monkeypatch.setattr("hierfed.engines.flower.federation.time", Clock())
     # Tests of hierfed.atomic see to it that files reach the disk.
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for name in ("_task_id", "_run_id", "_node_id"):

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from hierfed.deployment.keys import new_certificates, new_key, read_key, read_public_key
-from hierfed.deployment.protocol import public_text
+from hierfed.deployment.signing import public_text
 from hierfed.errors import HierfedError
 
 

@@ -12,9 +12,10 @@ import torch
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.own import own_ratings
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.node import NodeSide, judged, personalise
+from hierfed.deployment.node import JUDGED, NodeSide, judged, personalise
 from hierfed.deployment.plan import Plan, check_deployable
 from hierfed.deployment.protocol import VERSION, Introduction, hello, read_introduction
+from hierfed.deployment.signing import public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Reply, Request
 from hierfed.errors import DataError, HierfedError, SettingsError
@@ -74,10 +75,28 @@ def test_hello_is_answered_with_name_limits_and_sums_alone(make_side, data, refe
     assert isinstance(found, Introduction)
     rows = reference("network").nodes[0]
     values = np.concatenate([rows.train.value, rows.test.value])
-    assert (found.name, found.unknown, found.key) == ("node 1", 0, "")
-    assert found.limits == (values.min(), values.max())
-    assert found.tallies.counts.tolist() == np.bincount(rows.train.item, minlength=len(data.catalogue)).tolist()
-    assert found.tallies.sums.sum() == rows.train.value.sum()
+    assert (found.name, found.key) == ("node 1", public_text(side.state.key().public_key()))
+    assert found.rows.unknown == 0
+    assert found.rows.limits == (values.min(), values.max())
+    assert found.rows.tallies.counts.tolist() == np.bincount(rows.train.item, minlength=len(data.catalogue)).tolist()
+    assert found.rows.tallies.sums.sum() == rows.train.value.sum()
+
+
+def test_under_secure_sums_hello_is_answered_without_a_word_of_the_ratings(make_side, data):
+    side = make_side()
+    reply = side.answer(hello(data.catalogue, NONCE, secure_sums=True))
+    assert reply.contribution.arrays == {}
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert read_introduction(reply, NONCE, None).rows is None
+
+
+def test_a_node_with_peers_says_nothing_to_a_server_that_would_see_its_contributions(make_side, data):
+    side = make_side(peers=frozenset({"a key"}))
+    reply = side.answer(hello(data.catalogue, NONCE))
+    assert reply.facts == {
+        "refusal": "the server would see this node's own contributions, and --peer asks for secure sums"
+    }
+    assert reply.contribution.arrays == {}
 
 
 def test_the_identity_is_the_state_s(make_side, data):
@@ -93,7 +112,7 @@ def test_unknown_items_are_left_out_and_told_on_the_node(make_side, data):
     known = Catalogue(data.catalogue.frame.head(20))
     found = read_introduction(side.answer(hello(known, NONCE)), NONCE, None)
     expected = own_ratings(read_ratings(data.file("node 1", False), test=data.file("node 1", True)), known)
-    assert found.unknown == expected.unknown > 0
+    assert found.rows.unknown == expected.unknown > 0
     assert f"{expected.unknown:,} left out whose items the catalogue does not know" in told[0]
     assert f"{len(expected.train):,} ratings to learn from" in told[0]
 
@@ -217,14 +236,14 @@ def test_goodbye_ends_the_node_and_a_reason_is_an_error(make_side):
     assert other.over
 
 
-def test_a_node_without_held_out_rows_is_judged_on_none(make_side, plan, data):
+def test_a_node_without_held_out_rows_adds_nothing_to_what_is_judged(make_side, plan, data):
     side = make_side(origin=Origin(data.file("node 1", False)))
     side.answer(hello(plan.catalogue, NONCE))
     shared = plan.method.start()
     side.answer(plan.request(0, {"rating": shared}))
     reply = side.answer(Request("judge"))
     assert reply.facts == {}
-    assert reply.contribution.arrays == {}
+    assert {name: float(array) for name, array in reply.contribution.arrays.items()} == dict.fromkeys(JUDGED, 0.0)
 
 
 def test_ratings_that_are_not_there_end_in_one_line(make_side):

@@ -20,13 +20,14 @@ from hierfed.data.features import Tallies
 from hierfed.deployment.protocol import (
     VERSION,
     Introduction,
+    Overview,
     hello,
     introduce,
     new_nonce,
     other_version,
-    public_text,
     read_introduction,
 )
+from hierfed.deployment.signing import public_text
 from hierfed.engines.exchange import Reply, Request
 from hierfed.federated.contract import Contribution
 
@@ -38,10 +39,8 @@ NONCE = bytes(range(32))
 NODE = Introduction(
     name="hospital north",
     identity="5ec2e7",
-    limits=(0.5, 5.0),
-    tallies=Tallies(np.array([3.0, 0, 2, 0, 1]), np.array([9.5, 0, 8, 0, 0.1])),
-    unknown=7,
-    key="",
+    key=public_text(KEY.public_key()),
+    rows=Overview((0.5, 5.0), Tallies(np.array([3.0, 0, 2, 0, 1]), np.array([9.5, 0, 8, 0, 0.1])), unknown=7),
 )
 
 
@@ -74,14 +73,27 @@ def refusal(reply: Reply, keys: frozenset[str] | None = ALLOWED, nonce: bytes = 
 def test_what_was_said_is_what_is_understood(keys):
     found = read_introduction(said(), NONCE, keys)
     assert isinstance(found, Introduction)
-    assert replace(found, key="", tallies=NODE.tallies) == NODE
-    assert found.key in ALLOWED
-    assert found.tallies.counts.tobytes() == NODE.tallies.counts.tobytes()
-    assert found.tallies.sums.tobytes() == NODE.tallies.sums.tobytes()
+    assert replace(found, rows=NODE.rows) == NODE
+    assert replace(found.rows, tallies=NODE.rows.tallies) == NODE.rows
+    assert found.rows.tallies.counts.tobytes() == NODE.rows.tallies.counts.tobytes()
+    assert found.rows.tallies.sums.tobytes() == NODE.rows.tallies.sums.tobytes()
+
+
+def test_under_secure_sums_nothing_is_said_of_the_ratings():
+    quiet = replace(NODE, rows=None)
+    reply = introduce(quiet, NONCE, KEY)
+    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "signature"}
+    assert reply.contribution.arrays == {}
+    assert read_introduction(reply, NONCE, ALLOWED) == quiet
+
+
+def test_a_key_that_is_named_is_signed_with_even_where_all_may_join():
+    named = replace(NODE, key=public_text(OTHER.public_key()))
+    assert "does not sign with the key that it names" in refusal(introduce(named, NONCE, KEY), None)
 
 
 def test_a_node_without_a_key_joins_where_none_is_asked_for_and_nowhere_else():
-    reply = introduce(NODE, NONCE, None)
+    reply = introduce(replace(NODE, key=""), NONCE, None)
     assert read_introduction(reply, NONCE, None).name == "hospital north"
     assert "'hospital north' has no key that was given with --allow-key" in refusal(reply)
 
@@ -144,11 +156,13 @@ def test_another_version_is_refused_on_both_sides_with_both_versions(theirs):
 
 
 def test_the_same_version_is_spoken(data):
-    assert other_version(hello(data.catalogue, NONCE)) == ""
+    assert other_version(hello(data.catalogue, NONCE, False)) == ""
 
 
-def test_hello_tells_the_catalogue_and_the_nonce(data):
-    request = hello(data.catalogue, NONCE)
+@pytest.mark.parametrize("secure", [False, True])
+def test_hello_tells_the_catalogue_the_nonce_and_how_sums_are_made(secure, data):
+    request = hello(data.catalogue, NONCE, secure)
+    assert request.facts["sums"] == ("secure" if secure else "open")
     assert request.kind == "hello"
     assert request.facts["nonce"] == NONCE
     assert catalogue_of_bytes(request.facts["catalogue"]).digest() == data.catalogue.digest()
@@ -225,9 +239,9 @@ def test_whatever_is_said_there_is_an_answer(changes, keys):
 def test_whatever_arrays_come_there_is_an_answer(shapes):
     arrays = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
     found = read_introduction(Reply(said().facts, Contribution(arrays)), NONCE, None)
-    if not isinstance(found, str):
-        assert found.tallies.counts.shape == found.tallies.sums.shape
-        assert found.tallies.counts.ndim == 1
+    if not isinstance(found, str) and found.rows is not None:
+        assert found.rows.tallies.counts.shape == found.rows.tallies.sums.shape
+        assert found.rows.tallies.counts.ndim == 1
 
 
 def test_a_catalogue_of_other_columns_cannot_be_met():

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from hierfed.data.features import Tallies
 from hierfed.deployment.checkpoint import load_checkpoint
-from hierfed.deployment.protocol import Introduction, introduce
+from hierfed.deployment.protocol import Introduction, Overview, introduce
 from hierfed.deployment.results import DeployedRound
 from hierfed.deployment.server import Desk, Watcher, _agree
 from hierfed.deployment.state import NodeState
@@ -342,10 +342,12 @@ def test_a_node_that_joins_after_a_restart_keeps_its_number_from_then_on(village
 def test_what_all_agree_on_is_the_widest_limits_and_the_sum_of_the_tallies(make_settings, data):
     items = len(data.catalogue)
     nodes = [
-        Introduction(str(low), "id", (low, high), Tallies(np.full(items, low), np.full(items, high)), 0, "")
+        Introduction(
+            str(low), "id", "", Overview((low, high), Tallies(np.full(items, low), np.full(items, high)), unknown=0)
+        )
         for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]
     ]
-    first, second = (_agree(make_settings("network"), data.catalogue, nodes) for _ in range(2))
+    first, second = (_agree(make_settings("network"), data.catalogue, nodes, 2) for _ in range(2))
     assert first.limits == (0.5, 4.5)
     assert set(first.tallies.counts) == {3.5}
     assert set(first.tallies.sums) == {11.5}
@@ -461,7 +463,7 @@ def test_an_introduction_is_taken_once_and_answers_a_greeting(data):
     greeting = desk.hello()
     assert desk.hello().facts["nonce"] != greeting.facts["nonce"]
     items = len(data.catalogue)
-    told = Introduction("one", "secret", (1.0, 5.0), Tallies(np.ones(items), np.ones(items)), 0, "")
+    told = Introduction("one", "secret", "", Overview((1.0, 5.0), Tallies(np.ones(items), np.ones(items)), 0))
     answer = introduce(told, greeting.facts["nonce"], None)
     assert desk.admit(answer) == "one"
     for again in (answer, introduce(told, b"x" * 32, None)):

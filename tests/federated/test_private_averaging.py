@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
@@ -20,7 +18,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, ordered_sum
-from hierfed.federated.private_averaging import GRID, ExamplePrivateAveraging, NodePrivateAveraging, on_grid
+from hierfed.federated.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
+from hierfed.models.discrete_gaussian import FINEST_GRID, grid_of
 from hierfed.models.network import Network, Predictor, occupied
 from hierfed.models.private_loop import train_privately_in_a_loop
 from hierfed.models.private_training import train_privately
@@ -28,7 +27,7 @@ from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining, Trainer
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
-from hierfed.private_randomness import PrivateStream, PrivateStreams
+from hierfed.private_randomness import PrivateStreams
 
 NETWORK = Network(5, (8, 4))
 PLACES = occupied(NETWORK)
@@ -36,14 +35,6 @@ TRAINING = LocalTraining(epochs=2, batch_size=8, learning_rate=0.01)
 LENGTHS = (10, 31, 4, 17)
 KEYS = PrivateStreams(bytes(32))
 MakeMethod = Callable[..., FederatedAveraging]
-
-
-def no_noise(_stream: PrivateStream, _deviation: float, _grid: float, count: int) -> Tensor:
-    return torch.zeros(count, dtype=torch.float64)
-
-
-def noise_on_grid(stream: PrivateStream, deviation: float, grid: float, count: int) -> Tensor:
-    return torch.from_numpy(np.rint(stream.normal(count) * deviation / grid) * grid)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,7 @@ def by_example(plain) -> ExamplePrivateAveraging:
 
 @pytest.fixture(scope="module")
 def by_node(plain) -> NodePrivateAveraging:
-    return NodePrivateAveraging(**plain, sharers=3, noise=noise_on_grid)
+    return NodePrivateAveraging(**plain, sharers=3)
 
 
 @pytest.fixture(scope="module")
@@ -192,36 +183,26 @@ def test_changes_are_clipped_and_averaged_without_weights(by_node, nodes):
     start = by_node.start().arrays["parameters"]
     random = torch.Generator().manual_seed(0)
     moves = torch.randn(4, NETWORK.parameter_count, generator=random) * PLACES * torch.tensor([[1e-3], [1.0], [9], [0]])
-    method = replace(by_node, trainer=ends_at(start + moves), noise=no_noise)
+    method = replace(by_node, trainer=ends_at(start + moves), allow=lambda _round_number, _rows: 0.0)
     sent = sent_by(method, nodes)
     exact = (start + moves).double() - start.double()
     clipped = [move * min(1.0, 0.5 / max(float(move.norm()), 1e-300)) for move in exact]
     for found, expected in zip(sent, clipped, strict=True):
-        torch.testing.assert_close(found.arrays["change"], expected, rtol=0, atol=GRID)
+        torch.testing.assert_close(found.arrays["change"], expected, rtol=0, atol=FINEST_GRID)
         assert float(found.arrays["change"].norm()) <= 0.5
     after = method.combine(method.start(), ordered_sum(sent)).arrays["parameters"]
     torch.testing.assert_close(after, (start.double() + sum(clipped) / 4).float(), rtol=0, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=8))
-def test_rounding_to_the_grid_makes_nothing_longer(values):
-    vector = torch.tensor(values, dtype=torch.float64)
-    rounded = on_grid(vector)
-    assert (rounded.abs() <= vector.abs()).all()
-    assert ((vector - rounded).abs() < GRID).all()
-    assert torch.equal(rounded / GRID, torch.round(rounded / GRID))
-
-
 def test_the_sum_of_the_nodes_noise_has_the_deviation_that_the_budget_asks_for(by_node, nodes):
     start = by_node.start().arrays["parameters"]
     method = replace(by_node, trainer=ends_at(start.expand(4, -1)), clip_norm=2.0)
-    sums = []
+    grid, sums = grid_of(0.8 * 2.0 / math.sqrt(3)), []
     for number in range(1, 200):
         sent = sent_by(method, nodes[:3], number)
         total = ordered_sum(sent).arrays["change"]
         assert not total[~PLACES].any()
-        assert torch.equal(total / GRID, torch.round(total / GRID))
+        assert torch.equal(total / grid, torch.round(total / grid))
         sums.append(total[PLACES].numpy())
     # Three nodes share the noise, so the sum of three carries 0.8 x 2.0 in each coordinate.
     scaled = np.concatenate(sums) / (0.8 * 2.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
 from hierfed.personal.kriging import LEVELS
@@ -13,13 +14,17 @@ from hierfed.personal.kriging import LEVELS
 @dataclass(frozen=True)
 class Dense:
     """Of one user: each level's weight; the matrix that takes the residuals to weights on the covariances with a query,
-    averaged over levels; mean and variance of each query, and the factor on the noise, of the likeliest level."""
+    averaged over levels; mean and variance of each query, and the factor on the noise, of the likeliest level; the
+    logarithm of the ratings' density, averaged over levels; and the likeliest one's inverse covariance of the ratings,
+    scaled."""
 
     shares: np.ndarray
     matrix: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
     loudness: float
+    evidence: float
+    inverse: np.ndarray
 
 
 def dense_kriging(
@@ -43,4 +48,12 @@ def dense_kriging(
     shares /= shares.sum()
     matrix = np.einsum("l,lmn->mn", shares, inverses)
     likeliest = int(np.argmax(shares))
-    return Dense(shares, matrix, cross @ matrix @ residuals, variances[likeliest], scales[likeliest])
+    return Dense(
+        shares,
+        matrix,
+        cross @ matrix @ residuals,
+        variances[likeliest],
+        scales[likeliest],
+        float(logsumexp(logs)),
+        LEVELS[likeliest] * inverses[likeliest] / scales[likeliest],
+    )

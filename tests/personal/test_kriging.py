@@ -96,6 +96,36 @@ def check(case: Case) -> None:
 
 
 @few
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 4), seeds)
+def test_evidence_is_the_density_of_the_ratings_but_for_their_number(counts, copies, seed):
+    case = Case(counts * (copies + 1), 0, seed)
+    dense = [case.dense(user, np.zeros(0, int)).evidence for user in range(len(case.counts))]
+    left = (case.kriging().evidence().numpy() - dense).reshape(copies + 1, len(counts))
+    np.testing.assert_allclose(left, np.broadcast_to(left[:1], left.shape), rtol=0, atol=1e-5)
+
+
+@few
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), seeds)
+def test_own_fits_are_inverse_covariances_of_the_own_ratings(counts, seed):
+    case, seen = Case(counts, 0, seed), []
+    for fit in case.kriging().own_fits():
+        for place, user in enumerate(fit.users.tolist()):
+            inside = fit.inside[place].numpy()
+            dense, own = case.dense(user, np.zeros(0, int)), case.own(user)
+            inverse = fit.inverse[place].numpy()
+            np.testing.assert_allclose(inverse[np.ix_(inside, inside)], dense.inverse, rtol=1e-6, atol=1e-7)
+            np.testing.assert_array_equal(fit.items[place].numpy()[inside], case.own_items[own])
+            np.testing.assert_array_equal(fit.vectors[place].numpy()[inside], case.own_vectors[own])
+            solution = dense.inverse @ case.residuals[own]
+            np.testing.assert_allclose(fit.solution[place].numpy()[inside], solution, rtol=1e-6, atol=1e-7)
+            assert not inverse[~inside].any()
+            assert not inverse[:, ~inside].any()
+            assert not fit.solution[place].numpy()[~inside].any()
+            seen.append(user)
+    assert sorted(seen) == list(range(len(counts)))
+
+
+@few
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(0, 40), seeds)
 def test_predictions_are_those_of_processes_averaged_by_their_evidence(counts, queries, seed):
     check(Case(counts, queries, seed))

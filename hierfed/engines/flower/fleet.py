@@ -49,6 +49,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from hierfed.engines.exchange import Reply, Request
 from hierfed.engines.flower.records import read_request, reply_records
+from hierfed.engines.secure_round import STEPS
 from hierfed.errors import HierfedError
 
 # The shortest that Flower allows: a node that is silent for twice as long counts as gone.
@@ -57,7 +58,7 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
 # Flower's codes in an answer to a node that wants in.
 NO_ACTIVATION, KEYS_WANTED = '"code":2004', '"code":2001'
-KINDS = ("hello", "setup", "round", "finish", "judge", "goodbye")
+KINDS = ("hello", "setup", "tally", "round", *STEPS, "finish", "judge", "goodbye")
 
 
 @dataclass(frozen=True)

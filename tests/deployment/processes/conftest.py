@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 
 ITEMS, USERS = 40, 36
 LONGEST_LIFE = 240.0
-SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "rank=3", "--set", "rank_items=false")
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -43,13 +42,16 @@ def tables(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Start]:
-    """Start `hierfed ARGUMENTS`; its standard error can be read line by line. What is left is killed at the end."""
+    """Start `hierfed ARGUMENTS`, or another program of Python; its standard error can be read line by line.
+
+    What is left is killed at the end.
+    """
     started: list[subprocess.Popen[str]] = []
     watchdogs: list[threading.Timer] = []
 
-    def run(*arguments: object) -> subprocess.Popen[str]:
+    def run(*arguments: object, program: Sequence[str] = ("-m", "hierfed")) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hierfed", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -69,14 +71,3 @@ def start(tmp_path) -> Iterator[Start]:
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
-
-
-def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
-    """The lines of a process's standard error up to the one that holds `wanted`; fails where the process ends first."""
-    lines = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        lines.append(line.rstrip())
-        if wanted in line:
-            return lines
-    raise AssertionError(f"ended without saying {wanted!r}: {lines}")

@@ -1,13 +1,10 @@
 """Federations of real processes: the same model as in one process, whoever is killed, and nothing private is sent."""
 
 import json
-import re
-import selectors
 import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import polars as pl
@@ -15,56 +12,23 @@ import pytest
 from safetensors.torch import load_file
 
 from hierfed.allocation import assign, divide, load_dataset
-from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.features import tally
-from hierfed.data.federation import Node
-from hierfed.data.own import own_ratings
-from hierfed.data.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.methods import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
-from tests.deployment.processes.conftest import SETTINGS, read_until
+from tests.deployment.processes.federations import (
+    ROUNDS,
+    digest_of,
+    free_port,
+    in_process_digest,
+    join,
+    read_until,
+    serve,
+)
+from tests.deployment.processes.proxy import Proxy
 
 pytestmark = pytest.mark.slow
-
-ROUNDS = 6
-DIGEST = re.compile(r"digest ([0-9a-f]{64})")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def serve(start, tables, port, *more):
-    address = f"127.0.0.1:{port}"
-    options = ["--nodes", 3, "--quorum", 3, "--catalogue", tables / "items.csv", "--name", "trained"]
-    return start("server", "--listen", address, *options, "--set", f"rounds={ROUNDS}", *SETTINGS, *more)
-
-
-def join(start, tables, port, number, *more):
-    options = ["--data", tables / f"{number}.parquet", "--state", f"state-{number}", "--name", number]
-    return start("node", "--server", f"127.0.0.1:{port}", *options, "--test-share", 0, *more)
-
-
-def digest_of(lines) -> str:
-    (found,) = DIGEST.findall("\n".join(lines))
-    return found
-
-
-def in_process_digest(tables) -> str:
-    """What the three tables give in one process."""
-    overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
-    settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
-    catalogue = read_catalogue(tables / "items.csv")
-    own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
-    nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
-    limits = min(each.limits[0] for each in own), max(each.limits[1] for each in own)
-    method = prepare(settings, catalogue, limits, tally((node.train for node in nodes), len(catalogue))).method
-    with one_torch_thread():
-        return run_rounds(method, nodes, ROUNDS).shared.digest()
 
 
 @pytest.mark.parametrize("preset", [("paper", 2), ("hierarchical", 3)], ids=lambda preset: preset[0])
@@ -147,49 +111,3 @@ def test_what_a_node_sends_holds_nothing_private(start, tables, tmp_path):
         rows = tensor.reshape(len(tensor), -1).numpy()
         if name != "deviation":
             assert all(row.tobytes() not in sent for row in rows), name
-
-
-class Proxy:
-    """Hands bytes on between a node and its server, and keeps those that the node sends."""
-
-    def __init__(self):
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sent: list[bytes] = []
-        self._closed = threading.Event()
-
-    def forward_to(self, port: int) -> None:
-        self._server_port = port
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def close(self) -> bytes:
-        self._closed.set()
-        self._listener.close()
-        return b"".join(self._sent)
-
-    def _accept(self) -> None:
-        while not self._closed.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._pump, args=(client,), daemon=True).start()
-
-    def _pump(self, client: socket.socket) -> None:
-        try:
-            server = socket.create_connection(("127.0.0.1", self._server_port))
-        except OSError:
-            client.close()
-            return
-        with client, server, selectors.DefaultSelector() as ready:
-            ready.register(client, selectors.EVENT_READ, server)
-            ready.register(server, selectors.EVENT_READ, client)
-            while True:
-                for key, _ in ready.select():
-                    content = key.fileobj.recv(1 << 16)
-                    if not content:
-                        return
-                    if key.fileobj is client:
-                        self._sent.append(content)
-                    key.data.sendall(content)

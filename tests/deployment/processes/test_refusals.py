@@ -7,15 +7,9 @@ import threading
 import pytest
 
 from hierfed.deployment.keys import new_certificates, new_key
-from tests.deployment.processes.conftest import SETTINGS, read_until
+from tests.deployment.processes.federations import SETTINGS, free_port, read_until
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def last_line(node) -> str:

@@ -1,0 +1,70 @@
+"""A federation of three nodes in processes, and what the same nodes reach in one."""
+
+import json
+import re
+import socket
+import subprocess
+
+from hierfed.data.catalogue_file import read_catalogue
+from hierfed.data.features import Tallies, tally
+from hierfed.data.federation import Node
+from hierfed.data.own import own_ratings
+from hierfed.data.sources import read_ratings
+from hierfed.engines.in_process import run_rounds
+from hierfed.federated.summation import Summation, sum_openly
+from hierfed.federated.tallies import read_tallies, sent_tallies
+from hierfed.methods import prepare
+from hierfed.models.threads import one_torch_thread
+from hierfed.settings import load_settings
+
+ROUNDS = 6
+SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "rank=3", "--set", "rank_items=false")
+SCALE = (0.5, 5.0)
+DIGEST = re.compile(r"digest ([0-9a-f]{64})")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serve(start, tables, port, *more):
+    address = f"127.0.0.1:{port}"
+    options = ["--nodes", 3, "--quorum", 3, "--catalogue", tables / "items.csv", "--name", "trained"]
+    return start("server", "--listen", address, *options, "--set", f"rounds={ROUNDS}", *SETTINGS, *more)
+
+
+def join(start, tables, port, number, *more, **how):
+    options = ["--data", tables / f"{number}.parquet", "--state", f"state-{number}", "--name", number]
+    return start("node", "--server", f"127.0.0.1:{port}", *options, "--test-share", 0, *more, **how)
+
+
+def digest_of(lines) -> str:
+    (found,) = DIGEST.findall("\n".join(lines))
+    return found
+
+
+def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
+    """The lines of a process's standard error up to the one that holds `wanted`; fails where the process ends first."""
+    lines = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line.rstrip())
+        if wanted in line:
+            return lines
+    raise AssertionError(f"ended without saying {wanted!r}: {lines}")
+
+
+def in_process_digest(tables, summation: Summation = sum_openly) -> str:
+    """What the three tables give in one process; the ratings are on SCALE."""
+    overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
+    settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
+    catalogue = read_catalogue(tables / "items.csv")
+    own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
+    nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
+    sent = [(node.number, sent_tallies(tally([node.train], len(catalogue)))) for node in nodes]
+    tallies: Tallies = read_tallies(summation(sent).total.arrays)
+    method = prepare(settings, catalogue, SCALE, tallies).method
+    with one_torch_thread():
+        return run_rounds(method, nodes, ROUNDS, summation=summation).shared.digest()
