@@ -1,10 +1,11 @@
 """What leaks, measured: who was in the training data, what somebody rated, and whether a canary is found.
 
-    python benchmarks/leakage.py [--data FOLDER] [--shadows 24] [--trainings 48] [--users 240] [--figures FOLDER]
+    python benchmarks/leakage.py [--data FOLDER] [--targets hierarchical network private] [--shadows 24]
+                                 [--trainings 48] [--users 240] [--figures FOLDER]
 
-Attacks on the hierarchical model and on the network: on the shared model, on the sums that single nodes send, which
-a server sees without secure sums, and on sums over all nodes, which it sees with them. Each with and without what is
-meant to protect: secure sums, the threshold of raters, differential privacy.
+Attacks on the hierarchical model, on the network and on the private prior: on the shared model, on the sums that single
+nodes send, which a server sees without secure sums, and on sums over all nodes, which it sees with them. Each with and
+without what is meant to protect: secure sums, the threshold of raters, differential privacy.
 
 Membership: SHADOWS trainings, each on a random half of the population's ratings, or users; a loss threshold (Yeom et
 al., 2018), and likelihood ratios with the other trainings as shadow models (Carlini et al., 2022). Intervals are
@@ -30,12 +31,13 @@ from leaks.findings import Finding, timed
 from leaks.membership import attack_ratings, attack_users
 from leaks.reconstruction import attack_sums, attack_user_nodes
 from leaks.roc_figure import draw
-from leaks.targets import HIERARCHICAL, NETWORK, PRIVATE_NETWORK, PRIVATE_USERS, USER_NODES, alike, everyone
+from leaks.targets import NOISELESS, TARGETS, Population, alike, everyone
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from hierfed.allocation import load_dataset
+from hierfed.data.ratings import Dataset
 from hierfed.errors import HierfedError
 from hierfed.report.style import save
 from hierfed.settings import load_settings
@@ -81,10 +83,37 @@ def cells(finding: Finding) -> list[str]:
     ]
 
 
+def planned(dataset: Dataset, population: Population, options: argparse.Namespace) -> list[Callable[[], list[Finding]]]:
+    """The attacks on the targets that were asked for, not yet begun."""
+    targets = [target for name in options.targets for target in TARGETS[name]]
+    attacks: list[Callable[[], list[Finding]]] = []
+    if "hierarchical" in options.targets:
+        attacks += [partial(attack_sums, everyone(dataset)), partial(attack_user_nodes, population)]
+    for target in targets:
+        if target.preset != NOISELESS.preset:  # which is about whole users
+            attacks.append(partial(attack_ratings, target, population, options.shadows))
+    for target in targets:
+        if not target.every_user:  # else who sends anything is in
+            attacks.append(partial(attack_users, target, population, options.shadows))
+            attacks.append(partial(attack_canary, target, population, options.trainings))
+    return attacks
+
+
+def tabulate(findings: list[Finding], title: str) -> Table:
+    """All findings, a row each."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in HEADINGS[4:] else "left", no_wrap=True)
+    for finding in findings:
+        table.add_row(*cells(finding))
+    return table
+
+
 def main() -> None:
     """Run all attacks, print the table, draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="embedded", help="a source of ratings, as for `hierfed run`")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--shadows", type=int, default=24, help="trainings of each membership attack")
     parser.add_argument("--trainings", type=int, default=48, help="trainings of each canary, half of them with it")
     parser.add_argument("--users", type=int, default=240, help="of the population, of whom half are in a training")
@@ -96,18 +125,8 @@ def main() -> None:
 
     dataset = load_dataset(load_settings("hierarchical", {"source": options.data}))
     population = alike(dataset, options.users, RATINGS)
-    attacks: list[Callable[[], list[Finding]]] = [
-        partial(attack_sums, everyone(dataset)),
-        partial(attack_user_nodes, population),
-    ]
-    targets = (HIERARCHICAL, NETWORK, PRIVATE_NETWORK, PRIVATE_USERS)
-    for target in (HIERARCHICAL, NETWORK, USER_NODES, PRIVATE_NETWORK, PRIVATE_USERS):
-        attacks.append(partial(attack_ratings, target, population, options.shadows))
-    attacks += [partial(attack_users, target, population, options.shadows) for target in targets]
-    attacks += [partial(attack_canary, target, population, options.trainings) for target in targets]
-
     console, findings, missing = Console(width=200), [], set()
-    for attack in attacks:
+    for attack in planned(dataset, population, options):
         try:
             found = timed(attack)
         except HierfedError as error:
@@ -118,12 +137,7 @@ def main() -> None:
         findings += found
 
     title = f"{options.users} users, {options.shadows} shadows, {options.trainings} trainings for each canary"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in HEADINGS[4:] else "left", no_wrap=True)
-    for finding in findings:
-        table.add_row(*cells(finding))
-    console.print(table)
+    console.print(tabulate(findings, title))
     console.print(READING.format(deviation=np.std(population.ratings.value)), markup=False, highlight=False)
     for error in sorted(missing):
         console.print(f"not run: {error}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -140,6 +141,32 @@ def test_a_canary_needs_films_of_few_raters(targets, population, canaries, monke
     monkeypatch.setattr(canaries, "MOST_RATERS", 4)
     with pytest.raises(HierfedError, match="0 films have 5 to 4 raters, a canary rates 20"):
         canaries.attack_canary(targets.HIERARCHICAL, population, 8)
+
+
+def test_every_finding_is_a_row_and_a_curve_where_it_has_one(targets, membership, population):
+    leakage, figure, row = (importlib.import_module(name) for name in ("leakage", "leaks.roc_figure", "leaks.findings"))
+    findings = row.timed(lambda: membership.attack_users(targets.HIERARCHICAL, population, 6))
+    table = leakage.tabulate(findings, "title")
+    assert table.row_count == len(findings) == 5
+    assert len(table.columns) == len(leakage.cells(findings[0]))
+    assert findings[0].seconds > 0 == findings[1].seconds
+    users, ratings = figure.draw(findings).axes
+    assert [line.get_label() for line in users.lines] == [
+        "hierarchical: shared model",
+        "hierarchical: each node's model",
+        "a guess",
+    ]
+    assert len(ratings.lines) == 1
+
+
+def test_whole_users_are_not_asked_of_nodes_that_are_users(targets, dataset, population):
+    leakage = importlib.import_module("leakage")
+    options = Namespace(targets=["network", "private"], shadows=6, trainings=8)
+    plan = [(attack.func.__name__, attack.args[0]) for attack in leakage.planned(dataset, population, options)]
+    assert ("attack_ratings", targets.USER_NODES) in plan
+    assert ("attack_users", targets.USER_NODES) not in plan
+    assert ("attack_canary", targets.PRIVATE) in plan
+    assert ("attack_ratings", targets.PRIVATE) not in plan
 
 
 def test_a_preset_that_is_not_there_is_named(targets, population, membership):

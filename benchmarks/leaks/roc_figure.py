@@ -17,7 +17,7 @@ RATES = {0.001: "0.1%", 0.01: "1%", 0.1: "10%", 1.0: "100%"}
 
 @styled
 def draw(findings: list[Finding]) -> Figure:
-    """A panel for users and one for ratings; a target's colour is darker, and what is seen the kind of line."""
+    """Users above, ratings below; a colour for each target, paler under differential privacy."""
     figure, axes = blank(
         "What is summed tells more than the model that comes of it",
         "Likelihood-ratio attacks: share of members found, against share of others taken for members",
@@ -29,7 +29,7 @@ def draw(findings: list[Finding]) -> Figure:
             known = finding.target in COLOURS and finding.seen in shown
             if finding.attack != f"{unit}: {RATIO}" or finding.curve is None or not known:
                 continue
-            protected = finding.protection != "none"
+            protected = "epsilon" in finding.protection
             name = f"{finding.target}{f' ({finding.protection})' if protected else ''}: {finding.seen}"
             panel.plot(
                 POINTS,

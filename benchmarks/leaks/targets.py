@@ -53,7 +53,14 @@ PRIVATE_NETWORK = Target(
     "network",
     {"output_bias": "random", "privacy_unit": "example", "epsilon": 8.0},
 )
-PRIVATE_USERS = Target("private", "users, epsilon 8", "private", {"epsilon": 8.0})
+PRIVATE = Target("private", "users, epsilon 8", "private", {"epsilon": 8.0})
+# As much as its settings can leave off: a hundredth of what a user can add, before the releases share it.
+NOISELESS = Target("private", "next to no noise", "private", {"epsilon": 1e6})
+TARGETS = {
+    "hierarchical": (HIERARCHICAL,),
+    "network": (NETWORK, USER_NODES, PRIVATE_NETWORK),
+    "private": (NOISELESS, PRIVATE),
+}
 
 
 @dataclass(frozen=True)
