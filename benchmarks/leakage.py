@@ -17,6 +17,7 @@ Smaller than real trainings, for there to be many: a population of USERS with 80
 of the hierarchical model; reconstruction alone has all users and ratings. Few users are easier to attack than many. The
 network begins at random, as it must under differential privacy, and takes 20 rounds where every user is a node. What
 noise and starts are drawn from, the attacker does not know. The same seeds give the same table, but for the seconds.
+Most of the time goes into the private prior, which --targets can leave out.
 """
 
 import argparse
