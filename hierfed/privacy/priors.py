@@ -15,7 +15,7 @@ from hierfed.results import PrivacyRecord, ReleaseRecord
 from hierfed.settings import Settings
 
 MECHANISM = (
-    "discrete Gaussian noise on the sum of users' clipped vectors, added by the nodes in shares, of which secure sums "
+    "Discrete Gaussian noise on the sum of users' clipped vectors, added by the nodes in shares, of which secure sums "
     "show the server the sum alone"
 )
 
