@@ -222,6 +222,21 @@ def test_a_node_that_comes_back_to_another_ledger_says_so(meeting):
     ]
 
 
+def test_a_crash_before_the_entry_is_kept_changes_no_judgement(meeting, monkeypatch):
+    meeting.begin()
+    meeting.contribute(2)
+    line = meeting.append(meeting.round(2))
+
+    def crash(self, line: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("hierfed.ledger.book.Book.append", crash)
+        meeting.ask(line, after=2)
+    meeting.restart()
+    assert meeting.ask(line, after=2) == ""
+
+
 def test_what_the_server_did_not_sign_is_not_signed(meeting):
     meeting.begin()
     meeting.contribute(2)
@@ -271,6 +286,7 @@ def test_under_secure_sums_the_masked_vector_is_the_contribution(meeting):
         meeting.witness.heard(Request("mask"), Reply(refusal))
         assert words in meeting.ask(meeting.append(meeting.round(number)), after=number)
     # A tally is no contribution to the round before it.
+    meeting.witness.heard(Request("round", {"stage": "rating", "round": 5}), Reply())
     meeting.witness.heard(Request("tally"), Reply())
     meeting.witness.heard(Request("mask"), Reply({"message": b"masked"}))
     assert "lists a contribution" in meeting.ask(meeting.append(meeting.round(5)), after=5)
