@@ -94,6 +94,16 @@ def threshold_sentence(result: Result) -> str:
     return f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
 
 
+def secure_sums_sentence(result: Result) -> str:
+    """What the server did not see, or nothing where it saw each contribution."""
+    if not result.settings.get("privacy", {}).get("secure_sums"):
+        return ""
+    return (
+        "Sums were secure: the server learned the sums over nodes and no node's contribution. In a simulation this "
+        "shows what they cost and that they are exact; nodes and server share one memory."
+    )
+
+
 def privacy_sentence(result: Result) -> str:
     """What the shared model hides, by what and at which price, or nothing without differential privacy."""
     found = result.privacy

@@ -40,6 +40,8 @@ def result_tables(result: Result) -> Group:
         parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
     if data.missing_features:
         parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
+    if contents.secure_sums_sentence(result):
+        parts.append(Text(contents.secure_sums_sentence(result)))
     if result.privacy is not None:
         parts.append(Text(contents.privacy_sentence(result)))
         if result.privacy.warning:

@@ -164,6 +164,15 @@ def test_the_page_says_what_is_hidden_and_lists_what_was_released(private: Resul
     assert len(page.all("img")) == 5, "there are no losses to draw"
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_page_tells_of_secure_sums_where_there_were_any(
+    secure: bool, result: Result, folder_with_figures: Path
+) -> None:
+    settings = {**result.settings, "privacy": {"secure_sums": secure}}
+    page = quick_page(result.model_copy(update={"settings": settings}), folder_with_figures)
+    assert ("no node's contribution" in page.text) == secure
+
+
 def test_a_page_without_differential_privacy_says_nothing_of_it(result: Result, folder_with_figures: Path) -> None:
     assert "Privacy" not in quick_page(result, folder_with_figures).text
 

@@ -96,6 +96,13 @@ def test_what_is_hidden_at_which_price_is_said_with_its_warning(private: Result)
     assert "Warning: the noise is long." in text
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_secure_sums_are_told_of_where_there_were_any(secure: bool, result: Result) -> None:
+    settings = {**result.settings, "privacy": {"secure_sums": secure}}
+    text = flat(rendered(result_tables(result.model_copy(update={"settings": settings}))))
+    assert ("the server learned the sums over nodes and no node's contribution" in text) == secure
+
+
 def test_nothing_is_said_of_differential_privacy_without_it(result: Result) -> None:
     assert "differential" not in rendered(result_tables(result))
 
