@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import cast
 
@@ -14,6 +15,8 @@ from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.federated.contract import Contribution
 
 FACTS, ARRAYS = "facts", "arrays"
+# A fact that makes a message's records unlike any other's.
+UNLIKE = "unlike"
 # Flower knows three kinds of messages; ours are names under one of them.
 TYPE = "query"
 
@@ -46,15 +49,20 @@ def read_reply(message: Message) -> Reply:
 
 
 def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
+    # Flower keeps records of the same content once, and lets go of them as one of their messages has arrived, while
+    # others may be on their way: then those never arrive. So no two messages have a record in common.
+    told = ConfigRecord({**facts, UNLIKE: secrets.token_bytes(8)})
+    if not arrays:
+        return RecordDict({FACTS: told})
     sent = {name: Array(np.require(tensor.numpy(), requirements="C")) for name, tensor in arrays.items()}
-    return RecordDict({FACTS: ConfigRecord(dict(facts)), ARRAYS: ArrayRecord(sent)})
+    return RecordDict({FACTS: told, ARRAYS: ArrayRecord(sent)})
 
 
 def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
-    facts, arrays = content.get(FACTS), content.get(ARRAYS)
-    if len(content) != 2 or not isinstance(facts, ConfigRecord) or not isinstance(arrays, ArrayRecord):
+    facts, arrays = content.get(FACTS), content.get(ARRAYS, ArrayRecord())
+    if content.keys() - {FACTS, ARRAYS} or not isinstance(facts, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
-    told = {name: cast(Fact, value) for name, value in facts.items()}
+    told = {name: cast(Fact, value) for name, value in facts.items() if name != UNLIKE}
     return told, {name: _tensor(name, array) for name, array in arrays.items()}
 
 
