@@ -97,7 +97,7 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error for work of which the block tells (done, total); nothing is shown before it first does."""
+    """A bar on standard error for what the block tells of its work, (done, total); nothing is shown before."""
     console = Console(stderr=True)
     progress = Progress(*Progress.get_default_columns(), console=console, transient=True)
     task = progress.add_task(what)

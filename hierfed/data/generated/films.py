@@ -41,7 +41,7 @@ YEAR_QUANTILES = (1902, 1950, 1963, 1985, 1997, 2006, 2011, 2013, 2015, 2016)
 POPULAR_YEARS = (1900, 1940, 1960, 1980, 1992, 2000, 2008, 2016)
 YEAR_POPULARITY = (-1.61, -0.80, -0.70, -0.50, 0.10, 0.05, -0.96, -1.44)
 # Of two films with like genres and years, popularity differs by chance, and is higher for the better one.
-CHANCE_POPULARITY, QUALITY_POPULARITY = 1.45, 1.0
+CHANCE_POPULARITY, QUALITY_POPULARITY = 1.45, 2.0
 # Old films that are still watched are good ones: stars per year before this one.
 OLD, OLDER_IS_BETTER = 1995, 0.010
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"

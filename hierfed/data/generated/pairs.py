@@ -56,7 +56,8 @@ class Audience:
         """How many draws of the stream are expected to give so many different films; infinite where all are wanted."""
         grid = np.geomspace(1, 10 * len(self.weights), 200)
         come = distinct_after(self.weights, grid)
-        return np.interp(self.activity[users], come, grid, right=np.inf)
+        draws: np.ndarray = np.interp(self.activity[users], come, grid, right=np.inf)
+        return draws
 
     def _first(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The films of which these users are the first raters, user after user, and how many these are."""
@@ -111,7 +112,8 @@ def _within(counts: np.ndarray) -> np.ndarray:
     """0, 1, ... within each of some groups that follow each other."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) - np.repeat(ends - counts, counts)
+    places: np.ndarray = np.arange(total) - np.repeat(ends - counts, counts)
+    return places
 
 
 def _place(found: np.ndarray, begins: np.ndarray, counts: np.ndarray, films: np.ndarray) -> None:

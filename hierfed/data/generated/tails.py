@@ -10,10 +10,12 @@ from hierfed.randomness import raw_bits, stream_keys, uniforms
 
 # Nobody is in MovieLens with fewer ratings. A user's number less half of this is log-normal, with this spread.
 LEAST_ACTIVITY, ACTIVITY_SPREAD = 20, 1.27
-# The film of rank r is expected to be rated by a share TOP_SHARE exp(-k r^RANK_POWER) of the users, and by one more.
+# A film of rank r is expected to be rated by a share TOP_SHARE exp(-k r^RANK_POWER) of the users.
 TOP_SHARE, RANK_POWER = 0.5, 0.4
 # Ranks between which attractions are interpolated, and classes of users who rate about as much.
 MOST_RANKS, MOST_CLASSES = 400, 200
+# What is expected less often than this, against what is expected most often, is expected as often as this.
+RAREST = 1e-9
 NEWTON_STEPS = 60
 
 
@@ -28,14 +30,15 @@ def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
     def numbers(log_median: float) -> np.ndarray:
         above_half = log_ndtr((log_median - np.log(half)) / ACTIVITY_SPREAD)
         exponents = log_median - ACTIVITY_SPREAD * ndtri_exp(drawn + above_half)
-        return np.minimum(half + np.exp(np.minimum(exponents, np.log(items))), items)
+        capped: np.ndarray = np.minimum(half + np.exp(np.minimum(exponents, np.log(items))), items)
+        return capped
 
     def excess(log_median: float) -> float:
         return float(numbers(log_median).sum()) - ratings
 
     low, high = -1e5, 1e2
     exact = numbers(low if excess(low) > 0 else brentq(excess, low, high))
-    counts = np.floor(exact).astype(np.int64)
+    counts: np.ndarray = np.floor(exact).astype(np.int64)
     missing = ratings - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts
@@ -44,23 +47,27 @@ def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
 def expected_raters(users: int, items: int, ratings: int) -> np.ndarray:
     """How many raters the film of each rank is expected to have, besides a first one: float64 [items], descending.
 
-    A stretched exponential of the rank, with its decay such that the sum is ratings - items. Where most pairs are
-    rated, the film of rank 1 has more than TOP_SHARE.
+    With c raters by a stretched exponential of the rank, c - 1 + exp(-c), which is what a Poisson number with mean c
+    that is at least one has beyond one. The decay is such that the sum is ratings - items. Where most pairs are rated,
+    the film of rank 1 has more than TOP_SHARE.
     """
     rest = ratings - items
     if not rest:
         return np.zeros(items)
     density = rest / ((users - 1) * items)
-    top = (users - 1) * (TOP_SHARE + (1 - TOP_SHARE) * density)
+    top = users * (TOP_SHARE + (1 - TOP_SHARE) * density)
     powers = np.arange(1, items + 1) ** RANK_POWER
 
-    def excess(decay: float) -> float:
-        return float(np.exp(-decay * powers).sum()) * top - rest
+    def besides_first(decay: float) -> np.ndarray:
+        raters = top * np.exp(-decay * powers)
+        besides: np.ndarray = raters + np.expm1(-raters)
+        return besides
 
-    # At the upper end the film of rank 1 alone would have less than all.
-    decay = brentq(excess, 0.0, np.log(top * items / rest) + 1e-9) if excess(0.0) > 0 else 0.0
-    raters: np.ndarray = top * np.exp(-decay * powers)
-    return raters
+    def excess(decay: float) -> float:
+        return float(besides_first(decay).sum()) - rest
+
+    # At the upper end there would be too few even if all films were as popular as the first.
+    return besides_first(brentq(excess, 0.0, np.log(top * items / rest) + 1.0))
 
 
 def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -76,7 +83,7 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     wanted = expected[ranks - 1]
     drawers, drawn = _classes(sizes)
     # The things at the ranks between stand for their neighbours, so that the sums differ a little.
-    wanted = wanted * (drawers @ drawn) / (like @ wanted)
+    wanted = np.maximum(wanted * (drawers @ drawn) / (like @ wanted), RAREST * wanted.max())
     log_weights = np.log(wanted)
     for _ in range(NEWTON_STEPS):
         rates = np.exp(log_weights)[:, None] * _times(np.exp(log_weights), like, drawn)
@@ -86,7 +93,7 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         log_weights -= log_weights.max()
         if np.abs(error).max() < 1e-6 * wanted.max():
             break
-    weights = np.exp(np.interp(np.log(np.arange(1, len(expected) + 1)), np.log(ranks), log_weights))
+    weights: np.ndarray = np.exp(np.interp(np.log(np.arange(1, len(expected) + 1)), np.log(ranks), log_weights))
     return weights / weights.sum()
 
 
@@ -107,4 +114,5 @@ def _times(weights: np.ndarray, like: np.ndarray, drawn: np.ndarray) -> np.ndarr
     """t of each class: how far a race must go until `drawn` things are expected to have come in."""
     grid = np.geomspace(1e-6, 1e6, 1000) / (like @ weights)
     come = like @ -np.expm1(-weights[:, None] * grid)
-    return np.exp(np.interp(drawn, come, np.log(grid)))
+    times: np.ndarray = np.exp(np.interp(drawn, come, np.log(grid)))
+    return times

@@ -25,8 +25,9 @@ RETURNS, RETURNS_SPREAD = 0.6, 2.0
 def first_times(seed: int, users: int) -> np.ndarray:
     """When each user rates first: int64 [users], seconds since 1970."""
     drawn = uniforms(raw_bits(stream_keys(seed, 0, np.arange(users), "generated start"), 1))[:, 0]
-    years: np.ndarray = np.interp(drawn, START_SHARES, START_YEARS)
-    return _seconds(years)
+    years = np.interp(drawn, START_SHARES, START_YEARS)
+    seconds: np.ndarray = ((years - 1970) * SECONDS_A_YEAR).astype(np.int64)
+    return seconds
 
 
 def rating_times(seed: int, users: np.ndarray, first: np.ndarray, activity: np.ndarray) -> np.ndarray:
@@ -51,9 +52,5 @@ def rating_times(seed: int, users: np.ndarray, first: np.ndarray, activity: np.n
     passed -= np.repeat(passed[begins], activity)
     last = passed[begins + activity - 1]
     faster = np.minimum((END - first) / np.maximum(last, 1.0), 1.0)
-    return np.repeat(first, activity) + np.floor(passed * np.repeat(faster, activity)).astype(np.int64)
-
-
-def _seconds(years: np.ndarray) -> np.ndarray:
-    seconds: np.ndarray = ((years - 1970) * SECONDS_A_YEAR).astype(np.int64)
-    return seconds
+    times: np.ndarray = np.repeat(first, activity) + np.floor(passed * np.repeat(faster, activity)).astype(np.int64)
+    return times

@@ -11,17 +11,18 @@ from scipy.special import ndtr
 from hierfed.data.generated.films import Films
 from hierfed.randomness import generator
 
-RANK = 8
+# Each factor tells so much less than the one before, in standard deviations.
+RANK, FACTOR_DECAY = 8, 0.7
 # In latent stars: the mean, and standard deviations of user biases, of what film biases have beyond the content, and
 # of all factors' part in a rating together, of which films' genres tell a share.
-MEAN = 3.45
-USER_SPREAD, FILM_SPREAD, FACTOR_SPREAD, GENRE_SHARE = 0.45, 0.42, 0.40, 0.5
+MEAN = 3.33
+USER_SPREAD, FILM_SPREAD, FACTOR_SPREAD, GENRE_SHARE = 0.48, 0.43, 0.50, 0.5
 # The precision of a user's noise is Gamma with this shape; noise is the standard deviation at the mean precision.
-NOISE, NOISE_SHAPE = 0.75, 6.0
+NOISE, NOISE_SHAPE = 0.64, 3.5
 # A rating is half a star more than the number of cuts, times a half, that its latent value is above. Who rates in half
 # stars still prefers whole ones; who began before there were any rates in whole stars only.
-HALF_STARS = (0.7, 1.3, 1.7, 2.3, 2.7, 3.3, 3.7, 4.3, 4.7)
-WHOLE_STARS = (-np.inf, 1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5, 4.5)
+HALF_STARS = (1.20, 1.65, 1.90, 2.30, 2.60, 3.15, 3.60, 4.35, 4.90)
+WHOLE_STARS = (-np.inf, 1.70, 1.70, 2.35, 2.35, 3.30, 3.30, 4.35, 4.35)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Truth:
     """Latent value = mean + b_u + b_i + p_u . q_i + noise_u e, with e standard normal, cut to half or whole stars.
 
     mean: float64 [1]. user_bias, user_noise: float64 [users]. user_factors: p, float64 [users, RANK]. whole_stars:
-    bool [users]. item_bias: float64 [items]. item_factors: q, float64 [items, RANK].
+    bool [users]. item_bias: float64 [items]. item_factors: q, float64 [items, RANK]. cuts: of those who rate in half
+    stars and of those who rate in whole stars, float64 [2, 9].
     """
 
     mean: np.ndarray
@@ -39,6 +41,7 @@ class Truth:
     whole_stars: np.ndarray
     item_bias: np.ndarray
     item_factors: np.ndarray
+    cuts: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it by name."""
@@ -79,8 +82,8 @@ class Truth:
         return 0.5 + mean, square - mean**2
 
     def _cuts(self, user: np.ndarray) -> np.ndarray:
-        """[9, pairs]"""
-        pairs: np.ndarray = np.array([HALF_STARS, WHOLE_STARS])[self.whole_stars[user].astype(np.int64)].T
+        """Those of each pair's user: [9, pairs]."""
+        pairs: np.ndarray = self.cuts[self.whole_stars[user].astype(np.int64)].T
         return pairs
 
 
@@ -93,13 +96,16 @@ def draw_truth(seed: int, films: Films, whole_stars: np.ndarray) -> Truth:
     own_factors = of_items.standard_normal((items, RANK))
     told = genre_factors / np.sqrt(np.mean(genre_factors**2))
     factors = np.sqrt(GENRE_SHARE) * told + np.sqrt(1 - GENRE_SHARE) * own_factors
+    strengths = FACTOR_DECAY ** np.arange(RANK)
+    strengths *= FACTOR_SPREAD / np.sqrt(np.sum(strengths**2))
     precision = of_users.gamma(NOISE_SHAPE, 1 / NOISE_SHAPE, users)
     return Truth(
         mean=np.array([MEAN]),
         user_bias=USER_SPREAD * of_users.standard_normal(users),
         user_noise=NOISE / np.sqrt(precision),
-        user_factors=FACTOR_SPREAD / np.sqrt(RANK) * of_users.standard_normal((users, RANK)),
+        user_factors=strengths * of_users.standard_normal((users, RANK)),
         whole_stars=whole_stars,
         item_bias=films.quality() + FILM_SPREAD * of_items.standard_normal(items),
         item_factors=factors,
+        cuts=np.array([HALF_STARS, WHOLE_STARS]),
     )
