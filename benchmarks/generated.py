@@ -119,8 +119,8 @@ def draw(real: Portrait, made: Portrait) -> Figure:
     FigureCanvasAgg(figure)
     figure.suptitle("Generated ratings have MovieLens' tails", x=0.01, ha="left", fontsize=12, fontweight="bold")
     panels = figure.subplots(3, 2).flatten()
-    _tail(panels[0], real.activity, made.activity, "ratings per user", "share of users with more")
-    _tail(panels[1], real.popularity, made.popularity, "raters per film", "share of films with more")
+    _tail(panels[0], real.activity, made.activity, "ratings per user", "share of users with that many")
+    _tail(panels[1], real.popularity, made.popularity, "raters per film", "share of films with that many")
     stars = np.arange(1, 11) / 2
     _bars(
         panels[2],

@@ -11,7 +11,7 @@ from hierfed.data.assembly import Source, concatenate
 from hierfed.data.catalogue import NUMERIC_FEATURES
 from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.delimited import read_bytes
-from hierfed.data.generated.files import ITEMS, RATINGS, TRUTH, truth_header
+from hierfed.data.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
 from hierfed.data.licences import generated_terms
 from hierfed.data.ratings import SourceFile
 from hierfed.data.tables import read_tables
@@ -30,7 +30,7 @@ def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str |
     source = read_tables(str(folder / RATINGS), columns, test, "")
     items, truth = folder / ITEMS, folder / TRUTH
     if truth.is_file():
-        source = replace(source, terms=generated_terms(truth_header(truth)))
+        source = replace(source, terms=generated_terms(world_numbers(truth)))
     if not items.is_file():
         return source
     raw = read_bytes(items)

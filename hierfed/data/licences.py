@@ -49,11 +49,11 @@ def table_terms(name: str) -> Terms:
     return Terms(name, "not known: the table is the user's own", "none")
 
 
-def generated_terms(numbers: Mapping[str, str]) -> Terms:
+def generated_terms(numbers: Mapping[str, int]) -> Terms:
     """The terms of a generated world with these numbers of users, items and ratings, from this seed."""
     return Terms(
-        f"generated: {int(numbers['users']):,} users, {int(numbers['items']):,} items, "
-        f"{int(numbers['ratings']):,} ratings, seed {numbers['seed']}",
+        f"generated: {numbers['users']:,} users, {numbers['items']:,} items, {numbers['ratings']:,} ratings, "
+        f"seed {numbers['seed']}",
         "none needed: nobody gave these ratings",
         "none",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def write_world(
             if progress is not None:
                 progress(made, ratings)
 
+    # One entry, since safetensors writes several in an order of chance.
     numbers = {"users": users, "items": items, "ratings": ratings, "seed": seed}
-    header = {"format": FORMAT, **{name: str(number) for name, number in numbers.items()}}
+    header = {FORMAT: json.dumps(numbers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -61,17 +63,18 @@ def write_world(
 
 def read_truth(folder: Path) -> Truth:
     """The truth that `write_world` wrote."""
-    truth_header(folder / TRUTH)
+    world_numbers(folder / TRUTH)
     return Truth.of(load_file(folder / TRUTH))
 
 
-def truth_header(path: Path) -> dict[str, str]:
-    """What a truth's header tells: format, users, items, ratings, seed. Raises DataError for a file that is none."""
+def world_numbers(path: Path) -> dict[str, int]:
+    """Users, items, ratings and seed of the world whose truth this is. Raises DataError for a file that is no truth."""
     try:
         with safe_open(path, framework="numpy") as file:
             header: dict[str, str] = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as the truth of generated ratings ({error})") from error
-    if header.get("format") != FORMAT:
-        raise DataError(f"{path}: found format {header.get('format')!r}, expected {FORMAT!r}")
-    return header
+    if FORMAT not in header:
+        raise DataError(f"{path}: not the truth of generated ratings in the format {FORMAT!r}")
+    numbers: dict[str, int] = json.loads(header[FORMAT])
+    return numbers

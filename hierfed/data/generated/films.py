@@ -36,8 +36,8 @@ GENRES = {
 # Shares of films with one genre, two, and so on.
 GENRES_PER_FILM = (0.305, 0.334, 0.232, 0.094, 0.029, 0.006)
 # A quantile function of years, and how popular a year's films are, in logarithms of raters.
-YEAR_SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-YEAR_QUANTILES = (1902, 1950, 1963, 1985, 1997, 2006, 2011, 2013, 2015, 2016)
+YEAR_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+YEAR_QUANTILES = (1902, 1932, 1950, 1963, 1980, 1988, 1994, 1997, 2006, 2011, 2013, 2015, 2016)
 POPULAR_YEARS = (1900, 1940, 1960, 1980, 1992, 2000, 2008, 2016)
 YEAR_POPULARITY = (-1.61, -0.80, -0.70, -0.50, 0.10, 0.05, -0.96, -1.44)
 # Of two films with like genres and years, popularity differs by chance, and is higher for the better one.

@@ -13,7 +13,7 @@ from hierfed.randomness import generator, ragged_bits, stream_keys, uniforms
 # Whose films would take more draws than this share of all films races all of them instead, as many numbers at once.
 RACING_SHARE = 0.25
 RACED_AT_ONCE = 2_000_000
-FIRST_DRAWS, MORE_DRAWS = 1.1, 2.0
+FIRST_DRAWS, MORE_DRAWS = 1.1, 2
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Audience:
     """What decides who rates what.
 
     seed: of all chances. activity: how many films each user rates, int64 [users]. weights: the chances of films to be
-    drawn next, float64 [items]. first_films: those of which a user is the first rater, user after user, int64 [items];
+    drawn next, float64 [items]. draws: how many draws are expected to give a user that many films, float64 [users],
+    infinite where no number of draws that is worth it does. first_films: those of which a user is the first rater, user after user, int64 [items];
     first_counts: how many these are, int64 [users].
     """
 
     seed: int
     activity: np.ndarray
     weights: np.ndarray
+    draws: np.ndarray
     first_films: np.ndarray
     first_counts: np.ndarray
 
@@ -39,25 +41,18 @@ class Audience:
         """
         found = np.empty(int(self.activity[users].sum()), dtype=np.int64)
         begins = np.cumsum(self.activity[users]) - self.activity[users]
-        draws = self._draws_needed(users)
-        racing = draws > RACING_SHARE * len(self.weights)
+        racing = self.draws[users] > RACING_SHARE * len(self.weights)
         step = max(RACED_AT_ONCE // len(self.weights), 1)
         for some in _parts(np.flatnonzero(racing), step):
             _place(found, begins[some], self.activity[users[some]], self._raced(users[some]))
-        left, count = np.flatnonzero(~racing), np.ceil(FIRST_DRAWS * draws + 10).astype(np.int64)
+        left = np.flatnonzero(~racing)
+        count = np.ceil(FIRST_DRAWS * self.draws[users[left]] + 10).astype(np.int64)
         while len(left):
-            films, numbers = self._streamed(users[left], count[left])
+            films, numbers = self._streamed(users[left], count)
             done = numbers == self.activity[users[left]]
             _place(found, begins[left[done]], numbers[done], films[np.repeat(done, numbers)])
-            left, count = left[~done], np.ceil(MORE_DRAWS * count).astype(np.int64)
+            left, count = left[~done], MORE_DRAWS * count[~done]
         return found
-
-    def _draws_needed(self, users: np.ndarray) -> np.ndarray:
-        """How many draws of the stream are expected to give so many different films; infinite where all are wanted."""
-        grid = np.geomspace(1, 10 * len(self.weights), 200)
-        come = distinct_after(self.weights, grid)
-        draws: np.ndarray = np.interp(self.activity[users], come, grid, right=np.inf)
-        return draws
 
     def _first(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The films of which these users are the first raters, user after user, and how many these are."""
@@ -105,7 +100,15 @@ def gather(seed: int, activity: np.ndarray, rank: np.ndarray, expected: np.ndarr
     first_rater = np.searchsorted(np.cumsum(activity), slots, side="right")
     first_counts = np.bincount(first_rater, minlength=len(activity))
     by_rank = attractions(expected, activity - first_counts) if ratings > items else np.full(items, 1 / items)
-    return Audience(seed, activity, by_rank[rank], np.argsort(first_rater, kind="stable"), first_counts)
+    draws = draws_needed(by_rank, activity)
+    return Audience(seed, activity, by_rank[rank], draws, np.argsort(first_rater, kind="stable"), first_counts)
+
+
+def draws_needed(weights: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How many draws with replacement are expected to give so many different films; infinite beyond 10 per film."""
+    grid = np.geomspace(1, 10 * len(weights), 200)
+    draws: np.ndarray = np.interp(wanted, distinct_after(weights, grid), grid, right=np.inf)
+    return draws
 
 
 def _within(counts: np.ndarray) -> np.ndarray:

@@ -75,10 +75,12 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
     expected: descending, float64 [things]. sizes: how many things each one draws; their sum is that of `expected`.
     Drawn one after the other with chances in proportion to weights w, a thing is among the first s with a chance of
-    about 1 - exp(-t w), where t is such that these chances sum to s (Rosen, Annals of Mathematical Statistics 1972).
+    about 1 - exp(-t w), where t is such that these chances sum to s (Rosén, Annals of Mathematical Statistics 1972).
     Returns weights that sum to 1.
     """
-    ranks = np.unique(np.round(np.geomspace(1, len(expected), min(MOST_RANKS, len(expected)))).astype(np.int64))
+    ranks = np.arange(1, len(expected) + 1)
+    if len(expected) > MOST_RANKS:
+        ranks = np.unique(np.round(np.geomspace(1, len(expected), MOST_RANKS)).astype(np.int64))
     like = np.diff(np.concatenate([[0.5], (ranks[1:] + ranks[:-1]) / 2, [len(expected) + 0.5]]))
     wanted = expected[ranks - 1]
     drawers, drawn = _classes(sizes)
@@ -94,7 +96,8 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         if np.abs(error).max() < 1e-6 * wanted.max():
             break
     weights: np.ndarray = np.exp(np.interp(np.log(np.arange(1, len(expected) + 1)), np.log(ranks), log_weights))
-    return weights / weights.sum()
+    normalised: np.ndarray = weights / weights.sum()
+    return normalised
 
 
 def distinct_after(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
