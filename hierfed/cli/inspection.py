@@ -15,12 +15,11 @@ from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
 class DataGroup(TyperGroup):
-    """`hierfed data SOURCE` is `hierfed data show SOURCE`, whatever is no command is a source or one of its options."""
+    """`hierfed data SOURCE` is `hierfed data show SOURCE`: what is no command is a source, or an option of `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `show` before words that name no command."""
-        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["show", *args])
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["show", *args])
 
 
 def data_show(
@@ -36,7 +35,7 @@ def data_show(
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why.
 
     SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
-    `hierfed data SOURCE` does the same, unless the source is called show or make.
+    `hierfed data SOURCE` is `hierfed data show SOURCE`; `hierfed data make` makes ratings, see its own --help.
     """
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415

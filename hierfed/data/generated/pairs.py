@@ -21,9 +21,9 @@ class Audience:
     """What decides who rates what.
 
     seed: of all chances. activity: how many films each user rates, int64 [users]. weights: the chances of films to be
-    drawn next, float64 [items]. draws: how many draws are expected to give a user that many films, float64 [users],
-    infinite where no number of draws that is worth it does. first_films: those of which a user is the first rater, user after user, int64 [items];
-    first_counts: how many these are, int64 [users].
+    drawn next, float64 [items]. draws: how many are expected to give a user so many different films, float64 [users],
+    infinite where these are too many to tell. first_films: those of which a user is the first rater, user after user,
+    int64 [items]; first_counts: how many these are, int64 [users].
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""A world as a folder: the same bytes for the same seed, read back as a source and as a catalogue, whole or not there."""
+"""A world as a folder: the same bytes for the same seed, read back as a source and a catalogue, whole or not there."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_user_s_times_ascend_from_the_first_to_the_end_of_the_data(by_user):
 
 
 def test_users_rate_in_sittings(by_user):
-    """Bands around quantiles of ml-latest-small: days with ratings 1, 3 and 10, seconds between ratings 2, 10 and 34."""
+    """Bands around quantiles of ml-latest-small: 1, 3 and 10 days with ratings, 2, 10 and 34 seconds between."""
     days = [len(np.unique(times // SECONDS_A_DAY)) for times in by_user]
     middle, upper, tenth = np.quantile(days, [0.5, 0.75, 0.9])
     assert 1 <= middle <= 2
