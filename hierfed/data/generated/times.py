@@ -47,7 +47,6 @@ def rating_times(seed: int, users: np.ndarray, first: np.ndarray, activity: np.n
         np.floor(GAP_SECONDS * np.exp(GAP_SPREAD * normal)),
     )
     begins = np.cumsum(activity) - activity
-    gaps[begins] = 0.0
     passed = np.cumsum(gaps)
     passed -= np.repeat(passed[begins], activity)
     last = passed[begins + activity - 1]

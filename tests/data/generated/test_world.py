@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from hierfed.data.generated.times import HALF_STARS_SINCE
 from hierfed.data.generated.world import World, make_world
 from hierfed.data.ratings import Ratings
 from hierfed.errors import SettingsError
@@ -69,6 +70,20 @@ def test_another_seed_is_another_world():
     assert (first.films.year != second.films.year).mean() > 0.8
     assert (first.first_times != second.first_times).all()
     assert first.audience.activity.tolist() != second.audience.activity.tolist()
+
+
+def test_users_who_began_before_there_were_half_stars_rate_in_whole_ones(world, ratings):
+    early = np.flatnonzero(world.first_times < HALF_STARS_SINCE)
+    in_halves = np.bincount(ratings.user, ratings.value % 1 > 0)
+    assert len(early) > 800
+    assert not in_halves[early].any()
+    assert (np.delete(in_halves, early) > 0).mean() > 0.95
+
+
+def test_better_films_have_more_raters(world, ratings):
+    surprise = world.truth.item_bias - world.films.quality()
+    tie = np.corrcoef(surprise, np.log(np.bincount(ratings.item)))[0, 1]
+    assert 0.3 < tie < 0.6
 
 
 def test_popular_films_are_rated_at_any_time(ratings):
