@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,8 +26,30 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """The same for a file that is written bit by bit: the block writes the path that it is given.
+
+    Where the block fails, nothing new is left behind.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        os.fsync(folder)
+        yield unfinished
+        _sync(unfinished)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file, or the folder's list of files, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

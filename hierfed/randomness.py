@@ -46,6 +46,21 @@ def raw_bits(keys: np.ndarray, count: int, start: int = 0) -> np.ndarray:
     return _mix(keys[:, None] + steps[None, :])
 
 
+def ragged_bits(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The first counts[k] numbers of stream k, one stream after the other: uint64 [sum of counts]."""
+    ends = np.cumsum(counts)
+    steps = np.arange(1, int(ends[-1]) + 1 if len(ends) else 1) - np.repeat(ends - counts, counts)
+    state = steps.astype(np.uint64) * GOLDEN
+    state += np.repeat(keys, counts)
+    return _mix(state)
+
+
+def uniforms(bits: np.ndarray) -> np.ndarray:
+    """Numbers between 0 and 1, neither of them included: float64, the shape of `bits`."""
+    drawn: np.ndarray = ((bits >> np.uint64(12)) + 0.5) * 2.0**-52
+    return drawn
+
+
 def keep_masks(keys: np.ndarray, count: int, drop: float, start: int = 0) -> np.ndarray:
     """Dropout masks, True where a unit is kept, for units `start` to `start + count`: bool [keys, count].
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hierfed.atomic import write_atomically
+from hierfed.atomic import write_atomically, written_atomically
 
 
 def mode_of(path: Path) -> int:
@@ -133,3 +133,24 @@ def test_no_descriptor_is_left_open(tmp_path, monkeypatch):
     for descriptor in set(opened):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+def test_what_is_written_bit_by_bit_is_there_when_the_block_ends(tmp_path):
+    target = tmp_path / "model"
+    target.write_bytes(b"old")
+    with written_atomically(target) as path:
+        path.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_new(tmp_path, failure):
+    target = tmp_path / "model"
+    target.write_bytes(b"old")
+    with pytest.raises(type(failure)), written_atomically(target) as path:
+        path.write_bytes(b"half")
+        raise failure
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["model"]

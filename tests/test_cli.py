@@ -227,6 +227,41 @@ def test_data_shows_the_embedded_source(hierfed: Hierfed) -> None:
     assert "title: metadata for" in found.out
 
 
+@pytest.mark.parametrize("words", [["data", "ml", "--join", "none"], ["data", "--join", "none", "ml"]])
+def test_data_takes_a_source_with_and_without_the_command_s_name(
+    hierfed: Hierfed, tmp_path: Path, words: list[str]
+) -> None:
+    write_folder(tmp_path / "ml")
+    found = hierfed(*words)
+    assert (found.code, found.err) == (0, "")
+    assert "300 by 30 users" in found.out
+    assert hierfed("data", "show", *words[1:]) == found
+
+
+def test_data_alone_shows_the_embedded_source(hierfed: Hierfed) -> None:
+    assert hierfed("data") == hierfed("data", "show", "embedded")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_ratings_that_data_makes_are_shown_and_run_on(hierfed: Hierfed, tmp_path: Path) -> None:
+    found = hierfed("data", "make", "deep/new", *made(25, 60, 700), "--seed", "3")
+    assert (found.code, found.err) == (0, "")
+    assert found.out == "700 ratings of 60 items by 25 users: deep/new\n"
+    shown = hierfed("data", "deep/new")
+    assert "generated: 25 users, 60 items, 700 ratings, seed 3" in " ".join(shown.out.split())
+    assert "700 in = 700 used + 0 dropped" in shown.out
+    ran = hierfed("run", "network", "--data", "deep/new", "--json", *SMALL)
+    assert strict_json(ran.out)["data"]["ratings"] == 700
+    assert_refused(hierfed("data", "make", "deep/new", *made(25, 60, 700)), "deep/new", "not empty")
+
+
+def test_help_of_data_is_that_of_show_and_names_make(hierfed: Hierfed) -> None:
+    text = " ".join(hierfed("data", "--help").out.split())
+    assert "SOURCE" in text
+    assert "hierfed data make" in text
+    assert "--ratings" in hierfed("data", "make", "--help").out
+
+
 def test_data_shows_the_warning_of_the_paper_s_join(hierfed: Hierfed, tmp_path: Path) -> None:
     folder = tmp_path / "ml"
     write_folder(folder)
@@ -340,6 +375,10 @@ def test_test_rows_can_be_given(hierfed: Hierfed, tmp_path: Path) -> None:
     assert strict_json(found.out)["data"]["split"]["test"] == 50
 
 
+def made(users: int, items: int, ratings: int) -> list[str]:
+    return ["--users", str(users), "--items", str(items), "--ratings", str(ratings)]
+
+
 WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {
     "unknown preset": (["run", "papr"], ["papr", "did you mean 'paper'?"]),
     "preset file that is not there": (["run", "mine.toml"], ["mine.toml", "no such settings file"]),
@@ -360,6 +399,10 @@ WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {
     "test rows of embedded data": (["run", "paper", "--test", "x.csv"], ["embedded"]),
     "query of embedded data": (["run", "paper", "--query", "SELECT 1"], ["a query needs a database", "embedded"]),
     "query to compare on embedded data": (["compare", "paper", "network", "--query", "SELECT 1"], ["a query needs"]),
+    "more ratings than pairs": (["data", "make", "new", *made(10, 30, 301)], ["301 ratings", "too many", "300 pairs"]),
+    "fewer ratings than 20 each": (["data", "make", "new", *made(10, 30, 199)], ["199 ratings", "too few", "200"]),
+    "a negative number of users": (["data", "make", "new", *made(-10, 30, 300)], ["-10 users", "at least 1"]),
+    "a negative seed": (["data", "make", "new", *made(10, 30, 300), "--seed", "-1"], ["seed -1"]),
     "server without a query": (["data", "postgresql://localhost/shop"], ["postgresql://localhost/shop", "--query"]),
     "one preset to compare": (["compare", "paper"], ["two presets or more"]),
     "the same preset twice": (["compare", "paper", "paper"], ["two presets or more"]),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hierfed.randomness import generator, keep_masks, permutations, raw_bits, stream_keys
+from hierfed.randomness import generator, keep_masks, permutations, ragged_bits, raw_bits, stream_keys, uniforms
 
 MASK = 2**64 - 1
 KEYS = np.array([1234567, 0, MASK, 99], np.uint64)
@@ -158,3 +158,20 @@ def test_generators_repeat_for_the_same_use_and_differ_for_another():
 
 def test_dropout_close_to_one_drops_every_unit():
     assert not keep_masks(np.arange(3, dtype=np.uint64), 8, 0.9999999).any()
+
+
+@given(st.lists(st.tuples(st.integers(0, MASK), st.integers(0, 9)), max_size=8))
+@few
+def test_ragged_streams_are_those_of_the_matrix_cut_to_length(streams):
+    keys = np.array([key for key, _ in streams], np.uint64)
+    counts = np.array([count for _, count in streams], np.int64)
+    whole = raw_bits(keys, 9)
+    rows = [row[:count] for row, count in zip(whole, counts, strict=True)]
+    assert ragged_bits(keys, counts).tolist() == [number for row in rows for number in row.tolist()]
+
+
+def test_uniforms_are_between_0_and_1_and_even():
+    ends = uniforms(np.array([0, MASK], np.uint64))
+    assert 0 < ends[0] < 2**-50
+    assert 1 - 2**-50 < ends[1] < 1
+    assert stats.kstest(uniforms(raw_bits(KEYS, 5000)).flatten(), "uniform").pvalue > 0.01

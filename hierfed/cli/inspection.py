@@ -1,18 +1,28 @@
-"""Commands that show what there is to run on: data and presets."""
+"""Commands that show, or make, what there is to run on: data and presets."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from hierfed.cli.options import Columns, Join, Query, Test
 from hierfed.cli.output import print_content, print_path
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
-def data(
+class DataGroup(TyperGroup):
+    """`hierfed data SOURCE` is `hierfed data show SOURCE`: what is no command is a source, or an option of `show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `show` before words that name no command."""
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["show", *args])
+
+
+def data_show(
     source: Annotated[str, typer.Argument()] = "embedded",
     query: Query = None,
     join: Join = None,
@@ -25,13 +35,14 @@ def data(
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why.
 
     SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
+    `hierfed data SOURCE` is `hierfed data show SOURCE`; `hierfed data make` makes ratings, see its own --help.
     """
     from hierfed.data.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
-    from hierfed.report.progress import downloading  # noqa: PLC0415
+    from hierfed.report.progress import counting  # noqa: PLC0415
 
     columns = parse_assignments(column or [])
-    with downloading() as progress:
+    with counting("downloading") as progress:
         dataset = load(
             source,
             join=[join] if join else (),
@@ -47,6 +58,24 @@ def data(
 
         write_atomically(catalogue, catalogue_bytes(dataset.catalogue))
         print_path(f"The catalogue of {dataset.items:,} items", catalogue)
+
+
+def data_make(
+    out: Annotated[Path, typer.Argument(help="A new folder, to run on with --data.", show_default=False)],
+    users: Annotated[int, typer.Option(help="How many users rate.", show_default=False)],
+    items: Annotated[int, typer.Option(help="How many films are rated.", show_default=False)],
+    ratings: Annotated[
+        int, typer.Option(help="How many ratings there are, 20 or more of each user.", show_default=False)
+    ],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+) -> None:
+    """Make ratings like MovieLens', and the truth behind them, in a new folder."""
+    from hierfed.data.generated.files import write_world  # noqa: PLC0415
+    from hierfed.report.progress import counting  # noqa: PLC0415
+
+    with counting("making ratings") as progress:
+        write_world(out, users=users, items=items, ratings=ratings, seed=seed, progress=progress)
+    print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)
 
 
 def presets(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -50,45 +48,6 @@ _PUBLISHED_RATINGS = {
 }
 
 
-@dataclass(frozen=True)
-class _Format:
-    """How a folder is recognised, and its reader: (folder, columns, test) to Source."""
-
-    what: str
-    signs: tuple[str, ...]
-    read: Callable[[Path, Mapping[str, str] | None, str | None], Source]
-
-
-Reader = Callable[[Mapping[str, str] | None, str | None], Source]
-
-
-def find_ratings(folder: Path) -> tuple[Path, Reader]:
-    """The place of a GroupLens data set, in `folder` or one level down, and its reader: (columns, test) to Source.
-
-    The folder itself comes before its subfolders. Raises DataError where nothing or more than one is found.
-    """
-    for level in ([folder], subfolders(folder)):
-        found = [
-            (place, form) for place in level for form in _FORMATS if any((place / s).is_file() for s in form.signs)
-        ]
-        if len(found) > 1:
-            names = ", ".join(f"{place.name}/ ({form.what})" for place, form in found)
-            raise DataError(f"{folder}: holds several data sets: {names}; name the folder of one")
-        if found:
-            place, form = found[0]
-            return place, partial(form.read, place)
-    looked_for = ", ".join(form.what for form in _FORMATS)
-    raise DataError(f"{folder}: no ratings found there or one level down; looked for {looked_for}")
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones are left out. Raises DataError where it may not be listed."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
-
-
 def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
     """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null where TMDB has no such film), both int64."""
     table = open_delimited(path)
@@ -103,7 +62,8 @@ def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
     return links, table.source_file(len(links))
 
 
-def _read_csv(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_csv(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """A CSV edition: ml-latest, 20m, 25m, 32m; test: the path of a table with test ratings."""
     rules = Rules(0.5, 5.0)
     train = read_delimited(open_delimited(folder / "ratings.csv"), columns, rules)
     held = None if test is None else read_delimited(open_delimited(Path(test)), columns, rules)
@@ -111,7 +71,8 @@ def _read_csv(folder: Path, columns: Mapping[str, str] | None, test: str | None)
     return _source(_edition(folder), train, held, films, files)
 
 
-def _read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """ml-100k; test: the name of one of its splits."""
     _refuse_columns(columns, "u.data")
     rules = Rules(1.0, 5.0)
     splits = sorted(path.stem for path in folder.glob("u*.base"))
@@ -121,7 +82,8 @@ def _read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None
     return _source("ml-100k", train, held, films, files)
 
 
-def _read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """ml-1m or ml-10m; test: the name of one of its splits."""
     _refuse_columns(columns, "ratings.dat")
     one_million = (folder / "users.dat").is_file()
     rules = Rules(1.0 if one_million else 0.5, 5.0)
@@ -130,13 +92,6 @@ def _read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None)
     train, held = _read_both(folder / train_name, test_path, "::", rules)
     films, files = _optional_films(folder / "movies.dat", _films_dat)
     return _source("ml-1m" if one_million else "ml-10m", train, held, films, files)
-
-
-_FORMATS = (
-    _Format("ratings.csv (ml-latest, 20m, 25m, 32m)", ("ratings.csv",), _read_csv),
-    _Format("u.data (ml-100k)", ("u.data", "u1.base", "ua.base"), _read_100k),
-    _Format("ratings.dat (ml-1m, ml-10m)", ("ratings.dat",), _read_dat),
-)
 
 
 def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending: str) -> tuple[str, Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -46,3 +47,13 @@ def embedded_terms() -> Terms:
 def table_terms(name: str) -> Terms:
     """The terms of a table of the user's own: none are known."""
     return Terms(name, "not known: the table is the user's own", "none")
+
+
+def generated_terms(numbers: Mapping[str, int]) -> Terms:
+    """The terms of a generated world with these numbers of users, items and ratings, from this seed."""
+    return Terms(
+        f"generated: {numbers['users']:,} users, {numbers['items']:,} items, {numbers['ratings']:,} ratings, "
+        f"seed {numbers['seed']}",
+        "none needed: nobody gave these ratings",
+        "none",
+    )

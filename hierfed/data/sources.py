@@ -11,7 +11,8 @@ from hierfed.data.columns import nearest
 from hierfed.data.databases import is_database
 from hierfed.data.download import Progress, fetch_movielens_small
 from hierfed.data.embedded import read_embedded
-from hierfed.data.grouplens import find_ratings, read_links, subfolders
+from hierfed.data.folders import find_ratings, subfolders
+from hierfed.data.grouplens import read_links
 from hierfed.data.joins import Join, choose_join, links_join, no_join, paper_join, title_join
 from hierfed.data.metadata import FILE_NAME, read_metadata
 from hierfed.data.ratings import Dataset
@@ -34,8 +35,8 @@ def load(
 ) -> Dataset:
     """Ratings, catalogue and provenance from `source`.
 
-    source: `embedded`, `movielens-small`, the path of a GroupLens folder or of a table (CSV, TSV, Parquet, SQLite), or
-    `postgresql://user@host/database`.
+    source: `embedded`, `movielens-small`, the path of a GroupLens folder, of a folder with `ratings.parquet` and
+    `items.parquet` or of a table (CSV, TSV, Parquet, SQLite), or `postgresql://user@host/database`.
     join: how films find their metadata: `links`, `paper`, `title` or `none`, in order of preference; the first that
     the source allows is taken, and the source's best where nothing is asked for.
     unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`

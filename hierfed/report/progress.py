@@ -96,11 +96,11 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
 
 
 @contextmanager
-def downloading() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error for a download inside the block; nothing is shown before bytes come."""
+def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error for what the block tells of its work, (done, total); nothing is shown before."""
     console = Console(stderr=True)
     progress = Progress(*Progress.get_default_columns(), console=console, transient=True)
-    task = progress.add_task("downloading")
+    task = progress.add_task(what)
 
     def show(done: int, total: int | None) -> None:
         if console.is_terminal:

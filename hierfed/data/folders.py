@@ -1,0 +1,59 @@
+"""Which data set a folder holds: one of GroupLens', or a table of ratings with a catalogue beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hierfed.data.assembly import Source
+from hierfed.data.catalogued import read_catalogued
+from hierfed.data.grouplens import read_100k, read_csv, read_dat
+from hierfed.errors import DataError
+
+Reader = Callable[[Mapping[str, str] | None, str | None], Source]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a folder is recognised, and its reader: (folder, columns, test) to Source."""
+
+    what: str
+    signs: tuple[str, ...]
+    read: Callable[[Path, Mapping[str, str] | None, str | None], Source]
+
+
+_FORMATS = (
+    _Format("ratings.csv (ml-latest, 20m, 25m, 32m)", ("ratings.csv",), read_csv),
+    _Format("u.data (ml-100k)", ("u.data", "u1.base", "ua.base"), read_100k),
+    _Format("ratings.dat (ml-1m, ml-10m)", ("ratings.dat",), read_dat),
+    _Format("ratings.parquet (a table, with items.parquet)", ("ratings.parquet",), read_catalogued),
+)
+
+
+def find_ratings(folder: Path) -> tuple[Path, Reader]:
+    """The place of a data set, in `folder` or one level down, and its reader: (columns, test) to Source.
+
+    The folder itself comes before its subfolders. Raises DataError where nothing or more than one is found.
+    """
+    for level in ([folder], subfolders(folder)):
+        found = [
+            (place, form) for place in level for form in _FORMATS if any((place / s).is_file() for s in form.signs)
+        ]
+        if len(found) > 1:
+            names = ", ".join(f"{place.name}/ ({form.what})" for place, form in found)
+            raise DataError(f"{folder}: holds several data sets: {names}; name the folder of one")
+        if found:
+            place, form = found[0]
+            return place, partial(form.read, place)
+    looked_for = ", ".join(form.what for form in _FORMATS)
+    raise DataError(f"{folder}: no ratings found there or one level down; looked for {looked_for}")
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones are left out. Raises DataError where it may not be listed."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error

@@ -1,0 +1,121 @@
+"""How much each user rates, and how many raters each film finds: MovieLens' long tails."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtri_exp
+
+from hierfed.randomness import raw_bits, stream_keys, uniforms
+
+# Nobody is in MovieLens with fewer ratings. A user's number less half of this is log-normal, with this spread.
+LEAST_ACTIVITY, ACTIVITY_SPREAD = 20, 1.27
+# A film of rank r is expected to be rated by a share TOP_SHARE exp(-k r^RANK_POWER) of the users.
+TOP_SHARE, RANK_POWER = 0.5, 0.4
+# Ranks between which attractions are interpolated, and classes of users who rate about as much.
+MOST_RANKS, MOST_CLASSES = 400, 200
+# What is expected less often than this, against what is expected most often, is expected as often as this.
+RAREST = 1e-9
+NEWTON_STEPS = 60
+
+
+def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
+    """How many films each user rates: int64 [users], each from 20 to `items`; their sum is `ratings`.
+
+    Ten more than a log-normal number, given that this is 20 at least; the median is such that the sum is met.
+    """
+    drawn = np.log(uniforms(raw_bits(stream_keys(seed, 0, np.arange(users), "generated activity"), 1)))[:, 0]
+    half = LEAST_ACTIVITY / 2
+
+    def numbers(log_median: float) -> np.ndarray:
+        above_half = log_ndtr((log_median - np.log(half)) / ACTIVITY_SPREAD)
+        exponents = log_median - ACTIVITY_SPREAD * ndtri_exp(drawn + above_half)
+        capped: np.ndarray = np.minimum(half + np.exp(np.minimum(exponents, np.log(items))), items)
+        return capped
+
+    def excess(log_median: float) -> float:
+        return float(numbers(log_median).sum()) - ratings
+
+    low, high = -1e5, 1e2
+    exact = numbers(low if excess(low) > 0 else brentq(excess, low, high))
+    counts: np.ndarray = np.floor(exact).astype(np.int64)
+    missing = ratings - int(counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    return counts
+
+
+def expected_raters(users: int, items: int, ratings: int) -> np.ndarray:
+    """How many raters the film of each rank is expected to have, besides a first one: float64 [items], descending.
+
+    With c raters by a stretched exponential of the rank, c - 1 + exp(-c), which is what a Poisson number with mean c
+    that is at least one has beyond one. The decay is such that the sum is ratings - items. Where most pairs are rated,
+    the film of rank 1 has more than TOP_SHARE.
+    """
+    rest = ratings - items
+    if not rest:
+        return np.zeros(items)
+    density = rest / ((users - 1) * items)
+    top = users * (TOP_SHARE + (1 - TOP_SHARE) * density)
+    powers = np.arange(1, items + 1) ** RANK_POWER
+
+    def besides_first(decay: float) -> np.ndarray:
+        raters = top * np.exp(-decay * powers)
+        besides: np.ndarray = raters + np.expm1(-raters)
+        return besides
+
+    def excess(decay: float) -> float:
+        return float(besides_first(decay).sum()) - rest
+
+    # At the upper end there would be too few even if all films were as popular as the first.
+    return besides_first(brentq(excess, 0.0, np.log(top * items / rest) + 1.0))
+
+
+def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Weights with which things must be drawn, without replacement, so that each is drawn as often as expected.
+
+    expected: descending, float64 [things]. sizes: how many things each one draws; their sum is that of `expected`.
+    Drawn one after the other with chances in proportion to weights w, a thing is among the first s with a chance of
+    about 1 - exp(-t w), where t is such that these chances sum to s (Rosén, Annals of Mathematical Statistics 1972).
+    Returns weights that sum to 1.
+    """
+    ranks = np.arange(1, len(expected) + 1)
+    if len(expected) > MOST_RANKS:
+        ranks = np.unique(np.round(np.geomspace(1, len(expected), MOST_RANKS)).astype(np.int64))
+    like = np.diff(np.concatenate([[0.5], (ranks[1:] + ranks[:-1]) / 2, [len(expected) + 0.5]]))
+    wanted = expected[ranks - 1]
+    drawers, drawn = _classes(sizes)
+    # The things at the ranks between stand for their neighbours, so that the sums differ a little.
+    wanted = np.maximum(wanted * (drawers @ drawn) / (like @ wanted), RAREST * wanted.max())
+    log_weights = np.log(wanted)
+    for _ in range(NEWTON_STEPS):
+        rates = np.exp(log_weights)[:, None] * _times(np.exp(log_weights), like, drawn)
+        missed = np.exp(-rates)
+        error = wanted - (1 - missed) @ drawers
+        log_weights += np.clip(error / ((rates * missed) @ drawers + 1e-300), -1, 1)
+        log_weights -= log_weights.max()
+        if np.abs(error).max() < 1e-6 * wanted.max():
+            break
+    weights: np.ndarray = np.exp(np.interp(np.log(np.arange(1, len(expected) + 1)), np.log(ranks), log_weights))
+    normalised: np.ndarray = weights / weights.sum()
+    return normalised
+
+
+def distinct_after(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """How many different things are expected after so many draws with replacement: float64, the shape of `draws`."""
+    return np.array([-np.expm1(-each * weights).sum() for each in draws])
+
+
+def _classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of drawers who draw about as much, and how much these draw on average."""
+    ordered = np.sort(sizes[sizes > 0])
+    edges = np.unique(np.round(len(ordered) * (1 - np.geomspace(1, 1 / len(ordered), MOST_CLASSES))).astype(np.int64))
+    drawers = np.diff(np.concatenate([edges, [len(ordered)]]))
+    return drawers.astype(float), np.add.reduceat(ordered, edges) / drawers
+
+
+def _times(weights: np.ndarray, like: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """t of each class: how far a race must go until `drawn` things are expected to have come in."""
+    grid = np.geomspace(1e-6, 1e6, 1000) / (like @ weights)
+    come = like @ -np.expm1(-weights[:, None] * grid)
+    times: np.ndarray = np.exp(np.interp(drawn, come, np.log(grid)))
+    return times
