@@ -60,9 +60,9 @@ class Outcome:
     method: AnyMethod
     shared: SharedModel
     ranked: Ranked | None
-    personal_nodes: list[Node]
+    personal_nodes: Sequence[Node]
     personal_models: Sequence[PersonalModel]
-    federated_nodes: list[Node]
+    federated_nodes: Sequence[Node]
     federated_models: Sequence[PersonalModel]
 
     def private_models(self) -> dict[str, PersonalModel]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import polars as pl
 
 from hierfed.data.checks import RatingPart, Rules, check_ratings
 from hierfed.data.columns import find_columns
-from hierfed.data.delimited import Delimited
+from hierfed.data.delimited import Delimited, read_bytes
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -44,8 +46,17 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
     return RatingFile(part, table.source_file(len(part)))
 
 
-def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
-    """The ratings of a Parquet file already in memory; rows in messages are counted from 1."""
+def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a Parquet file; rows in messages are counted from 1."""
+    raw = read_bytes(path)
+    # The hash is of the bytes that are parsed, and takes another core.
+    with ThreadPoolExecutor(1) as other:
+        sha256 = other.submit(lambda: hashlib.sha256(raw).hexdigest())
+        part = _parse_parquet(path, raw, mapping, rules)
+        return RatingFile(part, SourceFile(path.name, len(raw), sha256.result(), len(part)))
+
+
+def _parse_parquet(path: Path, raw: bytes, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
     try:
         names = list(pl.read_parquet_schema(raw))
         columns = find_columns(names, mapping, str(path))
@@ -59,5 +70,4 @@ def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str]
     def place(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    part = check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
-    return RatingFile(part, SourceFile(path.name, len(raw), sha256, len(part)))
+    return check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)

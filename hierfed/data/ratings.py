@@ -31,6 +31,11 @@ class Ratings:
         """The lowest and the highest rating."""
         return float(self.value.min()), float(self.value.max())
 
+    def between(self, start: int, stop: int) -> Ratings:
+        """Rows `start` to `stop`, in the memory of these."""
+        time = None if self.time is None else self.time[start:stop]
+        return Ratings(self.user[start:stop], self.item[start:stop], self.value[start:stop], time)
+
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
         time = None if self.time is None else self.time[rows]
