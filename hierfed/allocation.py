@@ -71,6 +71,8 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
 
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
+        # By users, a row's node does not depend on where the row stands.
+        whole = how != "rows" and len(train) + len(test) == len(ratings)
         node = partition(
             how,
             ratings,
@@ -79,9 +81,9 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
             concentration=federation.concentration,
             genre_flags=lambda: genre_flags(dataset.catalogue)[0],
             rng=generator(settings.seed, 0, 0, purpose),
-            rows=np.concatenate([train, test]),
+            rows=None if whole else np.concatenate([train, test]),
         )
-        learned, judged = node[: len(train)], node[len(train) :]
+        learned, judged = (node[train], node[test]) if whole else np.split(node, [len(train)])
         return Nodes(
             rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), range(count)
         )

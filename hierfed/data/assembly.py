@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,8 +47,10 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     frame = concatenate(parts)
-    user_ids, user = number(frame["user"])
-    item_ids, item = number(frame["item"])
+    with ThreadPoolExecutor(1) as other:
+        numbered_users = other.submit(number, frame["user"])
+        item_ids, item = number(frame["item"])
+        user_ids, user = numbered_users.result()
     refuse_repeated_pairs(user, item, parts)
     films = _films_of(item_ids, source.films)
     match = join.match(films)
@@ -92,11 +95,10 @@ def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
     if len(parts) == 1:
         return parts[0].frame
     shared = [name for name in parts[0].frame.columns if all(name in part.frame.columns for part in parts)]
-    kinds: dict[str, type[pl.DataType]] = {
-        name: pl.String if any(part.frame.schema[name] == pl.String for part in parts) else pl.Int64
-        for name in ("user", "item")
-    }
-    return pl.concat([part.frame.select(shared).cast({**kinds, "value": pl.Float64}) for part in parts])
+    text = [name for name in ("user", "item") if any(part.frame.schema[name] == pl.String for part in parts)]
+    whole = [name for name in ("user", "item") if name not in text]
+    casts = (pl.col(text).cast(pl.String), pl.col(whole).cast(pl.Int64), pl.col("value").cast(pl.Float64))
+    return pl.concat([part.frame.select(shared).with_columns(*casts) for part in parts])
 
 
 def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:

@@ -33,7 +33,8 @@ class RatingPart:
     """The checked ratings of one file.
 
     frame: columns `user` and `item` (int64 or text), `value` (float64), and `time` (int64, seconds since 1970)
-    where the file has times; ids and values may be narrower where the file's own are. place: says where row r stands, as "ratings.csv, line 7".
+    where the file has times; ids and values are narrower where the file's own are. place: says where row r stands, as
+    "ratings.csv, line 7".
     """
 
     frame: pl.DataFrame

@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from hierfed.data.grouping import grouped_order, offsets_of
+from hierfed.data.grouping import by_group
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -81,7 +81,7 @@ def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node:
 
     Raises DataError where a node would have nothing to learn from.
     """
-    return Nodes(*(rows_by_node(*each, nodes) for each in ((train, train_node), (test, test_node))), range(nodes))
+    return Nodes(rows_by_node(train, train_node, nodes), rows_by_node(test, test_node, nodes), range(nodes))
 
 
 def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:
@@ -89,5 +89,5 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
 
     node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
     """
-    order = grouped_order(node)
-    return RowsByNode(ratings.take(order if rows is None else rows[order]), offsets_of(node, nodes))
+    order, offsets = by_group(node, nodes)
+    return RowsByNode(ratings.take(order if rows is None else rows[order]), offsets)

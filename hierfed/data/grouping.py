@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 _DIGIT = 16
+# Rows that are looked at together, which a core's cache holds.
+_BLOCK = 1 << 16
 
 
 def is_grouped(group: np.ndarray) -> bool:
@@ -12,25 +14,31 @@ def is_grouped(group: np.ndarray) -> bool:
     return bool((group[1:] >= group[:-1]).all())
 
 
-def grouped_order(group: np.ndarray) -> np.ndarray:
-    """The rows by ascending group number (from 0), those of one group in their own order: int64 [rows].
+def by_group(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows by ascending group number, from 0, those of one group in their own order; and where each group begins.
 
-    What is sorted are the runs of rows of one group: as many as there are users where a source lists user by user.
+    The first is int64 [rows]; the second int64 [groups + 1], its last entry the number of rows. What is sorted are the
+    runs of rows of one group: as many as there are users where a source lists user by user.
     """
     if not len(group):
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.zeros(groups + 1, np.int64)
     starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
+    lengths = np.diff(starts, append=len(group))
+    offsets = np.zeros(groups + 1, np.int64)
+    offsets[1:] = np.cumsum(np.bincount(group[starts], lengths, minlength=groups))
     order = _radix_order(group[starts])
-    lengths = np.diff(starts, append=len(group))[order]
-    before = np.cumsum(lengths) - lengths
-    rows = np.repeat(starts[order] - before, lengths)
+    lengths = lengths[order]
+    rows = np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths)
     rows += np.arange(len(group))
-    return rows
+    return rows, offsets
 
 
-def offsets_of(group: np.ndarray, groups: int) -> np.ndarray:
-    """Where each group begins once rows are in the order of their groups, and where the last ends: int64 [groups + 1]."""
-    return np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))])
+def distinct(group: np.ndarray) -> np.ndarray:
+    """The group numbers that occur, ascending: int64."""
+    present = np.zeros(int(group.max(initial=-1)) + 1, bool)
+    for start in range(0, len(group), _BLOCK):
+        present[group[start : start + _BLOCK]] = True
+    return np.flatnonzero(present)
 
 
 def _radix_order(numbers: np.ndarray) -> np.ndarray:

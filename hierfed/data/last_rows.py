@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hierfed.data.grouping import grouped_order, is_grouped
+from hierfed.data.grouping import by_group, is_grouped
 
 # Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 15
 _CELLS = 64
 _NO_SPAN = 1e-300
 
@@ -18,7 +18,7 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
     Of rows of one key the last listed come last.
     """
     if not is_grouped(user):
-        order = grouped_order(user)
+        order, _ = by_group(user, int(user.max()) + 1)
         chosen = np.empty(len(user), bool)
         chosen[order] = last_of_each_user(user[order], key[order], share)
         return chosen
@@ -40,24 +40,24 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
 def _last_of_block(key: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Bool [rows]: the rows of largest key, `wanted` of each group; groups of `counts` rows follow one another.
 
-    Each group's keys fall into cells between its lowest and its highest. Whole cells are taken from the top as long as
-    they are wanted; only the rows of the cell that is wanted in part are sorted.
+    Each group's keys fall into cells from its highest down to its lowest. Whole cells are taken as long as they are
+    wanted; only the rows of the cell that is wanted in part are sorted.
     """
-    groups = len(counts)
     starts = np.cumsum(counts) - counts
-    low = np.minimum.reduceat(key, starts)
-    span = (np.maximum.reduceat(key, starts) - low).astype(np.float64)
-    scale = (_CELLS - 0.5) / np.maximum(span, _NO_SPAN)
-    member = np.repeat(np.arange(groups), counts)
-    cell = ((key - low[member]) * scale[member]).astype(np.int64)
-    heights = np.bincount(member * _CELLS + cell, minlength=groups * _CELLS).reshape(groups, _CELLS)
-    from_top = np.cumsum(heights[:, ::-1], axis=1)[:, ::-1]
-    parted = (from_top >= wanted[:, None]).sum(axis=1) - 1
-    above = from_top[np.arange(groups), parted] - heights[np.arange(groups), parted]
-    chosen: np.ndarray = cell > parted[member]
-    rows = np.flatnonzero(cell == parted[member])
-    rows = rows[np.lexsort((key[rows], member[rows]))]
-    there = heights[np.arange(groups), parted]
+    high = np.maximum.reduceat(key, starts)
+    span = (high - np.minimum.reduceat(key, starts)).astype(np.float64)
+    depth = (np.repeat(high, counts) - key) * np.repeat((_CELLS - 0.5) / np.maximum(span, _NO_SPAN), counts)
+    first = np.arange(0, len(counts) * _CELLS, _CELLS)
+    cell = depth.astype(np.int64) + np.repeat(first, counts)
+    inside = np.bincount(cell, minlength=len(counts) * _CELLS)
+    so_far = np.cumsum(inside.reshape(-1, _CELLS), axis=1)
+    parted = first + (so_far < wanted[:, None]).sum(axis=1)
+    cell -= np.repeat(parted, counts)
+    chosen: np.ndarray = cell < 0
+    rows, there = np.flatnonzero(cell == 0), inside[parted]
+    group = np.repeat(np.arange(len(counts)), there)
+    rows = rows[np.lexsort((key[rows], group))]
     from_end = np.repeat(np.cumsum(there), there) - np.arange(len(rows))
-    chosen[rows] = from_end <= np.repeat(wanted - above, there)
+    still_wanted = wanted - so_far.reshape(-1)[parted] + there
+    chosen[rows] = from_end <= still_wanted[group]
     return chosen

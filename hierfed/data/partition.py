@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hierfed.data.grouping import distinct
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -23,7 +24,7 @@ def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
 
 def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Users at random, in equal numbers up to one."""
-    users = _distinct(user)
+    users = distinct(user)
     return _of_rows(user, users, _shuffled_groups(len(users), nodes, rng))
 
 
@@ -32,7 +33,7 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
 
     Each group gets at least one user; skew 0 is `by_users`.
     """
-    users = _distinct(user)
+    users = distinct(user)
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
     group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
@@ -56,7 +57,7 @@ def by_favourite_genre(
     """
     if genre_flags.shape[1] == 0:
         raise DataError("partition 'genre' needs genres, and this source has none: choose 'users' or 'rows'")
-    users = _distinct(user)
+    users = distinct(user)
     counts = [np.bincount(user, flags if item is None else flags[item])[users] for flags in genre_flags.T]
     favourite = np.argmax(counts, axis=0)
     for _ in range(ATTEMPTS):
@@ -75,7 +76,7 @@ def by_favourite_genre(
 
 def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
     """Users by the time of their first rating, in equal numbers up to one; node 0 holds the earliest users."""
-    users = _distinct(user)
+    users = distinct(user)
     first = np.full(users[-1] + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, user, time)
     rank = np.empty(len(users), np.int64)
@@ -105,7 +106,7 @@ def partition(
         return column if rows is None else column[rows]
 
     user = of(ratings.user)
-    kind, available = ("rows", len(user)) if how == "rows" else ("users", len(_distinct(user)))
+    kind, available = ("rows", len(user)) if how == "rows" else ("users", len(distinct(user)))
     if available < nodes:
         raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
     if how == "rows":
@@ -121,16 +122,12 @@ def partition(
     return by_time(user, of(ratings.time), nodes)
 
 
-def _distinct(user: np.ndarray) -> np.ndarray:
-    """The users who have rows, ascending."""
-    return np.flatnonzero(np.bincount(user))
-
-
 def _of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:
     """The node of each row from the node of each of the distinct users: int32 [rows]."""
     of_user = np.empty(users[-1] + 1, np.int32)
     of_user[users] = node
-    return of_user[user]
+    found: np.ndarray = of_user[user]
+    return found
 
 
 def _equal_groups(count: int, groups: int) -> np.ndarray:

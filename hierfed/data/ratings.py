@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
+
+# Rows from which on it pays that columns are taken on several cores.
+_MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,11 @@ class Ratings:
 
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
-        time = None if self.time is None else self.time[rows]
-        return Ratings(self.user[rows], self.item[rows], self.value[rows], time)
+        columns = [column for column in (self.user, self.item, self.value, self.time) if column is not None]
+        if len(rows) < _MANY:
+            return Ratings(*(column[rows] for column in columns))
+        with ThreadPoolExecutor(len(columns)) as threads:
+            return Ratings(*threads.map(lambda column: column[rows], columns))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from hierfed.data.grouping import distinct
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
@@ -105,10 +106,11 @@ def _users_themselves(is_test: np.ndarray) -> Split:
 
 def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Bool [rows]: True for the rows of users drawn at random, such a share of them."""
-    counts = np.bincount(user)
-    users, drawn = np.flatnonzero(counts), np.zeros(len(counts), bool)
+    users = distinct(user)
+    drawn = np.zeros(users[-1] + 1 if len(users) else 0, bool)
     drawn[rng.permutation(users)[: round(share * len(users))]] = True
-    return drawn[user]
+    found: np.ndarray = drawn[user]
+    return found
 
 
 def checked(split: Split, total: int) -> Split:
