@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hierfed.data import splits
@@ -16,6 +18,27 @@ from hierfed.randomness import generator
 from hierfed.settings import Settings
 
 TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Everything that is settled before a run learns: what there is, what it is for, and who holds it.
+
+    settings: with the protocol that the data leave. personal_nodes: the nodes themselves where they are the same.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    split: splits.Split
+    nodes: Nodes
+    personal_nodes: Nodes
+
+
+def allocate(dataset: Dataset, settings: Settings) -> Allocation:
+    """Divide a data set as the settings say."""
+    settings = with_own_protocol(settings, dataset)
+    split = divide(dataset, settings)
+    return Allocation(settings, dataset, split, *assign(dataset, split, settings))
 
 
 def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hierfed.data import grouplens
 from hierfed.data.assembly import Source, Unmatched, assemble
 from hierfed.data.columns import nearest
 from hierfed.data.databases import is_database
@@ -89,6 +90,25 @@ def read_ratings(
         f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, Parquet, "
         "SQLite), or postgresql://..."
     )
+
+
+def files_of(source: str, test: str | None = None) -> dict[str, Path]:
+    """Every file that `load` may look into, by a name that tells no more of its place than its folder.
+
+    Empty for what is small and for databases, whose files do not tell what they hold. Raises DataError as `load` does.
+    """
+    path = Path(source)
+    if source in NAMED_SOURCES or is_database(source) or (test is not None and is_database(test)):
+        return {}
+    found = {f"test {Path(test).name}": Path(test)} if test is not None and Path(test).is_file() else {}
+    if path.is_file():
+        return {f"table {path.name}": path, **found}
+    if not path.is_dir():
+        return {}
+    place, files = grouplens.files_of(path)
+    beside = (_find(name, path, place) for name in (FILE_NAME, "links.csv"))
+    found |= {f"{place.name}/{file.name}": file for file in files}
+    return found | {f"beside {file.name}": file for file in beside if file is not None}
 
 
 def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:
