@@ -23,9 +23,11 @@ from hierfed.data.cache import Entry, prune, read_entry, user_cache, write_entry
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.download import Progress
 from hierfed.data.federation import Nodes, RowsByNode
+from hierfed.data.files import hash_file
 from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
 from hierfed.data.sources import files_of
 from hierfed.data.splits import Split
+from hierfed.errors import DataError
 from hierfed.settings import Settings
 
 # Fewer rows are read and divided before a person notices, and would only fill the disk.
@@ -111,14 +113,9 @@ def _hash_files(settings: Settings, least_rows: int) -> dict[str, str]:
         # A rating takes a byte at least.
         if sum(path.stat().st_size for path in files.values()) < least_rows:
             return {}
-        return {name: _hash_file(path) for name, path in files.items()}
-    except OSError:  # who reads the data will say what is wrong
+        return {name: hash_file(path) for name, path in files.items()}
+    except (OSError, DataError):  # who reads the data will say what is wrong
         return {}
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(known: list[Any]) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.checks import RatingPart
+from hierfed.data.grouping import blocks, count
 from hierfed.data.joins import Join, Match
 from hierfed.data.licences import Terms
 from hierfed.data.numbering import array, compress, number
@@ -19,8 +20,6 @@ from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, Sourc
 from hierfed.errors import DataError
 
 Unmatched = Literal["keep", "drop"]
-# Rows that are compared at a time, which a core's cache holds.
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     match = join.match(films)
     matched = match.row.is_not_null().to_numpy()
     drop = join.drops if unmatched is None else unmatched == "drop"
-    per_item = np.bincount(item, minlength=len(item_ids))
+    per_item = count(item, len(item_ids))
     described = _describe_items(films, match, join)
     ratings = Ratings(
         user,
@@ -124,9 +123,8 @@ def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[Ra
 
 def _ascend(user: np.ndarray, item: np.ndarray) -> bool:
     """Whether rows are sorted by user and then by item, and none stands twice: most sources list them so."""
-    for start in range(0, len(user) - 1, _BLOCK):
-        block = slice(start, start + _BLOCK + 1)
-        users, items = np.diff(user[block]), np.diff(item[block])
+    for block in blocks(len(user)):
+        users, items = (np.diff(column[block.start : block.stop + 1]) for column in (user, item))
         if not ((users > 0) | ((users == 0) & (items > 0))).all():
             return False
     return True

@@ -89,5 +89,5 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
 
     node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
     """
-    order, offsets = by_group(node, nodes)
-    return RowsByNode(ratings.take(order if rows is None else rows[order]), offsets)
+    ordered, offsets = by_group(node, nodes, rows)
+    return RowsByNode(ratings.take(ordered), offsets)

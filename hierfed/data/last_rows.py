@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
-from hierfed.data.grouping import by_group, is_grouped
+from hierfed.data.grouping import by_group, count, is_grouped
 
 # Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
 _BLOCK = 1 << 15
+_THREADS = 2
 _CELLS = 64
 _NO_SPAN = 1e-300
 
@@ -22,18 +25,22 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
         chosen = np.empty(len(user), bool)
         chosen[order] = last_of_each_user(user[order], key[order], share)
         return chosen
-    counts = np.bincount(user)
+    counts = count(user)
     counts = counts[counts > 0]
     if not len(counts):
         return np.empty(0, bool)
     wanted = np.minimum(np.maximum(1, np.round(share * counts).astype(np.int64)), counts - 1)
     ends = np.cumsum(counts)
     chosen = np.empty(len(user), bool)
-    # Blocks of whole users; one user with more rows than a block is a block.
+    # Blocks of whole users; one user with more rows than a block is a block. A row's fate does not depend on its block.
     cuts = np.unique(np.searchsorted(ends, np.arange(0, len(user), _BLOCK)))
-    for first, last in zip(cuts, [*cuts[1:], len(counts)], strict=True):
+
+    def choose(first: int, last: int) -> None:
         rows = slice(ends[first] - counts[first], ends[last - 1])
         chosen[rows] = _last_of_block(key[rows], counts[first:last], wanted[first:last])
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(choose, cuts, [*cuts[1:], len(counts)]))
     return chosen
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import polars as pl
 
 from hierfed.data.checks import RatingPart, Rules, check_ratings
 from hierfed.data.columns import find_columns
-from hierfed.data.delimited import Delimited, read_bytes
+from hierfed.data.delimited import Delimited
+from hierfed.data.files import file_state, hash_file
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -48,19 +48,21 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
 
 def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
     """The ratings of a Parquet file; rows in messages are counted from 1."""
-    raw = read_bytes(path)
-    # The hash is of the bytes that are parsed, and takes another core.
+    before = file_state(path)
     with ThreadPoolExecutor(1) as other:
-        sha256 = other.submit(lambda: hashlib.sha256(raw).hexdigest())
-        part = _parse_parquet(path, raw, mapping, rules)
-        return RatingFile(part, SourceFile(path.name, len(raw), sha256.result(), len(part)))
+        sha256 = other.submit(hash_file, path)
+        part = _parse_parquet(path, mapping, rules)
+        file = SourceFile(path.name, before.size, sha256.result(), len(part))
+    if file_state(path) != before:
+        raise DataError(f"{path}: the file changed while it was read; read it again")
+    return RatingFile(part, file)
 
 
-def _parse_parquet(path: Path, raw: bytes, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
+def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
     try:
-        names = list(pl.read_parquet_schema(raw))
+        names = list(pl.read_parquet_schema(path))
         columns = find_columns(names, mapping, str(path))
-        frame = pl.read_parquet(raw, columns=list(columns.values()))
+        frame = pl.read_parquet(path, columns=list(columns.values()), glob=False)
     # A damaged file can also make polars panic, which is no PolarsError.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error

@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.grouping import blocks
 
-# Rows from which on it pays that columns are taken on several cores.
+# Rows from which on it pays to take them piece by piece on two cores.
 _MANY = 1_000_000
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,19 @@ class Ratings:
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
         columns = [column for column in (self.user, self.item, self.value, self.time) if column is not None]
-        if len(rows) < _MANY:
+        if len(rows) < _MANY or rows.dtype == bool:
             return Ratings(*(column[rows] for column in columns))
-        with ThreadPoolExecutor(len(columns)) as threads:
-            return Ratings(*threads.map(lambda column: column[rows], columns))
+        if not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        taken = [np.empty(len(rows), column.dtype) for column in columns]
+
+        def fill(block: slice) -> None:
+            for column, part in zip(columns, taken, strict=True):
+                column.take(rows[block], out=part[block], mode="clip")
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(fill, blocks(len(rows))))
+        return Ratings(*taken)
 
 
 @dataclass(frozen=True)
