@@ -4,8 +4,9 @@
 
 Each of three takes a process of its own, by turns: polars reads four columns into NumPy arrays; hierfed loads, divides
 and assigns the same file, checks and hashes and all; hierfed takes the same from its cache. From the cache, every row
-of every node is then read once, so what is only mapped does not count as loaded: "and read" holds that. The least
-seconds of the repeats and the most memory of any are printed, with the ratios to polars' seconds.
+of every node is then read once, so what is only mapped does not count as loaded: "and read" holds that, and so do the
+CPU's seconds. The least seconds of the repeats and the most memory of any are printed, with the ratios to polars'
+seconds.
 
 Without --data, users and films with long tails are drawn: --ratings over 162,000 users and 59,000 films, or as many
 fewer as there are fewer ratings. With it, FOLDER holds ratings.csv or a table, for `hierfed run --data`, and polars
@@ -103,11 +104,13 @@ def turn(*arguments: str) -> dict[str, float]:
 
 def measure(what: str, data: str, file: str, nodes: int, protocol: str) -> None:
     """What a process of its own does and prints."""
+    before = time.process_time()
     if what == "polars":
         found = {"seconds": (seconds := read_with_polars(Path(file))), "read": seconds}
     else:
         found = read_with_hierfed(data, nodes, protocol, what == "from the cache")
-    print(json.dumps(found | {"megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps(found | {"cpu": used.ru_utime + used.ru_stime - before, "megabytes": used.ru_maxrss / 1024}))
 
 
 def main() -> None:
@@ -139,11 +142,11 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(folder, "hierfed").rglob("*") if path.is_file())
     polars = min(found["seconds"] for found in turns["polars"])
     for name, found in turns.items():
-        seconds, read = (min(each[key] for each in found) for key in ("seconds", "read"))
+        seconds, read, cpu = (min(each[key] for each in found) for key in ("seconds", "read", "cpu"))
         memory = max(each["megabytes"] for each in found)
         aim = f"  (aim: <= {AIMS[name]:g})" if name in AIMS else ""
         print(
-            f"{name:24}{seconds:7.2f} s  and read {read:6.2f} s  {memory:6.0f} MB  ratio {seconds / polars:5.2f}{aim}"
+            f"{name:24}{seconds:7.2f} s  and read {read:6.2f} s  CPU {cpu:6.2f} s  {memory:6.0f} MB  ratio {seconds / polars:5.2f}{aim}"
         )
     print(f"{'first run, cache written':24}{writing['seconds']:7.2f} s  the cache takes {size / 1e6:,.0f} MB")
     assert all(each["cached"] for each in turns["from the cache"])
