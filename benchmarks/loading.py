@@ -146,7 +146,8 @@ def main() -> None:
         memory = max(each["megabytes"] for each in found)
         aim = f"  (aim: <= {AIMS[name]:g})" if name in AIMS else ""
         print(
-            f"{name:24}{seconds:7.2f} s  and read {read:6.2f} s  CPU {cpu:6.2f} s  {memory:6.0f} MB  ratio {seconds / polars:5.2f}{aim}"
+            f"{name:24}{seconds:7.2f} s  and read {read:6.2f} s  CPU {cpu:6.2f} s  {memory:6.0f} MB  "
+            f"ratio {seconds / polars:5.2f}{aim}"
         )
     print(f"{'first run, cache written':24}{writing['seconds']:7.2f} s  the cache takes {size / 1e6:,.0f} MB")
     assert all(each["cached"] for each in turns["from the cache"])

@@ -20,6 +20,7 @@ from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, Sourc
 from hierfed.errors import DataError
 
 Unmatched = Literal["keep", "drop"]
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     frame = concatenate(parts)
-    with ThreadPoolExecutor(1) as other:
-        numbered_users = other.submit(number, frame["user"])
-        item_ids, item = number(frame["item"])
-        user_ids, user = numbered_users.result()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        numbered = [threads.submit(number, frame[name]) for name in ("user", "item")]
+        copied = {name: threads.submit(array, frame[name]) for name in ("value", "time") if name in frame.columns}
+        (user_ids, user), (item_ids, item) = (each.result() for each in numbered)
+        columns = {name: each.result() for name, each in copied.items()}
     refuse_repeated_pairs(user, item, parts)
     films = _films_of(item_ids, source.films)
     match = join.match(films)
@@ -57,12 +59,7 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     drop = join.drops if unmatched is None else unmatched == "drop"
     per_item = count(item, len(item_ids))
     described = _describe_items(films, match, join)
-    ratings = Ratings(
-        user,
-        item,
-        array(frame["value"]).astype(np.float32, copy=False),
-        array(frame["time"]) if "time" in frame.columns else None,
-    )
+    ratings = Ratings(user, item, columns["value"].astype(np.float32, copy=False), columns.get("time"))
     test_rows = None if source.test is None else np.arange(len(frame)) >= len(source.train)
     if drop and not matched.all():
         keep = matched[item]

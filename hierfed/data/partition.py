@@ -24,7 +24,7 @@ def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
 
 def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Users at random, in equal numbers up to one."""
-    users = distinct(user)
+    users = _users_of(user, nodes)
     return _of_rows(user, users, _shuffled_groups(len(users), nodes, rng))
 
 
@@ -33,7 +33,7 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
 
     Each group gets at least one user; skew 0 is `by_users`.
     """
-    users = distinct(user)
+    users = _users_of(user, nodes)
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
     group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
@@ -55,9 +55,9 @@ def by_favourite_genre(
     taste, large ones alike nodes. Shares are drawn again, up to 100 times, while a node is empty (Hsu, Qi and Brown,
     2019, arXiv:1909.06335).
     """
+    users = _users_of(user, nodes)
     if genre_flags.shape[1] == 0:
         raise DataError("partition 'genre' needs genres, and this source has none: choose 'users' or 'rows'")
-    users = distinct(user)
     counts = [np.bincount(user, flags if item is None else flags[item])[users] for flags in genre_flags.T]
     favourite = np.argmax(counts, axis=0)
     for _ in range(ATTEMPTS):
@@ -76,7 +76,7 @@ def by_favourite_genre(
 
 def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
     """Users by the time of their first rating, in equal numbers up to one; node 0 holds the earliest users."""
-    users = distinct(user)
+    users = _users_of(user, nodes)
     first = np.full(users[-1] + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, user, time)
     rank = np.empty(len(users), np.int64)
@@ -106,10 +106,8 @@ def partition(
         return column if rows is None else column[rows]
 
     user = of(ratings.user)
-    kind, available = ("rows", len(user)) if how == "rows" else ("users", len(distinct(user)))
-    if available < nodes:
-        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
     if how == "rows":
+        _refuse_fewer(nodes, len(user), "rows")
         return by_rows(len(user), nodes, rng)
     if how == "users":
         return by_users(user, nodes, rng)
@@ -120,6 +118,18 @@ def partition(
     if ratings.time is None:
         raise DataError("partition 'time' needs timestamps, and this source has none: choose 'users' or 'rows'")
     return by_time(user, of(ratings.time), nodes)
+
+
+def _users_of(user: np.ndarray, nodes: int) -> np.ndarray:
+    """The users who have rows, ascending; raises DataError where they are fewer than the nodes."""
+    users = distinct(user)
+    _refuse_fewer(nodes, len(users), "users")
+    return users
+
+
+def _refuse_fewer(nodes: int, available: int, kind: str) -> None:
+    if available < nodes:
+        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
 
 
 def _of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:
