@@ -60,6 +60,10 @@ def alter(path: Path) -> None:
     path.write_bytes(content)
 
 
+def other_fact(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"[1, 2]", b"[1, 3]"))
+
+
 def other_type(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"<i4", b"<u4"))
 
@@ -69,6 +73,7 @@ def other_type(path: Path) -> None:
     [
         *((name, damage) for name in ("a.npy", "f.arrow", "header.json") for damage in (cut, lengthen, Path.unlink)),
         ("header.json", alter),
+        ("header.json", other_fact),
         ("a.npy", other_type),
     ],
 )
