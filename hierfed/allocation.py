@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from hierfed.data import splits
 from hierfed.data.download import Progress
 from hierfed.data.features import genre_flags
-from hierfed.data.federation import Node, make_nodes
+from hierfed.data.federation import Nodes, rows_by_node
 from hierfed.data.partition import partition
-from hierfed.data.ratings import Dataset, Ratings
+from hierfed.data.ratings import Dataset
 from hierfed.data.sources import load
 from hierfed.errors import SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
 TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Everything that is settled before a run learns: what there is, what it is for, and who holds it.
+
+    settings: with the protocol that the data leave. personal_nodes: the nodes themselves where they are the same.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    split: splits.Split
+    nodes: Nodes
+    personal_nodes: Nodes
+
+
+def allocate(dataset: Dataset, settings: Settings) -> Allocation:
+    """Divide a data set as the settings say."""
+    settings = with_own_protocol(settings, dataset)
+    split = divide(dataset, settings)
+    return Allocation(settings, dataset, split, *assign(dataset, split, settings))
 
 
 def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
@@ -63,45 +86,43 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
     )
 
 
-def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[list[Node], list[Node]]:
+def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[Nodes, Nodes]:
     """The federated nodes, which train the global model, and the personalisation nodes, which make it their own.
 
     They are the same where the same users do both and are divided alike.
     """
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
 
-    def divided(train: Ratings, test: Ratings, how: str, count: int, purpose: str) -> list[Node]:
-        both = _joined(train, test)
+    def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
+        # By users, a row's node does not depend on where the row stands.
+        whole = how != "rows" and len(train) + len(test) == len(ratings)
         node = partition(
             how,
-            both,
+            ratings,
             count,
             skew=federation.skew,
             concentration=federation.concentration,
             genre_flags=lambda: genre_flags(dataset.catalogue)[0],
             rng=generator(settings.seed, 0, 0, purpose),
+            rows=None if whole else np.concatenate([train, test]),
         )
-        return make_nodes(train, node[: len(train)], test, node[len(train) :], count)
+        learned, judged = (node[train], node[test]) if whole else np.split(node, [len(train)])
+        return Nodes(
+            rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), range(count)
+        )
 
-    train, nobody = ratings.take(split.train), ratings.take(np.empty(0, np.int64))
-    tune, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
+    nobody = np.empty(0, np.int64)
     alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
     if alike and split.personal_train is split.train:
-        nodes = divided(train, held_out, federation.partition, federation.nodes, "partition")
+        nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition")
         return nodes, nodes
     return (
-        divided(train, nobody, federation.partition, federation.nodes, "partition"),
-        divided(tune, held_out, personal.personal_partition, personal.personal_nodes, "personal partition"),
-    )
-
-
-def _joined(first: Ratings, second: Ratings) -> Ratings:
-    time = None
-    if first.time is not None and second.time is not None:
-        time = np.concatenate([first.time, second.time])
-    return Ratings(
-        np.concatenate([first.user, second.user]),
-        np.concatenate([first.item, second.item]),
-        np.concatenate([first.value, second.value]),
-        time,
+        divided(split.train, nobody, federation.partition, federation.nodes, "partition"),
+        divided(
+            split.personal_train,
+            split.personal_test,
+            personal.personal_partition,
+            personal.personal_nodes,
+            "personal partition",
+        ),
     )

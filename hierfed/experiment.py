@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
+from hierfed.allocation_cache import allocate_cached
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
 from hierfed.data.features import Tallies, no_tallies, tally
@@ -64,9 +64,9 @@ class Outcome:
     method: AnyMethod
     shared: SharedModel
     ranked: Ranked | None
-    personal_nodes: list[Node]
+    personal_nodes: Sequence[Node]
     personal_models: Sequence[PersonalModel]
-    federated_nodes: list[Node]
+    federated_nodes: Sequence[Node]
     federated_models: Sequence[PersonalModel]
     recorder: Recorder | None = None
 
@@ -90,20 +90,21 @@ def run_experiment(
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
     begin: Begin = begin_here,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
-    begin: how training without a federation is begun; elsewhere, it goes on beside the federation's.
+    begin: how training without a federation is begun; elsewhere, it goes on beside the federation's. tell: told in a
+    line what of large data was taken from the user's cache, or left there.
     """
     watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
     with one_torch_thread():
         watch.start("data")
-        dataset = load_dataset(settings, progress)
-        settings = with_own_protocol(settings, dataset)
-        ratings, split = dataset.ratings, divide(dataset, settings)
-        nodes, personal_nodes = assign(dataset, split, settings)
+        allocation = allocate_cached(settings, progress, tell)
+        settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
+        ratings, nodes, personal_nodes = dataset.ratings, allocation.nodes, allocation.personal_nodes
         tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
         prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module, streams)
         method, selection = prepared.method, None

@@ -33,7 +33,8 @@ class DataSettings(Section):
     with the test rows. columns: what the table calls its user, item, rating and time. vote_average: `use` it in the
     hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol temporal, where it would be of
     a later time than the train rows. scale: the lowest and the highest rating that there can be; those that occur where
-    empty.
+    empty. cache: whether large data that were read and divided once are kept for the next run; see
+    hierfed.allocation_cache.
     """
 
     source: str = "embedded"
@@ -44,6 +45,7 @@ class DataSettings(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     vote_average: Literal["auto", "use", "leave_out"] = "auto"
     scale: tuple[()] | tuple[float, float] = ()
+    cache: bool = True
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> DataSettings:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from hierfed.data import splits
 from hierfed.data.federation import Node
+from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.evaluation.judging import INTERVAL_LEVEL
@@ -113,7 +113,7 @@ def _set_aside(node: Node, share: float, newest: bool, seed: int) -> Node:
     key = rows.time if newest and rows.time is not None else None
     if key is None:
         key = generator(seed, 0, node.number, "validation rows").random(len(rows))
-    held = splits.last_of_each_user(rows.user, key, share)
+    held = last_of_each_user(rows.user, key, share)
     return Node(node.number, node.name, rows.take(~held), rows.take(held))
 
 

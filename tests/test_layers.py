@@ -22,7 +22,7 @@ LAYERS = (
     ("engines",),
     ("evaluation",),
     ("report",),
-    ("allocation", "methods"),
+    ("allocation", "allocation_cache", "methods"),
     ("comparison", "ranked", "selection", "storage"),
     ("experiment",),
     ("companion",),

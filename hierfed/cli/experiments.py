@@ -160,6 +160,8 @@ def _run_one(settings: Settings, folder: Path, silent: bool, companion: Companio
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         log = runs.RoundLog(folder)
         begin = begin_here if companion is None else partial(companion.begin, settings)
-        outcome = run_experiment(settings, observers=[log, watcher], progress=watcher.on_download, begin=begin)
+        outcome = run_experiment(
+            settings, observers=[log, watcher], progress=watcher.on_download, begin=begin, tell=watcher.tell
+        )
         watcher.on_stage("report")
         return runs.save_run(outcome, folder)

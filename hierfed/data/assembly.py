@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,12 +12,15 @@ import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.checks import RatingPart
+from hierfed.data.grouping import blocks, count
 from hierfed.data.joins import Join, Match
 from hierfed.data.licences import Terms
+from hierfed.data.numbering import array, compress, number
 from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
 from hierfed.errors import DataError
 
 Unmatched = Literal["keep", "drop"]
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,31 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     frame = concatenate(parts)
-    user_ids, user = number(frame["user"])
-    item_ids, item = number(frame["item"])
+    with ThreadPoolExecutor(_THREADS) as threads:
+        numbered = [threads.submit(number, frame[name]) for name in ("user", "item")]
+        copied = {name: threads.submit(array, frame[name]) for name in ("value", "time") if name in frame.columns}
+        (user_ids, user), (item_ids, item) = (each.result() for each in numbered)
+        columns = {name: each.result() for name, each in copied.items()}
     refuse_repeated_pairs(user, item, parts)
     films = _films_of(item_ids, source.films)
     match = join.match(films)
     matched = match.row.is_not_null().to_numpy()
     drop = join.drops if unmatched is None else unmatched == "drop"
-    keep = matched[item] if drop else np.ones(len(frame), dtype=bool)
-    if not keep.any():
-        raise DataError(f"{source.terms.name}: join {join.name} finds metadata for none of the {len(frame)} ratings")
-    kept_users, dense_user = _compress(user[keep], len(user_ids))
-    kept_items, dense_item = _compress(item[keep], len(item_ids))
-    ratings = Ratings(
-        dense_user,
-        dense_item,
-        frame["value"].to_numpy()[keep].astype(np.float32),
-        frame["time"].to_numpy()[keep] if "time" in frame.columns else None,
-    )
-    per_item = np.bincount(item, minlength=len(item_ids))
+    per_item = count(item, len(item_ids))
+    described = _describe_items(films, match, join)
+    ratings = Ratings(user, item, columns["value"].astype(np.float32, copy=False), columns.get("time"))
+    test_rows = None if source.test is None else np.arange(len(frame)) >= len(source.train)
+    if drop and not matched.all():
+        keep = matched[item]
+        if not keep.any():
+            raise DataError(
+                f"{source.terms.name}: join {join.name} finds metadata for none of the {len(frame)} ratings"
+            )
+        kept_users, user = compress(user[keep], len(user_ids))
+        kept_items, item = compress(item[keep], len(item_ids))
+        user_ids, described = user_ids[kept_users], described[kept_items]
+        ratings = replace(ratings.take(keep), user=user, item=item)
+        test_rows = None if test_rows is None else test_rows[keep]
     metadata = () if join.metadata is None else (join.metadata,)
     provenance = Provenance(
         name=source.terms.name,
@@ -70,12 +80,10 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
         files=source.files + join.files + tuple(table.file for table in metadata),
         join=_join_report(join, match, per_item),
         rows_in=len(frame),
-        dropped={f"no metadata (join {join.name})": int(len(frame) - keep.sum())} if drop else {},
+        dropped={f"no metadata (join {join.name})": len(frame) - len(ratings)} if drop else {},
         notes=source.notes + tuple(note for table in metadata for note in table.notes) + match.describe(per_item),
     )
-    catalogue = Catalogue(_describe_items(films, match, join)[kept_items])
-    test_rows = None if source.test is None else (np.arange(len(frame)) >= len(source.train))[keep]
-    return Dataset(ratings, catalogue, user_ids[kept_users], provenance, test_rows)
+    return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows)
 
 
 def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
@@ -84,27 +92,15 @@ def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
         return parts[0].frame
     shared = [name for name in parts[0].frame.columns if all(name in part.frame.columns for part in parts)]
     text = [name for name in ("user", "item") if any(part.frame.schema[name] == pl.String for part in parts)]
-    return pl.concat([part.frame.select(shared).with_columns(pl.col(text).cast(pl.String)) for part in parts])
-
-
-def number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """The sorted distinct ids, and for each row the number of its id among them (int32)."""
-    distinct = ids.unique().sort()
-    numbers = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
-    joined = pl.DataFrame({"id": ids}).join(numbers, on="id", how="left", maintain_order="left")
-    return distinct, joined["number"].to_numpy()
-
-
-def _compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the `total` old numbers occur, and the rows' numbers among those only (int32)."""
-    present = np.zeros(total, dtype=bool)
-    present[numbers] = True
-    renumbered = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return np.flatnonzero(present), renumbered[numbers]
+    whole = [name for name in ("user", "item") if name not in text]
+    casts = (pl.col(text).cast(pl.String), pl.col(whole).cast(pl.Int64), pl.col("value").cast(pl.Float64))
+    return pl.concat([part.frame.select(shared).with_columns(*casts) for part in parts])
 
 
 def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
     """Raise DataError, with both places, for the first (user, item) pair that stands twice."""
+    if _ascend(user, item):
+        return
     pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
     if pl.Series(pairs).n_unique() == len(pairs):
         return
@@ -120,6 +116,15 @@ def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[Ra
         f"{places[1]}: user {user_id} rates item {item_id} again, first in {places[0]}; "
         f"{len(repeats)} rows repeat a (user, item) pair, expected each pair once{crossing}"
     )
+
+
+def _ascend(user: np.ndarray, item: np.ndarray) -> bool:
+    """Whether rows are sorted by user and then by item, and none stands twice: most sources list them so."""
+    for block in blocks(len(user)):
+        users, items = (np.diff(column[block.start : block.stop + 1]) for column in (user, item))
+        if not ((users > 0) | ((users == 0) & (items > 0))).all():
+            return False
+    return True
 
 
 def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:

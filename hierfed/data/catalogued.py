@@ -10,7 +10,7 @@ from pathlib import Path
 from hierfed.data.assembly import Source, concatenate
 from hierfed.data.catalogue import NUMERIC_FEATURES
 from hierfed.data.catalogue_file import read_catalogue
-from hierfed.data.delimited import read_bytes
+from hierfed.data.files import read_bytes
 from hierfed.data.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
 from hierfed.data.licences import generated_terms
 from hierfed.data.ratings import SourceFile

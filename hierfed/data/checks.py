@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hierfed.data.numbering import limits
 from hierfed.errors import DataError
 
 # The last second of year 2261: times beyond it are milliseconds, or no times at all.
@@ -32,7 +33,8 @@ class RatingPart:
     """The checked ratings of one file.
 
     frame: columns `user` and `item` (int64 or text), `value` (float64), and `time` (int64, seconds since 1970)
-    where the file has times. place: says where row r stands, as "ratings.csv, line 7".
+    where the file has times; ids and values are narrower where the file's own are. place: says where row r stands, as
+    "ratings.csv, line 7".
     """
 
     frame: pl.DataFrame
@@ -59,8 +61,13 @@ def check_ratings(raw: pl.DataFrame, names: dict[str, str], place: Callable[[int
 
 
 def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str], integers: bool) -> pl.Series:
-    """Ids as int64 where all of them are whole numbers, as text otherwise (an error where `integers`)."""
+    """Ids as int64 where all of them are whole numbers, as text otherwise (an error where `integers`).
+
+    Signed integers keep their type.
+    """
     _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype in _TEXT_TYPES, name, "ids", place)
+    if raw.dtype.is_signed_integer() and _within(raw, 0 if integers else -np.inf, np.inf):
+        return raw
     whole = _integers(raw)
     if integers:
         refuse(raw, whole.is_null() | (whole < 0), name, "a whole number from 0 to 9223372036854775807", place)
@@ -78,8 +85,10 @@ def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str], integers: 
 
 
 def parse_ratings(raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
-    """Ratings as float64, finite and within the rules' range."""
+    """Ratings as float64, or float32 where the file has that, finite and within the rules' range."""
     _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype == pl.String, name, "numbers", place)
+    if raw.dtype == pl.Float32 and raw.is_finite().all(ignore_nulls=False) and _within(raw, rules.low, rules.high):
+        return raw
     values = _numbers(raw)
     bounded = np.isfinite(rules.low)
     expected = f"a number from {rules.low:g} to {rules.high:g}" if bounded else "a finite number"
@@ -95,6 +104,8 @@ def parse_times(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Se
     dated = raw.dtype in (pl.Date, pl.Datetime)
     _refuse_type(raw, dated or raw.dtype.is_numeric() or raw.dtype == pl.String, name, "times", place)
     seconds = raw.dt.epoch("s") if dated else _integers(raw)
+    if _within(seconds, 0, LATEST_TIME):
+        return seconds
     if raw.dtype == pl.String and seconds.null_count():
         read = (seconds, _integers(_numbers(raw)), _iso_seconds(raw))
         seconds = pl.select(pl.coalesce(read)).to_series()
@@ -112,6 +123,14 @@ def refuse(raw: pl.Series, wrong: pl.Series, name: str, expected: str, place: Ca
     shown = "nothing" if found is None or found == "" else repr(found) if isinstance(found, str) else str(found)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
     raise DataError(f"{place(row)}, column {name}: found {shown}, expected {expected}")
+
+
+def _within(numbers: pl.Series, low: float, high: float) -> bool:
+    """Whether there is no null, and all numbers lie within: seen without a column of answers."""
+    if numbers.null_count() or not len(numbers):
+        return not len(numbers)
+    lowest, highest = limits(numbers)
+    return bool(low <= lowest and highest <= high)
 
 
 def _refuse_type(raw: pl.Series, fits: bool, name: str, expected: str, place: Callable[[int], str]) -> None:

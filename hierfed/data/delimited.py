@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from hierfed.data.files import read_bytes
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -162,19 +163,6 @@ def open_delimited(
     if header and b"\n" not in data.rstrip():
         raise DataError(f"{path}: the file holds a header and no data rows")
     return Delimited(path, data, separator, columns, header, quoted, len(raw), digest)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; DataError where it is missing, no file, empty or may not be read."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: file not found") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if not raw:
-        raise DataError(f"{path}: the file is empty")
-    return raw
 
 
 def decode(data: bytes, path: Path) -> str:

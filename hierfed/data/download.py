@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from hierfed.data.cache import user_cache
 from hierfed.errors import DataError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
@@ -47,10 +48,7 @@ def fetch_movielens_small(
     progress: called with the bytes so far and the bytes in all (None where the server does not say). cache: where
     to keep it, by default the user's cache folder. Raises DataError where the download fails or is another file.
     """
-    if cache is None:
-        import platformdirs  # noqa: PLC0415 - only downloads need it
-
-        cache = Path(platformdirs.user_cache_dir("hierfed"))
+    cache = user_cache() if cache is None else cache
     folder = cache / f"{_FOLDER}-{sha256[:12]}"
     if folder.is_dir():
         return folder

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
+from hierfed.data.grouping import by_group
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -23,21 +26,68 @@ class Node:
     test: Ratings
 
 
-def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> list[Node]:
+@dataclass(frozen=True, eq=False)
+class RowsByNode:
+    """Ratings in the order of the nodes that hold them; node k's are rows offsets[k] to offsets[k + 1].
+
+    offsets: int64 [nodes + 1].
+    """
+
+    ratings: Ratings
+    offsets: np.ndarray
+
+    def of(self, node: int) -> Ratings:
+        """A node's rows, which share the memory of all."""
+        return self.ratings.between(int(self.offsets[node]), int(self.offsets[node + 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes(Sequence[Node]):
+    """Nodes that are made as they are asked for, of views of all nodes' rows, and kept by nobody.
+
+    numbers: of the nodes that stand here; a slice has fewer of them, and the same rows. Raises DataError where a node
+    would have nothing to learn from.
+    """
+
+    train: RowsByNode
+    test: RowsByNode
+    numbers: range
+
+    def __post_init__(self) -> None:
+        """Refuse empty nodes, by name."""
+        empty = np.flatnonzero(np.diff(self.train.offsets) == 0)
+        if len(empty):
+            raise DataError(
+                f"node {empty[0] + 1} of {len(self.train.offsets) - 1} has no rows to learn from: "
+                "use fewer nodes, more rows or another partition"
+            )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Node: ...
+    @overload
+    def __getitem__(self, place: slice) -> Nodes: ...
+    def __getitem__(self, place: int | slice) -> Node | Nodes:
+        if isinstance(place, slice):
+            return replace(self, numbers=self.numbers[place])
+        number = self.numbers[place]
+        return Node(number, str(number + 1), self.train.of(number), self.test.of(number))
+
+
+def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> Nodes:
     """Nodes 0 to nodes - 1 from the node number of each train and test row.
 
     Raises DataError where a node would have nothing to learn from.
     """
-    counts = np.bincount(train_node, minlength=nodes)
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        raise DataError(
-            f"node {empty[0] + 1} of {nodes} has no rows to learn from: use fewer nodes, more rows or another partition"
-        )
-    train_rows, test_rows = _rows_by_node(train_node, nodes), _rows_by_node(test_node, nodes)
-    return [Node(k, str(k + 1), train.take(train_rows[k]), test.take(test_rows[k])) for k in range(nodes)]
+    return Nodes(rows_by_node(train, train_node, nodes), rows_by_node(test, test_node, nodes), range(nodes))
 
 
-def _rows_by_node(node: np.ndarray, nodes: int) -> list[np.ndarray]:
-    order = np.argsort(node, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(node, minlength=nodes))[:-1])
+def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:
+    """Ratings in the order of their nodes, those of one node in the order that they have.
+
+    node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
+    """
+    ordered, offsets = by_group(node, nodes, rows)
+    return RowsByNode(ratings.take(ordered), offsets)

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from hierfed.data.assembly import Source, concatenate, number, refuse_repeated_pairs
+from hierfed.data.assembly import Source, concatenate, refuse_repeated_pairs
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.last_rows import last_of_each_user
+from hierfed.data.numbering import array, number
 from hierfed.data.ratings import Ratings
-from hierfed.data.splits import last_of_each_user
 from hierfed.errors import DataError
 from hierfed.randomness import generator
 
@@ -66,8 +67,8 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
             f"{source.terms.name}: the federation's catalogue knows none of its {len(frame):,} ratings' items, such as "
             f"{frame['item'][0]}; it knows {catalogue.frame['item_id'][0]}, for instance"
         )
-    time = frame["time"].to_numpy() if "time" in frame.columns else None
-    ratings = Ratings(user, item, frame["value"].to_numpy().astype(np.float32), time)
+    time = array(frame["time"]) if "time" in frame.columns else None
+    ratings = Ratings(user, item, array(frame["value"]).astype(np.float32, copy=False), time)
     if source.test is None and test_share > 0:
         key = generator(0, 0, 0, "own test rows").random(len(frame))
         held[known] = last_of_each_user(user[known], key[known], test_share)

@@ -1,6 +1,6 @@
 """Which node holds which rows: alike, skewed in size, skewed in taste, or divided by time.
 
-Each partitioner takes the rows to divide and gives the node number of each, int64 [rows]. All but `by_rows` keep a
+Each partitioner takes the rows to divide and gives the node number of each, int32 [rows]. All but `by_rows` keep a
 user's rows together.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hierfed.data.grouping import distinct
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -18,13 +19,13 @@ ATTEMPTS = 100
 
 def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Rows at random, in equal numbers up to one; a user's rows may lie on several nodes."""
-    return _shuffled_groups(rows, nodes, rng)
+    return _shuffled_groups(rows, nodes, rng).astype(np.int32)
 
 
 def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Users at random, in equal numbers up to one."""
-    users, member = np.unique(user, return_inverse=True)
-    return _shuffled_groups(len(users), nodes, rng)[member]
+    users = _users_of(user, nodes)
+    return _of_rows(user, users, _shuffled_groups(len(users), nodes, rng))
 
 
 def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Generator) -> np.ndarray:
@@ -32,35 +33,41 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
 
     Each group gets at least one user; skew 0 is `by_users`.
     """
-    users, member = np.unique(user, return_inverse=True)
+    users = _users_of(user, nodes)
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
-    group: np.ndarray = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
-    node: np.ndarray = group[rng.permutation(len(users))][member]
-    return node
+    group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
+    return _of_rows(user, users, group[rng.permutation(len(users))])
 
 
 def by_favourite_genre(
-    user: np.ndarray, genre_flags: np.ndarray, nodes: int, concentration: float, rng: np.random.Generator
+    user: np.ndarray,
+    genre_flags: np.ndarray,
+    nodes: int,
+    concentration: float,
+    rng: np.random.Generator,
+    item: np.ndarray | None = None,
 ) -> np.ndarray:
     """Users by taste: the users of one favourite genre spread over nodes with shares ~ Dirichlet(concentration).
 
-    genre_flags: [rows, genres], the genres of each row's item; a user's favourite is the genre of most of their rows
-    (the first on a tie). Small concentrations give nodes of one taste, large ones alike nodes. Shares are drawn again,
-    up to 100 times, while a node is empty (Hsu, Qi and Brown, 2019, arXiv:1909.06335).
+    genre_flags: [rows, genres], the genres of each row's item, or [items, genres] where `item` names the row's; a
+    user's favourite is the genre of most of their rows (the first on a tie). Small concentrations give nodes of one
+    taste, large ones alike nodes. Shares are drawn again, up to 100 times, while a node is empty (Hsu, Qi and Brown,
+    2019, arXiv:1909.06335).
     """
+    users = _users_of(user, nodes)
     if genre_flags.shape[1] == 0:
         raise DataError("partition 'genre' needs genres, and this source has none: choose 'users' or 'rows'")
-    users, member = np.unique(user, return_inverse=True)
-    counts = np.zeros((len(users), genre_flags.shape[1]))
-    np.add.at(counts, member, genre_flags)
-    favourite = counts.argmax(axis=1)
+    counts = [np.bincount(user, flags if item is None else flags[item])[users] for flags in genre_flags.T]
+    favourite = np.argmax(counts, axis=0)
     for _ in range(ATTEMPTS):
-        shares = rng.dirichlet(np.full(nodes, concentration), size=genre_flags.shape[1])
-        group = (rng.random(len(users))[:, None] > np.cumsum(shares, axis=1)[favourite]).sum(axis=1)
-        node: np.ndarray = np.minimum(group, nodes - 1)[member]
+        ends = np.cumsum(rng.dirichlet(np.full(nodes, concentration), size=genre_flags.shape[1]), axis=1)
+        draws, node = rng.random(len(users)), np.empty(len(users), np.int64)
+        for genre, end in enumerate(ends):
+            fans = favourite == genre
+            node[fans] = np.minimum(np.searchsorted(end, draws[fans]), nodes - 1)
         if len(np.unique(node)) == nodes:
-            return node
+            return _of_rows(user, users, node)
     raise DataError(
         f"partition 'genre': a node had no users in each of {ATTEMPTS} draws with concentration {concentration:g} over "
         f"{nodes} nodes and {len(users):,} users: use fewer nodes or a larger concentration"
@@ -69,12 +76,12 @@ def by_favourite_genre(
 
 def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
     """Users by the time of their first rating, in equal numbers up to one; node 0 holds the earliest users."""
-    users, member = np.unique(user, return_inverse=True)
-    first = np.full(len(users), np.iinfo(np.int64).max)
-    np.minimum.at(first, member, time)
+    users = _users_of(user, nodes)
+    first = np.full(users[-1] + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, user, time)
     rank = np.empty(len(users), np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(users))
-    return _equal_groups(len(users), nodes)[rank][member]
+    rank[np.argsort(first[users], kind="stable")] = np.arange(len(users))
+    return _of_rows(user, users, _equal_groups(len(users), nodes)[rank])
 
 
 def partition(
@@ -86,26 +93,51 @@ def partition(
     concentration: float,
     genre_flags: Callable[[], np.ndarray],
     rng: np.random.Generator,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """The node of each rating by the named partitioner: `rows`, `users`, `sizes`, `genre` or `time`.
 
-    genre_flags: gives bool [items, genres], asked for only where it is needed. Raises DataError where there are fewer
-    users (or rows) than nodes, and where the source lacks what the partitioner goes by.
+    genre_flags: gives bool [items, genres], asked for only where it is needed. rows: numbers of those ratings that are
+    divided, in this order; all where None. Raises DataError where there are fewer users (or rows) than nodes, and where
+    the source lacks what the partitioner goes by.
     """
-    kind, available = ("rows", len(ratings)) if how == "rows" else ("users", len(np.unique(ratings.user)))
-    if available < nodes:
-        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
+
+    def of(column: np.ndarray) -> np.ndarray:
+        return column if rows is None else column[rows]
+
+    user = of(ratings.user)
     if how == "rows":
-        return by_rows(len(ratings), nodes, rng)
+        _refuse_fewer(nodes, len(user), "rows")
+        return by_rows(len(user), nodes, rng)
     if how == "users":
-        return by_users(ratings.user, nodes, rng)
+        return by_users(user, nodes, rng)
     if how == "sizes":
-        return by_group_size(ratings.user, nodes, skew, rng)
+        return by_group_size(user, nodes, skew, rng)
     if how == "genre":
-        return by_favourite_genre(ratings.user, genre_flags()[ratings.item], nodes, concentration, rng)
+        return by_favourite_genre(user, genre_flags(), nodes, concentration, rng, of(ratings.item))
     if ratings.time is None:
         raise DataError("partition 'time' needs timestamps, and this source has none: choose 'users' or 'rows'")
-    return by_time(ratings.user, ratings.time, nodes)
+    return by_time(user, of(ratings.time), nodes)
+
+
+def _users_of(user: np.ndarray, nodes: int) -> np.ndarray:
+    """The users who have rows, ascending; raises DataError where they are fewer than the nodes."""
+    users = distinct(user)
+    _refuse_fewer(nodes, len(users), "users")
+    return users
+
+
+def _refuse_fewer(nodes: int, available: int, kind: str) -> None:
+    if available < nodes:
+        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
+
+
+def _of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:
+    """The node of each row from the node of each of the distinct users: int32 [rows]."""
+    of_user = np.empty(users[-1] + 1, np.int32)
+    of_user[users] = node
+    found: np.ndarray = of_user[user]
+    return found
 
 
 def _equal_groups(count: int, groups: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import polars as pl
 from hierfed.data.checks import RatingPart, Rules, check_ratings
 from hierfed.data.columns import find_columns
 from hierfed.data.delimited import Delimited
+from hierfed.data.files import file_state, hash_file
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -44,12 +46,23 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
     return RatingFile(part, table.source_file(len(part)))
 
 
-def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
-    """The ratings of a Parquet file already in memory; rows in messages are counted from 1."""
+def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a Parquet file; rows in messages are counted from 1."""
+    before = file_state(path)
+    with ThreadPoolExecutor(1) as other:
+        sha256 = other.submit(hash_file, path)
+        part = _parse_parquet(path, mapping, rules)
+        file = SourceFile(path.name, before.size, sha256.result(), len(part))
+    if file_state(path) != before:
+        raise DataError(f"{path}: the file changed while it was read; read it again")
+    return RatingFile(part, file)
+
+
+def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
     try:
-        names = list(pl.read_parquet_schema(raw))
+        names = list(pl.read_parquet_schema(path))
         columns = find_columns(names, mapping, str(path))
-        frame = pl.read_parquet(raw, columns=list(columns.values()))
+        frame = pl.read_parquet(path, columns=list(columns.values()), glob=False)
     # A damaged file can also make polars panic, which is no PolarsError.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error
@@ -59,5 +72,4 @@ def read_parquet(path: Path, raw: bytes, sha256: str, mapping: Mapping[str, str]
     def place(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    part = check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
-    return RatingFile(part, SourceFile(path.name, len(raw), sha256, len(part)))
+    return check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.grouping import blocks
+
+# Rows from which on it pays to take them piece by piece on two cores.
+_MANY = 1_000_000
+_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,27 @@ class Ratings:
         """The lowest and the highest rating."""
         return float(self.value.min()), float(self.value.max())
 
+    def between(self, start: int, stop: int) -> Ratings:
+        """Rows `start` to `stop`, in the memory of these."""
+        time = None if self.time is None else self.time[start:stop]
+        return Ratings(self.user[start:stop], self.item[start:stop], self.value[start:stop], time)
+
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
-        time = None if self.time is None else self.time[rows]
-        return Ratings(self.user[rows], self.item[rows], self.value[rows], time)
+        columns = [column for column in (self.user, self.item, self.value, self.time) if column is not None]
+        if len(rows) < _MANY or rows.dtype == bool:
+            return Ratings(*(column[rows] for column in columns))
+        if not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        taken = [np.empty(len(rows), column.dtype) for column in columns]
+
+        def fill(block: slice) -> None:
+            for column, part in zip(columns, taken, strict=True):
+                column.take(rows[block], out=part[block], mode="clip")
+
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(fill, blocks(len(rows))))
+        return Ratings(*taken)
 
 
 @dataclass(frozen=True)

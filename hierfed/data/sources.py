@@ -11,7 +11,7 @@ from hierfed.data.columns import nearest
 from hierfed.data.databases import is_database
 from hierfed.data.download import Progress, fetch_movielens_small
 from hierfed.data.embedded import read_embedded
-from hierfed.data.folders import find_ratings, subfolders
+from hierfed.data.folders import files_in, find_ratings, subfolders
 from hierfed.data.grouplens import read_links
 from hierfed.data.joins import Join, choose_join, links_join, no_join, paper_join, title_join
 from hierfed.data.metadata import FILE_NAME, read_metadata
@@ -90,6 +90,25 @@ def read_ratings(
         f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, Parquet, "
         "SQLite), or postgresql://..."
     )
+
+
+def files_of(source: str, test: str | None = None) -> dict[str, Path]:
+    """Every file that `load` may look into, by a name that tells no more of its place than its folder.
+
+    Empty for what is small and for databases, whose files do not tell what they hold. Raises DataError as `load` does.
+    """
+    path = Path(source)
+    if source in NAMED_SOURCES or is_database(source) or (test is not None and is_database(test)):
+        return {}
+    found = {f"test {Path(test).name}": Path(test)} if test is not None and Path(test).is_file() else {}
+    if path.is_file():
+        return {f"table {path.name}": path, **found}
+    if not path.is_dir():
+        return {}
+    place, files = files_in(path)
+    beside = (_find(name, path, place) for name in (FILE_NAME, "links.csv"))
+    found |= {f"{place.name}/{file.name}": file for file in files}
+    return found | {f"beside {file.name}": file for file in beside if file is not None}
 
 
 def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:

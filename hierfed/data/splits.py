@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from hierfed.data.grouping import distinct
+from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -34,8 +36,10 @@ class Split:
 def hold_out(rows: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Divide rows at random into (kept, held out), both ascending; round(fraction * rows) are held out."""
     order = rng.permutation(len(rows))
-    held = round(fraction * len(rows))
-    return np.sort(rows[order[held:]]), np.sort(rows[order[:held]])
+    is_held = np.zeros(len(rows), bool)
+    is_held[order[: round(fraction * len(rows))]] = True
+    # A stable sort of what is in order already takes one look at it.
+    return np.sort(rows[~is_held], kind="stable"), np.sort(rows[is_held], kind="stable")
 
 
 def two_groups(
@@ -52,9 +56,7 @@ def two_groups(
     federated_users: share of the users in the first group. train_rows: share of the first group's rows that train.
     sample: share of those that is used. personal_train_rows: share of the second group's rows that tunes.
     """
-    users = np.unique(ratings.user)
-    federated = rng.permutation(users)[: round(federated_users * len(users))]
-    is_federated = np.isin(ratings.user, federated)
+    is_federated = _of_some_users(ratings.user, federated_users, rng)
     train, test = hold_out(np.flatnonzero(is_federated), 1 - train_rows, rng)
     train, unused = hold_out(train, 1 - sample, rng)
     personal_train, personal_test = hold_out(np.flatnonzero(~is_federated), 1 - personal_train_rows, rng)
@@ -82,9 +84,7 @@ def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np
     federated_users: share of the users in the first group. test_share: share of the rows of each user of the second
     group, and at least one of two, that is test; the others are what the user personalises with.
     """
-    users = np.unique(ratings.user)
-    federated = rng.permutation(users)[: round(federated_users * len(users))]
-    is_federated = np.isin(ratings.user, federated)
+    is_federated = _of_some_users(ratings.user, federated_users, rng)
     newcomers = np.flatnonzero(~is_federated)
     is_test = last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
     train, test = np.flatnonzero(is_federated), newcomers[is_test]
@@ -104,15 +104,13 @@ def _users_themselves(is_test: np.ndarray) -> Split:
     return checked(Split(train, test, train, test, np.empty(0, np.int64)), len(is_test))
 
 
-def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
-    """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all."""
-    order = np.lexsort((key, user))
-    counts = np.bincount(user)
-    from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(user))
-    chosen = np.empty(len(user), bool)
-    wanted = np.minimum(np.maximum(1, np.round(share * counts)), counts - 1)
-    chosen[order] = from_end <= wanted[user[order]]
-    return chosen
+def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Bool [rows]: True for the rows of users drawn at random, such a share of them."""
+    users = distinct(user)
+    drawn = np.zeros(users[-1] + 1 if len(users) else 0, bool)
+    drawn[rng.permutation(users)[: round(share * len(users))]] = True
+    found: np.ndarray = drawn[user]
+    return found
 
 
 def checked(split: Split, total: int) -> Split:
@@ -120,10 +118,14 @@ def checked(split: Split, total: int) -> Split:
 
     Raises DataError where a part that a run cannot do without is empty.
     """
-    learned = np.union1d(split.train, split.personal_train)
-    judged = np.union1d(split.test, split.personal_test)
-    whole = np.sort(np.concatenate([learned, judged, split.unused]))
-    if not np.array_equal(whole, np.arange(total)):
+    uses, outside = np.zeros(total, np.uint8), False
+    for parts in ((split.train, split.personal_train), (split.test, split.personal_test), (split.unused,)):
+        used = np.zeros(total, bool)
+        for rows in {id(rows): rows for rows in parts}.values():
+            outside = outside or (len(rows) > 0 and not 0 <= rows.min() <= rows.max() < total)
+            used[rows if not outside else []] = True
+        uses += used
+    if outside or (uses != 1).any():
         raise AssertionError("the parts of a split overlap or do not sum to the whole")
     for name in ("train", "test", "personal_train", "personal_test"):
         if len(getattr(split, name)) == 0:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from hierfed.data.assembly import Source
 from hierfed.data.checks import Rules
 from hierfed.data.databases import is_database, is_server, read_database
-from hierfed.data.delimited import open_delimited, read_bytes
+from hierfed.data.delimited import open_delimited
 from hierfed.data.licences import table_terms
 from hierfed.data.rating_files import RatingFile, read_delimited, read_parquet
 from hierfed.errors import DataError
@@ -48,6 +47,5 @@ def _read(source: str, columns: Mapping[str, str] | None, query: str) -> RatingF
         return read_database(source, query, columns, _RULES)
     path = Path(source)
     if path.suffix.lower() in _PARQUET_ENDINGS:
-        raw = read_bytes(path)
-        return read_parquet(path, raw, hashlib.sha256(raw).hexdigest(), columns, _RULES)
+        return read_parquet(path, columns, _RULES)
     return read_delimited(open_delimited(path), columns, _RULES)

@@ -34,6 +34,9 @@ class Watcher:
     def on_download(self, done: int, total: int | None) -> None:
         """So many bytes of the data have come."""
 
+    def tell(self, line: str) -> None:
+        """Something that a person may want to know."""
+
 
 class Bar(Watcher):
     """A live progress bar with round, loss and RMSE."""
@@ -56,6 +59,10 @@ class Bar(Watcher):
         share = f"{done / total:.0%}" if total else f"{done:,} bytes"
         self.progress.update(self.task, stage=f"downloading {share}")
 
+    def tell(self, line: str) -> None:
+        """Write the line above the bar."""
+        self.progress.console.print(line, highlight=False, markup=False)
+
 
 class Lines(Watcher):
     """One line per round, for logs."""
@@ -67,6 +74,10 @@ class Lines(Watcher):
         """Write the line."""
         place = f"round {record.round}/{self.rounds}" if record.round else "no rounds"
         self.console.print(f"{self.label}: {place}  {_errors(record)}", highlight=False)
+
+    def tell(self, line: str) -> None:
+        """Write the line."""
+        self.console.print(line, highlight=False, markup=False)
 
 
 def _errors(record: RoundRecord) -> str:

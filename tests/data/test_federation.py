@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.federation import make_nodes
+from hierfed.data.federation import make_nodes, rows_by_node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -43,3 +43,29 @@ def test_a_node_with_nothing_to_learn_from_is_refused(train_node, empty):
     rows = numbered(3, 0)
     with pytest.raises(DataError, match=f"node {empty} of 3 has no rows to learn from"):
         make_nodes(rows, np.array(train_node), rows, np.array([0, 1, 2]), 3)
+
+
+def test_nodes_are_a_sequence_of_views():
+    rng = np.random.default_rng(0)
+    where = np.concatenate([np.arange(6), rng.integers(0, 6, 40)])
+    nodes = make_nodes(numbered(46, 0), where, numbered(46, 1000), where, 6)
+    assert len(nodes) == 6
+    assert nodes[-1].number == 5
+    assert [node.number for node in nodes[1:5:2]] == [1, 3]
+    assert [node.name for node in nodes[4:][:1]] == ["5"]
+    assert [node.number for node in reversed(nodes)] == [5, 4, 3, 2, 1, 0]
+    for node in nodes:
+        for part, whole in ((node.train, nodes.train.ratings), (node.test, nodes.test.ratings)):
+            for name in ("user", "item", "value", "time"):
+                assert np.shares_memory(getattr(part, name), getattr(whole, name))
+    with pytest.raises(IndexError):
+        nodes[6]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=30), st.randoms(use_true_random=False))
+def test_rows_named_by_number_are_divided_as_if_they_stood_alone(node, random):
+    ratings, rows = numbered(99, 0), np.array(random.sample(range(99), len(node)))
+    found, alone = rows_by_node(ratings, np.array(node), 4, rows), rows_by_node(ratings.take(rows), np.array(node), 4)
+    np.testing.assert_array_equal(found.offsets, alone.offsets)
+    np.testing.assert_array_equal(found.ratings.user, alone.ratings.user)

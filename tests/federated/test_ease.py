@@ -37,7 +37,7 @@ def pooled(seed: int) -> Ratings:
 def nodes_of(ratings: Ratings, node_of_user: list[int]) -> list[Node]:
     nobody = ratings.take(np.empty(0, np.int64))
     place = np.unique(np.array(node_of_user)[ratings.user], return_inverse=True)[1]
-    return make_nodes(ratings, place, nobody, np.empty(0, np.int64), int(place.max()) + 1)
+    return list(make_nodes(ratings, place, nobody, np.empty(0, np.int64), int(place.max()) + 1))
 
 
 def dense(ratings: Ratings) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""The last rows of each user, by time or by lot, without sorting all rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from hierfed.data.grouping import by_group, count, is_grouped
+
+# Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
+_BLOCK = 1 << 15
+_THREADS = 2
+_CELLS = 64
+_NO_SPAN = 1e-300
+
+
+def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
+    """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all.
+
+    Of rows of one key the last listed come last.
+    """
+    if not is_grouped(user):
+        order, _ = by_group(user, int(user.max()) + 1)
+        chosen = np.empty(len(user), bool)
+        chosen[order] = last_of_each_user(user[order], key[order], share)
+        return chosen
+    counts = count(user)
+    counts = counts[counts > 0]
+    if not len(counts):
+        return np.empty(0, bool)
+    wanted = np.minimum(np.maximum(1, np.round(share * counts).astype(np.int64)), counts - 1)
+    ends = np.cumsum(counts)
+    chosen = np.empty(len(user), bool)
+    # Blocks of whole users; one user with more rows than a block is a block. A row's fate does not depend on its block.
+    cuts = np.unique(np.searchsorted(ends, np.arange(0, len(user), _BLOCK)))
+
+    def choose(first: int, last: int) -> None:
+        rows = slice(ends[first] - counts[first], ends[last - 1])
+        chosen[rows] = _last_of_block(key[rows], counts[first:last], wanted[first:last])
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(choose, cuts, [*cuts[1:], len(counts)]))
+    return chosen
+
+
+def _last_of_block(key: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Bool [rows]: the rows of largest key, `wanted` of each group; groups of `counts` rows follow one another.
+
+    Each group's keys fall into cells from its highest down to its lowest. Whole cells are taken as long as they are
+    wanted; only the rows of the cell that is wanted in part are sorted.
+    """
+    starts = np.cumsum(counts) - counts
+    high = np.maximum.reduceat(key, starts)
+    span = (high - np.minimum.reduceat(key, starts)).astype(np.float64)
+    depth = (np.repeat(high, counts) - key) * np.repeat((_CELLS - 0.5) / np.maximum(span, _NO_SPAN), counts)
+    first = np.arange(0, len(counts) * _CELLS, _CELLS)
+    cell = depth.astype(np.int64) + np.repeat(first, counts)
+    inside = np.bincount(cell, minlength=len(counts) * _CELLS)
+    so_far = np.cumsum(inside.reshape(-1, _CELLS), axis=1)
+    parted = first + (so_far < wanted[:, None]).sum(axis=1)
+    cell -= np.repeat(parted, counts)
+    chosen: np.ndarray = cell < 0
+    rows, there = np.flatnonzero(cell == 0), inside[parted]
+    group = np.repeat(np.arange(len(counts)), there)
+    rows = rows[np.lexsort((key[rows], group))]
+    from_end = np.repeat(np.cumsum(there), there) - np.arange(len(rows))
+    still_wanted = wanted - so_far.reshape(-1)[parted] + there
+    chosen[rows] = from_end <= still_wanted[group]
+    return chosen

@@ -1,0 +1,58 @@
+"""Users and items are numbered from 0, without gaps, by ascending id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+# Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
+_SPARSEST = 4
+
+
+def number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """The sorted distinct ids (int64 or text), and for each row the number of its id among them (int32)."""
+    if ids.dtype.is_integer() and len(ids):
+        lowest, highest = limits(ids)
+        if highest - lowest < _SPARSEST * len(ids):
+            return _count(ids, lowest, highest)
+    distinct = ids.unique().sort()
+    places = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
+    joined = pl.DataFrame({"id": ids}).join(places, on="id", how="left", maintain_order="left")
+    return distinct if distinct.dtype == pl.String else distinct.cast(pl.Int64), array(joined["number"])
+
+
+def compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the numbers below `total` occur, and the place of each among those (int32)."""
+    present = np.zeros(total, bool)
+    present[numbers] = True
+    return np.flatnonzero(present), _places(present)[numbers]
+
+
+def limits(numbers: pl.Series) -> tuple[Any, Any]:
+    """The lowest and the highest of one number or more, none of them null."""
+    return numbers.min(), numbers.max()
+
+
+def array(column: pl.Series) -> np.ndarray:
+    """A column without nulls as an array of its own, which may be written to: one copy, whatever it is made of."""
+    return np.concatenate([chunk.to_numpy() for chunk in column.get_chunks()])
+
+
+def _count(ids: pl.Series, lowest: int, highest: int) -> tuple[pl.Series, np.ndarray]:
+    """`number` of whole numbers from `lowest` to `highest`, piece by piece as polars read them."""
+    present = np.zeros(highest - lowest + 1, bool)
+    chunks = [chunk.to_numpy() for chunk in ids.get_chunks()]
+    for chunk in chunks:
+        present[chunk - lowest] = True
+    places, numbers, done = _places(present), np.empty(len(ids), np.int32), 0
+    for chunk in chunks:
+        # No number is out of bounds, and to clip is faster than to check.
+        places.take(chunk - lowest, out=numbers[done : done + len(chunk)], mode="clip")
+        done += len(chunk)
+    return pl.Series(ids.name, np.flatnonzero(present) + lowest), numbers
+
+
+def _places(present: np.ndarray) -> np.ndarray:
+    return np.cumsum(present, dtype=np.int32) - np.int32(1)
