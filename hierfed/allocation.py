@@ -108,7 +108,7 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
         )
         learned, judged = (node[train], node[test]) if whole else np.split(node, [len(train)])
         return Nodes(
-            rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), range(count)
+            rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), np.arange(count)
         )
 
     nobody = np.empty(0, np.int64)

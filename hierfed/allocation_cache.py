@@ -179,7 +179,7 @@ def _allocation_of(entry: Entry, dataset: Dataset, settings: Settings) -> Alloca
             RowsByNode(_ratings_of(f"{group}-{part}", arrays), arrays[f"{group}-{part}-offsets"])
             for part in ("train", "test")
         )
-        made.append(Nodes(train, test, range(len(train.offsets) - 1)))
+        made.append(Nodes(train, test, np.arange(len(train.offsets) - 1)))
     split = Split(**{name: arrays[part] for name, part in entry.facts["split"].items()})
     return Allocation(settings, dataset, split, made[0], made[-1])
 

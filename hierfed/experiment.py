@@ -22,6 +22,7 @@ from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.participation import Participation
 from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation
 from hierfed.federated.tallies import read_tallies, sent_tallies
@@ -124,7 +125,7 @@ def run_experiment(
                 observer.on_round(rounds[-1])
 
         recorder = recorder_of(settings, dataset.catalogue, nodes, partial(prepared.privacy, nodes))
-        trained = _train(method, nodes, settings.training.rounds, judge, summation, recorder)
+        trained = _train(method, nodes, settings, judge, summation, recorder)
         shared = trained.shared
 
         watch.start("personalise")
@@ -215,14 +216,18 @@ def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Sum
 def _train(
     method: AnyMethod,
     nodes: Sequence[Node],
-    rounds: int,
+    settings: Settings,
     judge: Callable[[FinishedRound], None],
     summation: Summation,
     recorder: Recorder | None,
 ) -> Trained:
     """Run the rounds; a method without any is judged once, as it is."""
     if not isinstance(method, LocalOnly):
-        return run_rounds(recorded(method, "rating", recorder), nodes, rounds, judge, summation)
+        rounds, participation = (
+            settings.training.rounds,
+            Participation(settings.federation.participation, settings.seed),
+        )
+        return run_rounds(recorded(method, "rating", recorder), nodes, rounds, judge, summation, participation)
     shared = method.start()
     judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
     return Trained(shared, [None] * len(nodes))

@@ -82,12 +82,17 @@ class SplitSettings(Section):
 
 
 class FederationSettings(Section):
-    """The federated nodes, and how rows are divided among them; see hierfed.data.partition."""
+    """The federated nodes, and how rows are divided among them; see hierfed.data.partition.
+
+    participation: the share of the nodes that take part in a round, or above 1 their number; see
+    hierfed.federated.participation.
+    """
 
     nodes: Count = 8
     partition: Partition = "rows"
     skew: NonNegative = 1.0
     concentration: Positive = 0.5
+    participation: Positive = 1.0
 
 
 class ModelSettings(Section):
@@ -102,7 +107,8 @@ class TrainingSettings(Section):
     """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
 
     trainer: `stacked` trains all nodes at once, `loop` one after the other (the reference; the same to rounding).
-    threads: how many threads share the nodes; the numbers do not depend on it.
+    threads: how many threads share the nodes. chunk_rows: of many small nodes, each thread trains at a time those with
+    about so many ratings, which bounds memory. The numbers depend on neither.
     """
 
     rounds: Count = 10
@@ -112,6 +118,7 @@ class TrainingSettings(Section):
     proximal: NonNegative = 0.0
     trainer: Literal["stacked", "loop"] = "stacked"
     threads: Count = 1
+    chunk_rows: Count = 262_144
 
 
 class PersonalisationSettings(Section):

@@ -67,6 +67,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _some_take_part(self) -> Settings:
+        taking_part, nodes = self.federation.participation, self.federation.nodes
+        if taking_part > 1 and (taking_part != round(taking_part) or taking_part > nodes):
+            raise ValueError(
+                f"federation.participation: expected a share up to 1 or a whole number up to the {nodes} nodes "
+                f"(found {taking_part:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _privacy_holds(self) -> Settings:
         reason = privacy_refusal(self.method, self.privacy, self.model, self.federation, self.training.rounds)
         if reason:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
+
 from hierfed.data.assembly import Source, concatenate
 from hierfed.data.catalogue import NUMERIC_FEATURES
 from hierfed.data.catalogue_file import read_catalogue
@@ -36,6 +38,7 @@ def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str |
     raw = read_bytes(items)
     catalogue = read_catalogue(items).frame
     rated = concatenate([source.train] if source.test is None else [source.train, source.test])["item"].unique()
+    rated = rated.cast(pl.Int64) if rated.dtype.is_integer() else rated
     if rated.dtype != catalogue["item_id"].dtype:
         raise DataError(
             f"{items}, column item_id: found {catalogue['item_id'].dtype}, expected {rated.dtype} as in {RATINGS}"

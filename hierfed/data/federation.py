@@ -45,13 +45,13 @@ class RowsByNode:
 class Nodes(Sequence[Node]):
     """Nodes that are made as they are asked for, of views of all nodes' rows, and kept by nobody.
 
-    numbers: of the nodes that stand here; a slice has fewer of them, and the same rows. Raises DataError where a node
-    would have nothing to learn from.
+    numbers: of the nodes that stand here, int64; a slice has fewer of them, and the same rows. Raises DataError where a
+    node would have nothing to learn from.
     """
 
     train: RowsByNode
     test: RowsByNode
-    numbers: range
+    numbers: np.ndarray
 
     def __post_init__(self) -> None:
         """Refuse empty nodes, by name."""
@@ -72,8 +72,12 @@ class Nodes(Sequence[Node]):
     def __getitem__(self, place: int | slice) -> Node | Nodes:
         if isinstance(place, slice):
             return replace(self, numbers=self.numbers[place])
-        number = self.numbers[place]
+        number = int(self.numbers[place])
         return Node(number, str(number + 1), self.train.of(number), self.test.of(number))
+
+    def take(self, places: np.ndarray) -> Nodes:
+        """The nodes at these places, in this order."""
+        return replace(self, numbers=self.numbers[places])
 
 
 def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> Nodes:
@@ -81,7 +85,7 @@ def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node:
 
     Raises DataError where a node would have nothing to learn from.
     """
-    return Nodes(rows_by_node(train, train_node, nodes), rows_by_node(test, test_node, nodes), range(nodes))
+    return Nodes(rows_by_node(train, train_node, nodes), rows_by_node(test, test_node, nodes), np.arange(nodes))
 
 
 def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:

@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hierfed.data.federation import Node
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.federated.summation import Summation, sum_openly
+import numpy as np
+
+from hierfed.data.federation import Node, Nodes
+from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
+from hierfed.federated.participation import EVERYONE, Participation
+from hierfed.federated.summation import Summation, Summed, sum_openly
 from hierfed.personal.private import PrivateState
+
+# From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
+# than their arithmetic.
+POOLED_FROM = 256
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Trained:
     """A finished training: the shared model, and what each node kept, in the order of the nodes."""
 
     shared: SharedModel
-    private: list[PrivateState | None]
+    private: Sequence[PrivateState | None]
 
 
 def run_rounds(
@@ -42,18 +49,24 @@ def run_rounds(
     rounds: int,
     on_round: Callable[[FinishedRound], None] = lambda finished: None,
     summation: Summation = sum_openly,
+    participation: Participation = EVERYONE,
 ) -> Trained:
-    """Train the shared model over all nodes for this many rounds; on_round is called as each one ends."""
+    """Train the shared model over the nodes for this many rounds; on_round is called as each one ends."""
     shared = method.start()
-    private: list[PrivateState | None] = [None] * len(nodes)
+    pooled = method if isinstance(method, PooledMethod) and summation is sum_openly else None
+    private: Sequence[PrivateState | None] = [None] * len(nodes)
     bytes_up = bytes_down = 0
     began = time.perf_counter()
     while shared.round < rounds:
-        kept: list[PrivateState | None] = []
-        summed = summation(_keeping(nodes, method.contribute(shared, nodes, private), kept))
+        places = participation.places(shared.round + 1, len(nodes))
+        if pooled is not None and isinstance(nodes, Nodes) and len(nodes) >= POOLED_FROM:
+            total, private = pooled.contribute_pooled(shared, nodes.take(places), private)
+            summed = Summed(total, total.nbytes * len(places))
+        else:
+            summed, private = _sum_one_by_one(method, shared, nodes, places, private, summation)
         bytes_up += summed.bytes_up
-        bytes_down += shared.nbytes * len(nodes) + summed.bytes_down
-        private, shared = kept, method.combine(shared, summed.total)
+        bytes_down += shared.nbytes * len(places) + summed.bytes_down
+        shared = method.combine(shared, summed.total)
         if shared.round > 0:
             seconds = time.perf_counter() - began
             on_round(FinishedRound(shared.round, shared, summed.total, bytes_up, bytes_down, seconds))
@@ -61,10 +74,22 @@ def run_rounds(
     return Trained(shared, private)
 
 
-def _keeping(
-    nodes: Sequence[Node], pairs: Iterator[tuple[Contribution, PrivateState | None]], kept: list[PrivateState | None]
-) -> Iterator[tuple[int, Contribution]]:
-    """The contributions with their nodes' numbers; what each node keeps is set aside as they pass."""
-    for node, (contribution, state) in zip(nodes, pairs, strict=True):
-        kept.append(state)
-        yield node.number, contribution
+def _sum_one_by_one(
+    method: SumMethod,
+    shared: SharedModel,
+    nodes: Sequence[Node],
+    places: np.ndarray,
+    private: Sequence[PrivateState | None],
+    summation: Summation,
+) -> tuple[Summed, Sequence[PrivateState | None]]:
+    """The sum of what the nodes at these places send, and what all nodes keep."""
+    present = [nodes[place] for place in places]
+    before, kept = [private[place] for place in places], list(private)
+
+    def passing() -> Iterator[tuple[int, Contribution]]:
+        pairs = method.contribute(shared, present, before)
+        for place, node, (contribution, state) in zip(places, present, pairs, strict=True):
+            kept[place] = state
+            yield node.number, contribution
+
+    return summation(passing()), kept

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes
 from hierfed.data.ratings import Ratings
 from hierfed.personal.private import PersonalModel, PrivateState
 
@@ -98,6 +98,21 @@ class SumMethod(Protocol):
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The server's model after round shared.round + 1, from the sum of the contributions."""
+        ...
+
+
+@runtime_checkable
+class PooledMethod(SumMethod, Protocol):
+    """A method that adds up what many small nodes send without an object for each of them."""
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """The sum of what these nodes send to round shared.round + 1, and what all nodes keep for the next.
+
+        private: what each node of the federation keeps, at the place of its number, whether or not it takes part. The
+        sum is that of `contribute`, up to rounding where a method says so; the same bits on any number of threads.
+        """
         ...
 
 

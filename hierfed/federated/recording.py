@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hierfed.data.federation import Node
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.data.federation import Node, Nodes
+from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.personal.private import PrivateState
 from hierfed.results import PrivacyRecord
 
@@ -51,8 +51,27 @@ class RecordedMethod:
         return combined
 
 
+@dataclass(frozen=True)
+class RecordedPooledMethod(RecordedMethod):
+    """A recorded method that adds up many nodes at once."""
+
+    method: PooledMethod
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """See PooledMethod."""
+        return self.method.contribute_pooled(shared, nodes, private)
+
+
 def recorded(method: SumMethod, stage: str, recorder: Recorder | None) -> SumMethod:
     """The method as it is where nobody keeps a record."""
     if recorder is None:
         return method
-    return RecordedMethod(method, lambda total, shared: recorder.on_sum(stage, total, shared))
+
+    def on_sum(total: Contribution, shared: SharedModel) -> None:
+        recorder.on_sum(stage, total, shared)
+
+    if isinstance(method, PooledMethod):
+        return RecordedPooledMethod(method, on_sum)
+    return RecordedMethod(method, on_sum)
