@@ -124,6 +124,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         limits=limits,
         seed=settings.seed,
         threads=settings.training.threads,
+        everyone=settings.federation.participation == 1,
     )
 
 

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from hierfed.data.grouping import by_group
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.errors import DataError
 
 
@@ -75,6 +75,10 @@ class Nodes(Sequence[Node]):
         number = int(self.numbers[place])
         return Node(number, str(number + 1), self.train.of(number), self.test.of(number))
 
+    def everyone(self) -> Nodes:
+        """All nodes that there are."""
+        return replace(self, numbers=np.arange(len(self.train.offsets) - 1))
+
     def take(self, places: np.ndarray) -> Nodes:
         """The nodes at these places, in this order."""
         return replace(self, numbers=self.numbers[places])
@@ -95,3 +99,19 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
     """
     ordered, offsets = by_group(node, nodes, rows)
     return RowsByNode(ratings.take(ordered), offsets)
+
+
+def train_rows(nodes: Sequence[Node]) -> tuple[np.ndarray, Ratings]:
+    """The train rows of these nodes, one node after the other, and where each begins, int64 [nodes + 1].
+
+    Of neighbours among `Nodes` these are views.
+    """
+    if not isinstance(nodes, Nodes):
+        parts = [node.train for node in nodes]
+        return np.cumsum([0, *map(len, parts)]), concatenated(parts)
+    offsets, numbers = nodes.train.offsets, nodes.numbers
+    lengths = offsets[numbers + 1] - offsets[numbers]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    if (np.diff(numbers) == 1).all() and len(numbers):
+        return ends, nodes.train.ratings.between(int(offsets[numbers[0]]), int(offsets[numbers[-1] + 1]))
+    return ends, nodes.train.ratings.take(np.repeat(offsets[numbers] - ends[:-1], lengths) + np.arange(ends[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -58,6 +59,15 @@ class Ratings:
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(fill, blocks(len(rows))))
         return Ratings(*taken)
+
+
+def concatenated(parts: Sequence[Ratings]) -> Ratings:
+    """The rows of one part after the other; without times where any part has none. One part is given as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    times = [part.time for part in parts if part.time is not None]
+    user, item, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "item", "value"))
+    return Ratings(user, item, value, np.concatenate(times) if len(times) == len(parts) else None)
 
 
 @dataclass(frozen=True)

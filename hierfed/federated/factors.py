@@ -9,32 +9,26 @@ gather counts and moments, then what was rated together (see hierfed.models.fact
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes
 from hierfed.data.ratings import Ratings
 from hierfed.federated import opening
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.factor_states import FactorsState, Memory, PooledStates, state_of
+from hierfed.federated.factor_sums import RoundKnowledge, round_sums
 from hierfed.models.factors.beliefs import Beliefs, Strengths, first_beliefs
+from hierfed.models.factors.cohort import Cohort, add_up, cohort_of
 from hierfed.models.factors.design import Design, design_of
 from hierfed.models.factors.embedding import OVERSAMPLING
-from hierfed.models.factors.items import update_items, update_users
-from hierfed.models.factors.rows import arrange
-from hierfed.models.factors.users import (
-    Posterior,
-    Users,
-    evidence,
-    item_sums,
-    node_mean,
-    posterior,
-    precision_of,
-    prepare,
-)
+from hierfed.models.factors.items import blended, update_items, update_users
+from hierfed.models.factors.users import Users, node_means
+from hierfed.models.threads import in_order
 from hierfed.personal.factors import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.private import PrivateState
@@ -42,6 +36,8 @@ from hierfed.randomness import generator
 
 # Rounds before users get precisions of their own, and before items' priors are learned: the factors begin as noise.
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
+# Where only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
+STEP_DECAY = 0.6
 
 
 @dataclass(frozen=True)
@@ -53,33 +49,15 @@ class FactorsModel(SharedModel):
 
 
 @dataclass(frozen=True)
-class FactorsState(PrivateState):
-    """What a node keeps between rounds: its rows, arranged; and, from its last round, its users' posteriors.
-
-    found, precision [users]: its users' posteriors and precisions, which made its last contribution. deviation [t]:
-    the users' mean deviation from their prior means. None before the first round.
-    """
-
-    users: Users
-    found: Posterior | None = None
-    precision: Tensor | None = None
-    deviation: Tensor | None = None
-
-    def kept(self) -> dict[str, Tensor]:
-        """The posteriors, precisions and deviation, once there are any; see PrivateState."""
-        if self.found is None or self.precision is None or self.deviation is None:
-            return {}
-        return {**vars(self.found), "precision": self.precision, "deviation": self.deviation}
-
-
-@dataclass(frozen=True)
 class HierarchicalFactors:
     """The method; content: public features of the items.
 
     threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
     embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration. between_nodes: whether
     nodes may have means of their own. kernel: of the users' kriging, None for none. limits: the lowest and the highest
-    rating that there is. deviation_scale: factor on the standard deviations of personal predictions.
+    rating that there is. deviation_scale: factor on the standard deviations of personal predictions. everyone: whether
+    all nodes take part in every round; where only some do, each round moves the model a part of the way (stochastic
+    variational inference, Hoffman et al., 2013).
     """
 
     content: Content
@@ -94,6 +72,7 @@ class HierarchicalFactors:
     seed: int
     deviation_scale: float = 1.0
     threads: int = 1
+    everyone: bool = True
 
     @property
     def opening_rounds(self) -> int:
@@ -106,19 +85,29 @@ class HierarchicalFactors:
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
-    ) -> Iterator[tuple[Contribution, FactorsState | None]]:
+    ) -> Iterator[tuple[Contribution, FactorsState]]:
         """Counts; then products with the co-rating matrix; then the sums over users' posteriors. See SumMethod."""
-        if not shared.arrays:
-            for node in nodes:
-                yield opening.counts(node.train, len(self.content)), None
-            return
-        design = self.design(shared)
         for node, kept in zip(nodes, private, strict=True):
-            state = self.state_of(shared, design, node.train, kept)
-            if shared.round >= 0:
-                yield self._sums(shared, design, state)
-            else:
-                yield opening.co_ratings(shared.arrays, design, state.users.rows), state
+            state = state_of([node], kept)
+            if shared.arrays and not state.arranged:
+                state = replace(state, arranged=tuple(map(self._arrange(shared, state.cohort), state.cohort.pieces)))
+            sums, memory = self._sums(shared, state.cohort, state.arranged, state.memory)
+            yield Contribution(sums), replace(state, memory=memory)
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, PooledStates]:
+        """The same sums, of many nodes' users at once: equal to rounding. See PooledMethod."""
+        states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
+        if len(nodes) < len(states):
+            cohort = states.cohort.of_nodes(nodes.numbers)
+            sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers))
+        else:
+            if shared.arrays and not states.arranged:
+                arrange = self._arrange(shared, states.cohort)
+                states = replace(states, arranged=tuple(in_order(arrange, states.cohort.pieces, self.threads)))
+            sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory)
+        return Contribution(sums), states if memory is None else states.after(nodes.numbers, memory)
 
     def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
         """The next basis, embedding or posteriors; see SumMethod."""
@@ -131,10 +120,15 @@ class HierarchicalFactors:
         if features is None:
             features = design.prior_features(shared.arrays["embedding"])
         beliefs, sums = Beliefs.of(shared.arrays), total.arrays
-        own_noise = shared.round >= ROUNDS_OF_COMMON_NOISE
+        own_noise, learn_prior = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.round >= ROUNDS_OF_FIRST_PRIOR
         users = update_users(beliefs, design, sums, self.strengths, own_noise)
-        learn_prior = shared.round >= ROUNDS_OF_FIRST_PRIOR
-        items = update_items(beliefs, design, features, sums, self.strengths, learn_prior)
+        if self.everyone:
+            items = update_items(beliefs, design, features, sums, self.strengths, learn_prior)
+        else:
+            share = float(sums["users"] / shared.arrays["users"])
+            step = max(share, (shared.round + 1) ** -STEP_DECAY)
+            users = blended(beliefs, users, step)
+            items = update_items(beliefs, design, features, sums, self.strengths, learn_prior, 1 / share, step)
         return FactorsModel({**shared.arrays, **Beliefs(*items, *users).arrays()}, shared.round + 1, design, features)
 
     def train_loss(self, total: Contribution) -> list[float]:
@@ -152,15 +146,18 @@ class HierarchicalFactors:
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[PersonalFactors]:
-        """Each node's users, kriged; those who took part in the rounds take their own sums out again. See Method."""
+        """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method."""
         knowledge, models = self.knowledge(shared), []
         for node, kept in zip(nodes, private, strict=True):
-            state = self.state_of(shared, knowledge.design, node.train, kept)
+            state = state_of([node], kept)
+            whole = slice(0, len(state.cohort))
+            users = state.cohort.arranged(whole, shared.arrays["scale"], knowledge.design)
             last = None
-            if state.found is not None and state.precision is not None:
-                last = state.found, state.precision
-            at_node = self.mean_of_node(knowledge.beliefs, state)
-            models.append(personalise_users(knowledge, state.users, at_node, self.strengths.noise, last))
+            if state.memory is not None and self.everyone:
+                last = state.memory.posterior, state.memory.precision
+            at_node = self._node_means(knowledge.beliefs, state.cohort, state.memory)[0]
+            numbers = torch.from_numpy(state.cohort.users)
+            models.append(personalise_users(knowledge, numbers, users, at_node, self.strengths.noise, last))
         return models
 
     def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
@@ -185,29 +182,15 @@ class HierarchicalFactors:
             return shared.design
         return design_of(self.content, shared.arrays["raters"], self.threshold)
 
-    def state_of(self, shared: SharedModel, design: Design, train: Ratings, kept: PrivateState | None) -> FactorsState:
-        """A node's rows arranged, with what it kept from its last round, if it has taken part in any."""
-        if isinstance(kept, FactorsState):
-            return kept
-        centre, unit = shared.arrays["scale"]
-        value = torch.from_numpy(train.value).double()
-        rows = arrange(train.user, train.item, (value - centre) / unit, design.slopes, design.shared)
-        stored = kept.kept() if kept is not None else {}
-        users = prepare(rows, design, self.rank)
-        if not stored:
-            return FactorsState(users)
-        precision, deviation = stored.pop("precision"), stored.pop("deviation")
-        return FactorsState(users, Posterior(**stored), precision, deviation)
+    def _arrange(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+        design, scale = self.design(shared), shared.arrays["scale"]
+        return lambda users: cohort.arranged(users, scale, design)
 
-    def precisions(self, shared: SharedModel, state: FactorsState) -> Tensor:
-        """The precisions that users' posteriors use in the next round: their own, once they have them."""
-        if shared.round > ROUNDS_OF_COMMON_NOISE and state.precision is not None:
-            return state.precision
-        return shared.arrays["precision"].expand(len(state.users.rows.users))
-
-    def mean_of_node(self, beliefs: Beliefs, state: FactorsState) -> Tensor:
-        """m_node [t]; 0 where nodes have no means of their own."""
-        return node_mean(beliefs, state.deviation if self.between_nodes else None, len(state.users.rows.users))
+    def _node_means(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
+        """m_node [nodes, t]; 0 where nodes have no means of their own."""
+        if memory is None or not self.between_nodes:
+            return torch.zeros(len(cohort.nodes) - 1, len(beliefs.node_variance), dtype=torch.float64)
+        return node_means(beliefs, memory.deviation, cohort.users_of_nodes)
 
     def _begin(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
         arrays = opening.first_arrays(sums, self.threshold)
@@ -232,43 +215,31 @@ class HierarchicalFactors:
         beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"))
         return FactorsModel(arrays | beliefs.arrays(), 0, design, features)
 
-    def _sums(self, shared: SharedModel, design: Design, state: FactorsState) -> tuple[Contribution, FactorsState]:
-        beliefs, users = Beliefs.of(shared.arrays), state.users
-        rows, known, at_node = users.rows, evidence(beliefs, design, users), self.mean_of_node(beliefs, state)
-        prior = known.covariates @ beliefs.covariate_weights
-        before = self.precisions(shared, state)
-        found = posterior(known, beliefs.user_spread, prior + at_node, before)
-        tau = before
-        if shared.round >= ROUNDS_OF_COMMON_NOISE:
-            tau = precision_of(self.strengths.noise, beliefs.precision, rows.counts, found.squared_error)
-        item_precision, item_pull = item_sums(users, found, tau, self.rank)
-        count = tau.new_tensor([len(tau)])
-        deviation = (found.mean - prior).mean(0)
-        deviations = found.mean - prior - at_node
-        unit = shared.arrays["scale"][1]
-        sent = {
-            "item_precision": item_precision,
-            "item_pull": item_pull,
-            "covariate_products": known.covariates.T @ known.covariates,
-            "covariate_targets": known.covariates.T @ (found.mean - at_node),
-            "user_moments": deviations.T @ deviations + found.covariance.sum(0),
-            "users": count,
-            "precision": tau.sum().reshape(1),
-            "squared_error": found.squared_error.sum().reshape(1),
-            "ratings": rows.counts.sum().reshape(1),
-            "loss": (unit.square() * found.squared_error.sum()).reshape(1),
-            "node_moments": torch.stack(
-                [
-                    deviation,
-                    deviation.square(),
-                    (1 / count).expand_as(deviation),
-                    torch.ones_like(deviation),
-                    count * deviation.square(),
-                    count * deviation,
-                ]
-            ),
-        }
-        return Contribution(sent), FactorsState(users, found, tau, deviation)
+    def _sums(
+        self, shared: SharedModel, cohort: Cohort, arranged: tuple[Users, ...], memory: Memory | None
+    ) -> tuple[dict[str, Tensor], Memory | None]:
+        """What a cohort's users add to the next round, and what they remember of it; those who are not arranged are
+        arranged as they are needed."""
+        if not shared.arrays:
+            return opening.counts(cohort, len(self.content)), memory
+        design = self.design(shared)
+        by_need = self._arrange(shared, cohort)
+
+        def users(piece: int) -> Users:
+            return arranged[piece] if arranged else by_need(cohort.pieces[piece])
+
+        if shared.round < 0:
+            part = opening.co_ratings(shared.arrays, design)
+            parts = in_order(lambda piece: part(users(piece).rows), range(len(cohort.pieces)), self.threads)
+            return add_up(parts, len(design.shared_items)), memory
+        beliefs = Beliefs.of(shared.arrays)
+        precision = beliefs.precision.expand(len(cohort))
+        if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
+            precision = torch.where(memory.precision.isnan(), precision, memory.precision)
+        own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.arrays["scale"][1]
+        known = RoundKnowledge.of(beliefs, design, own_noise, self.strengths.noise, unit)
+        at_nodes = self._node_means(beliefs, cohort, memory)
+        return round_sums(known, cohort, users, at_nodes, precision, self.threads)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

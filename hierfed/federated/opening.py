@@ -5,14 +5,13 @@ First the raters of each item and the moments of the ratings; then, round after 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.ratings import Ratings
-from hierfed.federated.contract import Contribution
+from hierfed.data.grouping import count
+from hierfed.models.factors.cohort import Cohort, Part
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.embedding import (
     co_rating_sums,
@@ -22,18 +21,18 @@ from hierfed.models.factors.embedding import (
     next_basis,
 )
 from hierfed.models.factors.rows import UserRows
+from hierfed.models.factors.symmetric import outer_packed
 
 # The standard deviation of ratings in the unit that the priors' strengths are meant for.
 USUAL_DEVIATION = 1.05
 
 
-def counts(train: Ratings, items: int) -> Contribution:
-    """A node's raters of each item, its number of users, and number, sum and sum of squares of its ratings."""
-    value = torch.from_numpy(train.value).double()
-    raters = torch.bincount(torch.from_numpy(train.item).long(), minlength=items).double()
-    moments = torch.stack([torch.ones_like(value).sum(), value.sum(), value.square().sum()])
-    users = moments.new_tensor([len(np.unique(train.user))])
-    return Contribution({"raters": raters, "moments": moments, "users": users})
+def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
+    """The users' raters of each item, their number, and number, sum and sum of squares of their ratings."""
+    value = torch.from_numpy(cohort.value).double()
+    raters = torch.from_numpy(count(cohort.item, items)).double()
+    moments = torch.stack([value.new_tensor(len(value)), value.sum(), value.square().sum()])
+    return {"raters": raters, "moments": moments, "users": moments.new_tensor([len(cohort)])}
 
 
 def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor]:
@@ -46,13 +45,19 @@ def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor
     return {"raters": raters, "users": sums["users"], "scale": torch.stack([centre, unit])}
 
 
-def co_ratings(arrays: Mapping[str, Tensor], design: Design, rows: UserRows) -> Contribution:
-    """A node's product with the co-rating matrix; or, once there is an embedding, its sums for an implicit round."""
+def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRows], Part]:
+    """What users add to a product with the co-rating matrix; or, once there is an embedding, to an implicit round."""
     if "basis" in arrays:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
-        return Contribution({"co_ratings": co_rating_sums(rows, design.shared, scaled)})
-    products, vectors, user_products = implicit_sums(rows, design.shared, arrays["embedding"])
-    return Contribution({"products": products, "sums": vectors, "user_products": user_products})
+        return lambda rows: Part(rows.sent, {"co_ratings": co_rating_sums(rows, design.shared, scaled)}, {})
+    embedding = arrays["embedding"] * design.shared[:, None]
+    outer = outer_packed(embedding)
+
+    def implicit(rows: UserRows) -> Part:
+        products, vectors, user_products = implicit_sums(rows, design.shared, embedding, outer)
+        return Part(rows.sent, {"products": products, "sums": vectors}, {"user_products": user_products})
+
+    return implicit
 
 
 def next_arrays(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,21 @@ class ThreadedTrainer:
         with ThreadPoolExecutor(len(chunks)) as pool:
             parts = list(pool.map(train, chunks))
         return torch.cat([parameters for parameters, _ in parts]), torch.cat([losses for _, losses in parts])
+
+
+def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int) -> Iterator[Result]:
+    """What `work` makes of each task, in the order of the tasks; threads + 1 at most are ahead of whoever asks."""
+    if threads == 1:
+        yield from map(work, tasks)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextmanager

@@ -12,7 +12,15 @@ from hierfed.models.factors.beliefs import Beliefs
 from hierfed.models.factors.cavity import own_ratings, without_own
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.symmetric import pack, unpack
-from hierfed.models.factors.users import Posterior, Users, evidence, factor_products, posterior, precision_of
+from hierfed.models.factors.users import (
+    Posterior,
+    Users,
+    evidence,
+    factor_products,
+    item_moments,
+    posterior,
+    precision_of,
+)
 from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.kriging import Kriging, Observations
 from hierfed.personal.places import places_among
@@ -176,6 +184,7 @@ class PersonalFactors(UncertainModel):
 
 def personalise_users(
     knowledge: SharedKnowledge,
+    numbers: Tensor,
     users: Users,
     node_mean: Tensor,
     strength: float,
@@ -183,24 +192,25 @@ def personalise_users(
 ) -> PersonalFactors:
     """The users' own models, from the shared one and their own ratings.
 
-    node_mean [t]: m_node. strength: a0, of the prior of the precisions. last: posteriors and precisions that made these
-    users' last sums, which are then taken out of the items they rated; None for users who sent nothing.
+    numbers [users]: of the users, ascending. node_mean [t]: m_node. strength: a0, of the prior of the precisions. last:
+    posteriors and precisions that made these users' last sums, which are then taken out of the items they rated; None
+    for users who sent nothing.
     """
     beliefs, design = knowledge.beliefs, knowledge.design
-    known = evidence(beliefs, design, users)
+    known = evidence(item_moments(beliefs, design), users)
     prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
     if last is not None:
         precision = last[1]
         found = posterior(known, beliefs.user_spread, prior_mean, precision)
     else:
-        precision = beliefs.precision.expand(len(users.rows.users))
+        precision = beliefs.precision.expand(len(numbers))
         found = posterior(known, beliefs.user_spread, prior_mean, precision)
         for _ in range(SWEEPS - 1):
             precision = precision_of(strength, beliefs.precision, users.rows.counts, found.squared_error)
             found = posterior(known, beliefs.user_spread, prior_mean, precision)
     return PersonalFactors(
         knowledge=knowledge,
-        users=users.rows.users,
+        users=numbers,
         posterior=found,
         precision=precision,
         prior_mean=prior_mean,
@@ -218,12 +228,11 @@ def _observations(
     last: tuple[Posterior, Tensor] | None,
 ) -> Observations:
     beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
-    user, place, value = own_ratings(rows)
-    items = rows.items[place]
+    user, items, value = own_ratings(rows)
     if last is None:
         mean, covariance = beliefs.item_mean[items], beliefs.item_covariance[items]
     else:
-        mean, covariance = without_own(beliefs, rows, design.slopes, design.shared, *last)
+        mean, covariance = without_own(beliefs, rows, design, *last)
     products = factor_products(found, beliefs.rank)[user]
     uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
     counts, precision = rows.counts.long(), precision[user]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.models.factors.beliefs import Beliefs
+from hierfed.models.factors.design import Design
 from hierfed.models.factors.rows import UserRows
 from hierfed.models.factors.symmetric import inverse, pack, unpack
 from hierfed.models.factors.users import Posterior, content_products, factor_products
@@ -19,36 +20,31 @@ BLOCK = 8192
 
 
 def own_ratings(rows: UserRows) -> tuple[Tensor, Tensor, Tensor]:
-    """User's place, item's place and value of each rating, user after user."""
-    user = torch.repeat_interleave(torch.arange(len(rows.counts)).to(rows.users), rows.counts.long())
-    return user, rows.ratings.col_indices(), rows.ratings.values()
+    """User's place, item's number and value of each rating, user after user."""
+    user = torch.repeat_interleave(torch.arange(len(rows.counts)).to(rows.counts.device), rows.counts.long())
+    return user, rows.ratings.col_indices().long(), rows.ratings.values()
 
 
 def without_own(
-    beliefs: Beliefs,
-    rows: UserRows,
-    slopes: Tensor,
-    shared: Tensor,
-    found: Posterior,
-    precision: Tensor,
+    beliefs: Beliefs, rows: UserRows, design: Design, found: Posterior, precision: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean [ratings, 1 + rank] and packed covariance of each rating's item without what its user sent.
 
-    slopes [all items, s]; shared [all items]: 1 where sums were sent. found, precision: the users' posteriors and
-    precisions that made their last sums.
+    found, precision: the users' posteriors and precisions that made their last sums.
     """
     size = 1 + beliefs.rank
-    prior_precision = inverse(unpack(beliefs.item_covariance[rows.items], size))
-    pull = torch.bmm(prior_precision, beliefs.item_mean[rows.items][:, :, None])[:, :, 0]
+    user, number, value = own_ratings(rows)
+    items, item = torch.unique(number, return_inverse=True)
+    prior_precision = inverse(unpack(beliefs.item_covariance[items], size))
+    pull = torch.bmm(prior_precision, beliefs.item_mean[items][:, :, None])[:, :, 0]
     products = factor_products(found, beliefs.rank) * precision[:, None, None]
     mixed = content_products(found, beliefs.rank) * precision[:, None, None]
-    user, item, value = own_ratings(rows)
-    content = torch.cat([torch.ones_like(slopes[:, :1]), slopes], 1)[rows.items]
+    content, shared = design.padded_content[items], design.shared[items]
     means, covariances = [], []
     for begin in range(0, len(value), BLOCK):
         chosen = slice(begin, begin + BLOCK)
         who, what, rating = user[chosen], item[chosen], value[chosen]
-        sent = shared[rows.items[what]]
+        sent = shared[what]
         own_pull = rating[:, None] * products[who, 0] - torch.einsum("nf,nfk->nk", content[what], mixed[who])
         left = inverse(prior_precision[what] - products[who] * sent[:, None, None])
         means.append(torch.bmm(left, (pull[what] - own_pull * sent[:, None])[:, :, None])[:, :, 0])

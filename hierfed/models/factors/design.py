@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,6 +33,12 @@ class Design:
     slope_variances: Tensor
     covariates: Tensor
     content: Tensor
+
+    @cached_property
+    def padded_content(self) -> Tensor:
+        """(1, f_i) of all items and a last row of zeros, [items + 1, 1 + s]."""
+        content = torch.cat([torch.ones_like(self.slopes[:, :1]), self.slopes], 1)
+        return torch.cat([content, content.new_zeros(1, content.shape[1])])
 
     @property
     def shared_items(self) -> Tensor:

@@ -23,14 +23,13 @@ FIRST_SCALE = 0.3
 
 def shared_counts(rows: UserRows, shared: Tensor) -> Tensor:
     """How many shared items each user has rated, [users]; shared: 1 or 0 for all items."""
-    return (rows.rated @ shared[rows.items][:, None])[:, 0]
+    return (rows.rated @ shared[:, None])[:, 0]
 
 
 def co_rating_sums(rows: UserRows, shared: Tensor, basis: Tensor) -> Tensor:
-    """A node's part of the co-rating matrix times a basis [all items, columns]: [shared items, columns]."""
-    on = shared[rows.items][:, None]
-    users = (rows.rated @ (basis[rows.items] * on)) / shared_counts(rows, shared).clamp_min(1)[:, None]
-    return rows.raters @ users
+    """Users' part of the co-rating matrix times a basis [all items, columns], 0 for items that are not shared:
+    [own items, columns]."""
+    return rows.raters @ ((rows.rated @ basis) / shared_counts(rows, shared).clamp_min(1)[:, None])
 
 
 def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
@@ -49,12 +48,14 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
     return embedding * (FIRST_SCALE / math.sqrt(rank) / root_mean_square) if root_mean_square > 0 else embedding
 
 
-def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A node's sums over its users' private vectors x: of x x' (packed) and x per shared item, and of x x'."""
-    on = shared[rows.items][:, None]
-    mine, common = embedding[rows.items] * on, UNOBSERVED_WEIGHT * (embedding.T @ embedding)
+def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x'.
+
+    embedding [all items, k]: 0 for items that are not shared; products: its rows' outer products, packed.
+    """
+    common = UNOBSERVED_WEIGHT * (embedding.T @ embedding)
     weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
-    vectors = ridges(rows.rated @ outer_packed(mine), rows.rated @ mine, common, weights)
+    vectors = ridges(rows.rated @ products, rows.rated @ embedding, common, weights)
     return rows.raters @ outer_packed(vectors), rows.raters @ vectors, vectors.T @ vectors
 
 

@@ -43,6 +43,19 @@ def update_users(
     return weights, spread, precision, _between_nodes(sums["node_moments"], users, torch.diagonal(spread))
 
 
+def blended(
+    beliefs: Beliefs, users: tuple[Tensor, Tensor, Tensor, Tensor], step: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The way from the old priors of users to the ones that `update_users` gave, as far as the step goes."""
+    weights, spread, precision, variance = users
+    return (
+        torch.lerp(beliefs.covariate_weights, weights, step),
+        torch.lerp(beliefs.user_spread, spread, step),
+        torch.lerp(beliefs.precision, precision, step),
+        torch.lerp(beliefs.node_variance, variance, step),
+    )
+
+
 def _between_nodes(moments: Tensor, users: Tensor, within: Tensor) -> Tensor:
     mean, square, inverse_users, nodes, weighted_square, weighted = moments
     count = float(nodes[0])
@@ -61,18 +74,26 @@ def update_items(
     sums: Mapping[str, Tensor],
     strengths: Strengths,
     learn_prior: bool,
+    weight: float = 1.0,
+    step: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The new item means, packed covariances, prior weights and prior spread; items that are not shared keep the prior.
 
     prior_features: F [items, d]. sums: those of items are of the shared ones alone, ascending. learn_prior: whether the
-    items are far enough from their start to learn G and S_i.
+    items are far enough from their start to learn G and S_i. weight: of the sums, above 1 where they stand for more
+    users than they are of. step: how far the natural parameters move from the old posteriors to the new ones.
     """
     size, shared = 1 + beliefs.rank, design.shared_items
     features = prior_features[shared]
     spread, weights = beliefs.item_spread, beliefs.item_weights
     prior_precision = inverse(spread)
-    covariance = inverse(unpack(sums["item_precision"] + pack(prior_precision), size))
-    pull = (features @ weights) @ prior_precision + sums["item_pull"]
+    precision = unpack(weight * sums["item_precision"] + pack(prior_precision), size)
+    pull = (features @ weights) @ prior_precision + weight * sums["item_pull"]
+    if step < 1:
+        old = inverse(unpack(beliefs.item_covariance[shared], size))
+        precision = torch.lerp(old, precision, step)
+        pull = torch.lerp(torch.bmm(old, beliefs.item_mean[shared][:, :, None])[:, :, 0], pull, step)
+    covariance = inverse(precision)
     mean, packed = torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance)
     if learn_prior:
         ridge = features.new_full((features.shape[1],), strengths.content)

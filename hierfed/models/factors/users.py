@@ -24,13 +24,25 @@ FACTOR_COVARIATE_SCALE = 3.0
 
 
 @dataclass(frozen=True)
+class ItemMoments:
+    """What users need of all items in a round, made of the shared model once.
+
+    vectors [items + 1, 2 + rank + slopes]: means of (b_i, q_i), and (1, f_i), with a last row of zeros. products
+    [items, packed]: E (b_i, q_i)(b_i, q_i)'. average [rank]: q of the average rating.
+    """
+
+    vectors: Tensor
+    products: Tensor
+    average: Tensor
+    rank: int
+
+
+@dataclass(frozen=True)
 class Users:
-    """Some users' rows and what the rounds do not change: the covariates of their items [items, c], and the sums of
-    E x x' with those rows and columns that belong to the factors still 0 [users, t, t]."""
+    """Some users' rows, and the sums of the covariates of their items [users, c], which the rounds do not change."""
 
     rows: UserRows
     covariates: Tensor
-    frame: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,27 +68,37 @@ class Posterior:
     squared_error: Tensor
 
 
-def prepare(rows: UserRows, design: Design, rank: int) -> Users:
-    """What a node computes once: see Users."""
-    slopes = design.slopes.shape[1]
-    places = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(1 + rank, 1 + rank + slopes)])
-    places = places.to(rows.users.device)
-    frame = rows.content_products.new_zeros(len(rows.users), 1 + rank + slopes, 1 + rank + slopes)
-    frame[:, places[:, None], places[None, :]] = rows.content_products
-    return Users(rows, design.covariates[rows.items], frame)
+def prepare(rows: UserRows, design: Design) -> Users:
+    """What is computed of users once: see Users."""
+    return Users(rows, rows.rated @ design.covariates)
 
 
-def evidence(beliefs: Beliefs, design: Design, users: Users) -> Evidence:
+def item_moments(beliefs: Beliefs, design: Design) -> ItemMoments:
+    """See ItemMoments."""
+    mean = beliefs.item_mean
+    padded = torch.cat([mean, mean.new_zeros(1, mean.shape[1])])
+    return ItemMoments(
+        vectors=torch.cat([padded, design.padded_content], 1),
+        products=outer_packed(mean) + beliefs.item_covariance,
+        average=(design.raters @ mean[:, 1:]) / design.raters.sum(),
+        rank=beliefs.rank,
+    )
+
+
+def evidence(moments: ItemMoments, users: Users) -> Evidence:
     """Sums over each user's ratings of expectations over the items' posteriors."""
-    rows, size = users.rows, 1 + beliefs.rank
-    mean, covariance = beliefs.item_mean[rows.items], beliefs.item_covariance[rows.items]
-    item_products = unpack(rows.rated @ (outer_packed(mean) + covariance), size)
-    cross = rows.cross(mean)
-    products = users.frame.clone()
+    rows, size = users.rows, 1 + moments.rank
+    item_products = unpack(rows.rated @ moments.products, size)
+    cross = rows.cross(moments.vectors, size)
+    content_products = unpack(rows.content_products, cross.shape[2])
+    products = cross.new_empty(len(cross), size + cross.shape[2] - 1, size + cross.shape[2] - 1)
+    products[:, 0, 0] = content_products[:, 0, 0]
+    products[:, 0, size:] = products[:, size:, 0] = content_products[:, 0, 1:]
+    products[:, size:, size:] = content_products[:, 1:, 1:]
     factor_rows = torch.cat([cross[:, 1:, :1], item_products[:, 1:, 1:], cross[:, 1:, 1:]], 2)
     products[:, 1:size, :] = factor_rows
     products[:, :, 1:size] = factor_rows.transpose(1, 2)
-    weighted = rows.ratings @ mean
+    weighted = rows.ratings @ moments.vectors[:-1, :size]
     content = rows.rating_content
     targets = torch.cat(
         [
@@ -87,15 +109,14 @@ def evidence(beliefs: Beliefs, design: Design, users: Users) -> Evidence:
         1,
     )
     squares = rows.rating_squares - 2 * weighted[:, 0] + item_products[:, 0, 0]
-    return Evidence(products, targets, squares, _covariates(beliefs, design, users, cross[:, 1:, 0]))
+    return Evidence(products, targets, squares, _covariates(moments, users, cross[:, 1:, 0]))
 
 
-def _covariates(beliefs: Beliefs, design: Design, users: Users, factor_sums: Tensor) -> Tensor:
+def _covariates(moments: ItemMoments, users: Users, factor_sums: Tensor) -> Tensor:
     counts = users.rows.counts[:, None]
-    average = (design.raters @ beliefs.item_mean[:, 1:]) / design.raters.sum()
-    content = users.rows.rated @ users.covariates
-    factors = FACTOR_COVARIATE_SCALE * (factor_sums - counts * average)
-    return torch.cat([torch.ones_like(counts), torch.cat([content, factors], 1) / (counts + COVARIATE_SHRINKAGE)], 1)
+    factors = FACTOR_COVARIATE_SCALE * (factor_sums - counts * moments.average)
+    sums = torch.cat([users.covariates, factors], 1)
+    return torch.cat([torch.ones_like(counts), sums / (counts + COVARIATE_SHRINKAGE)], 1)
 
 
 def posterior(known: Evidence, spread: Tensor, prior_mean: Tensor, precision: Tensor) -> Posterior:
@@ -117,14 +138,13 @@ def precision_of(shape: float, precision: Tensor, counts: Tensor, squared_error:
     return (shape + counts / 2) / (shape / precision + squared_error / 2)
 
 
-def node_mean(beliefs: Beliefs, deviation: Tensor | None, users: int) -> Tensor:
-    """m_node [t]: the node's mean deviation from its users' prior means, shrunk by what nodes differ at all.
+def node_means(beliefs: Beliefs, deviation: Tensor, users: Tensor) -> Tensor:
+    """m_node [nodes, t]: the nodes' mean deviations from their users' prior means, shrunk by what nodes differ at all.
 
-    deviation [t]: of the last round, None before there was one. The mean of so many users has variance S_u / users.
+    deviation [nodes, t]: of the last round, 0 before there was one. users [nodes]: how many, and the mean of so many
+    has variance S_u / users.
     """
-    if deviation is None:
-        return torch.zeros_like(beliefs.node_variance)
-    within = torch.diagonal(beliefs.user_spread) / users
+    within = torch.diagonal(beliefs.user_spread) / users[:, None]
     return beliefs.node_variance / (beliefs.node_variance + within) * deviation
 
 
@@ -147,10 +167,11 @@ def content_products(found: Posterior, rank: int) -> Tensor:
     return products
 
 
-def item_sums(users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Of each shared item: sum of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y - b_u - w . f)."""
+def item_sums(design: Design, users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Of each shared item that the users have rated: sum of tau E (1, p)(1, p)', packed, and of
+    tau E (1, p)(y - b_u - w . f)."""
     rows, tau = users.rows, precision[:, None]
     products = factor_products(found, rank)
     mixed = content_products(found, rank).mul_(precision[:, None, None])
-    pull = rows.ratings_of @ (products[:, 0] * tau) - rows.back_cross(mixed)
+    pull = rows.ratings_of @ (products[:, 0] * tau) - rows.back_cross(design.padded_content, mixed)
     return rows.raters @ (pack(products) * tau), pull
