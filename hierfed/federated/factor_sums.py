@@ -75,7 +75,7 @@ def round_sums(
     sums["users"] = mean.new_tensor([users])
     sums["ratings"] = mean.new_tensor([len(cohort.item)])
     sums["loss"] = known.unit.square() * sums["squared_error"]
-    sums["node_moments"] = _node_moments(at_node, cohort.users_of_nodes[:, None])
+    sums["node_moments"] = _node_moments(at_node, cohort.users_of_nodes)
     return sums, Memory(mean, covariance, squared_error, found_precision, at_node)
 
 
@@ -108,7 +108,9 @@ def _node_deviations(deviation: Tensor, cohort: Cohort) -> Tensor:
 
 
 def _node_moments(deviation: Tensor, users: Tensor) -> Tensor:
-    """What tells whether nodes differ, summed over nodes: [6, t]."""
-    squares = deviation.square()
-    moments = [deviation, squares, (1 / users).expand_as(squares), torch.ones_like(squares)]
-    return torch.stack([each.sum(0) for each in [*moments, users * squares, users * deviation]])
+    """What tells whether nodes differ, summed over nodes: [6, t]; users [nodes]: of each."""
+    once_and_by_users = torch.stack([torch.ones_like(users), users])
+    once, by_users = once_and_by_users @ deviation
+    squares, squares_by_users = once_and_by_users @ deviation.square()
+    inverse_users, nodes = (total.expand_as(once) for total in ((1 / users).sum(), users.new_tensor(len(users))))
+    return torch.stack([once, squares, inverse_users, nodes, squares_by_users, by_users])
