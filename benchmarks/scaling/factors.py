@@ -2,9 +2,9 @@
 
     python benchmarks/scaling/factors.py FOLDER [--rounds 20] [--threads 2] [--judge]
 
-FOLDER: as `hierfed data make` writes it; one in fifty of each user's ratings is held out. Prints one line of JSON: seconds of
-each round, the floor of a round, the most memory, the model's digest; and with --judge the RMSE on the held-out ratings
-of the users' own models (without kriging) and of the Bayes predictor that knows the truth.
+FOLDER: as `hierfed data make` writes it; of each user's ratings one in fifty is held out. Prints one line of JSON:
+seconds of a round, its floor, the most memory, the model's digest; and with --judge the RMSE on the held-out ratings of
+the users' own models (without kriging) and of the Bayes predictor that knows the truth.
 
 The floor counts a multiplication and an addition as two, and of each rating: the products with the items' second
 moments and means and back (4 products with a sparse matrix) and the cross products with f_i forth and back; of each
@@ -43,7 +43,14 @@ def load(folder: Path, threads: int) -> tuple[Allocation, HierarchicalFactors]:
     """Every user a node, and the method."""
     truth = read_truth(folder)
     nodes = {"federation.nodes": len(truth.user_bias), "personal_nodes": len(truth.user_bias)}
-    chosen = {"rank": RANK, "min_raters": THRESHOLD, "threads": threads, "protocol": "warm", "test_share": HELD_OUT, "krige": False}
+    chosen = {
+        "rank": RANK,
+        "min_raters": THRESHOLD,
+        "threads": threads,
+        "protocol": "warm",
+        "test_share": HELD_OUT,
+        "krige": False,
+    }
     allocation = allocate_cached(load_settings("hierarchical", {"source": str(folder), **nodes, **chosen}))
     dataset, settings = allocation.dataset, allocation.settings
     limits = settings.data.limits(dataset.ratings.limits)

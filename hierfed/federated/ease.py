@@ -19,11 +19,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.content import Content
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.models.factors.cohort import cohort_of
 from hierfed.models.factors.symmetric import inverse, packed_size
-from hierfed.models.ranking import known_items, known_raters, own_users_matrix
+from hierfed.models.ranking import known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.private import PrivateState
 
@@ -56,12 +57,19 @@ class Ease:
     ) -> Iterator[tuple[Contribution, None]]:
         """The raters of each item; then the lower triangle of G, row by row, of the items with enough of them."""
         for node in nodes:
-            rated = own_users_matrix(node.train, self.items)
-            if not shared.arrays:
-                yield Contribution({"raters": torch.from_numpy(rated.sum(0))}), None
-                continue
-            known = known_items(shared.arrays["raters"]).numpy()
-            yield Contribution({"co_raters": _co_raters(rated[:, known])}), None
+            yield self._sums(shared, own_users_matrix(node.train, self.items)), None
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """The same counts, of all users at once; see PooledMethod."""
+        return self._sums(shared, users_matrix(cohort_of(nodes), self.items)), private
+
+    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
+        if not shared.arrays:
+            return Contribution({"raters": torch.from_numpy(rated.sum(0))})
+        known = known_items(shared.arrays["raters"]).numpy()
+        return Contribution({"co_raters": _co_raters(rated[:, known])})
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The counts that may be known, then B; raises HierfedError where G would not fit in memory. See SumMethod."""

@@ -22,10 +22,11 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.models.factors.cohort import cohort_of
 from hierfed.models.factors.symmetric import outer_packed, ridges
-from hierfed.models.ranking import known_items, known_raters, own_users_matrix
+from hierfed.models.ranking import known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.personal.private import PrivateState
 from hierfed.randomness import generator
 
@@ -64,25 +65,34 @@ class ImplicitFactors:
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
         """Raters and users; then, over the node's users, sums of x x' (packed) and x by item, and of x x' in all."""
-        if not shared.arrays:
-            for node in nodes:
-                rated = own_users_matrix(node.train, self.items)
-                users = torch.tensor([rated.shape[0]], dtype=torch.float64)
-                yield Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users}), None
-            return
-        known, factors = known_items(shared.arrays["raters"]).numpy(), shared.arrays["factors"]
-        products = outer_packed(factors)
         for node, kept in zip(nodes, private, strict=True):
-            state = kept
-            if not isinstance(state, RatedByUsers):
-                state = RatedByUsers(own_users_matrix(node.train, self.items)[:, known])
-            found = self._solve(state.rated, factors, products)
-            sums = {
-                "products": _times(state.rated.T, outer_packed(found)),
-                "factors": _times(state.rated.T, found),
-                "all_products": found.T @ found,
-            }
-            yield Contribution(sums), state
+            if isinstance(kept, RatedByUsers):
+                yield self._sums(shared, kept.rated), kept
+                continue
+            rated = self._known(shared, own_users_matrix(node.train, self.items))
+            yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """The same sums, of all users at once, equal to rounding; see PooledMethod."""
+        return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private
+
+    def _known(self, shared: SharedModel, rated: csr_array) -> csr_array:
+        return rated[:, known_items(shared.arrays["raters"]).numpy()] if shared.arrays else rated
+
+    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
+        if not shared.arrays:
+            users = torch.tensor([rated.shape[0]], dtype=torch.float64)
+            return Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users})
+        factors = shared.arrays["factors"]
+        found = self._solve(rated, factors, outer_packed(factors))
+        sums = {
+            "products": _times(rated.T, outer_packed(found)),
+            "factors": _times(rated.T, found),
+            "all_products": found.T @ found,
+        }
+        return Contribution(sums)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The counts that may be known, with random factors of small numbers; then the items' half step."""

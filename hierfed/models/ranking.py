@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
+from hierfed.models.factors.cohort import Cohort
 
 # The highest NDCG@10 on validation rows of MovieLens; neighbours in the grid differ by less than seeds do.
 BLEND_WEIGHTS: Mapping[str, float] = {"ease": 1.0, "implicit": 1.5, "rating": 1.2}
@@ -33,6 +34,14 @@ def own_users_matrix(ratings: Ratings, items: int) -> csr_array:
     """As rated_matrix, for the users who occur alone, ascending: what a node makes of its own rows."""
     users, place = np.unique(ratings.user, return_inverse=True)
     return rated_matrix(replace(ratings, user=place), len(users), items)
+
+
+def users_matrix(cohort: Cohort, items: int) -> csr_array:
+    """As rated_matrix, for the users of a cohort, each node's on their own."""
+    rated = csr_array((np.ones(len(cohort.item)), cohort.item, cohort.rows), shape=(len(cohort), items))
+    rated.sum_duplicates()
+    rated.data[:] = 1.0
+    return rated
 
 
 def known_raters(raters: Tensor, least: int) -> Tensor:
