@@ -29,6 +29,7 @@ from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
+from hierfed.personal.pieces import PiecewiseFactors
 from hierfed.personal.private import PersonalModel
 from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.protection import recorder_of, summation_of
@@ -145,7 +146,7 @@ def run_experiment(
         ranked = None
         if isinstance(method, HierarchicalFactors) and settings.ranking.rank_items:
             watch.start("rank")
-            factors = [model for model in personal_models if isinstance(model, PersonalFactors)]
+            factors = [model for model in personal_models if isinstance(model, PersonalFactors | PiecewiseFactors)]
             own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
             ranked = rank(
                 settings,

@@ -20,6 +20,7 @@ from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.models.ranking import BLEND_WEIGHTS, popularity
 from hierfed.personal.factors import PersonalFactors, newcomer
+from hierfed.personal.pieces import PiecewiseFactors
 from hierfed.personal.places import places_among
 from hierfed.results import RankingRecord
 from hierfed.settings import Settings
@@ -50,7 +51,7 @@ class Ranked:
 def rank(
     settings: Settings,
     nodes: Sequence[Node],
-    models: Sequence[PersonalFactors],
+    models: Sequence[PersonalFactors | PiecewiseFactors],
     content: Content,
     raters: Tensor,
     own: Ratings,
@@ -116,14 +117,15 @@ def _least_that_fits(raters: Tensor) -> int:
     return int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
 
 
-def expected_ratings(models: Sequence[PersonalFactors]) -> Scorer:
+def expected_ratings(models: Sequence[PersonalFactors | PiecewiseFactors]) -> Scorer:
     """Scores by expected rating; a user whom no model knows gets a newcomer's."""
-    numbers, order = torch.cat([model.users for model in models]).sort()
-    expected = torch.cat([model.expected() for model in models])[order]
-    unknown = newcomer(models[0].knowledge).expected()
+    knowledge = models[0].knowledge
+    pairs = [(model.users, model.weights) for model in models]
+    numbers, order = torch.cat([users for users, _ in pairs]).sort()
+    weights, unknown = torch.cat([weights for _, weights in pairs])[order], newcomer(knowledge).newcomer
 
     def score(users: Tensor) -> Tensor:
         place, known = places_among(numbers, users)
-        return torch.where(known[:, None], expected[place], unknown)
+        return knowledge.expected(torch.where(known[:, None], weights[place], unknown))
 
     return score

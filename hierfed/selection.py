@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes, RowsByNode, train_rows
+from hierfed.data.grouping import is_grouped
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import Trained, run_rounds
@@ -19,10 +20,13 @@ from hierfed.federated.contract import Contribution
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.personal.factors import PersonalFactors
-from hierfed.personal.kernel import KernelSettings
+from hierfed.personal.kernel import ItemKernel, KernelSettings
+from hierfed.personal.pieces import ModelsOnDemand, PiecewiseFactors
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
 from hierfed.settings import Settings
+
+Models = Sequence[PersonalFactors | PiecewiseFactors]
 
 # The errors' histogram, in standard deviations, from which the interval's width is read.
 BINS, WIDEST = 400, 8.0
@@ -54,8 +58,8 @@ def select(
     """
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
-    reduced = [_set_aside(node, wanted.validation_share, newest, settings.seed) for node in nodes]
-    sampled = [_of_some_users(node, wanted.trial_users // len(nodes), settings.seed) for node in reduced]
+    reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
+    sampled = _of_some_users(reduced, wanted.trial_users, settings.seed)
 
     def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
         """The place of the best candidate; the first unless another gains enough."""
@@ -69,12 +73,12 @@ def select(
     def train(candidate: HierarchicalFactors) -> Trained:
         return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation)
 
-    def personalise(candidate: HierarchicalFactors, trained: Trained) -> list[PersonalFactors]:
+    def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
         return candidate.personalise(trained.shared, reduced, trained.private)
 
-    def validate(models: Sequence[PersonalFactors], sampled: Sequence[Ratings]) -> Validation:
-        errors = (_errors(model, rows) for model, rows in zip(models, sampled, strict=True))
-        return _validation(summation(zip((node.number for node in reduced), errors, strict=True)).total)
+    def validate(models: Models, sampled: Mapping[int, Ratings]) -> Validation:
+        errors = ((place, _errors(models[place], rows)) for place, rows in sampled.items())
+        return _validation(summation(errors).total)
 
     trained = train(method)
     if sum(len(node.train) for node in nodes) >= wanted.larger_rank_from:
@@ -91,37 +95,65 @@ def select(
         @cache
         def kriged(candidate: KernelSettings) -> Validation:
             made = candidate.kernel(method.content, embedding)
-            return validate([model.with_kriging(made, candidate.noise_share) for model in models], sampled)
+            return validate(_with_kriging(models, made, candidate.noise_share), sampled)
 
         scaled = [kernel.scaled(factor) for factor in wanted.amplitudes]
         kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
         shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
         kernel = shares[best("noise_share", list(zip(wanted.noise_shares, map(kriged, shares), strict=True)))]
         made = kernel.kernel(method.content, embedding)
-        models = [model.with_kriging(made, kernel.noise_share) for model in models]
+        models = _with_kriging(models, made, kernel.noise_share)
         method = replace(method, kernel=kernel)
     # A width needs more rows than a choice.
-    more = [_of_some_users(node, wanted.validation_users // len(nodes), settings.seed) for node in reduced]
+    more = _of_some_users(reduced, wanted.validation_users, settings.seed)
     scale = validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
-    rows = sum(len(each) for each in more)
+    rows = sum(map(len, more.values()))
     return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
 
 
-def _set_aside(node: Node, share: float, newest: bool, seed: int) -> Node:
-    """The node with a share of each user's train rows, at random or the newest, as its test rows instead."""
-    rows = node.train
+def _set_aside(nodes: Sequence[Node], share: float, newest: bool, seed: int) -> Nodes:
+    """The nodes with a share of each user's train rows, at random or the newest, as their test rows instead."""
+    ends, rows = train_rows(nodes)
     key = rows.time if newest and rows.time is not None else None
     if key is None:
-        key = generator(seed, 0, node.number, "validation rows").random(len(rows))
-    held = last_of_each_user(rows.user, key, share)
-    return Node(node.number, node.name, rows.take(~held), rows.take(held))
+        rngs = (generator(seed, 0, node, "validation rows") for node in range(len(nodes)))
+        key = np.concatenate([rng.random(count) for rng, count in zip(rngs, np.diff(ends), strict=True)])
+    held = last_of_each_user(_users(ends, rows.user), key, share)
+    kept, taken = (_of_nodes(rows, ends, chosen) for chosen in (~held, held))
+    return Nodes(kept, taken, np.arange(len(nodes)))
 
 
-def _of_some_users(node: Node, most: int, seed: int) -> Ratings:
-    """The node's validation rows of at most so many of its users, and at least one, drawn at random."""
-    users = np.unique(node.test.user)
-    drawn = generator(seed, 0, node.number, "validation users").permutation(users)[: max(most, 1)]
-    return node.test.take(np.isin(node.test.user, drawn))
+def _users(ends: np.ndarray, user: np.ndarray) -> np.ndarray:
+    """The users of each node as numbers without gaps, ascending with the node."""
+    node = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+    both = node * (int(user.max()) + 1) + user
+    if is_grouped(both):
+        return np.cumsum(np.diff(both, prepend=both[:1]) > 0)
+    numbers: np.ndarray = np.unique(both, return_inverse=True)[1]
+    return numbers
+
+
+def _of_nodes(rows: Ratings, ends: np.ndarray, chosen: np.ndarray) -> RowsByNode:
+    before = np.concatenate([[0], np.cumsum(chosen)])
+    return RowsByNode(rows.take(chosen), before[ends])
+
+
+def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
+    """The validation rows, by node, of at most so many users drawn at random: of each node as many, at least one; of
+    one each on some of the nodes where these are more."""
+    places = np.arange(len(nodes))
+    if len(nodes) > most:
+        places = np.sort(generator(seed, 0, 0, "validation nodes").choice(len(nodes), max(most, 1), replace=False))
+    sampled = {}
+    for place in places.tolist():
+        test = nodes[place].test
+        users = generator(seed, 0, place, "validation users").permutation(np.unique(test.user))
+        sampled[place] = test.take(np.isin(test.user, users[: max(most // len(nodes), 1)]))
+    return sampled
+
+
+def _with_kriging(models: Models, kernel: ItemKernel, noise_share: float) -> Models:
+    return ModelsOnDemand(len(models), lambda place: models[place].with_kriging(kernel, noise_share))
 
 
 def _validation(sums: Contribution) -> Validation:
@@ -132,7 +164,7 @@ def _validation(sums: Contribution) -> Validation:
     return Validation(rmse=float(total["squares"] / rows) ** 0.5, quantile=(place + 0.5) * WIDEST / BINS)
 
 
-def _errors(model: PersonalFactors, rows: Ratings) -> Contribution:
+def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
     """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
     user, item = (torch.from_numpy(column).long() for column in (rows.user, rows.item))
     mean, variance = model.distribution(user, item)

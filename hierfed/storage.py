@@ -78,7 +78,7 @@ def save_private(folder: Path, kind: str, models: Mapping[str, PersonalModel], u
     for name, model in models.items():
         own = unfinished / name
         own.mkdir(mode=0o700)
-        for user, tensors in model.tensors().items():
+        for user, tensors in model.tensors():
             file = "node" if user is None else user_file(str(user_ids[user]))
             save_file(tensors, own / f"{file}.safetensors", metadata={"format": model_format(f"private {kind}")})
     if place.exists():

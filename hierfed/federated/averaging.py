@@ -142,12 +142,12 @@ class PersonalNetwork(PersonalModel):
             return prediction
         return prediction + self.heads.adjust(user, _hidden(self.predictor, self.parameters, self.features)[item])
 
-    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """The node's network, and its users' numbers, biases and weights; see PersonalModel."""
         kept = self.predictor.named(self.parameters)
         if self.heads is not None:
             kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}
-        return {None: {name: tensor.contiguous() for name, tensor in kept.items()}}
+        yield None, {name: tensor.contiguous() for name, tensor in kept.items()}
 
 
 def _hidden(predictor: Predictor, parameters: Tensor, features: Tensor) -> Tensor:

@@ -31,6 +31,11 @@ class Memory:
     precision: Tensor
     deviation: Tensor
 
+    def of(self, users: slice) -> Memory:
+        """What some of the users remember."""
+        some = {name: values if name == "deviation" else values[users] for name, values in vars(self).items()}
+        return Memory(**some)
+
     @property
     def posterior(self) -> Posterior:
         """The posteriors, unpacked."""

@@ -31,6 +31,7 @@ from hierfed.models.factors.users import Users, node_means
 from hierfed.models.threads import in_order
 from hierfed.personal.factors import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.personal.kernel import KernelSettings
+from hierfed.personal.pieces import ModelsOnDemand, PiecewiseFactors
 from hierfed.personal.private import PrivateState
 from hierfed.randomness import generator
 
@@ -38,6 +39,8 @@ from hierfed.randomness import generator
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
 # Where only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
 STEP_DECAY = 0.6
+# Personal models of so many ratings are kept: with vectors and kernels, some hundred bytes a rating.
+KEPT_RATINGS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -145,20 +148,35 @@ class HierarchicalFactors:
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
-    ) -> list[PersonalFactors]:
-        """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method."""
-        knowledge, models = self.knowledge(shared), []
-        for node, kept in zip(nodes, private, strict=True):
-            state = state_of([node], kept)
-            whole = slice(0, len(state.cohort))
-            users = state.cohort.arranged(whole, shared.arrays["scale"], knowledge.design)
-            last = None
-            if state.memory is not None and self.everyone:
-                last = state.memory.posterior, state.memory.precision
-            at_node = self._node_means(knowledge.beliefs, state.cohort, state.memory)[0]
-            numbers = torch.from_numpy(state.cohort.users)
-            models.append(personalise_users(knowledge, numbers, users, at_node, self.strengths.noise, last))
-        return models
+    ) -> Sequence[PersonalFactors | PiecewiseFactors]:
+        """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method.
+
+        Where there are more ratings than memory should hold vectors of, the models are made as they are asked for.
+        """
+        knowledge = self.knowledge(shared)
+
+        def make(place: int) -> PersonalFactors | PiecewiseFactors:
+            return self._personal(shared, knowledge, state_of([nodes[place]], private[place]))
+
+        if sum(len(node.train) for node in nodes) > KEPT_RATINGS:
+            return ModelsOnDemand(len(nodes), make)
+        return [make(place) for place in range(len(nodes))]
+
+    def _personal(
+        self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState
+    ) -> PersonalFactors | PiecewiseFactors:
+        cohort, memory = state.cohort, state.memory
+        arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, cohort, memory)[0]
+        numbers = torch.from_numpy(cohort.users)
+
+        def piece(number: int) -> PersonalFactors:
+            chosen, last = cohort.pieces[number], None
+            if memory is not None and self.everyone:
+                last = memory.of(chosen).posterior, memory.precision[chosen]
+            users = arrange(chosen)
+            return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last)
+
+        return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
 
     def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
         """What a node needs of the shared model and of public features to serve its users."""

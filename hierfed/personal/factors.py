@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,6 +65,11 @@ class SharedKnowledge:
         """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""
         mean = self.beliefs.item_mean[item, 1:]
         return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
+
+    def expected(self, weights: Tensor) -> Tensor:
+        """What the factors make of all items for users of these z_u [users, t], up to a constant: [users, items]."""
+        items = torch.arange(len(self.beliefs.item_mean), device=weights.device)
+        return self.beliefs.item_mean[:, 0] + weights @ self.vectors(items).T
 
     def kriging(self, own: Observations) -> Kriging:
         """Kriging on (x_i, b_i): beside z_u, each user has a slope on the items' biases, of prior mean 0."""
@@ -141,12 +146,14 @@ class PersonalFactors(UncertainModel):
             (knowledge.deviation_scale * scale.unit) ** 2 * (variance + uncertain + noise),
         )
 
+    @property
+    def weights(self) -> Tensor:
+        """z_u of each user as the factors alone see it, [users, t]."""
+        return self.posterior.mean
+
     def expected(self) -> Tensor:
         """What the factors alone make of all items, up to a constant: [users, items]; of a newcomer without users."""
-        beliefs = self.knowledge.beliefs
-        weights = self.posterior.mean if len(self.users) else self.newcomer[None]
-        items = torch.arange(len(beliefs.item_mean), device=weights.device)
-        return beliefs.item_mean[:, 0] + weights @ self.knowledge.vectors(items).T
+        return self.knowledge.expected(self.weights if len(self.users) else self.newcomer[None])
 
     def influence(self, item: Tensor) -> Tensor:
         """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
@@ -158,7 +165,7 @@ class PersonalFactors(UncertainModel):
         knowledge = self.knowledge
         return knowledge.scale.unit * knowledge.kriging(self.own).influence(0, item, knowledge.kriging_vectors(item))
 
-    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
 
         item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
@@ -171,15 +178,17 @@ class PersonalFactors(UncertainModel):
             "noise": own.noise,
         }
         pieces = {name: torch.split(tensor, own.counts.tolist()) for name, tensor in per_rating.items()}
-        kept: dict[int | None, dict[str, Tensor]] = {}
         for place, user in enumerate(self.users.tolist()):
-            kept[user] = {name: parts[place].contiguous() for name, parts in pieces.items()} | {
-                "mean": self.posterior.mean[place].clone(),
-                "covariance": pack(self.posterior.covariance[place]),
-                "precision": self.precision[place : place + 1].clone(),
-                "prior_mean": self.prior_mean[place].clone(),
-            }
-        return kept
+            yield (
+                user,
+                {name: parts[place].contiguous() for name, parts in pieces.items()}
+                | {
+                    "mean": self.posterior.mean[place].clone(),
+                    "covariance": pack(self.posterior.covariance[place]),
+                    "precision": self.precision[place : place + 1].clone(),
+                    "prior_mean": self.prior_mean[place].clone(),
+                },
+            )
 
 
 def personalise_users(

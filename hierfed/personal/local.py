@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,11 +109,12 @@ class PersonalLocal(UncertainModel):
         """What the users' own ratings say beyond the prior."""
         return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
-    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""
         counts, users = self.own.counts.tolist(), self.users.tolist()
         items, ratings = torch.split(self.own.items, counts), torch.split(self.own.ratings, counts)
-        return {user: {"items": i, "ratings": r} for user, i, r in zip(users, items, ratings, strict=True)}
+        for user, rated, stars in zip(users, items, ratings, strict=True):
+            yield user, {"items": rated, "ratings": stars}
 
 
 def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int) -> PersonalLocal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -38,8 +38,8 @@ class PersonalModel(PrivateState):
         """Expected ratings, float64 [rows], for user and item numbers, int64 [rows]."""
         raise NotImplementedError
 
-    def tensors(self) -> dict[int | None, dict[str, Tensor]]:
-        """What the node keeps on its own disk: named tensors by user number; None for what its users share."""
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
+        """What the node keeps on its own disk: named tensors, after a user's number; None for what its users share."""
         raise NotImplementedError
 
 
