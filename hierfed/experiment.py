@@ -12,9 +12,9 @@ from hierfed.allocation_cache import allocate_cached
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
 from hierfed.data.features import Tallies, no_tallies, tally
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
-from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
+from hierfed.engines.in_process import POOLED_FROM, FinishedRound, Trained, run_rounds
 from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_round, judge_threshold, judge_users
 from hierfed.evaluation.new_users import TrainedMethod
@@ -24,7 +24,7 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.participation import Participation
 from hierfed.federated.recording import Recorder, recorded
-from hierfed.federated.summation import Summation
+from hierfed.federated.summation import Summation, sum_openly
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
@@ -210,6 +210,8 @@ def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Sum
     """
     if settings.privacy.privacy_unit != "none":
         return no_tallies(items)
+    if len(nodes) >= POOLED_FROM and summation is sum_openly:
+        return tally([train_rows(nodes)[1]], items)
     sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
     return read_tallies(summation(sent).total.arrays)
 

@@ -18,6 +18,7 @@ from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
+from hierfed.federated.pooled_averaging import PooledAveraging
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
@@ -137,9 +138,10 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
             predictor = ModuleNetwork(module(inputs))
-    return FederatedAveraging(
+    trainer = train_stacked if training.trainer == "stacked" else train_loop
+    return PooledAveraging(
         predictor=predictor,
-        trainer=ThreadedTrainer(train_stacked if training.trainer == "stacked" else train_loop, training.threads),
+        trainer=ThreadedTrainer(trainer, training.threads),
         features=torch.from_numpy(features.matrix),
         training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
         node_level=NodePersonalisation(
@@ -155,6 +157,10 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
+        stacked=trainer,
+        # A module's own draws come from torch's generator, which threads would share.
+        threads=training.threads if module is None else 1,
+        chunk_rows=training.chunk_rows,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from hierfed.data.federation import Node, Nodes, RowsByNode, train_rows
+from hierfed.data.federation import Node, Nodes, RowsByNode, row_counts, train_rows
 from hierfed.data.grouping import is_grouped
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
@@ -81,7 +81,7 @@ def select(
         return _validation(summation(errors).total)
 
     trained = train(method)
-    if sum(len(node.train) for node in nodes) >= wanted.larger_rank_from:
+    if row_counts(nodes).sum() >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, train(larger))
         # Kriging on top would cost more than it tells: what a factor adds shows without it.

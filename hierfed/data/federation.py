@@ -101,6 +101,24 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
     return RowsByNode(ratings.take(ordered), offsets)
 
 
+def row_counts(nodes: Sequence[Node]) -> np.ndarray:
+    """How many train rows each of these nodes has, int64 [nodes]."""
+    if isinstance(nodes, Nodes):
+        counts: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]
+        return counts
+    return np.array([len(node.train) for node in nodes])
+
+
+def numbers_of(nodes: Sequence[Node]) -> np.ndarray:
+    """The nodes' numbers, int64 [nodes]."""
+    return nodes.numbers if isinstance(nodes, Nodes) else np.array([node.number for node in nodes])
+
+
+def taken(nodes: Sequence[Node], places: np.ndarray) -> Sequence[Node]:
+    """The nodes at these places, in this order."""
+    return nodes.take(places) if isinstance(nodes, Nodes) else [nodes[place] for place in places]
+
+
 def train_rows(nodes: Sequence[Node]) -> tuple[np.ndarray, Ratings]:
     """The train rows of these nodes, one node after the other, and where each begins, int64 [nodes + 1].
 

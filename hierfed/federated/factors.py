@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
-from hierfed.data.federation import Node, Nodes
+from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings
 from hierfed.federated import opening
 from hierfed.federated.contract import Contribution, SharedModel
@@ -158,7 +158,7 @@ class HierarchicalFactors:
         def make(place: int) -> PersonalFactors | PiecewiseFactors:
             return self._personal(shared, knowledge, state_of([nodes[place]], private[place]))
 
-        if sum(len(node.train) for node in nodes) > KEPT_RATINGS:
+        if row_counts(nodes).sum() > KEPT_RATINGS:
             return ModelsOnDemand(len(nodes), make)
         return [make(place) for place in range(len(nodes))]
 

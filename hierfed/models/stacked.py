@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, row_counts, taken
 from hierfed.models.gradients import StackedGradient, gradient_of
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import Batches, EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
@@ -57,14 +57,14 @@ def descend(
     Nodes are stacked by falling number of steps, so that those still at work are always the first rows: a node that
     has done its epochs is left alone, and every node's Adam counts its own steps.
     """
-    lengths = np.array([len(node.train) for node in nodes])
+    lengths = row_counts(nodes)
     order = np.argsort(-lengths, kind="stable")
     steps = -(-lengths[order] // settings.batch_size)
     twins = int(len(nodes) == 1 or steps[0] > steps[1])
     # BLAS takes another path for a stack of one, with other last digits. So the node that works longest is never
     # alone in the stack: if need be it works beside its twin, and is what it would be in any other company.
     order = np.concatenate([order[:twins], order])
-    ordered = [nodes[k] for k in order]
+    ordered = taken(nodes, order)
     batches, gradient = plan(ordered)
     stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings, gradient)
     total_steps = batches.steps_per_epoch * settings.epochs

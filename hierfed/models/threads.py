@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, row_counts
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
 
@@ -44,7 +44,7 @@ class ThreadedTrainer:
         on_epoch_end: EpochEnd | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Train every node; see Trainer."""
-        chunks = _chunks([len(node.train) for node in nodes], self.threads)
+        chunks = _chunks(row_counts(nodes), self.threads)
         if len(chunks) == 1 or not isinstance(predictor, Network):
             return self.trainer(predictor, start, features, nodes, settings, streams, on_epoch_end)
 
@@ -89,9 +89,9 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _chunks(rows: Sequence[int], count: int) -> list[slice]:
+def _chunks(rows: np.ndarray, count: int) -> list[slice]:
     """At most `count` runs of nodes with about the same number of rows each."""
-    middle = np.cumsum(rows) - np.asarray(rows) / 2
-    chunk = np.minimum(middle * count // max(sum(rows), 1), count - 1)
+    middle = np.cumsum(rows) - rows / 2
+    chunk = np.minimum(middle * count // max(rows.sum(), 1), count - 1)
     bounds = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(rows)]
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, numbers_of, train_rows
 from hierfed.models.network import Predictor, aligned
 from hierfed.randomness import permutations, stream_keys
 
@@ -43,8 +43,7 @@ class Streams:
 
     def keys(self, nodes: Sequence[Node], what: str) -> np.ndarray:
         """One key per node for one use of randomness, uint64 [nodes]."""
-        numbers = np.array([node.number for node in nodes])
-        return stream_keys(self.seed, self.round_number, numbers, f"{self.purpose}: {what}")
+        return stream_keys(self.seed, self.round_number, numbers_of(nodes), f"{self.purpose}: {what}")
 
 
 class Trainer(Protocol):
@@ -90,15 +89,15 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
 
     The batch axis is padded to a multiple of 16, so that each node's part of any work space is aligned: see Network.
     """
-    lengths = np.array([len(node.train) for node in nodes])
+    ends, train = train_rows(nodes)
+    lengths = np.diff(ends)
     batch, epochs = settings.batch_size, settings.epochs
     steps_per_epoch = -(-lengths // batch)
     most = int(steps_per_epoch.max())
     item = np.zeros((len(nodes), int(lengths.max())), np.int64)
     target = np.zeros(item.shape, np.float32)
-    for row, node in enumerate(nodes):
-        item[row, : lengths[row]] = node.train.item
-        target[row, : lengths[row]] = node.train.value
+    held = np.arange(item.shape[1])[None, :] < lengths[:, None]
+    item[held], target[held] = train.item, train.value
 
     position = np.arange(most * batch)
     filled = position[None, :] < lengths[:, None]
@@ -128,12 +127,14 @@ def epoch_losses(squared_errors: Tensor, batches: Batches, epochs: int) -> Tenso
     filled = batches.scale > 0
     sums, rows = (squared_errors.double() * filled).sum(-1).numpy(), filled.sum(-1).numpy()
 
-    def by_epoch(of_steps: np.ndarray, node: int) -> Tensor:
-        steps = batches.steps_per_epoch[node]
-        return torch.from_numpy(of_steps[: steps * epochs, node].reshape(epochs, steps).sum(1))
-
-    nodes = range(len(batches.steps_per_epoch))
-    return torch.stack([by_epoch(sums, node) / by_epoch(rows, node) for node in nodes])
+    losses = np.empty((len(batches.steps_per_epoch), epochs))
+    for steps in np.unique(batches.steps_per_epoch):
+        nodes = np.flatnonzero(batches.steps_per_epoch == steps)
+        shape = len(nodes), epochs, steps
+        errors, counts = (each[: steps * epochs, nodes].T.reshape(shape).sum(2) for each in (sums, rows))
+        with np.errstate(invalid="ignore"):
+            losses[nodes] = errors / counts
+    return torch.from_numpy(losses)
 
 
 def _by_step(array: np.ndarray) -> Tensor:

@@ -87,7 +87,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
     """
     privacy, training = settings.privacy, settings.training
     budget = Budget(privacy.epsilon, privacy.delta, privacy.accountant)
-    given: dict[str, Any] = {field.name: getattr(plain, field.name) for field in fields(plain)}
+    given: dict[str, Any] = {field.name: getattr(plain, field.name) for field in fields(FederatedAveraging)}
     given |= {"clip_norm": privacy.clip_norm, "streams": streams}
     if privacy.privacy_unit == "node":
         allowance = Allowance(budget, training.rounds, lambda rows: (1, 1.0))

@@ -1,0 +1,83 @@
+"""Federated averaging over many small nodes: the same sums, without an object for each node."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Nodes, row_counts, train_rows
+from hierfed.federated.averaging import FederatedAveraging
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.models.threads import in_order
+from hierfed.models.training import Streams, Trainer
+from hierfed.personal.private import PrivateState
+
+# Nodes in a stack: beyond, their parameters and moments leave a core's cache.
+STACK = 64
+
+
+@dataclass(frozen=True)
+class PooledAveraging(FederatedAveraging):
+    """Trains neighbours of together about `chunk_rows` rows at a time on each thread, those of like size side by side.
+
+    stacked: trains one stack of nodes on one thread. What a node sends does not depend on its company, and is added in
+    the order of the nodes: the sums are those of `contribute` bit for bit.
+    """
+
+    stacked: Trainer
+    threads: int
+    chunk_rows: int
+
+    def contribute_pooled(
+        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """See PooledMethod; nodes keep nothing."""
+        counts = row_counts(nodes)
+        rows = np.array([counts.sum()], np.float64)
+        if shared.round + 1 == 0:
+            ends, train = train_rows(nodes)
+            ratings = np.add.reduceat(train.value.astype(np.float64), ends[:-1])
+            return Contribution({"ratings": _total(ratings[:, None]), "rows": torch.from_numpy(rows)}), private
+        change = np.zeros(self.predictor.parameter_count)
+        loss = np.zeros(self.training.epochs)
+
+        def work(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+            return self._weighted(shared, nodes[chunk], counts[chunk])
+
+        for changes, losses in in_order(work, _chunks(counts, self.chunk_rows), self.threads):
+            # Row after row: NumPy adds up along the first axis in order.
+            change = np.add.reduce(np.concatenate([change[None], changes]), axis=0)
+            loss = np.add.reduce(np.concatenate([loss[None], losses]), axis=0)
+        arrays = {"change": change, "rows": rows, "loss": loss}
+        return Contribution({name: torch.from_numpy(array) for name, array in arrays.items()}), private
+
+    def _weighted(self, shared: SharedModel, nodes: Nodes, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """n (local - global) and n times the losses of each node, float64 [nodes, parameters] and [nodes, epochs]."""
+        start, streams = shared.arrays["parameters"], Streams(self.seed, shared.round + 1, "training")
+        order = np.argsort(-counts, kind="stable")
+        changes = torch.empty(len(nodes), self.predictor.parameter_count, dtype=torch.float64)
+        losses = torch.empty(len(nodes), self.training.epochs, dtype=torch.float64)
+        for first in range(0, len(nodes), STACK):
+            places = order[first : first + STACK]
+            here = start.expand(len(places), -1)
+            local, loss = self.stacked(self.predictor, here, self.features, nodes.take(places), self.training, streams)
+            rows = torch.from_numpy(places)
+            changes[rows], losses[rows] = local.double() - start.double(), loss
+        weights = torch.from_numpy(counts).double()[:, None]
+        return changes.mul_(weights).numpy(), losses.mul_(weights).numpy()
+
+
+def _chunks(counts: np.ndarray, most: int) -> list[slice]:
+    """Runs of nodes with about so many rows, at least one node each."""
+    chunk = (np.cumsum(counts) - counts) // most
+    cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(counts)]
+    return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]
+
+
+def _total(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.add.reduce(rows, axis=0))
