@@ -12,7 +12,7 @@ MATRIX, COPIED, TRIALS = 1024, 1 << 24, 5
 
 @dataclass(frozen=True)
 class Rates:
-    """flops: of products of float64 matrices, a second. bytes: read and written by copies, a second."""
+    """flops: of products of matrices, a second. bytes: read and written by copies, a second."""
 
     flops: float
     bytes: float
@@ -22,10 +22,10 @@ class Rates:
         return flops / self.flops + moved / self.bytes
 
 
-def measure_rates(threads: int) -> Rates:
-    """The best of some trials."""
+def measure_rates(threads: int, kind: torch.dtype = torch.float64) -> Rates:
+    """The best of some trials; kind: of the matrices' numbers."""
     torch.set_num_threads(1)
-    matrices = [torch.randn(MATRIX, MATRIX, dtype=torch.float64) for _ in range(threads)]
+    matrices = [torch.randn(MATRIX, MATRIX, dtype=kind) for _ in range(threads)]
     vectors = [torch.randn(COPIED, dtype=torch.float64) for _ in range(threads)]
     copies = [torch.empty_like(vector) for vector in vectors]
 

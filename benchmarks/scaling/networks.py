@@ -1,0 +1,113 @@
+"""Rounds of federated averaging over many small nodes: one size, in this process.
+
+    python benchmarks/scaling/networks.py NODES [--rounds 3] [--threads 2] [--chunk-rows 262144]
+
+Every node holds 96 ratings of a thousand items with 26 features, and trains an MLP 26-64-32-1 on them for two epochs of
+three batches (Adam) in each round. Prints one line of JSON: seconds and CPU seconds a node-step, their floor, the most
+memory, and the model's digest. The floor counts a multiplication and an addition as two, three products of each layer's
+weights with a batch (forward, and back to weights and inputs), at the rate of large float32 products; and, at the copy
+rate, that Adam reads and writes parameters, gradient and moments once.
+"""
+
+import argparse
+import itertools
+import json
+import resource
+import time
+
+import numpy as np
+import torch
+from floor import measure_rates
+
+from hierfed.data.federation import Nodes, make_nodes
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.federated.pooled_averaging import PooledAveraging
+from hierfed.models.network import Network
+from hierfed.models.stacked import train_stacked
+from hierfed.models.threads import ThreadedTrainer, one_torch_thread
+from hierfed.models.training import LocalTraining
+from hierfed.personal.node_level import NodePersonalisation
+from hierfed.personal.user_level import UserPersonalisation
+
+ROWS, ITEMS, INPUTS, HIDDEN = 96, 1000, 26, (64, 32)
+EPOCHS, BATCH, LEARNING_RATE = 2, 32, 0.003
+STEPS = EPOCHS * ROWS // BATCH
+NUMBER = 4  # bytes
+
+
+def make_federation(nodes: int) -> Nodes:
+    """Equal nodes; ratings are a function of the item plus noise."""
+    rng = np.random.default_rng(0)
+    node = np.repeat(np.arange(nodes, dtype=np.int32), ROWS)
+    item = rng.integers(0, ITEMS, len(node), dtype=np.int32)
+    value = (3.5 + np.sin(item) + rng.normal(0, 0.5, len(node))).astype(np.float32)
+    rows = Ratings(node, item, value)
+    return make_nodes(rows, node, rows.between(0, 0), node[:0], nodes)
+
+
+def make_method(threads: int, chunk_rows: int) -> PooledAveraging:
+    """The paper's network on random features."""
+    features = torch.from_numpy(np.random.default_rng(1).standard_normal((ITEMS, INPUTS), np.float32))
+    training = LocalTraining(EPOCHS, BATCH, LEARNING_RATE)
+    return PooledAveraging(
+        predictor=Network(INPUTS, HIDDEN),
+        trainer=ThreadedTrainer(train_stacked, threads),
+        features=features,
+        training=training,
+        node_level=NodePersonalisation("none", training),
+        user_level=UserPersonalisation("none", 0.0, 1.0),
+        start_at_mean=True,
+        seed=0,
+        stacked=train_stacked,
+        threads=threads,
+        chunk_rows=chunk_rows,
+    )
+
+
+def floor_of_a_step() -> tuple[float, float]:
+    """Floating point operations, and bytes, of one node's step."""
+    widths = (INPUTS, *HIDDEN, 1)
+    weights = sum(above * below for above, below in itertools.pairwise(widths))
+    flops = 2 * BATCH * (3 * weights - widths[0] * widths[1])  # nothing asks for the inputs' gradients
+    parameters = weights + sum(widths[1:])
+    return flops, NUMBER * 7 * parameters
+
+
+def main() -> None:
+    """Train, and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nodes", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--chunk-rows", type=int, default=1 << 18)
+    options = parser.parse_args()
+    nodes, method = make_federation(options.nodes), make_method(options.threads, options.chunk_rows)
+    seconds: list[float] = []
+
+    def on_round(finished: FinishedRound) -> None:
+        seconds.append(finished.seconds)
+
+    with one_torch_thread():
+        rates = measure_rates(options.threads, torch.float32)
+        run_rounds(method, nodes[: min(options.nodes, 256)], 1)
+        began, cpu = time.perf_counter(), time.process_time()
+        trained = run_rounds(method, nodes, options.rounds, on_round)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    steps = options.nodes * options.rounds * STEPS
+    told = {
+        "nodes": options.nodes,
+        "threads": options.threads,
+        "chunk_rows": options.chunk_rows,
+        "microseconds": 1e6 * wall / steps,
+        "cpu_microseconds": 1e6 * cpu / steps,
+        "floor_microseconds": 1e6 * rates.seconds(*floor_of_a_step()),
+        "round_seconds": float(np.median(seconds)),
+        "peak_gbytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "digest": trained.shared.digest(),
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
