@@ -80,6 +80,14 @@ class Nodes(Sequence[Node]):
         return replace(self, numbers=self.numbers[places])
 
 
+def train_rows(nodes: Sequence[Node]) -> np.ndarray:
+    """How many ratings each of the nodes learns from, int64 [nodes]."""
+    if isinstance(nodes, Nodes):
+        lengths: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]
+        return lengths
+    return np.array([len(node.train) for node in nodes], np.int64)
+
+
 def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> Nodes:
     """Nodes 0 to nodes - 1 from the node number of each train and test row.
 
