@@ -56,8 +56,9 @@ def run(
 ) -> None:
     """Run an experiment: train a global model, personalise it, and report what that gained.
 
-    Ctrl-C ends the training with its round: what there is then is personalised, judged, saved and reported, no further
-    seed is begun, and the exit code is 130. A second Ctrl-C stops at once.
+    Ctrl-C ends the training with its round; what there is then is judged, saved
+    and reported, no further seed is begun, and the exit code is 130. A second
+    Ctrl-C stops at once.
     """
     settings = settings_of(
         preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
@@ -74,14 +75,12 @@ def run(
         if not silent:
             print_content(terminal.result_tables(result))
     else:
-        results = _run_seeds(settings, folder, seeds, silent, companion, interruption)
+        every = range(settings.seed, settings.seed + seeds)
+        results = _run_seeds(settings, folder, every, silent, companion, interruption)
         whole, stopped = _whole(results), _tell_stop(results, seeds)
-        found, page = (
-            folder / "summary.json",
-            (folder if whole else runs.seed_folder(folder, settings.seed)) / "report.html",
-        )
+        found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
         if whole:
-            summary = runs.save_summary(whole, folder)
+            page, summary = folder / "report.html", runs.save_summary(whole, folder)
             if not silent:
                 print_content(terminal.summary_table(summary))
     if as_json:
@@ -108,8 +107,9 @@ def compare(
 ) -> None:
     """Run presets on the same seeds and show the paired differences.
 
-    Ctrl-C ends the training with its round and saves that run; no further one is begun, nothing is compared, and the
-    exit code is 130. A second Ctrl-C stops at once.
+    Ctrl-C ends the training with its round and saves that run; no further one
+    is begun, nothing is compared, and the exit code is 130. A second Ctrl-C
+    stops at once.
     """
     labels = {Path(preset).stem: preset for preset in presets}
     if len(labels) < max(2, len(presets)):
@@ -129,8 +129,10 @@ def compare(
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name)
+    first = next(iter(every.values())).seed
+    same = range(first, first + seeds)
     results = {
-        label: _run_seeds(settings, folder / label, seeds, silent, companion, interruption)
+        label: _run_seeds(settings, folder / label, same, silent, companion, interruption)
         for label, settings in every.items()
     }
     summaries = {
@@ -165,19 +167,20 @@ def _companion(settings: Iterable[Settings]) -> Companion | None:
 def _run_seeds(
     settings: Settings,
     folder: Path,
-    seeds: int,
+    seeds: Iterable[int],
     silent: bool,
     companion: Companion | None,
     interruption: Interruption,
 ) -> list[Result]:
-    """Run so many seeds, a folder each; none is begun after a Ctrl-C."""
+    """Run these seeds, a folder each; none is begun after a Ctrl-C."""
     from hierfed import runs  # noqa: PLC0415
 
     results: list[Result] = []
-    for seed in range(settings.seed, settings.seed + seeds):
-        if not interruption.asked:
-            own = settings.model_copy(update={"seed": seed})
-            results.append(_run_one(own, runs.seed_folder(folder, seed), silent, companion, interruption))
+    for seed in seeds:
+        if interruption.asked:
+            break
+        own = settings.model_copy(update={"seed": seed})
+        results.append(_run_one(own, runs.seed_folder(folder, seed), silent, companion, interruption))
     return results
 
 
