@@ -80,7 +80,7 @@ class Nodes(Sequence[Node]):
         return replace(self, numbers=self.numbers[places])
 
 
-def train_rows(nodes: Sequence[Node]) -> np.ndarray:
+def row_counts(nodes: Sequence[Node]) -> np.ndarray:
     """How many ratings each of the nodes learns from, int64 [nodes]."""
     if isinstance(nodes, Nodes):
         lengths: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from hierfed.data.federation import Node, Nodes, train_rows
+from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.summation import Summation, Summed, sum_openly
@@ -70,7 +70,7 @@ def run_rounds(
     shared = method.start()
     pooled = method if isinstance(method, PooledMethod) and summation is sum_openly else None
     private: Sequence[PrivateState | None] = [None] * len(nodes)
-    rows, bytes_up, bytes_down = train_rows(nodes), 0, 0
+    rows, bytes_up, bytes_down = row_counts(nodes), 0, 0
     began = time.perf_counter()
     while shared.round < rounds and (shared.round < 1 or wanted()):
         places = participation.places(shared.round + 1, len(nodes))
@@ -106,7 +106,7 @@ def _sum_one_by_one(
     """
     present = [nodes[place] for place in places]
     before, kept = [private[place] for place in places], list(private)
-    passed = train_rows(present).cumsum()
+    passed = row_counts(present).cumsum()
 
     def passing() -> Iterator[tuple[int, Contribution]]:
         pairs = method.contribute(shared, present, before)

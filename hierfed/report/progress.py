@@ -53,18 +53,19 @@ class Bar(Watcher):
         self.task = progress.add_task("", total=rounds, label=label, stage="", errors="", speed="", training=False)
 
     def on_stage(self, stage: str) -> None:
-        """Show the stage's name; only the training has ratings per second and a time left."""
+        """Show the stage's name; only the training has errors, ratings per second and a time left."""
         self.stage = stage
-        self.progress.update(self.task, stage=STAGES[stage], speed="", training=stage == "train")
+        self.progress.update(self.task, stage=STAGES[stage], errors="", speed="", training=stage == "train")
 
     def on_share(self, number: int, share: float) -> None:
-        """Move the bar within a round of the training; other rounds are told in words."""
+        """Move the bar within a round of the training; others are told in words, until they end."""
+        name = STAGES[self.stage]
         if number < 1:
-            self.progress.update(self.task, stage=f"{STAGES[self.stage]}, opening rounds")
+            self.progress.update(self.task, stage=f"{name}, opening rounds")
         elif self.stage == "train":
-            self.progress.update(self.task, stage=STAGES["train"], completed=number - 1 + share)
+            self.progress.update(self.task, stage=name, completed=number - 1 + share)
         else:
-            self.progress.update(self.task, stage=f"{STAGES[self.stage]}, round {number}, {share:.0%}")
+            self.progress.update(self.task, stage=f"{name}, round {number}, {share:.0%}" if share < 1 else name)
 
     def on_round(self, record: RoundRecord) -> None:
         """Move the bar to the round's end."""

@@ -126,7 +126,7 @@ def test_a_terminal_shows_words_and_a_bar_that_moves_round_by_round(terminal: St
         assert " 2/2 1,000,000 ratings/s " in bar
         watcher.on_stage("baselines")
         words, bar = shown(watcher)
-        assert words == "paper, seed 0: training the baselines  loss 0.6250  RMSE 0.7500"
+        assert words == "paper, seed 0: training the baselines"
         assert bar == f"{'━' * 28} 2/2  0:00:01"
 
 
@@ -200,6 +200,17 @@ def test_rounds_outside_the_training_are_told_in_words(terminal: StringIO) -> No
         words, bar = shown(watcher)
         assert words == "x: choosing hyperparameters, round 3, 38%"
         assert " 0/2 " in bar
+        watcher.on_share(3, 1.0)
+        assert shown(watcher)[0] == "x: choosing hyperparameters", "what follows is no round"
+
+
+def test_the_longest_words_fit_the_terminal(terminal: StringIO) -> None:
+    with watching(SETTINGS, "hierarchical, seed 0", silent=False) as watcher:
+        watcher.on_stage("train")
+        watcher.on_round(RECORDS[0])
+        watcher.on_stage("rank")
+        watcher.on_share(12, 0.99)
+        assert shown(watcher)[0] == "hierarchical, seed 0: training the ranking models, round 12, 99%"
 
 
 def test_what_is_told_stands_above_the_bar(terminal: StringIO) -> None:
