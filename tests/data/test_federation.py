@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.federation import make_nodes, rows_by_node, row_counts
+from hierfed.data.federation import make_nodes, row_counts, rows_by_node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
