@@ -32,10 +32,12 @@ def begin_baselines(
     nodes: Sequence[Node],
     personal_nodes: Sequence[Node],
     begin: Begin,
-) -> Callable[[], tuple[Baselines, Baselines]]:
+) -> Callable[[int], tuple[Baselines, Baselines]]:
     """Begin what may be trained elsewhere meanwhile; the function given waits for it and computes the rest.
 
-    Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too.
+    Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too. The
+    function is told how many rounds the federation trained: where these are fewer than the settings', networks are
+    trained anew, no longer than that.
     """
     ratings = dataset.ratings
     train, test = ratings.take(split.train), ratings.take(split.test)
@@ -57,8 +59,11 @@ def begin_baselines(
     elif isinstance(method, HierarchicalFactors | PrivatePrior):
         wait = partial(each_user_alone, method)
 
-    def finish() -> tuple[Baselines, Baselines]:
-        alone = wait()
+    def finish(rounds: int) -> tuple[Baselines, Baselines]:
+        if isinstance(method, FederatedAveraging) and rounds < settings.training.rounds:
+            alone = train_alone(method, nodes, personal_nodes, train, test, rounds)()
+        else:
+            alone = wait()
         return (
             Baselines(
                 **simple_baselines(train, test, dataset.users, dataset.items),

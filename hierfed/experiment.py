@@ -14,7 +14,7 @@ from hierfed.data.download import Progress
 from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
-from hierfed.engines.in_process import POOLED_FROM, FinishedRound, Trained, run_rounds
+from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
 from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_round, judge_threshold, judge_users
 from hierfed.evaluation.new_users import TrainedMethod
@@ -93,13 +93,16 @@ def run_experiment(
     progress: Progress | None = None,
     begin: Begin = begin_here,
     tell: Callable[[str], None] = lambda line: None,
+    wanted: Callable[[], bool] = lambda: True,
+    on_share: OnShare = untold,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
     begin: how training without a federation is begun; elsewhere, it goes on beside the federation's. tell: told in a
-    line what of large data was taken from the user's cache, or left there.
+    line what of large data was taken from the user's cache, or left there. wanted: asked before every round but the
+    first whether to train on; where not, the run is finished with the rounds that there are. on_share: see OnShare.
     """
     watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
     with one_torch_thread():
@@ -113,7 +116,7 @@ def run_experiment(
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
             watch.start("select")
-            chosen = select(settings, method, nodes, summation)
+            chosen = select(settings, method, nodes, summation, on_share)
             method, selection = chosen.method, chosen.selection
 
         watch.start("train")
@@ -126,7 +129,7 @@ def run_experiment(
                 observer.on_round(rounds[-1])
 
         recorder = recorder_of(settings, dataset.catalogue, nodes, partial(prepared.privacy, nodes))
-        trained = _train(method, nodes, settings, judge, summation, recorder)
+        trained = _train(method, nodes, settings, judge, summation, recorder, wanted, on_share)
         shared = trained.shared
 
         watch.start("personalise")
@@ -139,7 +142,7 @@ def run_experiment(
             federated_models = method.personalise(shared, nodes, trained.private)
 
         watch.start("baselines")
-        baselines, personal_baselines = finish_baselines()
+        baselines, personal_baselines = finish_baselines(shared.round)
         new_users = []
         if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
             new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)
@@ -158,6 +161,7 @@ def run_experiment(
                 held_out,
                 summation,
                 recorder,
+                on_share,
             )
         watch.stop()
 
@@ -173,6 +177,7 @@ def run_experiment(
         settings=settings.model_dump(mode="json"),
         data=summarise_data(settings, dataset, split, prepared, len(nodes)),
         rounds=rounds,
+        ended_early=not isinstance(method, LocalOnly) and shared.round < settings.training.rounds,
         nodes=records,
         users=users,
         baselines=baselines,
@@ -223,16 +228,24 @@ def _train(
     judge: Callable[[FinishedRound], None],
     summation: Summation,
     recorder: Recorder | None,
+    wanted: Callable[[], bool],
+    on_share: OnShare,
 ) -> Trained:
     """Run the rounds; a method without any is judged once, as it is."""
     if not isinstance(method, LocalOnly):
-        rounds, participation = (
+        participation = Participation(settings.federation.participation, settings.seed)
+        return run_rounds(
+            recorded(method, "rating", recorder),
+            nodes,
             settings.training.rounds,
-            Participation(settings.federation.participation, settings.seed),
+            judge,
+            summation,
+            participation,
+            wanted,
+            on_share,
         )
-        return run_rounds(recorded(method, "rating", recorder), nodes, rounds, judge, summation, participation)
     shared = method.start()
-    judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0.0))
+    judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0, 0.0))
     return Trained(shared, [None] * len(nodes))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.engines.in_process import run_rounds
+from hierfed.engines.in_process import OnShare, run_rounds, untold
 from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.ease import MOST_ITEMS, Ease, public_likeness
@@ -58,12 +59,13 @@ def rank(
     held_out: Ratings,
     summation: Summation = sum_openly,
     recorder: Recorder | None = None,
+    on_share: OnShare = untold,
 ) -> Ranked:
     """Train Ease and implicit factors on the federated nodes, and judge them on the personalisation users.
 
     content: what is publicly known of the items. raters [items]: of the federated rows. own: what the personalisation
     users have rated before; held_out: what they rated besides. summation: how contributions are added. recorder: who is
-    told of their sums.
+    told of their sums. on_share: told how far each round is.
     Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond the MOST_ITEMS
     most rated.
     """
@@ -71,8 +73,9 @@ def rank(
     methods = ranking_methods(settings, content, raters)
     ease, implicit = methods.ease, methods.implicit
     rounds = settings.ranking.implicit_rounds
-    trained_ease = run_rounds(recorded(ease, "ease", recorder), nodes, 1, summation=summation).shared
-    trained_implicit = run_rounds(recorded(implicit, "implicit", recorder), nodes, rounds, summation=summation).shared
+    train = partial(run_rounds, nodes=nodes, summation=summation, on_share=on_share)
+    trained_ease = train(recorded(ease, "ease", recorder), rounds=1).shared
+    trained_implicit = train(recorded(implicit, "implicit", recorder), rounds=rounds).shared
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(trained_ease.arrays["raters"], len(users)),
         "rating": expected_ratings(models),

@@ -57,7 +57,11 @@ class Errors(Record):
 
 class RoundRecord(Record):
     """One federated round: training loss per local epoch (MSE, mean over rows), errors of the global model on the
-    federated users' test rows, bytes sent by all nodes and received by all nodes, and wall seconds."""
+    federated users' test rows, bytes sent by all nodes and received by all nodes, and wall seconds.
+
+    ratings: how many were learned from: the train ratings of the nodes that took part, each once for every local epoch.
+    Those of opening rounds, whose seconds are in round 1, are not counted.
+    """
 
     round: int
     train_loss: list[Number]
@@ -66,7 +70,13 @@ class RoundRecord(Record):
     global_user_macro_rmse: Number
     bytes_up: int
     bytes_down: int
+    ratings: int = 0
     seconds: Number
+
+    @property
+    def ratings_per_second(self) -> float:
+        """How fast the round learned; 0 where there was no round."""
+        return self.ratings / self.seconds if self.ratings else 0.0
 
 
 class NodeRecord(Record):
@@ -239,6 +249,8 @@ class Result(Record):
     baselines: on the federated users' test rows, to compare with the last round's global_rmse. personal_baselines:
     on the personalisation users' held-out rows, to compare with users.rmse_after. ranking: `ndcg@10`, `recall@20` and
     `hr@10` of the model that recommends; rankers: of all. digest: sha256 of the global model.
+    ended_early: whether training was stopped before the rounds that the settings ask for; every figure is then that of
+    the rounds that there are.
     """
 
     version: int = 1
@@ -248,6 +260,7 @@ class Result(Record):
     settings: dict[str, Any]
     data: DataSummary
     rounds: list[RoundRecord]
+    ended_early: bool = False
     nodes: list[NodeRecord]
     users: UserSummary
     baselines: Baselines

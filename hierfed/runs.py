@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
 from hierfed.storage import MODEL, RANKING, save_model, save_private, save_ranking
 
+ROUNDS = "rounds.jsonl"
 Kind = TypeVar("Kind", Result, Summary)
 
 
@@ -28,7 +30,7 @@ class RoundLog:
     """Makes the run's folder as the first round ends, and appends each round to its `rounds.jsonl`."""
 
     def __init__(self, folder: Path):
-        self.path = folder / "rounds.jsonl"
+        self.path = folder / ROUNDS
 
     def on_stage(self, stage: str) -> None:
         """Stages are not logged."""
@@ -62,6 +64,15 @@ def make_folder(folder: Path) -> None:
         raise HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
 
 
+def keep_rounds_alone(folder: Path) -> None:
+    """Take back all that a run that was stopped has written, but for the log of the rounds that it finished."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ROUNDS:
+            path.unlink()
+
+
 def save_run(outcome: Outcome, folder: Path) -> Result:
     """Write settings, model, private state, figures, report, result and ledger into the run's folder.
 
@@ -72,7 +83,7 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     result = outcome.result.model_copy(update={"name": folder.name})
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
     lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
-    (folder / "rounds.jsonl").write_text(lines, encoding="utf-8")
+    (folder / ROUNDS).write_text(lines, encoding="utf-8")
     _save_models(outcome, folder)
     write_report(result, folder)
     spent = time.perf_counter() - began

@@ -14,7 +14,7 @@ from hierfed.data.federation import Node, Nodes, RowsByNode, row_counts, train_r
 from hierfed.data.grouping import is_grouped
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
-from hierfed.engines.in_process import Trained, run_rounds
+from hierfed.engines.in_process import OnShare, Trained, run_rounds, untold
 from hierfed.evaluation.judging import INTERVAL_LEVEL
 from hierfed.federated.contract import Contribution
 from hierfed.federated.factors import HierarchicalFactors
@@ -49,12 +49,17 @@ class Validation:
 
 
 def select(
-    settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node], summation: Summation = sum_openly
+    settings: Settings,
+    method: HierarchicalFactors,
+    nodes: Sequence[Node],
+    summation: Summation = sum_openly,
+    on_share: OnShare = untold,
 ) -> Chosen:
     """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
 
     Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
     errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
+    on_share: told how far each round of a trial training is.
     """
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
@@ -71,7 +76,7 @@ def select(
         return place
 
     def train(candidate: HierarchicalFactors) -> Trained:
-        return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation)
+        return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation, on_share=on_share)
 
     def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
         return candidate.personalise(trained.shared, reduced, trained.private)

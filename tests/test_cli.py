@@ -297,6 +297,16 @@ def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: st
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures")
+def test_compare_takes_the_first_one_s_seeds_for_all(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "later.toml").write_text('preset = "later"\nseed = 7\n')
+    found = hierfed("compare", "network", "later.toml", "--data", folder, "--seeds", "1", "--quiet", *SMALL)
+    assert found.code == 0, found.err
+    for label in ("network", "later"):
+        summary = tmp_path / "runs" / "compare" / label / "summary.json"
+        assert strict_json(summary.read_text())["seeds"] == [0]
+
+
 def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
     assert (found.code, found.err) == (0, "")

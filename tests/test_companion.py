@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -94,6 +95,10 @@ def test_the_process_ends_with_the_command_whatever_is_left_to_do(companion: Com
         companion.begin(*begun)
     companion.__exit__(None, None, None)
     assert child(companion).poll() is not None
+
+
+def test_a_terminal_s_ctrl_c_does_not_reach_the_companion(companion: Companion) -> None:
+    assert os.getsid(child(companion).pid) != os.getsid(0)
 
 
 @pytest.mark.parametrize(("cores", "loaded"), [(1, False), (2, True)])

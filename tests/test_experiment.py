@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -463,6 +464,82 @@ def test_observers_are_told_of_every_stage_and_round_in_order(folder: str) -> No
     settings = load_settings("network", {**SMALL, "data.source": folder})
     result = run_experiment(settings, observers=[Observer()]).result
     assert told == ["data", "train", *result.rounds, "personalise", "baselines"]
+
+
+class Stopping:
+    """An observer after whose so manieth round no further one is wanted."""
+
+    def __init__(self, rounds: int):
+        self.rounds, self.ended = rounds, 0
+
+    def on_stage(self, stage: str) -> None:
+        pass
+
+    def on_round(self, record: Any) -> None:
+        self.ended = record.round
+
+    def wanted(self) -> bool:
+        return self.ended < self.rounds
+
+
+@pytest.mark.parametrize("changes", [{"preset": "network"}, {"preset": "paper", "participation": 2, "dropout": 0.2}])
+def test_a_run_that_ended_early_is_a_run_of_fewer_rounds(folder: str, changes: dict[str, Any]) -> None:
+    """Its baselines too have trained no longer than the federation did."""
+    changes = {**SMALL, "data.join": "none", "data.source": folder, **changes}
+    preset, stopping = changes.pop("preset"), Stopping(2)
+    asked = load_settings(preset, changes | {"rounds": 5})
+    early = run_experiment(asked, observers=[stopping], wanted=stopping.wanted)
+    shorter = run_experiment(load_settings(preset, changes | {"rounds": 2}))
+    assert early.result.ended_early
+    assert not shorter.result.ended_early
+    assert early.settings.training.rounds == 5
+    found, expected = (figures(each.result) for each in (early, shorter))
+    assert found == expected
+    assert found["digest"] != figures(run_experiment(asked).result)["digest"]
+
+
+def figures(result: Any) -> Any:
+    """All that a result says, but for what it was asked for and the time that it took."""
+    told = json.loads(result.model_dump_json(exclude={"settings", "seconds", "ended_early"}))
+    for record in told["rounds"]:
+        record.pop("seconds")
+    return told
+
+
+def test_no_round_is_missing_where_the_last_one_is_the_last_one_wanted(folder: str) -> None:
+    stopping = Stopping(2)
+    settings = load_settings("network", {**SMALL, "data.source": folder})
+    assert not run_experiment(settings, observers=[stopping], wanted=stopping.wanted).result.ended_early
+
+
+def test_a_method_without_rounds_never_ends_early(folder: str) -> None:
+    settings = load_settings("local", {"nodes": 3, "personal_nodes": 3, "data.source": folder})
+    result = run_experiment(settings, wanted=lambda: False).result
+    assert not result.ended_early
+    assert result.rounds[0].ratings == 0
+
+
+@pytest.mark.parametrize("changes", [{}, {"privacy_unit": "example", "output_bias": "random"}])
+def test_a_round_of_a_network_learns_from_each_rating_once_an_epoch(folder: str, changes: dict[str, Any]) -> None:
+    if changes:
+        pytest.importorskip("dp_accounting")
+    result = experiment(folder, local_epochs=3, **changes).result
+    assert [record.ratings for record in result.rounds] == [3 * result.data.split["train"]] * 2
+
+
+def test_a_round_of_the_hierarchical_model_learns_from_each_rating_once(folder: str) -> None:
+    settings = {"nodes": 3, "personal_nodes": 3, "rounds": 4, "protocol": "warm", "min_raters": 2}
+    settings |= {"rank_items": False, "select": False, "embedding_rank": 4, "data.source": folder}
+    stopping, told = Stopping(2), list[tuple[int, float]]()
+    asked = load_settings("hierarchical", settings)
+    early = run_experiment(
+        asked, observers=[stopping], wanted=stopping.wanted, on_share=lambda *each: told.append(each)
+    ).result
+    assert [record.ratings for record in early.rounds] == [early.data.split["train"]] * 2
+    assert figures(early) == figures(run_experiment(load_settings("hierarchical", settings | {"rounds": 2})).result)
+    # Seven opening rounds gather the embedding; each begins at 0 and ends with all ratings.
+    assert [number for number, share in told if share == 0] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
+    assert [number for number, share in told if share == 1] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
 
 
 def test_more_nodes_than_users_is_refused_in_one_line(folder: str) -> None:

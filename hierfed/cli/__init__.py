@@ -14,9 +14,8 @@ from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
 from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
+from hierfed.cli.interruption import INTERRUPTED
 from hierfed.errors import HierfedError
-
-INTERRUPTED = 130
 
 
 def options(

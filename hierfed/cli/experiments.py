@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
+from hierfed.cli.interruption import INTERRUPTED, Interruption
 from hierfed.cli.options import (
     Columns,
     Data,
@@ -53,32 +54,41 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment: train a global model, personalise it, and report what that gained."""
+    """Run an experiment: train a global model, personalise it, and report what that gained.
+
+    Ctrl-C ends the training with its round; what there is then is judged, saved
+    and reported, no further seed is begun, and the exit code is 130. A second
+    Ctrl-C stops at once.
+    """
     settings = settings_of(
         preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
     )
-    companion = _companion([settings])
+    companion, interruption = _companion([settings]), Interruption()
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name or Path(preset).stem)
     if seeds is None:
-        results = [_run_one(settings, folder, silent, companion)]
+        result = _run_one(settings, folder, silent, companion, interruption)
+        found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
         if not silent:
-            print_content(terminal.result_tables(results[0]))
+            print_content(terminal.result_tables(result))
     else:
-        results = []
-        for each in range(settings.seed, settings.seed + seeds):
-            results.append(_run_seed(settings, folder, each, silent, companion))
-        summary = runs.save_summary(results, folder)
-        if not silent:
-            print_content(terminal.summary_table(summary))
+        every = range(settings.seed, settings.seed + seeds)
+        results = _run_seeds(settings, folder, every, silent, companion, interruption)
+        whole, stopped = _whole(results), _tell_stop(results, seeds)
+        found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
+        if whole:
+            page, summary = folder / "report.html", runs.save_summary(whole, folder)
+            if not silent:
+                print_content(terminal.summary_table(summary))
     if as_json:
-        name = "result.json" if seeds is None else "summary.json"
-        sys.stdout.write((folder / name).read_text(encoding="utf-8"))
+        sys.stdout.write(found.read_text(encoding="utf-8") if found.is_file() else "")
     elif not quiet:
-        print_path("The report", folder / "report.html")
+        print_path("The report", page)
+    if stopped:
+        raise SystemExit(INTERRUPTED)
 
 
 def compare(
@@ -95,7 +105,12 @@ def compare(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run presets on the same seeds and show the paired differences."""
+    """Run presets on the same seeds and show the paired differences.
+
+    Ctrl-C ends the training with its round and saves that run; no further one
+    is begun, nothing is compared, and the exit code is 130. A second Ctrl-C
+    stops at once.
+    """
     labels = {Path(preset).stem: preset for preset in presets}
     if len(labels) < max(2, len(presets)):
         raise SettingsError(
@@ -107,7 +122,7 @@ def compare(
         )
         for label, preset in labels.items()
     }
-    companion = _companion(every.values())
+    companion, interruption = _companion(every.values()), Interruption()
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
@@ -115,11 +130,18 @@ def compare(
     silent = quiet or as_json
     folder = runs.free_folder(out, name)
     first = next(iter(every.values())).seed
-    results: dict[str, list[Result]] = {
-        label: [_run_seed(settings, folder / label, each, silent, companion) for each in range(first, first + seeds)]
+    same = range(first, first + seeds)
+    results = {
+        label: _run_seeds(settings, folder / label, same, silent, companion, interruption)
         for label, settings in every.items()
     }
-    summaries = {label: runs.save_summary(each, folder / label) for label, each in results.items()}
+    summaries = {
+        label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
+    }
+    if _tell_stop([result for each in results.values() for result in each], seeds * len(every)):
+        if not silent:
+            print_path("What there is", folder)
+        raise SystemExit(INTERRUPTED)
     differences = compare_results(results)
     found = {
         "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
@@ -142,13 +164,29 @@ def _companion(settings: Iterable[Settings]) -> Companion | None:
     return click.get_current_context().with_resource(Companion())
 
 
-def _run_seed(settings: Settings, folder: Path, seed: int, silent: bool, companion: Companion | None) -> Result:
+def _run_seeds(
+    settings: Settings,
+    folder: Path,
+    seeds: Iterable[int],
+    silent: bool,
+    companion: Companion | None,
+    interruption: Interruption,
+) -> list[Result]:
+    """Run these seeds, a folder each; none is begun after a Ctrl-C."""
     from hierfed import runs  # noqa: PLC0415
 
-    return _run_one(settings.model_copy(update={"seed": seed}), runs.seed_folder(folder, seed), silent, companion)
+    results: list[Result] = []
+    for seed in seeds:
+        if interruption.asked:
+            break
+        own = settings.model_copy(update={"seed": seed})
+        results.append(_run_one(own, runs.seed_folder(folder, seed), silent, companion, interruption))
+    return results
 
 
-def _run_one(settings: Settings, folder: Path, silent: bool, companion: Companion | None) -> Result:
+def _run_one(
+    settings: Settings, folder: Path, silent: bool, companion: Companion | None, interruption: Interruption
+) -> Result:
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.baselines import begin_here  # noqa: PLC0415
     from hierfed.experiment import run_experiment  # noqa: PLC0415
@@ -158,10 +196,38 @@ def _run_one(settings: Settings, folder: Path, silent: bool, companion: Companio
         gc.freeze()
         gc.enable()
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
-        log = runs.RoundLog(folder)
+        # Who presses Ctrl-C wants an answer, however quiet the run is.
+        answer = partial(typer.echo, err=True) if silent else watcher.tell
         begin = begin_here if companion is None else partial(companion.begin, settings)
-        outcome = run_experiment(
-            settings, observers=[log, watcher], progress=watcher.on_download, begin=begin, tell=watcher.tell
-        )
-        watcher.on_stage("report")
-        return runs.save_run(outcome, folder)
+        try:
+            with interruption.heard(answer):
+                outcome = run_experiment(
+                    settings,
+                    observers=[runs.RoundLog(folder), interruption, watcher],
+                    progress=watcher.on_download,
+                    begin=begin,
+                    tell=watcher.tell,
+                    wanted=interruption.wanted,
+                    on_share=watcher.on_share,
+                )
+                watcher.on_stage("report")
+                return runs.save_run(outcome, folder)
+        except KeyboardInterrupt:
+            runs.keep_rounds_alone(folder)
+            raise
+
+
+def _whole(results: Sequence[Result]) -> list[Result]:
+    """Those that trained to the end: a mean over seeds of unlike numbers of rounds would say nothing."""
+    return [result for result in results if not result.ended_early]
+
+
+def _tell_stop(results: Sequence[Result], asked: int) -> bool:
+    """Whether fewer runs trained to the end than were asked for; if so, that is told in a line on standard error."""
+    done = len(_whole(results))
+    if done < asked:
+        early = [
+            f"{each.preset}, seed {each.seed}, ended early and is in no mean" for each in results if each.ended_early
+        ]
+        typer.echo("; ".join([f"stopped: {done} of {asked} runs trained to the end", *early]), err=True)
+    return done < asked

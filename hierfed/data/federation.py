@@ -84,6 +84,14 @@ class Nodes(Sequence[Node]):
         return replace(self, numbers=self.numbers[places])
 
 
+def row_counts(nodes: Sequence[Node]) -> np.ndarray:
+    """How many ratings each of the nodes learns from, int64 [nodes]."""
+    if isinstance(nodes, Nodes):
+        lengths: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]
+        return lengths
+    return np.array([len(node.train) for node in nodes], np.int64)
+
+
 def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> Nodes:
     """Nodes 0 to nodes - 1 from the node number of each train and test row.
 
@@ -99,14 +107,6 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
     """
     ordered, offsets = by_group(node, nodes, rows)
     return RowsByNode(ratings.take(ordered), offsets)
-
-
-def row_counts(nodes: Sequence[Node]) -> np.ndarray:
-    """How many train rows each of these nodes has, int64 [nodes]."""
-    if isinstance(nodes, Nodes):
-        counts: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]
-        return counts
-    return np.array([len(node.train) for node in nodes])
 
 
 def numbers_of(nodes: Sequence[Node]) -> np.ndarray:

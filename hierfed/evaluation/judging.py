@@ -43,6 +43,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
     if not np.isfinite(errors.rmse):
         raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
+    epochs = method.training.epochs if isinstance(method, FederatedAveraging) else 1
     return RoundRecord(
         round=finished.number,
         train_loss=method.train_loss(finished.total),
@@ -51,6 +52,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
         global_user_macro_rmse=errors.user_macro_rmse,
         bytes_up=finished.bytes_up,
         bytes_down=finished.bytes_down,
+        ratings=finished.rows * epochs,
         seconds=finished.seconds,
     )
 

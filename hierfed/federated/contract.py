@@ -8,7 +8,7 @@ PrivateState, which is no Contribution and refuses to be pickled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -101,17 +101,30 @@ class SumMethod(Protocol):
         ...
 
 
+OnDone = Callable[[float], None]
+"""Is told what share of the ratings of a round is in its sum."""
+
+
+def unheard(share: float) -> None:
+    """The OnDone of those who do not ask."""
+
+
 @runtime_checkable
 class PooledMethod(SumMethod, Protocol):
     """A method that adds up what many small nodes send without an object for each of them."""
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The sum of what these nodes send to round shared.round + 1, and what all nodes keep for the next.
 
-        private: what each node of the federation keeps, at the place of its number, whether or not it takes part. The
-        sum is that of `contribute`, up to rounding where a method says so; the same bits on any number of threads.
+        private: what each node of the federation keeps, at the place of its number, whether or not it takes part.
+        on_done: told, from time to time, what share of the nodes' ratings is in the sum. The sum is that of
+        `contribute`, up to rounding where a method says so; the same bits on any number of threads.
         """
         ...
 

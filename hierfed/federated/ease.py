@@ -21,7 +21,7 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
 from hierfed.models.factors.cohort import cohort_of
 from hierfed.models.factors.symmetric import inverse, packed_size
 from hierfed.models.ranking import known_items, known_raters, own_users_matrix, users_matrix
@@ -60,7 +60,11 @@ class Ease:
             yield self._sums(shared, own_users_matrix(node.train, self.items)), None
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same counts, of all users at once; see PooledMethod."""
         return self._sums(shared, users_matrix(cohort_of(nodes), self.items)), private

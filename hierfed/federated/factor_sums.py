@@ -49,7 +49,13 @@ class RoundKnowledge:
 
 
 def round_sums(
-    known: RoundKnowledge, cohort: Cohort, arrange: Arrange, at_nodes: Tensor, precision: Tensor, threads: int
+    known: RoundKnowledge,
+    cohort: Cohort,
+    arrange: Arrange,
+    at_nodes: Tensor,
+    precision: Tensor,
+    threads: int,
+    on_done: Callable[[float], None],
 ) -> tuple[dict[str, Tensor], Memory]:
     """The sums over a cohort's users, and what these remember.
 
@@ -70,7 +76,8 @@ def round_sums(
         torch.sub(found.mean, prior, out=deviation[chosen])
         return part
 
-    sums = add_up(in_order(work, range(len(cohort.pieces)), threads), len(known.design.shared_items))
+    parts = in_order(work, range(len(cohort.pieces)), threads)
+    sums = add_up(cohort.heard(parts, on_done), len(known.design.shared_items))
     at_node = _node_deviations(deviation, cohort)
     sums["users"] = mean.new_tensor([users])
     sums["ratings"] = mean.new_tensor([len(cohort.item)])

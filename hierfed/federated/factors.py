@@ -19,7 +19,7 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings
 from hierfed.federated import opening
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
 from hierfed.federated.factor_states import FactorsState, Memory, PooledStates, state_of
 from hierfed.federated.factor_sums import RoundKnowledge, round_sums
 from hierfed.models.factors.beliefs import Beliefs, Strengths, first_beliefs
@@ -98,18 +98,22 @@ class HierarchicalFactors:
             yield Contribution(sums), replace(state, memory=memory)
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, PooledStates]:
         """The same sums, of many nodes' users at once: equal to rounding. See PooledMethod."""
         states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
         if len(nodes) < len(states):
             cohort = states.cohort.of_nodes(nodes.numbers)
-            sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers))
+            sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers), on_done)
         else:
             if shared.arrays and not states.arranged:
                 arrange = self._arrange(shared, states.cohort)
                 states = replace(states, arranged=tuple(in_order(arrange, states.cohort.pieces, self.threads)))
-            sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory)
+            sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory, on_done)
         return Contribution(sums), states if memory is None else states.after(nodes.numbers, memory)
 
     def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
@@ -234,7 +238,12 @@ class HierarchicalFactors:
         return FactorsModel(arrays | beliefs.arrays(), 0, design, features)
 
     def _sums(
-        self, shared: SharedModel, cohort: Cohort, arranged: tuple[Users, ...], memory: Memory | None
+        self,
+        shared: SharedModel,
+        cohort: Cohort,
+        arranged: tuple[Users, ...],
+        memory: Memory | None,
+        on_done: OnDone = unheard,
     ) -> tuple[dict[str, Tensor], Memory | None]:
         """What a cohort's users add to the next round, and what they remember of it; those who are not arranged are
         arranged as they are needed."""
@@ -249,7 +258,7 @@ class HierarchicalFactors:
         if shared.round < 0:
             part = opening.co_ratings(shared.arrays, design)
             parts = in_order(lambda piece: part(users(piece).rows), range(len(cohort.pieces)), self.threads)
-            return add_up(parts, len(design.shared_items)), memory
+            return add_up(cohort.heard(parts, on_done), len(design.shared_items)), memory
         beliefs = Beliefs.of(shared.arrays)
         precision = beliefs.precision.expand(len(cohort))
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
@@ -257,7 +266,7 @@ class HierarchicalFactors:
         own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.arrays["scale"][1]
         known = RoundKnowledge.of(beliefs, design, own_noise, self.strengths.noise, unit)
         at_nodes = self._node_means(beliefs, cohort, memory)
-        return round_sums(known, cohort, users, at_nodes, precision, self.threads)
+        return round_sums(known, cohort, users, at_nodes, precision, self.threads, on_done)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

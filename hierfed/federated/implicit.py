@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
 from hierfed.models.factors.cohort import cohort_of
 from hierfed.models.factors.symmetric import outer_packed, ridges
 from hierfed.models.ranking import known_items, known_raters, own_users_matrix, users_matrix
@@ -73,7 +73,11 @@ class ImplicitFactors:
             yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same sums, of all users at once, equal to rounding; see PooledMethod."""
         return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private

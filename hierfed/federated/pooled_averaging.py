@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Nodes, row_counts, train_rows
 from hierfed.federated.averaging import FederatedAveraging
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
 from hierfed.models.threads import in_order
 from hierfed.models.training import Streams, Trainer
 from hierfed.personal.private import PrivateState
@@ -34,7 +34,11 @@ class PooledAveraging(FederatedAveraging):
     chunk_rows: int
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """See PooledMethod; nodes keep nothing."""
         counts = row_counts(nodes)
@@ -49,10 +53,12 @@ class PooledAveraging(FederatedAveraging):
         def work(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
             return self._weighted(shared, nodes[chunk], counts[chunk])
 
-        for changes, losses in in_order(work, _chunks(counts, self.chunk_rows), self.threads):
+        chunks = _chunks(counts, self.chunk_rows)
+        for chunk, (changes, losses) in zip(chunks, in_order(work, chunks, self.threads), strict=True):
             # Row after row: NumPy adds up along the first axis in order.
             change = np.add.reduce(np.concatenate([change[None], changes]), axis=0)
             loss = np.add.reduce(np.concatenate([loss[None], losses]), axis=0)
+            on_done(float(counts[: chunk.stop].sum() / rows[0]))
         arrays = {"change": change, "rows": rows, "loss": loss}
         return Contribution({name: torch.from_numpy(array) for name, array in arrays.items()}), private
 

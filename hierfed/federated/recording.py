@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hierfed.data.federation import Node, Nodes
-from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
+from hierfed.federated.contract import Contribution, OnDone, PooledMethod, SharedModel, SumMethod, unheard
 from hierfed.personal.private import PrivateState
 from hierfed.results import PrivacyRecord
 
@@ -58,10 +58,14 @@ class RecordedPooledMethod(RecordedMethod):
     method: PooledMethod
 
     def contribute_pooled(
-        self, shared: SharedModel, nodes: Nodes, private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """See PooledMethod."""
-        return self.method.contribute_pooled(shared, nodes, private)
+        return self.method.contribute_pooled(shared, nodes, private, on_done)
 
 
 def recorded(method: SumMethod, stage: str, recorder: Recorder | None) -> SumMethod:

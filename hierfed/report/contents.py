@@ -57,6 +57,21 @@ def lead(result: Result) -> str:
     return f"{does[method]}{judged.get(result.data.protocol, '')}."
 
 
+def early_sentence(result: Result) -> str:
+    """After which round training was stopped, or nothing where it was not."""
+    if not result.ended_early:
+        return ""
+    done, asked = len(result.rounds), result.settings["training"]["rounds"]
+    return f"Training was stopped after round {done} of {asked}: every figure is of the model as it was then."
+
+
+def repeat_command(result: Result) -> str:
+    """What gives the same model again; nothing where fewer rounds would have had another privacy's noise."""
+    if not result.ended_early:
+        return "hierfed run settings.toml"
+    return "" if result.privacy else f"hierfed run settings.toml --set rounds={len(result.rounds)}"
+
+
 def same_rows(result: Result) -> str:
     """A note on parts of the split that are the same rows; nothing where all are apart."""
     if result.data.protocol == "two_groups":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from hierfed.report import words
 from hierfed.results import RoundRecord
 from hierfed.settings import Settings
 
@@ -31,6 +35,9 @@ class Watcher:
     def on_round(self, record: RoundRecord) -> None:
         """A round has ended."""
 
+    def on_share(self, number: int, share: float) -> None:
+        """This share of a round's ratings is done; see engines.in_process.OnShare."""
+
     def on_download(self, done: int, total: int | None) -> None:
         """So many bytes of the data have come."""
 
@@ -39,20 +46,31 @@ class Watcher:
 
 
 class Bar(Watcher):
-    """A live progress bar with round, loss and RMSE."""
+    """What runs and how good it is, and under it a live bar with rounds, ratings per second and time left."""
 
     def __init__(self, progress: Progress, label: str, rounds: int):
-        self.progress = progress
-        self.task = progress.add_task("", total=rounds, label=label, stage="", errors="")
+        self.progress, self.stage = progress, ""
+        self.task = progress.add_task("", total=rounds, label=label, stage="", errors="", speed="", training=False)
 
     def on_stage(self, stage: str) -> None:
-        """Show the stage's name."""
-        self.progress.update(self.task, stage=STAGES[stage])
+        """Show the stage's name; only the training has errors, ratings per second and a time left."""
+        self.stage = stage
+        self.progress.update(self.task, stage=STAGES[stage], errors="", speed="", training=stage == "train")
+
+    def on_share(self, number: int, share: float) -> None:
+        """Move the bar within a round of the training; others are told in words, until they end."""
+        name = STAGES[self.stage]
+        if number < 1:
+            self.progress.update(self.task, stage=f"{name}, opening rounds")
+        elif self.stage == "train":
+            self.progress.update(self.task, stage=name, completed=number - 1 + share)
+        else:
+            self.progress.update(self.task, stage=f"{name}, round {number}, {share:.0%}" if share < 1 else name)
 
     def on_round(self, record: RoundRecord) -> None:
-        """Move the bar by one."""
-        total = None if record.round else 1  # a method without rounds is judged once
-        self.progress.update(self.task, advance=1, total=total, errors=_errors(record))
+        """Move the bar to the round's end."""
+        done, total = (record.round, None) if record.round else (1, 1)  # a method without rounds is judged once
+        self.progress.update(self.task, completed=done, total=total, errors=_errors(record), speed=_speed(record))
 
     def on_download(self, done: int, total: int | None) -> None:
         """Show the share, or the bytes, that have come."""
@@ -64,6 +82,26 @@ class Bar(Watcher):
         self.progress.console.print(line, highlight=False, markup=False)
 
 
+class _TwoLines(Progress):
+    """A line of words above the bar: one line for both has no room on 80 columns."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        for task in self.tasks:
+            line = "{label}: {stage}  {errors}".format(**task.fields)
+            yield Text(line, no_wrap=True, overflow="ellipsis")
+        yield self.make_tasks_table(self.tasks)
+
+
+class _Time(TimeRemainingColumn):
+    """The time since the run began, and while it trains the time that this takes yet, by the mean speed so far."""
+
+    def render(self, task: Task) -> Text:
+        passed = Text(str(timedelta(seconds=int(task.elapsed or 0))), style="progress.elapsed")
+        if not task.fields["training"]:
+            return passed
+        return Text.assemble(passed, " ", super().render(task), " left")
+
+
 class Lines(Watcher):
     """One line per round, for logs."""
 
@@ -73,7 +111,8 @@ class Lines(Watcher):
     def on_round(self, record: RoundRecord) -> None:
         """Write the line."""
         place = f"round {record.round}/{self.rounds}" if record.round else "no rounds"
-        self.console.print(f"{self.label}: {place}  {_errors(record)}", highlight=False)
+        told = "  ".join(part for part in (place, _errors(record), _speed(record)) if part)
+        self.console.print(f"{self.label}: {told}", highlight=False, soft_wrap=True)
 
     def tell(self, line: str) -> None:
         """Write the line."""
@@ -83,6 +122,10 @@ class Lines(Watcher):
 def _errors(record: RoundRecord) -> str:
     loss = f"loss {record.train_loss[-1]:.4f}  " if record.train_loss else ""
     return f"{loss}RMSE {record.global_rmse:.4f}"
+
+
+def _speed(record: RoundRecord) -> str:
+    return words.speed(record.ratings_per_second) if record.ratings else ""
 
 
 @contextmanager
@@ -95,14 +138,13 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
         yield Lines(console, label, rounds)
     else:
         columns = (
-            TextColumn("{task.fields[label]}"),
-            BarColumn(),
+            BarColumn(bar_width=28),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[errors]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[stage]}"),
+            TextColumn("{task.fields[speed]}"),
+            _Time(),
         )
-        with Progress(*columns, console=console, transient=True) as progress:
+        # By rich's own habit a round of more than half a minute leaves no speed to go by.
+        with _TwoLines(*columns, console=console, transient=True, speed_estimate_period=math.inf) as progress:
             yield Bar(progress, label, rounds)
 
 

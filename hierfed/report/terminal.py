@@ -46,6 +46,8 @@ def result_tables(result: Result) -> Group:
         parts.append(Text(contents.privacy_sentence(result)))
         if result.privacy.warning:
             parts.append(Text(f"Warning: {words.sentence(result.privacy.warning)}", style="bold"))
+    if result.ended_early:
+        parts.append(Text(contents.early_sentence(result), style="bold"))
     return Group(*parts, sentences(result.verdict.words))
 
 

@@ -169,6 +169,11 @@ def seconds(value: float) -> str:
     return f"{value:,.2f} s"
 
 
+def speed(ratings_per_second: float) -> str:
+    """How fast a round learned."""
+    return f"{count(round(ratings_per_second))} ratings/s"
+
+
 def size(value: int) -> str:
     """A number of bytes, in the unit that leaves one to three digits before the point."""
     amount = float(value)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.federation import make_nodes, rows_by_node
+from hierfed.data.federation import make_nodes, row_counts, rows_by_node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -69,3 +69,12 @@ def test_rows_named_by_number_are_divided_as_if_they_stood_alone(node, random):
     found, alone = rows_by_node(ratings, np.array(node), 4, rows), rows_by_node(ratings.take(rows), np.array(node), 4)
     np.testing.assert_array_equal(found.offsets, alone.offsets)
     np.testing.assert_array_equal(found.ratings.user, alone.ratings.user)
+
+
+def test_rows_are_counted_alike_in_nodes_parts_of_them_and_lists():
+    where = np.array([0, 2, 2, 1, 2, 1])
+    nodes = make_nodes(numbered(6, 0), where, numbered(2, 10), np.array([0, 1]), 3)
+    assert row_counts(nodes).tolist() == row_counts(list(nodes)).tolist() == [1, 2, 3]
+    assert row_counts(nodes[1:]).tolist() == [2, 3]
+    assert row_counts(nodes.take(np.array([2, 0]))).tolist() == [3, 1]
+    assert row_counts([]).tolist() == []

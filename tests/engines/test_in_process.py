@@ -12,6 +12,7 @@ from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.participation import Participation
 from hierfed.models.network import Network
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining
@@ -130,3 +131,67 @@ def test_federated_averaging_sends_its_parameters_down_and_change_rows_and_losse
     assert [finished.bytes_down for finished in told] == [3 * 4 * 96 * (1 + start_at_mean), 3 * 4 * 96]
     assert [len(method.train_loss(finished.total)) for finished in told] == [2, 2]
     assert [finished.shared.round for finished in told] == [1, 2]
+
+
+class Until:
+    """Wants rounds until so many have ended, and notes when it was asked."""
+
+    def __init__(self, rounds: int):
+        self.rounds, self.ended, self.asked_after = rounds, list[FinishedRound](), list[int]()
+
+    def wanted(self) -> bool:
+        self.asked_after.append(len(self.ended))
+        return len(self.ended) < self.rounds
+
+
+@pytest.mark.parametrize("opening_rounds", [0, 2])
+def test_training_ends_with_the_round_after_which_it_is_wanted_no_more(nodes, opening_rounds):
+    until, method = Until(2), Counting(opening_rounds)
+    trained = run_rounds(method, nodes, 5, until.ended.append, wanted=until.wanted)
+    shorter = run_rounds(Counting(opening_rounds), nodes, 2)
+    assert [finished.number for finished in until.ended] == [1, 2]
+    assert until.asked_after == [1, 2]
+    assert method.calls[-1] == ("combine", 1)
+    assert trained.shared.digest() == shorter.shared.digest()
+    assert trained.private == shorter.private
+
+
+def test_there_is_always_a_first_round(nodes):
+    until = Until(0)
+    trained = run_rounds(Counting(opening_rounds=3), nodes, 5, until.ended.append, wanted=until.wanted)
+    assert trained.shared.round == 1
+    assert [finished.number for finished in until.ended] == [1]
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_training_that_ended_early_is_that_of_fewer_rounds(nodes, features, rounds):
+    training = LocalTraining(epochs=2, batch_size=4, learning_rate=0.01)
+    method = FederatedAveraging(
+        Network(5, (8,)),
+        train_stacked,
+        features,
+        training,
+        NodePersonalisation("none", training),
+        UserPersonalisation("none", 5.0, 10.0),
+        start_at_mean=True,
+        seed=0,
+    )
+    until = Until(rounds)
+    digest = run_rounds(method, nodes, 6, until.ended.append, wanted=until.wanted).shared.digest()
+    assert digest == run_rounds(method, nodes, rounds).shared.digest()
+    assert digest != run_rounds(method, nodes, rounds + 1).shared.digest()
+
+
+def test_the_rows_of_a_round_are_those_of_the_nodes_that_take_part(nodes):
+    told, taking_part = list[FinishedRound](), Participation(2, seed=1)
+    run_rounds(Counting(opening_rounds=1), nodes, 6, told.append, participation=taking_part)
+    rows = [sum((5, 9, 13)[place] for place in taking_part.places(number, 3)) for number in range(1, 7)]
+    assert [finished.rows for finished in told] == rows
+    assert len(set(rows)) > 1
+
+
+def test_shares_of_a_round_are_told_as_its_nodes_are_added(nodes):
+    told: list[tuple[int, float]] = []
+    run_rounds(Counting(opening_rounds=1), nodes, 1, on_share=lambda *share: told.append(share))
+    shares = [0, 5 / 27, 14 / 27, 1]
+    assert told == [(number, pytest.approx(share)) for number in (0, 1) for share in shares]

@@ -61,3 +61,25 @@ def test_who_learns_alone_is_not_compared_with_itself_and_sends_nothing(local: R
     assert len(labels) == len(set(labels))
     assert "Federation adds" not in labels
     assert keys[-1] == ("Sent per node", "0 B", "no rounds")
+
+
+def ended_early(result: Result, rounds: int) -> Result:
+    settings = {**result.settings, "training": {"rounds": rounds}}
+    return result.model_copy(update={"ended_early": True, "settings": settings})
+
+
+def test_what_ended_early_says_after_which_round_and_how_to_get_it_again(result: Result) -> None:
+    early = ended_early(result, 25)
+    assert contents.early_sentence(early).startswith("Training was stopped after round 10 of 25")
+    assert contents.repeat_command(early) == "hierfed run settings.toml --set rounds=10"
+
+
+def test_a_whole_run_says_nothing_of_an_end(result: Result) -> None:
+    assert contents.early_sentence(result) == ""
+    assert contents.repeat_command(result) == "hierfed run settings.toml"
+
+
+def test_an_early_end_under_differential_privacy_cannot_be_repeated(private: Result) -> None:
+    """A run that is asked for fewer rounds adds less noise to each."""
+    assert contents.repeat_command(private) == "hierfed run settings.toml"
+    assert contents.repeat_command(ended_early(private, 25)) == ""

@@ -177,6 +177,16 @@ def test_a_page_without_differential_privacy_says_nothing_of_it(result: Result, 
     assert "Privacy" not in quick_page(result, folder_with_figures).text
 
 
+def test_a_page_of_a_run_that_ended_early_says_so_and_how_to_get_it_again(
+    result: Result, folder_with_figures: Path
+) -> None:
+    assert "Ended early" not in Page(write_page(result, folder_with_figures)).text
+    early = result.model_copy(update={"ended_early": True, "settings": {"training": {"rounds": 25}}})
+    text = Page(write_page(early, folder_with_figures)).text
+    assert "Ended early. Training was stopped after round 10 of 25" in text
+    assert "hierfed run settings.toml --set rounds=10" in text
+
+
 def test_without_a_warning_there_is_none(result: Result, folder_with_figures: Path) -> None:
     join = result.data.join.model_copy(update={"warning": ""})
     data = result.data.model_copy(update={"join": join, "missing_features": []})

@@ -89,6 +89,13 @@ def test_verdict_warning_missing_features_and_dropped_rows_are_shown(result: Res
     assert "100,004 in = 44,989 used + 55,015 dropped" in text
 
 
+def test_an_early_end_is_told_before_the_verdict(result: Result) -> None:
+    assert "stopped" not in rendered(result_tables(result))
+    early = result.model_copy(update={"ended_early": True, "settings": {"training": {"rounds": 25}}})
+    text = flat(rendered(result_tables(early)))
+    assert 0 < text.index("stopped after round 10 of 25") < text.index(result.verdict.words[0])
+
+
 def test_what_is_hidden_at_which_price_is_said_with_its_warning(private: Result) -> None:
     text = flat(rendered(result_tables(private)))
     assert "hides each node with all its users by differential privacy: epsilon 8.00 spent of 8, at delta 1e-05" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +83,12 @@ class Cohort:
     def places_of(self, nodes: np.ndarray) -> np.ndarray:
         """The places of all users of the nodes at these places, int64."""
         return _spans(self.nodes, nodes)[0]
+
+    def heard(self, parts: Iterable[Part], on_done: Callable[[float], None]) -> Iterator[Part]:
+        """What the pieces add, in order; on_done is told after each what share of the ratings has been given."""
+        for piece, part in zip(self.pieces, parts, strict=True):
+            yield part
+            on_done(float(self.rows[piece.stop] / max(len(self.item), 1)))
 
     def arranged(self, users: slice, scale: Tensor, design: Design) -> Users:
         """Some of the users, ready for the rounds; scale: the centre and the unit of ratings."""

@@ -1,0 +1,70 @@
+"""Ctrl-C during runs: the first one ends the training with its round, the second one ends the command."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+
+from hierfed.results import RoundRecord
+
+INTERRUPTED = 130
+"""The exit code of a command that was stopped before it had done all that it was asked for."""
+
+TOLD = "stopping after this round, then judging and saving; Ctrl-C again stops at once"
+
+
+class Interruption:
+    """An observer of a command's runs that knows whether a Ctrl-C has asked for an end; see experiment.Observer.
+
+    asked: whether it has. While a run trains the first Ctrl-C asks; any other one does what Ctrl-C did before.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._training = False
+
+    def on_stage(self, stage: str) -> None:
+        """Only the training has rounds to end with."""
+        self._training = stage == "train"
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Rounds are part of their stage."""
+
+    def wanted(self) -> bool:
+        """Whether the training shall go on."""
+        return not self.asked
+
+    @contextmanager
+    def heard(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Take Ctrl-C in this way while the block runs; tell: told in a line that it was heard, from another thread."""
+        before = signal.getsignal(signal.SIGINT)
+        if not callable(before):  # It is ignored, as behind a shell's `&`.
+            yield
+            return
+        heard: SimpleQueue[bool] = SimpleQueue()
+
+        # Not from the handler: it may interrupt whoever is writing to the same stream. A SimpleQueue takes that.
+        def tell_once() -> None:
+            if heard.get():
+                tell(TOLD)
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._training and not self.asked:
+                self.asked = True
+                heard.put(True)
+            else:
+                before(number, frame)
+
+        teller = Thread(target=tell_once)
+        teller.start()
+        signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            heard.put(False)
+            teller.join()
