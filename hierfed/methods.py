@@ -125,6 +125,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         limits=limits,
         seed=settings.seed,
         threads=settings.training.threads,
+        chunk_rows=settings.training.chunk_rows,
         everyone=settings.federation.participation == 1,
     )
 

@@ -1,10 +1,11 @@
 """Rounds of the hierarchical model with every user a node, on generated ratings: one size, in this process.
 
-    python benchmarks/scaling/factors.py FOLDER [--rounds 20] [--threads 2] [--judge]
+    python benchmarks/scaling/factors.py FOLDER [--rounds 20] [--threads 2] [--chunk-rows 262144] [--judge]
 
 FOLDER: as `hierfed data make` writes it; of each user's ratings one in fifty is held out. Prints one line of JSON:
 seconds of a round, its floor, the most memory, the model's digest; and with --judge the RMSE on the held-out ratings of
-the users' own models (without kriging) and of the Bayes predictor that knows the truth.
+the users' own models (without kriging), of the Bayes predictor that knows the truth, and, for some users, of one that
+knows all of it but the users (films_known.py).
 
 The floor counts a multiplication and an addition as two, and of each rating: the products with the items' second
 moments and means and back (4 products with a sparse matrix) and the cross products with f_i forth and back; of each
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from films_known import know_films
 from floor import measure_rates
 
 from hierfed.allocation import Allocation
@@ -39,7 +41,7 @@ HELD_OUT = 0.02
 NUMBER = 8  # bytes
 
 
-def load(folder: Path, threads: int) -> tuple[Allocation, HierarchicalFactors]:
+def load(folder: Path, threads: int, chunk_rows: int) -> tuple[Allocation, HierarchicalFactors]:
     """Every user a node, and the method."""
     truth = read_truth(folder)
     nodes = {"federation.nodes": len(truth.user_bias), "personal_nodes": len(truth.user_bias)}
@@ -47,6 +49,7 @@ def load(folder: Path, threads: int) -> tuple[Allocation, HierarchicalFactors]:
         "rank": RANK,
         "min_raters": THRESHOLD,
         "threads": threads,
+        "chunk_rows": chunk_rows,
         "protocol": "warm",
         "test_share": HELD_OUT,
         "krige": False,
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--chunk-rows", type=int, default=1 << 18)
     parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
     seconds: list[float] = []
@@ -117,7 +121,7 @@ def main() -> None:
         seconds.append(finished.seconds)
 
     with one_torch_thread():
-        allocation, method = load(options.folder, options.threads)
+        allocation, method = load(options.folder, options.threads, options.chunk_rows)
         before = measure_rates(options.threads)
         cpu = time.process_time()
         trained = run_rounds(method, allocation.nodes, options.rounds, on_round)
@@ -141,6 +145,7 @@ def main() -> None:
         }
         if options.judge:
             told |= judge(allocation, method, trained, options.folder)
+            told |= know_films(allocation, options.folder)
     print(json.dumps(told))
 
 

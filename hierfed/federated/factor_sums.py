@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hierfed.federated.factor_states import Memory
 from hierfed.models.factors.beliefs import Beliefs
-from hierfed.models.factors.cohort import Cohort, Part, add_up
+from hierfed.models.factors.cohort import Cohort, Part, Team, add_up
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.symmetric import pack, packed_size
 from hierfed.models.factors.users import (
@@ -24,7 +24,6 @@ from hierfed.models.factors.users import (
     posterior,
     precision_of,
 )
-from hierfed.models.threads import in_order
 
 Arrange = Callable[[int], Users]
 """The users of a cohort's piece of this number, ready for the rounds."""
@@ -54,7 +53,7 @@ def round_sums(
     arrange: Arrange,
     at_nodes: Tensor,
     precision: Tensor,
-    threads: int,
+    team: Team,
     on_done: Callable[[float], None],
 ) -> tuple[dict[str, Tensor], Memory]:
     """The sums over a cohort's users, and what these remember.
@@ -76,8 +75,7 @@ def round_sums(
         torch.sub(found.mean, prior, out=deviation[chosen])
         return part
 
-    parts = in_order(work, range(len(cohort.pieces)), threads)
-    sums = add_up(cohort.heard(parts, on_done), len(known.design.shared_items))
+    sums = add_up(cohort.parts(work, team, on_done), len(known.design.shared_items))
     at_node = _node_deviations(deviation, cohort)
     sums["users"] = mean.new_tensor([users])
     sums["ratings"] = mean.new_tensor([len(cohort.item)])

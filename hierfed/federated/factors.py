@@ -23,7 +23,7 @@ from hierfed.federated.contract import Contribution, OnDone, SharedModel, unhear
 from hierfed.federated.factor_states import FactorsState, Memory, PooledStates, state_of
 from hierfed.federated.factor_sums import RoundKnowledge, round_sums
 from hierfed.models.factors.beliefs import Beliefs, Strengths, first_beliefs
-from hierfed.models.factors.cohort import Cohort, add_up, cohort_of
+from hierfed.models.factors.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
 from hierfed.models.factors.design import Design, design_of
 from hierfed.models.factors.embedding import OVERSAMPLING
 from hierfed.models.factors.items import blended, update_items, update_users
@@ -75,6 +75,7 @@ class HierarchicalFactors:
     seed: int
     deviation_scale: float = 1.0
     threads: int = 1
+    chunk_rows: int = PIECE_ROWS
     everyone: bool = True
 
     @property
@@ -249,7 +250,7 @@ class HierarchicalFactors:
         arranged as they are needed."""
         if not shared.arrays:
             return opening.counts(cohort, len(self.content)), memory
-        design = self.design(shared)
+        design, team = self.design(shared), Team(self.threads, self.chunk_rows)
         by_need = self._arrange(shared, cohort)
 
         def users(piece: int) -> Users:
@@ -257,8 +258,8 @@ class HierarchicalFactors:
 
         if shared.round < 0:
             part = opening.co_ratings(shared.arrays, design)
-            parts = in_order(lambda piece: part(users(piece).rows), range(len(cohort.pieces)), self.threads)
-            return add_up(cohort.heard(parts, on_done), len(design.shared_items)), memory
+            parts = cohort.parts(lambda piece: part(users(piece).rows), team, on_done)
+            return add_up(parts, len(design.shared_items)), memory
         beliefs = Beliefs.of(shared.arrays)
         precision = beliefs.precision.expand(len(cohort))
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
@@ -266,7 +267,7 @@ class HierarchicalFactors:
         own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.arrays["scale"][1]
         known = RoundKnowledge.of(beliefs, design, own_noise, self.strengths.noise, unit)
         at_nodes = self._node_means(beliefs, cohort, memory)
-        return round_sums(known, cohort, users, at_nodes, precision, self.threads, on_done)
+        return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

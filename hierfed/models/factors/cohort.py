@@ -15,10 +15,19 @@ from hierfed.data.federation import Node, train_rows
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.rows import arrange
 from hierfed.models.factors.users import Users, prepare
+from hierfed.models.threads import in_order
 
 # Ratings of a piece, but for a user who has more. What a round makes of so many users' ratings stays in a core's
 # cache; and sums are added up piece by piece, so that they depend on nothing but the rows.
 PIECE_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Team:
+    """How many threads share the pieces, each taking those with about so many ratings at a time."""
+
+    threads: int = 1
+    chunk_rows: int = PIECE_ROWS
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,17 @@ class Cohort:
         """The places of all users of the nodes at these places, int64."""
         return _spans(self.nodes, nodes)[0]
 
-    def heard(self, parts: Iterable[Part], on_done: Callable[[float], None]) -> Iterator[Part]:
-        """What the pieces add, in order; on_done is told after each what share of the ratings has been given."""
-        for piece, part in zip(self.pieces, parts, strict=True):
-            yield part
-            on_done(float(self.rows[piece.stop] / max(len(self.item), 1)))
+    def parts(self, work: Callable[[int], Part], team: Team, on_done: Callable[[float], None]) -> Iterator[Part]:
+        """What `work` makes of the number of each piece, in order.
+
+        on_done: told what share of the ratings has been given.
+        """
+        at_once = max(team.chunk_rows // PIECE_ROWS, 1)
+        pieces = range(len(self.pieces))
+        chunks = [pieces[begin : begin + at_once] for begin in pieces[::at_once]]
+        for chunk, made in zip(chunks, in_order(lambda chunk: [*map(work, chunk)], chunks, team.threads), strict=True):
+            yield from made
+            on_done(float(self.rows[self.pieces[chunk[-1]].stop] / len(self.item)))
 
     def arranged(self, users: slice, scale: Tensor, design: Design) -> Users:
         """Some of the users, ready for the rounds; scale: the centre and the unit of ratings."""
