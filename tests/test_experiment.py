@@ -115,9 +115,10 @@ def test_the_same_seed_gives_the_same_model_and_figures(folder: str, outcome: Ou
     assert again.result.digest == outcome.result.digest
     assert torch.equal(again.shared.arrays["parameters"], outcome.shared.arrays["parameters"])
     for one, other in zip(again.personal_models, outcome.personal_models, strict=True):
-        assert one.tensors().keys() == other.tensors().keys() == {None}
-        assert one.tensors()[None].keys() == other.tensors()[None].keys()
-        assert all(torch.equal(one.tensors()[None][name], tensor) for name, tensor in other.tensors()[None].items())
+        kept, same = (dict(model.tensors()) for model in (one, other))
+        assert kept.keys() == same.keys() == {None}
+        assert kept[None].keys() == same[None].keys()
+        assert all(torch.equal(kept[None][name], tensor) for name, tensor in same[None].items())
     same = {"nodes", "users", "baselines", "personal_baselines", "verdict", "data"}
     assert again.result.model_dump(include=same) == outcome.result.model_dump(include=same)
 
@@ -250,7 +251,7 @@ def test_node_records_are_those_of_the_models(outcome: Outcome) -> None:
 def test_personal_models_are_the_node_s_network_plus_the_user_s_head(outcome: Outcome) -> None:
     """User heads recomputed from the tensors that the node keeps."""
     node, model = outcome.personal_nodes[0], outcome.personal_models[0]
-    kept = model.tensors()[None]
+    kept = dict(model.tensors())[None]
     hidden = outcome.method.features.double()
     for number in (0, 1):
         hidden = (hidden @ kept[f"layers.{number}.weight"].double().T + kept[f"layers.{number}.bias"].double()).relu()

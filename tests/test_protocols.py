@@ -75,7 +75,7 @@ def assert_finite(outcome: Outcome) -> None:
     assert np.isfinite(result.intervals.mean_width)
     assert all(torch.isfinite(array).all() for array in outcome.shared.arrays.values())
     for model in outcome.personal_models:
-        for tensors in model.tensors().values():
+        for tensors in dict(model.tensors()).values():
             assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 

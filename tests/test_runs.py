@@ -141,7 +141,7 @@ def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:
     for node, model in nodes:
         place = saved.folder / "private" / f"node-{node.name}"
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
-        (tensors,) = model.tensors().values()
+        (tensors,) = dict(model.tensors()).values()
         with safe_open(place / "node.safetensors", framework="pt") as stored:
             assert set(stored.keys()) == set(tensors)
             for name, tensor in tensors.items():
@@ -165,7 +165,7 @@ def test_nothing_that_may_be_shared_names_a_user_or_holds_a_user_s_parameters(sa
     assert ids.search(Path(saved.outcome.settings.data.source, "ratings.csv").read_bytes())
     needles: list[bytes] = []
     for node, model in zip(saved.outcome.personal_nodes, saved.outcome.personal_models, strict=True):
-        tensors = model.tensors()[None]
+        tensors = dict(model.tensors())[None]
         assert (tensors["user_weights"] != 0).any()
         needles += [row.numpy().tobytes() for row in tensors["user_weights"]]
         needles += [tensors["users"].numpy().tobytes(), tensors["user_bias"].numpy().tobytes()]

@@ -425,9 +425,9 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     kept = NodeState.keep
 
     def keep(self: NodeState, training: str, stage: str, number: int, rows: str, state: Any) -> None:
-        if isinstance(state, FactorsState) and state.found is not None:
+        if isinstance(state, FactorsState) and state.memory is not None:
             name = self.name
-            note(name, *state.found.mean, *state.found.covariance, state.precision)
+            note(name, *state.memory.mean, *state.memory.posterior.covariance, state.memory.precision)
         kept(self, training, stage, number, rows, state)
 
     monkeypatch.setattr(NodeState, "keep", keep)
@@ -436,7 +436,7 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     for side in found.sides.values():
         _, state = side.state.plan(), side.state
         (model,) = side._plan.method.personalise(state.model("rating"), [side._node()], [side._kept.state])
-        for tensors in model.tensors().values():
+        for tensors in dict(model.tensors()).values():
             note(side.name, *(each.flatten() for each in tensors.values() if each.is_floating_point()))
     for name, own in ((name, data.table.filter(data.table["node"] == name)) for name in NAMES):
         for kind in (np.float32, np.float64):

@@ -237,15 +237,15 @@ def test_what_a_node_keeps_on_disk_is_its_network_and_its_users_heads(make_metho
     method = make_method(user_level=UserPersonalisation("ridge_head", 5.0, 10.0))
     shared = method.start()
     personal = method.personalise(shared, nodes, [None] * len(nodes))[1]
-    (kept,) = personal.tensors().values()
-    assert set(personal.tensors()) == {None}
+    (kept,) = dict(personal.tensors()).values()
+    assert set(dict(personal.tensors())) == {None}
     expected = NETWORK.named(shared.arrays["parameters"])
     assert set(kept) == {*expected, "users", "user_bias", "user_weights"}
     assert all(torch.equal(kept[name], expected[name]) for name in expected)
     assert kept["users"].tolist() == np.unique(nodes[1].train.user).tolist()
     assert kept["user_weights"].shape == (len(kept["users"]), 4)
     assert all(tensor.is_contiguous() for tensor in kept.values())
-    assert set(make_method().personalise(shared, nodes, [None] * len(nodes))[1].tensors()[None]) == set(expected)
+    assert set(dict(make_method().personalise(shared, nodes, [None] * len(nodes))[1].tensors())[None]) == set(expected)
 
 
 def test_modules_are_averaged_as_the_networks_are(make_method, nodes):

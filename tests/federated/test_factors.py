@@ -15,10 +15,11 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
-from hierfed.federated.factors import FactorsState, HierarchicalFactors
+from hierfed.federated.factor_states import FactorsState
+from hierfed.federated.factors import HierarchicalFactors
 from hierfed.models.factors.beliefs import Beliefs
 from hierfed.models.factors.symmetric import unpack
-from hierfed.models.factors.users import evidence, posterior
+from hierfed.models.factors.users import evidence, item_moments, posterior
 from hierfed.personal.private import PrivateState
 
 USERS, ITEMS, ROUNDS, SEED = 20, 15, 6, 1
@@ -165,9 +166,10 @@ def dense_item_sums(
     centre, unit = shared.arrays["scale"].tolist()
     precision, pull = torch.zeros(ITEMS, 1 + rank, 1 + rank).double(), torch.zeros(ITEMS, 1 + rank).double()
     places = {number: place for place, number in enumerate(np.unique(node.train.user).tolist())}
+    found = state.memory.posterior
     for user, item, stars in zip(node.train.user.tolist(), node.train.item.tolist(), node.train.value, strict=True):
         at = places[user]
-        mean, covariance, tau = state.found.mean[at], state.found.covariance[at], state.precision[at]
+        mean, covariance, tau = found.mean[at], found.covariance[at], state.memory.precision[at]
         # (1, p), and what a rating has beside them, as linear maps of z = (b, p, w).
         factors = torch.cat([torch.zeros(1, len(mean)), torch.eye(len(mean))[1 : 1 + rank]]).double()
         beside = torch.cat([torch.ones(1), torch.zeros(rank), slopes[item]])
@@ -195,16 +197,16 @@ def test_a_round_s_sums_by_hand(make_factors, content, divisions, ratings):
     for (contribution, state), earlier, node in zip(pairs, before, nodes, strict=True):
         assert isinstance(state, FactorsState)
         assert isinstance(earlier, FactorsState)
-        found, tau, sent = state.found, state.precision, contribution.arrays
-        count = len(tau)
-        covariates = evidence(beliefs, design, state.users).covariates
+        found, tau, sent = state.memory.posterior, state.memory.precision, contribution.arrays
+        count, (users,) = len(tau), state.arranged
+        covariates = evidence(item_moments(beliefs, design), users).covariates
         prior = covariates @ beliefs.covariate_weights
         shrunk = 0.05 / (0.05 + torch.diagonal(beliefs.user_spread) / count)
-        of_node = shrunk * earlier.deviation
+        of_node = shrunk * earlier.memory.deviation[0]
         assert of_node.abs().max() > 1e-3
         deviations = found.mean - prior - of_node
         mean = (found.mean - prior).mean(0)
-        torch.testing.assert_close(state.deviation, mean)
+        torch.testing.assert_close(state.memory.deviation[0], mean)
         moments = sum(
             torch.outer(each, each) + covariance for each, covariance in zip(deviations, found.covariance, strict=True)
         )
@@ -215,7 +217,7 @@ def test_a_round_s_sums_by_hand(make_factors, content, divisions, ratings):
             "users": torch.tensor([count]).double(),
             "precision": tau.sum()[None],
             "squared_error": found.squared_error.sum()[None],
-            "ratings": torch.tensor([len(state.users.rows.ratings.values())]).double(),
+            "ratings": torch.tensor([len(users.rows.ratings.values())]).double(),
             "loss": unit**2 * found.squared_error.sum()[None],
         }
         for name, array in expected.items():
@@ -236,7 +238,7 @@ def test_the_training_loss_is_the_expected_squared_error_in_stars(make_factors, 
         if shared.round < 0:
             continue
         (loss,) = method.train_loss(ordered_sum(sent))
-        errors = sum(float(state.found.squared_error.sum()) for state in kept)
+        errors = sum(float(state.memory.squared_error.sum()) for state in kept)
         assert loss == pytest.approx(errors * float(shared.arrays["scale"][1]) ** 2 / len(ratings), rel=1e-10)
         losses.append(loss)
     assert losses[-1] < losses[0]
@@ -251,17 +253,17 @@ def test_precisions_and_priors_are_learned_in_their_turn(make_factors, content, 
             continue
         beliefs, design, total = Beliefs.of(shared.arrays), method.design(shared), ordered_sum(sent).arrays
         for state, before in zip(kept, earlier, strict=True):
-            count = len(state.users.rows.users)
-            precision = beliefs.precision.expand(count) if shared.round <= 2 else before.precision
-            known = evidence(beliefs, design, state.users)
+            count, (users,) = len(state.cohort), state.arranged
+            precision = beliefs.precision.expand(count) if shared.round <= 2 else before.memory.precision
+            known = evidence(item_moments(beliefs, design), users)
             prior = known.covariates @ beliefs.covariate_weights
             found = posterior(known, beliefs.user_spread, prior, precision)
-            torch.testing.assert_close(state.found.mean, found.mean)
+            torch.testing.assert_close(state.memory.mean, found.mean)
             if shared.round >= 2:
-                counts, errors = state.users.rows.counts, found.squared_error
+                counts, errors = users.rows.counts, found.squared_error
                 precision = (6 + counts / 2) / (6 / beliefs.precision + errors / 2)
                 assert count == 1 or len(precision.unique()) > 1
-            torch.testing.assert_close(state.precision, precision)
+            torch.testing.assert_close(state.memory.precision, precision)
         after = Beliefs.of(method.combine(shared, ordered_sum(sent)).arrays)
         mean = total["precision"] / USERS if shared.round >= 2 else total["ratings"] / total["squared_error"]
         torch.testing.assert_close(after.precision, mean)

@@ -11,12 +11,20 @@ import torch
 from torch import Tensor
 
 from hierfed.models.factors.beliefs import Beliefs
+from hierfed.models.factors.cohort import Part, add_up
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.rows import arrange
 from hierfed.models.factors.symmetric import pack, unpack
-from hierfed.models.factors.users import Users, prepare
+from hierfed.models.factors.users import Evidence, Posterior, Users, evidence, item_moments, item_sums, prepare
 
 SLOPES, COVARIATES, CONTENT = 2, 3, 3
+
+
+def arranged(user: np.ndarray, item: np.ndarray, value: np.ndarray, design: Design) -> Users:
+    """Rows in any order, arranged."""
+    order = np.argsort(user, kind="stable")
+    values = torch.from_numpy(value[order])
+    return prepare(arrange(user[order], item[order], values, design.padded_content, design.shared), design)
 
 
 def random_covariances(rng: np.random.Generator, count: int, size: int, scale: float = 0.3) -> np.ndarray:
@@ -46,6 +54,22 @@ class Problem:
     def weights(self) -> int:
         """Entries of z_u."""
         return len(self.beliefs.user_spread)
+
+    def users_alone(self, chosen: list[int]) -> Users:
+        """These users, arranged."""
+        order = np.argsort(self.user, kind="stable")
+        rows = order[np.isin(self.user[order], chosen)]
+        return arranged(self.user[rows], self.item[rows], self.value[rows], self.design)
+
+    def evidence(self, beliefs: Beliefs) -> Evidence:
+        """What the users see of items in which the server believes this."""
+        return evidence(item_moments(beliefs, self.design), self.users)
+
+    def item_sums(self, users: Users, found: Posterior, tau: Tensor, rank: int) -> dict[str, Tensor]:
+        """What users send of all shared items."""
+        precision, pull = item_sums(self.design, users, found, tau, rank)
+        part = Part(users.rows.sent, {"item_precision": precision, "item_pull": pull}, {})
+        return add_up([part], len(self.design.shared_items))
 
     def rows_of(self, user: int) -> list[tuple[int, float]]:
         """Item and rating of each of the user's rows."""
@@ -121,8 +145,7 @@ def make_problem() -> Callable[..., Problem]:
         value = rng.normal(0, 1, len(user))
         design = random_design(rng, np.bincount(item, minlength=items), threshold, slopes)
         beliefs = random_beliefs(rng, items, rank, CONTENT, slopes)
-        rows = arrange(user, item, torch.from_numpy(value), design.slopes, design.shared)
-        return Problem(user, item, value, design, design.content, beliefs, prepare(rows, design, rank))
+        return Problem(user, item, value, design, design.content, beliefs, arranged(user, item, value, design))
 
     return make
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hierfed.models.factors.cohort import Part, add_up
 from hierfed.models.factors.embedding import (
     co_rating_sums,
     implicit_items,
@@ -13,7 +14,7 @@ from hierfed.models.factors.embedding import (
     leading_vectors,
     next_basis,
 )
-from hierfed.models.factors.symmetric import unpack
+from hierfed.models.factors.symmetric import outer_packed, unpack
 
 UNOBSERVED, REGULARISATION = 0.1, 0.003
 
@@ -33,6 +34,11 @@ def problem(make_problem):
     return found
 
 
+def all_shared(problem, rows: torch.Tensor) -> torch.Tensor:
+    """Rows of the users' own items among zeros for the other shared ones."""
+    return add_up([Part(problem.users.rows.sent, {"rows": rows}, {})], len(problem.design.shared_items))["rows"]
+
+
 def of_shared(problem, dense: np.ndarray) -> np.ndarray:
     """The rows of the shared items."""
     return dense[problem.design.shared.numpy() > 0]
@@ -42,7 +48,8 @@ def test_co_rating_sums_are_products_with_the_co_rating_matrix(problem):
     rated = rated_matrix(problem)
     matrix = sum(np.outer(row, row) / max(row.sum(), 1) for row in rated)
     basis = np.random.default_rng(0).normal(0, 1, (rated.shape[1], 4))
-    found = co_rating_sums(problem.users.rows, problem.design.shared, torch.from_numpy(basis))
+    on_shared = torch.from_numpy(basis) * problem.design.shared[:, None]
+    found = all_shared(problem, co_rating_sums(problem.users.rows, problem.design.shared, on_shared))
     np.testing.assert_allclose(found, of_shared(problem, matrix @ basis), atol=1e-12)
 
 
@@ -59,7 +66,7 @@ def test_subspace_iteration_finds_the_leading_eigenvectors(problem):
     )[0]
     for _ in range(60):
         sums = co_rating_sums(problem.users.rows, problem.design.shared, root[:, None] * basis)
-        sums = problem.design.among_all(sums)
+        sums = problem.design.among_all(all_shared(problem, sums))
         embedding = leading_vectors(root, basis, sums, 3).numpy()
         basis = next_basis(root, sums)
         np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-12)
@@ -102,7 +109,9 @@ def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squar
             for row, count in zip(rated, counts, strict=True)
         ]
     )
-    products, sums, user_products = implicit_sums(problem.users.rows, problem.design.shared, torch.from_numpy(start))
+    rows, embedding = problem.users.rows, torch.from_numpy(start)
+    found = implicit_sums(rows, problem.design.shared, embedding, outer_packed(embedding))
+    products, sums, user_products = all_shared(problem, found[0]), all_shared(problem, found[1]), found[2]
     expected = np.einsum("ui,ua,ub->iab", rated, private, private)
     np.testing.assert_allclose(unpack(products, 3).numpy(), of_shared(problem, expected), atol=1e-11)
     np.testing.assert_allclose(sums.numpy(), of_shared(problem, rated.T @ private), atol=1e-11)
@@ -115,11 +124,3 @@ def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squar
         for row, count in zip(of_shared(problem, rated.T), raters_of_shared.tolist(), strict=True)
     ]
     np.testing.assert_allclose(found.numpy(), vectors, atol=1e-10)
-
-
-def test_items_that_are_not_shared_add_nothing_to_the_sums_of_others(problem):
-    off, rows = problem.design.shared == 0, problem.users.rows
-    basis = torch.randn(10, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    other = torch.where(off[:, None], basis + 7, basis)
-    found, same = (co_rating_sums(rows, problem.design.shared, each) for each in (basis, other))
-    assert torch.equal(found, same)
