@@ -18,7 +18,7 @@ from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
-from hierfed.federated.pooled_averaging import PooledAveraging
+from hierfed.federated.pooled_averaging import pooled
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
@@ -140,7 +140,7 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
             predictor = ModuleNetwork(module(inputs))
     trainer = train_stacked if training.trainer == "stacked" else train_loop
-    return PooledAveraging(
+    plain = FederatedAveraging(
         predictor=predictor,
         trainer=ThreadedTrainer(trainer, training.threads),
         features=torch.from_numpy(features.matrix),
@@ -158,11 +158,11 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
-        stacked=trainer,
-        # A module's own draws come from torch's generator, which threads would share.
-        threads=training.threads if module is None else 1,
-        chunk_rows=training.chunk_rows,
     )
+    if module is not None:
+        # Its own draws come from torch's generator for a whole stack, so that all nodes must be in one.
+        return plain
+    return pooled(plain, trainer, training.threads, training.chunk_rows)
 
 
 def _protect_prior(

@@ -39,8 +39,8 @@ from hierfed.randomness import generator
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
 # Where only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
 STEP_DECAY = 0.6
-# Personal models of so many ratings are kept: with vectors and kernels, some hundred bytes a rating.
-KEPT_RATINGS = 1 << 21
+# Personal models of so many ratings and nodes are kept: with vectors, some hundred bytes a rating.
+KEPT_RATINGS, KEPT_NODES = 1 << 21, 256
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class HierarchicalFactors:
         def make(place: int) -> PersonalFactors | PiecewiseFactors:
             return self._personal(shared, knowledge, state_of([nodes[place]], private[place]))
 
-        if row_counts(nodes).sum() > KEPT_RATINGS:
+        if len(nodes) > KEPT_NODES or row_counts(nodes).sum() > KEPT_RATINGS:
             return ModelsOnDemand(len(nodes), make)
         return [make(place) for place in range(len(nodes))]
 

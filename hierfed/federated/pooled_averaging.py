@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -13,12 +13,9 @@ from torch import Tensor
 from hierfed.data.federation import Nodes, row_counts, train_rows
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
-from hierfed.models.threads import in_order
+from hierfed.models.threads import in_order, stacks_of
 from hierfed.models.training import Streams, Trainer
 from hierfed.personal.private import PrivateState
-
-# Nodes in a stack: beyond, their parameters and moments leave a core's cache.
-STACK = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class PooledAveraging(FederatedAveraging):
         def work(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
             return self._weighted(shared, nodes[chunk], counts[chunk])
 
-        chunks = _chunks(counts, self.chunk_rows)
+        # Several for each thread, so that none waits long for the others at the end.
+        chunks = _chunks(counts, min(self.chunk_rows, int(rows[0]) // (4 * self.threads) + 1))
         for chunk, (changes, losses) in zip(chunks, in_order(work, chunks, self.threads), strict=True):
             # Row after row: NumPy adds up along the first axis in order.
             change = np.add.reduce(np.concatenate([change[None], changes]), axis=0)
@@ -65,17 +63,21 @@ class PooledAveraging(FederatedAveraging):
     def _weighted(self, shared: SharedModel, nodes: Nodes, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """n (local - global) and n times the losses of each node, float64 [nodes, parameters] and [nodes, epochs]."""
         start, streams = shared.arrays["parameters"], Streams(self.seed, shared.round + 1, "training")
-        order = np.argsort(-counts, kind="stable")
         changes = torch.empty(len(nodes), self.predictor.parameter_count, dtype=torch.float64)
         losses = torch.empty(len(nodes), self.training.epochs, dtype=torch.float64)
-        for first in range(0, len(nodes), STACK):
-            places = order[first : first + STACK]
+        for places in stacks_of(counts):
             here = start.expand(len(places), -1)
             local, loss = self.stacked(self.predictor, here, self.features, nodes.take(places), self.training, streams)
             rows = torch.from_numpy(places)
             changes[rows], losses[rows] = local.double() - start.double(), loss
         weights = torch.from_numpy(counts).double()[:, None]
         return changes.mul_(weights).numpy(), losses.mul_(weights).numpy()
+
+
+def pooled(plain: FederatedAveraging, stacked: Trainer, threads: int, chunk_rows: int) -> PooledAveraging:
+    """The same method, for many small nodes too."""
+    same = {field.name: getattr(plain, field.name) for field in fields(FederatedAveraging)}
+    return PooledAveraging(**same, stacked=stacked, threads=threads, chunk_rows=chunk_rows)
 
 
 def _chunks(counts: np.ndarray, most: int) -> list[slice]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node, row_counts
+from hierfed.data.federation import Node, row_counts, taken
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
+
+# Nodes in a stack: beyond, their parameters and moments leave a core's cache.
+STACK = 64
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,10 +26,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ThreadedTrainer:
-    """A trainer that hands chunks of nodes, alike in rows, to this many threads; see training.Trainer.
+    """A trainer that hands stacks of nodes, alike in rows, to this many threads; see training.Trainer.
 
-    A node's numbers do not depend on its chunk, so neither do they on the number of threads. Modules that draw from
-    torch's own generator, which all threads share, are trained on one.
+    A node's numbers do not depend on its stack, so neither do they on the number of threads. Modules that draw from
+    torch's own generator, which all threads share, are trained on one, in one stack.
     """
 
     trainer: Trainer
@@ -44,23 +46,37 @@ class ThreadedTrainer:
         on_epoch_end: EpochEnd | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Train every node; see Trainer."""
-        chunks = _chunks(row_counts(nodes), self.threads)
-        if len(chunks) == 1 or not isinstance(predictor, Network):
+        stacks = stacks_of(row_counts(nodes), self.threads)
+        if len(stacks) == 1 or not isinstance(predictor, Network):
             return self.trainer(predictor, start, features, nodes, settings, streams, on_epoch_end)
 
-        def train(chunk: slice) -> tuple[Tensor, Tensor]:
+        def train(places: np.ndarray) -> tuple[Tensor, Tensor]:
             epoch_end: EpochEnd | None = None
             if on_epoch_end is not None:
-                tell, first = on_epoch_end, chunk.start
+                tell = on_epoch_end
 
                 def epoch_end(row: int, epoch: int, parameters: Tensor) -> None:
-                    tell(first + row, epoch, parameters)
+                    tell(int(places[row]), epoch, parameters)
 
-            return self.trainer(predictor, start[chunk], features, nodes[chunk], settings, streams, epoch_end)
+            here = start[torch.from_numpy(places)]
+            return self.trainer(predictor, here, features, taken(nodes, places), settings, streams, epoch_end)
 
-        with ThreadPoolExecutor(len(chunks)) as pool:
-            parts = list(pool.map(train, chunks))
-        return torch.cat([parameters for parameters, _ in parts]), torch.cat([losses for _, losses in parts])
+        trained, losses = torch.empty_like(start), torch.empty(len(nodes), settings.epochs, dtype=torch.float64)
+        for places, part in zip(stacks, in_order(train, stacks, self.threads), strict=True):
+            trained[torch.from_numpy(places)], losses[torch.from_numpy(places)] = part
+        return trained, losses
+
+
+def stacks_of(rows: np.ndarray, threads: int = 1) -> list[np.ndarray]:
+    """The places of the nodes of each stack: of like numbers of rows, with the most rows first, and at least as many
+    stacks as there are threads for."""
+    order = np.argsort(-rows, kind="stable")
+    if len(rows) > threads * STACK:
+        return [order[first : first + STACK] for first in range(0, len(rows), STACK)]
+    # Few nodes: about the same number of rows for each thread.
+    middle = np.cumsum(rows[order]) - rows[order] / 2
+    thread = np.minimum(middle * threads // max(rows.sum(), 1), threads - 1)
+    return np.split(order, np.flatnonzero(np.diff(thread)) + 1)
 
 
 def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int) -> Iterator[Result]:
@@ -87,11 +103,3 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _chunks(rows: np.ndarray, count: int) -> list[slice]:
-    """At most `count` runs of nodes with about the same number of rows each."""
-    middle = np.cumsum(rows) - rows / 2
-    chunk = np.minimum(middle * count // max(rows.sum(), 1), count - 1)
-    bounds = [0, *(np.flatnonzero(np.diff(chunk)) + 1), len(rows)]
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]

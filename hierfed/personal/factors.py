@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from hierfed.models.factors.cavity import own_ratings, without_own
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.symmetric import pack, unpack
 from hierfed.models.factors.users import (
+    ItemMoments,
     Posterior,
     Users,
     evidence,
@@ -60,6 +62,11 @@ class SharedKnowledge:
     noise_share: float
     deviation_scale: float
     threads: int
+
+    @cached_property
+    def moments(self) -> ItemMoments:
+        """What users' posteriors need of all items."""
+        return item_moments(self.beliefs, self.design)
 
     def vectors(self, item: Tensor) -> Tensor:
         """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""
@@ -205,8 +212,8 @@ def personalise_users(
     posteriors and precisions that made these users' last sums, which are then taken out of the items they rated; None
     for users who sent nothing.
     """
-    beliefs, design = knowledge.beliefs, knowledge.design
-    known = evidence(item_moments(beliefs, design), users)
+    beliefs = knowledge.beliefs
+    known = evidence(knowledge.moments, users)
     prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
     if last is not None:
         precision = last[1]
