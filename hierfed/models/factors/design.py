@@ -37,7 +37,7 @@ class Design:
     @cached_property
     def padded_content(self) -> Tensor:
         """(1, f_i) of all items and a last row of zeros, [items + 1, 1 + s]."""
-        content = torch.cat([torch.ones_like(self.slopes[:, :1]), self.slopes], 1)
+        content = torch.cat([self.slopes.new_ones(len(self.slopes), 1), self.slopes], 1)
         return torch.cat([content, content.new_zeros(1, content.shape[1])])
 
     @property

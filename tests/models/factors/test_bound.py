@@ -21,7 +21,7 @@ from torch.distributions import Gamma, MultivariateNormal, kl_divergence
 from hierfed.models.factors.beliefs import Beliefs, Strengths
 from hierfed.models.factors.items import update_items, update_users
 from hierfed.models.factors.symmetric import pack, unpack
-from hierfed.models.factors.users import Evidence, Posterior, evidence, item_sums, posterior, precision_of
+from hierfed.models.factors.users import Evidence, Posterior, item_sums, posterior, precision_of
 
 STRENGTHS = Strengths(noise=6.0, covariates=5.0, content=3.0, moments=4.0)
 NEXT_TO_NOTHING = 1e-9
@@ -94,7 +94,7 @@ def bound(problem, state: State) -> float:
 
 
 def own_evidence(problem, beliefs: Beliefs) -> Evidence:
-    return evidence(beliefs, problem.design, problem.users)
+    return problem.evidence(beliefs)
 
 
 def users_step(problem, state: State) -> State:
@@ -109,8 +109,9 @@ def noise_step(problem, state: State) -> State:
 
 
 def sums_of(problem, state: State) -> dict[str, Tensor]:
-    precision, pull = item_sums(problem.users, state.found, state.precision(problem), state.beliefs.rank)
-    return {"item_precision": precision, "item_pull": pull}
+    tau, rows = state.precision(problem), problem.users.rows
+    precision, pull = item_sums(problem.design, problem.users, state.found, tau, state.beliefs.rank)
+    return {"item_precision": problem.among_shared(rows, precision), "item_pull": problem.among_shared(rows, pull)}
 
 
 def items_step(problem, state: State) -> State:
@@ -121,7 +122,7 @@ def items_step(problem, state: State) -> State:
 def start(problem, seed: int = 0) -> State:
     """Posteriors that are far from any maximum; items that are not shared are at their prior, as they always are."""
     rng = np.random.default_rng(seed)
-    users, size = len(problem.users.rows.users), problem.weights
+    users, size = len(problem.users.rows.counts), problem.weights
     roots = torch.from_numpy(rng.normal(0, 0.5, (users, size, size + 2)))
     found = Posterior(
         torch.from_numpy(rng.normal(0, 1, (users, size))), roots @ roots.mT, torch.ones(users, dtype=torch.float64)

@@ -14,7 +14,7 @@ import torch
 from hierfed.models.factors.beliefs import Beliefs, Strengths
 from hierfed.models.factors.items import update_items
 from hierfed.models.factors.symmetric import unpack
-from hierfed.models.factors.users import evidence, item_sums, posterior
+from hierfed.models.factors.users import item_sums, posterior
 
 SWEEPS = 3000
 
@@ -23,10 +23,14 @@ def sweep_until_still(problem, beliefs: Beliefs, prior: torch.Tensor, tau: torch
     """The users' and the items' posteriors, in turn, with priors and noise held; gives the last of each."""
     rank = beliefs.rank
     for _ in range(SWEEPS):
-        known = evidence(beliefs, problem.design, problem.users)
+        known = problem.evidence(beliefs)
         found = posterior(known, beliefs.user_spread, prior, tau)
-        precision, pull = item_sums(problem.users, found, tau, rank)
-        sums = {"item_precision": precision, "item_pull": pull}
+        precision, pull = item_sums(problem.design, problem.users, found, tau, rank)
+        rows = problem.users.rows
+        sums = {
+            "item_precision": problem.among_shared(rows, precision),
+            "item_pull": problem.among_shared(rows, pull),
+        }
         mean, packed, _, _ = update_items(beliefs, problem.design, problem.features, sums, Strengths(), False)
         moved = float((mean - beliefs.item_mean).abs().max())
         beliefs = replace(beliefs, item_mean=mean, item_covariance=packed)

@@ -10,18 +10,17 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from hierfed.models.factors.rows import arrange
 from hierfed.models.factors.symmetric import unpack
 from hierfed.models.factors.users import (
     Posterior,
     content_products,
     evidence,
     factor_products,
+    item_moments,
     item_sums,
-    node_mean,
+    node_means,
     posterior,
     precision_of,
-    prepare,
 )
 
 SHAPES = [
@@ -38,7 +37,7 @@ EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 def random_posterior(problem, seed: int = 5) -> Posterior:
     rng = np.random.default_rng(seed)
-    users, size = len(problem.users.rows.users), problem.weights
+    users, size = len(problem.users.rows.counts), problem.weights
     roots = rng.normal(0, 0.4, (users, size, size + 1))
     return Posterior(
         torch.from_numpy(rng.normal(0, 0.7, (users, size))),
@@ -54,8 +53,8 @@ def close(found: Tensor, expected: object, tolerance: float = 1e-11) -> None:
 @EVERY_SHAPE
 def test_evidence_is_the_expectation_over_the_items_posteriors(make_problem, sigma_points, shape):
     problem = make_problem(**shape)
-    known = evidence(problem.beliefs, problem.design, problem.users)
-    for user in range(len(problem.users.rows.users)):
+    known = problem.evidence()
+    for user in range(len(problem.users.rows.counts)):
         products = np.zeros((problem.weights, problem.weights))
         targets, squares = np.zeros(problem.weights), 0.0
         for item, stars in problem.rows_of(user):
@@ -75,7 +74,7 @@ def test_the_squared_error_is_the_expectation_over_items_and_users(make_problem,
     """What the code gets from a trace identity, as the mean over all pairs of points."""
     problem = make_problem(**shape)
     beliefs = problem.beliefs
-    known = evidence(beliefs, problem.design, problem.users)
+    known = problem.evidence(beliefs)
     prior = known.covariates @ beliefs.covariate_weights
     precision = torch.linspace(0.6, 2.0, len(prior)).double()
     found = posterior(known, beliefs.user_spread, prior, precision)
@@ -94,7 +93,7 @@ def test_with_known_items_the_posterior_is_bayesian_linear_regression(make_probl
     """By the rules of conditioning in the joint distribution of weights and ratings, not by normal equations."""
     problem = make_problem(**shape)
     beliefs = replace(problem.beliefs, item_covariance=torch.zeros_like(problem.beliefs.item_covariance))
-    known = evidence(beliefs, problem.design, problem.users)
+    known = problem.evidence(beliefs)
     rng = np.random.default_rng(1)
     prior = torch.from_numpy(rng.normal(0, 0.5, (len(known.squares), problem.weights)))
     precision = torch.from_numpy(rng.uniform(0.5, 3, len(prior)))
@@ -116,7 +115,7 @@ def test_with_known_items_the_posterior_is_bayesian_linear_regression(make_probl
 
 def test_covariates_are_shrunken_means_over_a_user_s_own_items(make_problem):
     problem = make_problem(threshold=3)
-    known = evidence(problem.beliefs, problem.design, problem.users)
+    known = problem.evidence()
     factors = problem.beliefs.item_mean[:, 1:].numpy()
     raters = problem.design.raters.numpy()
     average = sum(weight * each for weight, each in zip(raters, factors, strict=True)) / raters.sum()
@@ -149,7 +148,8 @@ def test_the_sums_of_an_item_are_expectations_over_its_raters(make_problem, sigm
     problem = make_problem(**shape)
     found, rank = random_posterior(problem), problem.beliefs.rank
     tau = torch.linspace(0.5, 2.0, len(found.mean)).double()
-    precision, pull = item_sums(problem.users, found, tau, rank)
+    rows = problem.users.rows
+    precision, pull = item_sums(problem.design, problem.users, found, tau, rank)
     shared = problem.design.shared.numpy() > 0
     expected_precision = np.zeros((len(shared), 1 + rank, 1 + rank))
     expected_pull = np.zeros((len(shared), 1 + rank))
@@ -160,8 +160,8 @@ def test_the_sums_of_an_item_are_expectations_over_its_raters(make_problem, sigm
             left = stars - points[:, 0] - points[:, 1 + rank :] @ problem.design.slopes[item].numpy()
             expected_precision[item] += float(tau[user]) * factors.T @ factors / len(points)
             expected_pull[item] += float(tau[user]) * left @ factors / len(points)
-    close(unpack(precision, 1 + rank), expected_precision[shared])
-    close(pull, expected_pull[shared])
+    close(unpack(problem.among_shared(rows, precision), 1 + rank), expected_precision[shared])
+    close(problem.among_shared(rows, pull), expected_pull[shared])
 
 
 def test_the_precision_is_the_mean_of_its_posterior_density():
@@ -182,15 +182,19 @@ def test_a_node_s_mean_is_what_its_users_mean_says_of_it(make_problem):
     """The node's mean m ~ N(0, v) is seen through the mean of n users, whose variance is S / n."""
     beliefs = make_problem().beliefs
     deviation = torch.linspace(-1, 1, len(beliefs.node_variance)).double()
-    found = node_mean(beliefs, deviation, 4)
-    for place, seen in enumerate(deviation.tolist()):
-        between = float(beliefs.node_variance[place])
-        within = float(beliefs.user_spread[place, place]) / 4
-        joint = np.array([[between, between], [between, between + within]])
-        assert found[place].item() == pytest.approx(joint[0, 1] / joint[1, 1] * seen, rel=1e-12)
-    assert torch.equal(node_mean(beliefs, None, 4), torch.zeros_like(deviation))
+    deviations = torch.stack([deviation, torch.zeros_like(deviation), deviation.flip(0)])
+    users = torch.tensor([4.0, 7, 1], dtype=torch.float64)
+    found = node_means(beliefs, deviations, users)
+    assert found.shape == deviations.shape
+    for node, count in enumerate(users.tolist()):
+        for place, seen in enumerate(deviations[node].tolist()):
+            between = float(beliefs.node_variance[place])
+            within = float(beliefs.user_spread[place, place]) / count
+            joint = np.array([[between, between], [between, between + within]])
+            assert found[node, place].item() == pytest.approx(joint[0, 1] / joint[1, 1] * seen, rel=1e-12)
+    assert torch.equal(found[1], torch.zeros_like(deviation)), "a node that nothing is known of"
     alike = replace(beliefs, node_variance=torch.zeros_like(deviation))
-    assert torch.equal(node_mean(alike, deviation, 4), torch.zeros_like(deviation))
+    assert torch.equal(node_means(alike, deviations, users), torch.zeros_like(deviations))
 
 
 def test_users_do_not_depend_on_each_other(make_problem):
@@ -198,13 +202,10 @@ def test_users_do_not_depend_on_each_other(make_problem):
     whole = make_problem(users=5, items=6, density=0.6)
     beliefs = whole.beliefs
     precision = torch.linspace(0.6, 2.0, 5).double()
-    known = evidence(beliefs, whole.design, whole.users)
+    known = whole.evidence()
     found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, precision)
     for user in range(5):
-        mine = whole.user == user
-        value = torch.from_numpy(whole.value[mine])
-        rows = arrange(whole.user[mine], whole.item[mine], value, whole.design.slopes, whole.design.shared)
-        alone = evidence(beliefs, whole.design, prepare(rows, whole.design, beliefs.rank))
+        alone = evidence(item_moments(beliefs, whole.design), whole.users_alone([user]))
         prior = alone.covariates @ beliefs.covariate_weights
         single = posterior(alone, beliefs.user_spread, prior, precision[user : user + 1])
         for name in ("mean", "covariance", "squared_error"):
