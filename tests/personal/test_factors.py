@@ -15,8 +15,9 @@ from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.models.factors.cavity import own_ratings, without_own
+from hierfed.models.factors.cohort import cohort_of
 from hierfed.models.factors.symmetric import unpack
-from hierfed.models.factors.users import evidence, posterior, precision_of
+from hierfed.models.factors.users import evidence, item_moments, posterior, precision_of
 from hierfed.personal.factors import PersonalFactors, _noise_weights, load_user, newcomer
 from tests.personal.dense import dense_kriging
 
@@ -66,19 +67,17 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
     if knowledge.kernel is not None:
         kernel = knowledge.kernel.between(every[None], every[None])[0].numpy()
     share = 0.4 if knowledge.kernel is not None else 1.0
-    for model, state in zip(case.models, case.trained.private, strict=True):
-        rows = state.users.rows
-        found = posterior(
-            evidence(beliefs, knowledge.design, state.users), beliefs.user_spread, model.prior_mean, state.precision
-        )
-        left_out = without_own(
-            beliefs, rows, knowledge.design.slopes, knowledge.design.shared, state.found, state.precision
-        )
-        user, place, value = own_ratings(rows)
-        for number, name in enumerate(rows.users.tolist()):
+    for model, node, state in zip(case.models, case.nodes, case.trained.private, strict=True):
+        (users,), memory = state.arranged, state.memory
+        known = evidence(item_moments(beliefs, knowledge.design), users)
+        found = posterior(known, beliefs.user_spread, model.prior_mean, memory.precision)
+        left_out = without_own(beliefs, users.rows, knowledge.design, memory.posterior, memory.precision)
+        user, item, value = own_ratings(users.rows)
+        assert state.cohort.users.tolist() == np.unique(node.train.user).tolist()
+        for number, name in enumerate(state.cohort.users.tolist()):
             mine = user == number
-            items = rows.items[place[mine]].numpy()
-            tau, prior = float(state.precision[number]), model.prior_mean[number].numpy()
+            items = item[mine].numpy()
+            tau, prior = float(memory.precision[number]), model.prior_mean[number].numpy()
             weights, of_weights = found.mean[number].numpy(), found.covariance[number].numpy()
             factors = weights[1 : 1 + rank], of_weights[1 : 1 + rank, 1 : 1 + rank]
             queries = np.column_stack([np.ones(ITEMS), beliefs.item_mean[:, 1:], slopes])
@@ -149,8 +148,9 @@ def test_a_user_who_sent_nothing_has_nothing_taken_out(case: Case):
     (model,) = case.method.personalise(shared, case.nodes[:1], [None])
     knowledge = case.method.knowledge(shared)
     beliefs = knowledge.beliefs
-    users = case.method.state_of(shared, knowledge.design, case.nodes[0].train, None).users
-    known = evidence(beliefs, knowledge.design, users)
+    cohort = cohort_of(case.nodes[:1])
+    users = cohort.arranged(slice(0, len(cohort)), shared.arrays["scale"], knowledge.design)
+    known = evidence(item_moments(beliefs, knowledge.design), users)
     prior = known.covariates @ beliefs.covariate_weights
     torch.testing.assert_close(model.prior_mean, prior)
     precision = beliefs.precision.expand(len(prior))
@@ -168,7 +168,7 @@ def test_a_user_who_sent_nothing_has_nothing_taken_out(case: Case):
 def test_what_a_user_keeps_is_the_user_s_alone_and_gives_the_predictions_again(case: Case):
     knowledge = case.method.knowledge(case.trained.shared)
     for model, node in zip(case.models, case.nodes, strict=True):
-        kept = model.tensors()
+        kept = dict(model.tensors())
         assert set(kept) == set(node.train.user.tolist())
         for user, tensors in kept.items():
             mine = np.flatnonzero(node.train.user == user)

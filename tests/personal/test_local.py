@@ -105,7 +105,7 @@ def test_predictions_are_within_the_scale(content, ratings: Ratings):
 
 
 def test_what_a_user_keeps_are_the_ratings(prior: PublicPrior, ratings: Ratings):
-    kept = fit_local(prior, ratings, LIMITS, 1).tensors()
+    kept = dict(fit_local(prior, ratings, LIMITS, 1).tensors())
     assert set(kept) == set(ratings.user.tolist())
     for user, tensors in kept.items():
         mine = ratings.user == user
