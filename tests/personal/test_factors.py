@@ -67,12 +67,13 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
     if knowledge.kernel is not None:
         kernel = knowledge.kernel.between(every[None], every[None])[0].numpy()
     share = 0.4 if knowledge.kernel is not None else 1.0
-    for model, state in zip(case.models, case.trained.private, strict=True):
+    for model, node, state in zip(case.models, case.nodes, case.trained.private, strict=True):
         (users,), memory = state.arranged, state.memory
         known = evidence(item_moments(beliefs, knowledge.design), users)
         found = posterior(known, beliefs.user_spread, model.prior_mean, memory.precision)
         left_out = without_own(beliefs, users.rows, knowledge.design, memory.posterior, memory.precision)
         user, item, value = own_ratings(users.rows)
+        assert state.cohort.users.tolist() == np.unique(node.train.user).tolist()
         for number, name in enumerate(state.cohort.users.tolist()):
             mine = user == number
             items = item[mine].numpy()

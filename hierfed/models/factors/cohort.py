@@ -69,9 +69,11 @@ class Cohort:
     @cached_property
     def pieces(self) -> list[slice]:
         """The users of each piece."""
-        cuts = np.searchsorted(self.rows, np.arange(0, len(self.item), PIECE_ROWS))
-        cuts = np.unique(np.append(cuts, len(self.users)))
-        return [slice(int(begin), int(end)) for begin, end in itertools.pairwise(cuts)]
+        cuts = [0]
+        while cuts[-1] < len(self):
+            end = np.searchsorted(self.rows, self.rows[cuts[-1]] + PIECE_ROWS, side="right") - 1
+            cuts.append(max(int(end), cuts[-1] + 1))
+        return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]
 
     @cached_property
     def users_of_nodes(self) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from hierfed.models.factors.beliefs import Beliefs
 from hierfed.models.factors.cohort import Part, add_up
 from hierfed.models.factors.design import Design
-from hierfed.models.factors.rows import arrange
+from hierfed.models.factors.rows import UserRows, arrange
 from hierfed.models.factors.symmetric import pack, unpack
-from hierfed.models.factors.users import Evidence, Posterior, Users, evidence, item_moments, item_sums, prepare
+from hierfed.models.factors.users import Evidence, Users, evidence, item_moments, prepare
 
 SLOPES, COVARIATES, CONTENT = 2, 3, 3
 
@@ -35,7 +35,8 @@ def random_covariances(rng: np.random.Generator, count: int, size: int, scale: f
 
 @dataclass(frozen=True)
 class Problem:
-    """Ratings of some users and a model of them. user, item, value: the rows, users and items as places."""
+    """Ratings of some users and a model of them. user, item, value: the rows, users and items as places, user after
+    user."""
 
     user: np.ndarray
     item: np.ndarray
@@ -55,21 +56,21 @@ class Problem:
         """Entries of z_u."""
         return len(self.beliefs.user_spread)
 
+    def evidence(self, beliefs: Beliefs | None = None) -> Evidence:
+        """What these beliefs, or the problem's own, and the ratings say of the users."""
+        return evidence(item_moments(beliefs or self.beliefs, self.design), self.users)
+
     def users_alone(self, chosen: list[int]) -> Users:
-        """These users, arranged."""
-        order = np.argsort(self.user, kind="stable")
-        rows = order[np.isin(self.user[order], chosen)]
-        return arranged(self.user[rows], self.item[rows], self.value[rows], self.design)
+        """These users without the others."""
+        mine = np.isin(self.user, chosen)
+        value = torch.from_numpy(self.value[mine])
+        rows = arrange(self.user[mine], self.item[mine], value, self.design.padded_content, self.design.shared)
+        return prepare(rows, self.design)
 
-    def evidence(self, beliefs: Beliefs) -> Evidence:
-        """What the users see of items in which the server believes this."""
-        return evidence(item_moments(beliefs, self.design), self.users)
-
-    def item_sums(self, users: Users, found: Posterior, tau: Tensor, rank: int) -> dict[str, Tensor]:
-        """What users send of all shared items."""
-        precision, pull = item_sums(self.design, users, found, tau, rank)
-        part = Part(users.rows.sent, {"item_precision": precision, "item_pull": pull}, {})
-        return add_up([part], len(self.design.shared_items))
+    def among_shared(self, rows: UserRows, sums: Tensor) -> Tensor:
+        """Sums of the shared items that these users have rated, among zeros for all other shared items."""
+        every = sums.new_zeros(len(self.design.shared_items), sums.shape[1])
+        return every.index_add_(0, rows.sent, sums)
 
     def rows_of(self, user: int) -> list[tuple[int, float]]:
         """Item and rating of each of the user's rows."""
@@ -87,12 +88,14 @@ class Problem:
 
 
 def random_rows(rng: np.random.Generator, users: int, items: int, density: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs without repeats in random order; every user and every item has at least one."""
+    """Pairs without repeats, user after user, the items of each in random order; every user and every item has at
+    least one."""
     chosen = rng.random((users, items)) < density
     chosen[np.arange(users), rng.integers(items, size=users)] = True
     chosen[rng.integers(users, size=items), np.arange(items)] = True
     user, item = np.nonzero(chosen)
     order = rng.permutation(len(user))
+    order = order[np.argsort(user[order], kind="stable")]
     return user[order], item[order]
 
 
@@ -145,7 +148,8 @@ def make_problem() -> Callable[..., Problem]:
         value = rng.normal(0, 1, len(user))
         design = random_design(rng, np.bincount(item, minlength=items), threshold, slopes)
         beliefs = random_beliefs(rng, items, rank, CONTENT, slopes)
-        return Problem(user, item, value, design, design.content, beliefs, arranged(user, item, value, design))
+        rows = arrange(user, item, torch.from_numpy(value), design.padded_content, design.shared)
+        return Problem(user, item, value, design, design.content, beliefs, prepare(rows, design))
 
     return make
 

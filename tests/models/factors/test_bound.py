@@ -21,7 +21,7 @@ from torch.distributions import Gamma, MultivariateNormal, kl_divergence
 from hierfed.models.factors.beliefs import Beliefs, Strengths
 from hierfed.models.factors.items import update_items, update_users
 from hierfed.models.factors.symmetric import pack, unpack
-from hierfed.models.factors.users import Evidence, Posterior, posterior, precision_of
+from hierfed.models.factors.users import Evidence, Posterior, item_sums, posterior, precision_of
 
 STRENGTHS = Strengths(noise=6.0, covariates=5.0, content=3.0, moments=4.0)
 NEXT_TO_NOTHING = 1e-9
@@ -109,7 +109,9 @@ def noise_step(problem, state: State) -> State:
 
 
 def sums_of(problem, state: State) -> dict[str, Tensor]:
-    return problem.item_sums(problem.users, state.found, state.precision(problem), state.beliefs.rank)
+    tau, rows = state.precision(problem), problem.users.rows
+    precision, pull = item_sums(problem.design, problem.users, state.found, tau, state.beliefs.rank)
+    return {"item_precision": problem.among_shared(rows, precision), "item_pull": problem.among_shared(rows, pull)}
 
 
 def items_step(problem, state: State) -> State:

@@ -10,7 +10,7 @@ import torch
 from hierfed.models.factors.beliefs import Beliefs, Strengths
 from hierfed.models.factors.cavity import own_ratings, without_own
 from hierfed.models.factors.items import update_items
-from hierfed.models.factors.users import Posterior, posterior
+from hierfed.models.factors.users import Posterior, item_sums, posterior
 
 TAU = (0.7, 1.1, 1.9, 0.4, 2.5, 1.0, 0.8)
 
@@ -18,7 +18,12 @@ TAU = (0.7, 1.1, 1.9, 0.4, 2.5, 1.0, 0.8)
 def sums_of_users(problem, found: Posterior, tau: torch.Tensor, chosen: list[int]) -> dict[str, torch.Tensor]:
     """What these users alone send."""
     part = Posterior(*(each[chosen] for each in (found.mean, found.covariance, found.squared_error)))
-    return problem.item_sums(problem.users_alone(chosen), part, tau[chosen], problem.beliefs.rank)
+    users = problem.users_alone(chosen)
+    precision, pull = item_sums(problem.design, users, part, tau[chosen], problem.beliefs.rank)
+    return {
+        "item_precision": problem.among_shared(users.rows, precision),
+        "item_pull": problem.among_shared(users.rows, pull),
+    }
 
 
 def server(problem, sums: dict[str, torch.Tensor]) -> Beliefs:
@@ -30,20 +35,20 @@ def server(problem, sums: dict[str, torch.Tensor]) -> Beliefs:
 def test_the_items_are_those_of_all_other_users(make_problem, rank, threshold):
     problem = make_problem(seed=6, users=7, items=8, rank=rank, threshold=threshold)
     beliefs, tau = problem.beliefs, torch.tensor(TAU, dtype=torch.float64)
-    known = problem.evidence(beliefs)
+    known = problem.evidence()
     found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, tau)
     learned = server(problem, sums_of_users(problem, found, tau, list(range(7))))
     rows, design = problem.users.rows, problem.design
     mean, packed = without_own(learned, rows, design, found, tau)
-    user, number_of, value = own_ratings(rows)
+    user, item, value = own_ratings(rows)
     assert len(mean) == len(packed) == len(value) == len(problem.value)
-    shared = design.shared[number_of] > 0
+    shared = design.shared[item] > 0
     assert shared.any()
     assert shared.all() == (threshold == 0)
     for number in range(7):
         others = server(problem, sums_of_users(problem, found, tau, [each for each in range(7) if each != number]))
         mine = user == number
-        items = number_of[mine]
+        items = item[mine]
         torch.testing.assert_close(mean[mine], others.item_mean[items], rtol=0, atol=1e-10)
         torch.testing.assert_close(packed[mine], others.item_covariance[items], rtol=0, atol=1e-10)
         moved = (mean[mine] - learned.item_mean[items]).abs().max(1).values > 1e-6
@@ -61,7 +66,7 @@ def test_own_ratings_are_each_user_s_rows(make_problem):
 def test_many_ratings_are_taken_in_blocks_that_change_nothing(make_problem, monkeypatch):
     problem = make_problem(seed=6, users=7, items=8)
     beliefs, tau, design = problem.beliefs, torch.tensor(TAU, dtype=torch.float64), problem.design
-    known = problem.evidence(beliefs)
+    known = problem.evidence()
     found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, tau)
     learned = server(problem, sums_of_users(problem, found, tau, list(range(7))))
     whole = without_own(learned, problem.users.rows, design, found, tau)

@@ -14,6 +14,7 @@ from hierfed.models.factors.embedding import (
     leading_vectors,
     next_basis,
 )
+from hierfed.models.factors.rows import arrange
 from hierfed.models.factors.symmetric import outer_packed, unpack
 
 UNOBSERVED, REGULARISATION = 0.1, 0.003
@@ -47,9 +48,9 @@ def of_shared(problem, dense: np.ndarray) -> np.ndarray:
 def test_co_rating_sums_are_products_with_the_co_rating_matrix(problem):
     rated = rated_matrix(problem)
     matrix = sum(np.outer(row, row) / max(row.sum(), 1) for row in rated)
-    basis = np.random.default_rng(0).normal(0, 1, (rated.shape[1], 4))
-    on_shared = torch.from_numpy(basis) * problem.design.shared[:, None]
-    found = all_shared(problem, co_rating_sums(problem.users.rows, problem.design.shared, on_shared))
+    basis = np.random.default_rng(0).normal(0, 1, (rated.shape[1], 4)) * problem.design.shared.numpy()[:, None]
+    rows = problem.users.rows
+    found = problem.among_shared(rows, co_rating_sums(rows, problem.design.shared, torch.from_numpy(basis)))
     np.testing.assert_allclose(found, of_shared(problem, matrix @ basis), atol=1e-12)
 
 
@@ -66,7 +67,7 @@ def test_subspace_iteration_finds_the_leading_eigenvectors(problem):
     )[0]
     for _ in range(60):
         sums = co_rating_sums(problem.users.rows, problem.design.shared, root[:, None] * basis)
-        sums = problem.design.among_all(all_shared(problem, sums))
+        sums = problem.design.among_all(problem.among_shared(problem.users.rows, sums))
         embedding = leading_vectors(root, basis, sums, 3).numpy()
         basis = next_basis(root, sums)
         np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-12)
@@ -110,8 +111,8 @@ def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squar
         ]
     )
     rows, embedding = problem.users.rows, torch.from_numpy(start)
-    found = implicit_sums(rows, problem.design.shared, embedding, outer_packed(embedding))
-    products, sums, user_products = all_shared(problem, found[0]), all_shared(problem, found[1]), found[2]
+    *of_items, user_products = implicit_sums(rows, problem.design.shared, embedding, outer_packed(embedding))
+    products, sums = (problem.among_shared(rows, each) for each in of_items)
     expected = np.einsum("ui,ua,ub->iab", rated, private, private)
     np.testing.assert_allclose(unpack(products, 3).numpy(), of_shared(problem, expected), atol=1e-11)
     np.testing.assert_allclose(sums.numpy(), of_shared(problem, rated.T @ private), atol=1e-11)
@@ -124,3 +125,29 @@ def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squar
         for row, count in zip(of_shared(problem, rated.T), raters_of_shared.tolist(), strict=True)
     ]
     np.testing.assert_allclose(found.numpy(), vectors, atol=1e-10)
+
+
+def test_items_that_are_not_shared_add_nothing_to_the_sums_of_others(problem):
+    """The sums are those of the ratings of shared items alone."""
+    design, rows = problem.design, problem.users.rows
+    kept = design.shared.numpy()[problem.item] > 0
+    assert not kept.all()
+    value = torch.from_numpy(problem.value[kept])
+    fewer = arrange(problem.user[kept], problem.item[kept], value, design.padded_content, design.shared)
+    basis = torch.randn(10, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    basis *= design.shared[:, None]
+    (found, *of_items), (expected, *of_fewer) = (
+        (
+            co_rating_sums(each, design.shared, basis),
+            *implicit_sums(each, design.shared, basis, outer_packed(basis)),
+        )
+        for each in (rows, fewer)
+    )
+    torch.testing.assert_close(
+        problem.among_shared(rows, found), problem.among_shared(fewer, expected), rtol=0, atol=1e-13
+    )
+    for one, other in zip(of_items[:2], of_fewer[:2], strict=True):
+        torch.testing.assert_close(
+            problem.among_shared(rows, one), problem.among_shared(fewer, other), rtol=0, atol=1e-12
+        )
+    torch.testing.assert_close(of_items[2], of_fewer[2], rtol=0, atol=1e-12)

@@ -14,7 +14,7 @@ import torch
 from hierfed.models.factors.beliefs import Beliefs, Strengths
 from hierfed.models.factors.items import update_items
 from hierfed.models.factors.symmetric import unpack
-from hierfed.models.factors.users import posterior
+from hierfed.models.factors.users import item_sums, posterior
 
 SWEEPS = 3000
 
@@ -25,7 +25,12 @@ def sweep_until_still(problem, beliefs: Beliefs, prior: torch.Tensor, tau: torch
     for _ in range(SWEEPS):
         known = problem.evidence(beliefs)
         found = posterior(known, beliefs.user_spread, prior, tau)
-        sums = problem.item_sums(problem.users, found, tau, rank)
+        precision, pull = item_sums(problem.design, problem.users, found, tau, rank)
+        rows = problem.users.rows
+        sums = {
+            "item_precision": problem.among_shared(rows, precision),
+            "item_pull": problem.among_shared(rows, pull),
+        }
         mean, packed, _, _ = update_items(beliefs, problem.design, problem.features, sums, Strengths(), False)
         moved = float((mean - beliefs.item_mean).abs().max())
         beliefs = replace(beliefs, item_mean=mean, item_covariance=packed)

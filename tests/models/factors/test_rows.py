@@ -1,6 +1,8 @@
-"""A node's arranged rows against loops over its ratings."""
+"""Users' arranged rows against loops over their ratings."""
 
 from __future__ import annotations
+
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,30 +14,37 @@ from torch import Tensor
 from hierfed.models.factors.rows import UserRows, arrange
 from hierfed.models.factors.symmetric import unpack
 
+ITEMS = 61
+
 few = settings(max_examples=60, deadline=None)
 
 
 @st.composite
 def ratings(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
-    """User, item and value of rows in random order, without repeated pairs; slopes of more items than occur, and which
-    of them are shared: none, some or all.
+    """User, item and value of rows, user after user in any order, those of a user in any order, without repeated pairs;
+    the content of more items than occur, with its last row of zeros, and which of them are shared: none, some or all.
 
     From one to 20 users of very unlike numbers of ratings, so that there are several blocks; numbers have gaps.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     items = draw(st.integers(1, 40))
     counts = draw(st.lists(st.integers(1, 40), min_size=1, max_size=20))
-    user_numbers = np.sort(rng.choice(100, len(counts), replace=False))
-    item_numbers = np.sort(rng.choice(60, items, replace=False))
+    user_numbers = rng.choice(100, len(counts), replace=False)
+    item_numbers = rng.choice(60, items, replace=False)
     rows = [
         (number, each)
         for number, count in zip(user_numbers.tolist(), counts, strict=True)
         for each in rng.choice(item_numbers, min(count, items), replace=False).tolist()
     ]
-    user, item = rng.permutation(np.array(rows)).T
-    slopes = rng.normal(0, 1, (61, draw(st.integers(0, 3))))
-    shared = rng.random(61) < draw(st.sampled_from([0, 0.1, 0.5, 1]))
-    return user, item, rng.normal(0, 1, len(user)), slopes, shared.astype(float)
+    user, item = np.array(rows).T
+    slopes = rng.normal(0, 1, (ITEMS, draw(st.integers(0, 3))))
+    shared = rng.random(ITEMS) < draw(st.sampled_from([0, 0.1, 0.5, 1]))
+    return user, item, rng.normal(0, 1, len(user)), padded(slopes), shared.astype(float)
+
+
+def padded(slopes: np.ndarray) -> np.ndarray:
+    """(1, f_i) of all items and a last row of zeros."""
+    return np.concatenate([np.column_stack([np.ones(len(slopes)), slopes]), np.zeros((1, 1 + slopes.shape[1]))])
 
 
 def with_ones(slopes: np.ndarray) -> np.ndarray:
@@ -56,6 +65,16 @@ def own_items(item: np.ndarray, shared: np.ndarray) -> np.ndarray:
     return np.array([number for number in np.unique(item) if shared[number] > 0], np.int64)
 
 
+def in_turn(user: np.ndarray) -> list[int]:
+    """The users, each at the place that it has among the arranged ones."""
+    return list(dict.fromkeys(user.tolist()))
+
+
+def own_items(item: np.ndarray, shared: np.ndarray) -> list[int]:
+    """The shared items that were rated, ascending."""
+    return [each for each in np.unique(item).tolist() if shared[each]]
+
+
 def close(found: Tensor, expected: np.ndarray) -> None:
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
@@ -64,82 +83,105 @@ def close(found: Tensor, expected: np.ndarray) -> None:
 @few
 @given(ratings())
 def test_sums_of_each_user_are_those_of_a_loop(rows):
-    user, item, value, slopes, shared = rows
-    found, users = arranged(rows), np.unique(user)
-    size, items = 1 + slopes.shape[1], len(shared)
+    user, item, value, content, shared = rows
+    found, users = arranged(rows), in_turn(user)
+    size = content.shape[1]
     products = np.zeros((len(users), size, size))
-    content, squares, counts = np.zeros((len(users), size)), np.zeros(len(users)), np.zeros(len(users))
-    by_user = np.zeros((2, len(users), items))
+    of_content, squares, counts = np.zeros((len(users), size)), np.zeros(len(users)), np.zeros(len(users))
+    rated, dense = np.zeros((2, len(users), ITEMS))
     for who, what, stars in zip(user, item, value, strict=True):
-        at = np.flatnonzero(users == who)[0]
-        with_one = np.concatenate([[1.0], slopes[what]])
-        products[at] += np.outer(with_one, with_one)
-        content[at] += stars * with_one
+        at = users.index(who)
+        products[at] += np.outer(content[what], content[what])
+        of_content[at] += stars * content[what]
         squares[at] += stars**2
         counts[at] += 1
-        by_user[:, at, what] = 1, stars
+        rated[at, what], dense[at, what] = 1, stars
     close(found.counts, counts)
     close(unpack(found.content_products, size), products)
-    close(found.rating_content, content)
+    close(found.rating_content, of_content)
     close(found.rating_squares, squares)
     rated, ratings = by_user
     close(found.rated.to_dense(), rated)
-    close(found.ratings.to_dense(), ratings)
+    close(found.ratings.to_dense(), dense)
     own = own_items(item, shared)
-    assert np.flatnonzero(shared)[found.sent.numpy()].tolist() == own.tolist()
     close(found.raters.to_dense(), rated.T[own])
-    close(found.ratings_of.to_dense(), ratings.T[own])
+    close(found.ratings_of.to_dense(), dense.T[own])
+    every = np.flatnonzero(shared).tolist()
+    assert found.sent.tolist() == [every.index(each) for each in own]
 
 
 @few
-@given(ratings(), st.integers(1, 4), st.integers(0, 2**32))
-def test_cross_sums_are_those_of_a_loop(rows, columns, seed):
-    user, item, _, slopes, shared = rows
-    found, rng, users = arranged(rows), np.random.default_rng(seed), np.unique(user)
-    table = rng.normal(0, 1, (len(shared), columns))
-    weights = rng.normal(0, 1, (len(users), 1 + slopes.shape[1], columns))
-    forth = np.zeros((len(users), columns, 1 + slopes.shape[1]))
-    back = np.zeros((len(shared), columns))
+@given(ratings(), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2**32))
+def test_cross_sums_are_those_of_a_loop(rows, columns, others, seed):
+    user, item, _, content, shared = rows
+    found, users, rng = arranged(rows), in_turn(user), np.random.default_rng(seed)
+    table = np.concatenate([rng.normal(0, 1, (ITEMS, columns + others)), np.zeros((1, columns + others))])
+    weights = rng.normal(0, 1, (len(users), content.shape[1], columns))
+    forth = np.zeros((len(users), columns, others))
+    back = np.zeros((ITEMS, columns))
     for who, what in zip(user, item, strict=True):
-        at = np.flatnonzero(users == who)[0]
-        with_one = np.concatenate([[1.0], slopes[what]])
-        forth[at] += np.outer(table[what], with_one)
-        back[what] += weights[at].T @ with_one
-    vectors = np.column_stack([table, with_ones(slopes)])
-    padded = torch.from_numpy(np.concatenate([vectors, np.zeros((1, vectors.shape[1]))]))
-    close(found.cross(padded, columns), forth)
-    content = padded[:, columns:].contiguous()
-    close(found.back_cross(content, torch.from_numpy(weights)), back[own_items(item, shared)])
+        at = users.index(who)
+        forth[at] += np.outer(table[what, :columns], table[what, columns:])
+        back[what] += weights[at].T @ content[what]
+    close(found.cross(torch.from_numpy(table), columns), forth)
+    own = own_items(item, shared)
+    close(found.back_cross(torch.from_numpy(content), torch.from_numpy(weights)), back[own])
 
 
 @few
-@given(ratings(), st.sampled_from([1, 10, 4096]))
+@given(ratings(), st.sampled_from([4096, 30, 1]))
 def test_every_user_is_in_one_block_with_all_items_and_little_padding(rows, most):
-    user, item, _, _, shared = rows
-    users = np.unique(user)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hierfed.models.factors.rows.BLOCK_ROWS", most)
+    user, item, *_ = rows
+    with patch("hierfed.models.factors.rows.BLOCK_ROWS", most):
         found = arranged(rows)
-    seen = []
+    users, seen = in_turn(user), []
     for block in found.blocks:
         counts = found.counts[block.users]
         assert counts.max() <= max(1.15 * counts.min(), counts.min() + 8)
         assert block.items.shape == (len(block.users), int(counts.max()))
-        assert block.items.numel() <= 1.15 * max(most, int(counts.max())) + 8 * len(counts)
+        assert block.items.numel() <= most or len(block.users) == 1
+        assert block.items.dtype == torch.int32
         for place, items in zip(block.users.tolist(), block.items, strict=True):
-            inside = items[items < len(shared)]
-            assert sorted(inside.tolist()) == sorted(item[user == users[place]].tolist())
+            count = int(found.counts[place])
+            assert sorted(items[:count].tolist()) == sorted(item[user == users[place]].tolist())
+            assert (items[count:] == ITEMS).all()
             seen.append(place)
     assert sorted(seen) == list(range(len(users)))
 
 
-def test_the_order_of_the_rows_changes_nothing_but_rounding():
+@few
+@given(ratings(), st.integers(1, 3), st.integers(0, 2**32))
+def test_small_blocks_change_nothing_but_rounding(rows, columns, seed):
+    user, _, _, content, _ = rows
+    rng = np.random.default_rng(seed)
+    weights = torch.from_numpy(rng.normal(0, 1, (len(in_turn(user)), content.shape[1], columns)))
+    one = arranged(rows)
+    with patch("hierfed.models.factors.rows.BLOCK_ROWS", 7):
+        other = arranged(rows)
+    own = torch.from_numpy(content)
+    close(other.content_products, one.content_products.numpy())
+    close(other.back_cross(own, weights), one.back_cross(own, weights).numpy())
+
+
+def test_the_order_of_a_user_s_rows_changes_nothing_but_rounding():
     rng = np.random.default_rng(3)
     user, item = np.nonzero(rng.random((9, 30)) < 0.4)
-    value, of_items = rng.normal(0, 1, len(user)), (rng.normal(0, 1, (30, 2)), (rng.random(30) < 0.5).astype(float))
+    value = rng.normal(0, 1, len(user))
+    of_items = padded(rng.normal(0, 1, (30, 2))), (rng.random(30) < 0.5).astype(float)
     order = rng.permutation(len(user))
+    order = order[np.argsort(user[order], kind="stable")]
+    assert (order != np.arange(len(order))).any()
     one, other = (arranged((user[chosen], item[chosen], value[chosen], *of_items)) for chosen in (slice(None), order))
+    assert torch.equal(one.sent, other.sent)
     for name in ("rated", "ratings", "raters", "ratings_of"):
         assert torch.equal(getattr(one, name).to_dense(), getattr(other, name).to_dense())
     for name in ("content_products", "rating_content", "rating_squares"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=1e-12)
+
+
+def test_nobody_s_rows_are_arranged_too():
+    empty = np.zeros(0, np.int32)
+    found = arranged((empty, empty, np.zeros(0), padded(np.zeros((4, 2))), np.ones(4)))
+    assert len(found.counts) == len(found.sent) == len(found.blocks) == 0
+    assert found.cross(torch.zeros(5, 4).double(), 2).shape == (0, 2, 2)
+    assert found.back_cross(torch.zeros(5, 3).double(), torch.zeros(0, 3, 2).double()).shape == (0, 2)

@@ -17,6 +17,7 @@ from hierfed.models.factors.users import (
     evidence,
     factor_products,
     item_moments,
+    item_sums,
     node_means,
     posterior,
     precision_of,
@@ -52,7 +53,7 @@ def close(found: Tensor, expected: object, tolerance: float = 1e-11) -> None:
 @EVERY_SHAPE
 def test_evidence_is_the_expectation_over_the_items_posteriors(make_problem, sigma_points, shape):
     problem = make_problem(**shape)
-    known = problem.evidence(problem.beliefs)
+    known = problem.evidence()
     for user in range(len(problem.users.rows.counts)):
         products = np.zeros((problem.weights, problem.weights))
         targets, squares = np.zeros(problem.weights), 0.0
@@ -114,7 +115,7 @@ def test_with_known_items_the_posterior_is_bayesian_linear_regression(make_probl
 
 def test_covariates_are_shrunken_means_over_a_user_s_own_items(make_problem):
     problem = make_problem(threshold=3)
-    known = problem.evidence(problem.beliefs)
+    known = problem.evidence()
     factors = problem.beliefs.item_mean[:, 1:].numpy()
     raters = problem.design.raters.numpy()
     average = sum(weight * each for weight, each in zip(raters, factors, strict=True)) / raters.sum()
@@ -147,7 +148,8 @@ def test_the_sums_of_an_item_are_expectations_over_its_raters(make_problem, sigm
     problem = make_problem(**shape)
     found, rank = random_posterior(problem), problem.beliefs.rank
     tau = torch.linspace(0.5, 2.0, len(found.mean)).double()
-    precision, pull = problem.item_sums(problem.users, found, tau, rank).values()
+    rows = problem.users.rows
+    precision, pull = item_sums(problem.design, problem.users, found, tau, rank)
     shared = problem.design.shared.numpy() > 0
     expected_precision = np.zeros((len(shared), 1 + rank, 1 + rank))
     expected_pull = np.zeros((len(shared), 1 + rank))
@@ -158,8 +160,8 @@ def test_the_sums_of_an_item_are_expectations_over_its_raters(make_problem, sigm
             left = stars - points[:, 0] - points[:, 1 + rank :] @ problem.design.slopes[item].numpy()
             expected_precision[item] += float(tau[user]) * factors.T @ factors / len(points)
             expected_pull[item] += float(tau[user]) * left @ factors / len(points)
-    close(unpack(precision, 1 + rank), expected_precision[shared])
-    close(pull, expected_pull[shared])
+    close(unpack(problem.among_shared(rows, precision), 1 + rank), expected_precision[shared])
+    close(problem.among_shared(rows, pull), expected_pull[shared])
 
 
 def test_the_precision_is_the_mean_of_its_posterior_density():
@@ -180,15 +182,19 @@ def test_a_node_s_mean_is_what_its_users_mean_says_of_it(make_problem):
     """The node's mean m ~ N(0, v) is seen through the mean of n users, whose variance is S / n."""
     beliefs = make_problem().beliefs
     deviation = torch.linspace(-1, 1, len(beliefs.node_variance)).double()
-    users = torch.tensor([4.0], dtype=torch.float64)
-    (found,) = node_means(beliefs, deviation[None], users)
-    for place, seen in enumerate(deviation.tolist()):
-        between = float(beliefs.node_variance[place])
-        within = float(beliefs.user_spread[place, place]) / 4
-        joint = np.array([[between, between], [between, between + within]])
-        assert found[place].item() == pytest.approx(joint[0, 1] / joint[1, 1] * seen, rel=1e-12)
+    deviations = torch.stack([deviation, torch.zeros_like(deviation), deviation.flip(0)])
+    users = torch.tensor([4.0, 7, 1], dtype=torch.float64)
+    found = node_means(beliefs, deviations, users)
+    assert found.shape == deviations.shape
+    for node, count in enumerate(users.tolist()):
+        for place, seen in enumerate(deviations[node].tolist()):
+            between = float(beliefs.node_variance[place])
+            within = float(beliefs.user_spread[place, place]) / count
+            joint = np.array([[between, between], [between, between + within]])
+            assert found[node, place].item() == pytest.approx(joint[0, 1] / joint[1, 1] * seen, rel=1e-12)
+    assert torch.equal(found[1], torch.zeros_like(deviation)), "a node that nothing is known of"
     alike = replace(beliefs, node_variance=torch.zeros_like(deviation))
-    assert torch.equal(node_means(alike, deviation[None], users)[0], torch.zeros_like(deviation))
+    assert torch.equal(node_means(alike, deviations, users), torch.zeros_like(deviations))
 
 
 def test_users_do_not_depend_on_each_other(make_problem):
@@ -196,7 +202,7 @@ def test_users_do_not_depend_on_each_other(make_problem):
     whole = make_problem(users=5, items=6, density=0.6)
     beliefs = whole.beliefs
     precision = torch.linspace(0.6, 2.0, 5).double()
-    known = whole.evidence(beliefs)
+    known = whole.evidence()
     found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, precision)
     for user in range(5):
         alone = evidence(item_moments(beliefs, whole.design), whole.users_alone([user]))
