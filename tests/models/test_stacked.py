@@ -173,7 +173,7 @@ def test_the_number_of_threads_changes_nothing(trainer, threads, make_node, feat
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=12), st.integers(1, 5))
-def test_threads_share_the_nodes_in_order_and_about_equally(lengths, threads):
+def test_threads_share_the_nodes_by_falling_size_and_about_equally(lengths, threads):
     chunks: list[list[int]] = []
 
     def record(
@@ -189,7 +189,10 @@ def test_threads_share_the_nodes_in_order_and_about_equally(lengths, threads):
     trained, losses = ThreadedTrainer(record, threads)(NETWORK, start, torch.zeros(1), nodes, SETTINGS, STREAMS)
     assert torch.equal(trained, start + 1)
     assert losses[:, 0].tolist() == list(range(len(nodes)))
-    assert [number for chunk in sorted(chunks) for number in chunk] == list(range(len(nodes)))
+    for chunk in chunks:
+        sizes = [lengths[number] for number in chunk]
+        assert sizes == sorted(sizes, reverse=True)
+    assert sorted(number for chunk in chunks for number in chunk) == list(range(len(nodes)))
     assert len(chunks) <= threads
     shares = [sum(lengths[number] for number in chunk) for chunk in chunks]
     assert max(shares) <= sum(lengths) / threads + max(lengths)

@@ -11,20 +11,12 @@ import torch
 from torch import Tensor
 
 from hierfed.models.factors.beliefs import Beliefs
-from hierfed.models.factors.cohort import Part, add_up
 from hierfed.models.factors.design import Design
 from hierfed.models.factors.rows import UserRows, arrange
 from hierfed.models.factors.symmetric import pack, unpack
 from hierfed.models.factors.users import Evidence, Users, evidence, item_moments, prepare
 
 SLOPES, COVARIATES, CONTENT = 2, 3, 3
-
-
-def arranged(user: np.ndarray, item: np.ndarray, value: np.ndarray, design: Design) -> Users:
-    """Rows in any order, arranged."""
-    order = np.argsort(user, kind="stable")
-    values = torch.from_numpy(value[order])
-    return prepare(arrange(user[order], item[order], values, design.padded_content, design.shared), design)
 
 
 def random_covariances(rng: np.random.Generator, count: int, size: int, scale: float = 0.3) -> np.ndarray:

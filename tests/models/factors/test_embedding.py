@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from hierfed.models.factors.cohort import Part, add_up
 from hierfed.models.factors.embedding import (
     co_rating_sums,
     implicit_items,
@@ -33,11 +32,6 @@ def problem(make_problem):
     assert 4 <= found.design.shared.sum() <= 9
     assert (rated_matrix(found).sum(1) == 0).sum() <= 2
     return found
-
-
-def all_shared(problem, rows: torch.Tensor) -> torch.Tensor:
-    """Rows of the users' own items among zeros for the other shared ones."""
-    return add_up([Part(problem.users.rows.sent, {"rows": rows}, {})], len(problem.design.shared_items))["rows"]
 
 
 def of_shared(problem, dense: np.ndarray) -> np.ndarray:

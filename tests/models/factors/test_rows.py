@@ -5,7 +5,6 @@ from __future__ import annotations
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,22 +46,9 @@ def padded(slopes: np.ndarray) -> np.ndarray:
     return np.concatenate([np.column_stack([np.ones(len(slopes)), slopes]), np.zeros((1, 1 + slopes.shape[1]))])
 
 
-def with_ones(slopes: np.ndarray) -> np.ndarray:
-    """(1, f_i) of each item."""
-    return np.column_stack([np.ones(len(slopes)), slopes])
-
-
 def arranged(rows: tuple[np.ndarray, ...]) -> UserRows:
-    user, item, value, slopes, shared = rows
-    order = np.argsort(user, kind="stable")
-    content = np.concatenate([with_ones(slopes), np.zeros((1, 1 + slopes.shape[1]))])
-    columns = user[order].astype(np.int32), item[order].astype(np.int32), torch.from_numpy(value[order])
-    return arrange(*columns, torch.from_numpy(content), torch.from_numpy(shared))
-
-
-def own_items(item: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """The numbers of the shared items that were rated, ascending."""
-    return np.array([number for number in np.unique(item) if shared[number] > 0], np.int64)
+    user, item, *others = rows
+    return arrange(user.astype(np.int32), item.astype(np.int32), *(torch.from_numpy(each) for each in others))
 
 
 def in_turn(user: np.ndarray) -> list[int]:
@@ -100,7 +86,6 @@ def test_sums_of_each_user_are_those_of_a_loop(rows):
     close(unpack(found.content_products, size), products)
     close(found.rating_content, of_content)
     close(found.rating_squares, squares)
-    rated, ratings = by_user
     close(found.rated.to_dense(), rated)
     close(found.ratings.to_dense(), dense)
     own = own_items(item, shared)
