@@ -99,7 +99,7 @@ def division_key(settings: Settings, source: str) -> str:
             source,
             settings.seed,
             settings.split.model_dump(),
-            settings.federation.model_dump(),
+            settings.federation.model_dump(exclude={"participation"}),
             personal.personal_nodes,
             personal.personal_partition,
         ]
