@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,15 +11,15 @@ import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.checks import RatingPart
-from hierfed.data.grouping import blocks, count
+from hierfed.data.grouping import count, on_threads
 from hierfed.data.joins import Join, Match
 from hierfed.data.licences import Terms
 from hierfed.data.numbering import array, compress, number
 from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
+from hierfed.data.repeats import has_repeats
 from hierfed.errors import DataError
 
 Unmatched = Literal["keep", "drop"]
-_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,8 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     frame = concatenate(parts)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        numbered = [threads.submit(number, frame[name]) for name in ("user", "item")]
-        copied = {name: threads.submit(array, frame[name]) for name in ("value", "time") if name in frame.columns}
-        (user_ids, user), (item_ids, item) = (each.result() for each in numbered)
-        columns = {name: each.result() for name, each in copied.items()}
+    (user_ids, user), (item_ids, item) = on_threads(number, [frame["user"], frame["item"]])
+    columns = {name: array(frame[name]) for name in ("value", "time") if name in frame.columns}
     refuse_repeated_pairs(user, item, parts)
     films = _films_of(item_ids, source.films)
     match = join.match(films)
@@ -99,11 +95,9 @@ def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
 
 def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
     """Raise DataError, with both places, for the first (user, item) pair that stands twice."""
-    if _ascend(user, item):
+    if not has_repeats(user, item):
         return
     pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
-    if pl.Series(pairs).n_unique() == len(pairs):
-        return
     order = np.argsort(pairs, kind="stable")
     repeats = order[1:][pairs[order][1:] == pairs[order][:-1]]
     second = int(repeats.min())
@@ -116,15 +110,6 @@ def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[Ra
         f"{places[1]}: user {user_id} rates item {item_id} again, first in {places[0]}; "
         f"{len(repeats)} rows repeat a (user, item) pair, expected each pair once{crossing}"
     )
-
-
-def _ascend(user: np.ndarray, item: np.ndarray) -> bool:
-    """Whether rows are sorted by user and then by item, and none stands twice: most sources list them so."""
-    for block in blocks(len(user)):
-        users, items = (np.diff(column[block.start : block.stop + 1]) for column in (user, item))
-        if not ((users > 0) | ((users == 0) & (items > 0))).all():
-            return False
-    return True
 
 
 def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:

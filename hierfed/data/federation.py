@@ -93,5 +93,10 @@ def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarra
 
     node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
     """
-    ordered, offsets = by_group(node, nodes, rows)
-    return RowsByNode(ratings.take(ordered), offsets)
+    order = by_group(node, nodes)
+
+    def rows_at(places: slice) -> np.ndarray:
+        found = order.rows(places)
+        return found if rows is None else rows[found]
+
+    return RowsByNode(ratings.gather(rows_at, len(order)), order.offsets)

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 # Rows that are looked at together, which a core's cache holds: beyond it, most of the time goes into fresh memory.
 BLOCK = 1 << 16
 _DIGIT = 16
+_THREADS = 2
+
+Piece = TypeVar("Piece")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Rows by ascending group, those of one group in their own order: the runs of rows that stay together.
+
+    starts: int64 [runs], the first row of each run. ends: int64 [runs], the place in the order after its last row.
+    offsets: int64 [groups + 1], the place where each group begins, and the number of rows.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def rows(self, places: slice) -> np.ndarray:
+        """The rows at these places of the order, which are one or more: int64."""
+        first, last = np.searchsorted(self.ends, [places.start, places.stop - 1], side="right").tolist()
+        ends = self.ends[first : last + 1]
+        begins = np.concatenate([[self.ends[first - 1] if first else 0], ends[:-1]])
+        lengths = np.minimum(ends, places.stop) - np.maximum(begins, places.start)
+        found: np.ndarray = np.repeat(self.starts[first : last + 1] - begins, lengths)
+        found += np.arange(places.start, places.stop)
+        return found
 
 
 def blocks(rows: int) -> Iterator[slice]:
     """Rows 0 to `rows` in pieces, all of one size but for the last."""
     return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+
+
+def on_threads(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[Found]:
+    """What `work` gives for each of the pieces, in their order; on two threads where there are several pieces."""
+    listed = list(pieces)
+    if len(listed) <= 1:
+        return list(map(work, listed))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(work, listed))
 
 
 def is_grouped(group: np.ndarray) -> bool:
@@ -31,27 +73,19 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
     return counts
 
 
-def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The rows by ascending group number, from 0, those of one group in their own order; and where each group begins.
+def by_group(group: np.ndarray, groups: int) -> Order:
+    """The order of the rows by ascending group number, from 0.
 
-    rows: what stands for each row in the answer, its number where None. The second answer is int64 [groups + 1], its
-    last entry the number of rows. What is sorted are the runs of rows of one group: as many as there are users where a
-    source lists user by user.
+    What is sorted are the runs of rows of one group: as many as there are users where a source lists user by user.
     """
     if not len(group):
-        return np.empty(0, np.int64), np.zeros(groups + 1, np.int64)
+        return Order(np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(groups + 1, np.int64))
     starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
-    lengths = np.diff(starts, append=len(group))
+    lengths, group_of_run = np.diff(starts, append=len(group)), group[starts]
     offsets = np.zeros(groups + 1, np.int64)
-    offsets[1:] = np.cumsum(np.bincount(group[starts], lengths, minlength=groups))
-    order = _radix_order(group[starts])
-    lengths = lengths[order]
-    ordered = np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths)
-    for block in blocks(len(group)):
-        ordered[block] += np.arange(block.start, block.stop)
-        if rows is not None:
-            ordered[block] = rows[ordered[block]]
-    return ordered, offsets
+    offsets[1:] = np.cumsum(np.bincount(group_of_run, lengths, minlength=groups))
+    order = _radix_order(group_of_run)
+    return Order(starts[order], np.cumsum(lengths[order]), offsets)
 
 
 def distinct(group: np.ndarray) -> np.ndarray:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
-from hierfed.data.grouping import by_group, count, is_grouped
+from hierfed.data.grouping import by_group, count, is_grouped, on_threads
 
 # Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
 _BLOCK = 1 << 15
-_THREADS = 2
 _CELLS = 64
 _NO_SPAN = 1e-300
 
@@ -21,9 +18,9 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
     Of rows of one key the last listed come last.
     """
     if not is_grouped(user):
-        order, _ = by_group(user, int(user.max()) + 1)
-        chosen = np.empty(len(user), bool)
-        chosen[order] = last_of_each_user(user[order], key[order], share)
+        order = by_group(user, int(user.max()) + 1)
+        rows, chosen = order.rows(slice(0, len(order))), np.empty(len(order), bool)
+        chosen[rows] = last_of_each_user(user[rows], key[rows], share)
         return chosen
     counts = count(user)
     counts = counts[counts > 0]
@@ -35,12 +32,11 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
     # Blocks of whole users; one user with more rows than a block is a block. A row's fate does not depend on its block.
     cuts = np.unique(np.searchsorted(ends, np.arange(0, len(user), _BLOCK)))
 
-    def choose(first: int, last: int) -> None:
-        rows = slice(ends[first] - counts[first], ends[last - 1])
-        chosen[rows] = _last_of_block(key[rows], counts[first:last], wanted[first:last])
+    def choose(users: slice) -> None:
+        rows = slice(ends[users.start] - counts[users.start], ends[users.stop - 1])
+        chosen[rows] = _last_of_block(key[rows], counts[users], wanted[users])
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(choose, cuts, [*cuts[1:], len(counts)]))
+    on_threads(choose, map(slice, cuts, [*cuts[1:], len(counts)]))
     return chosen
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hierfed.data.grouping import blocks
+
 # Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
 _SPARSEST = 4
 
@@ -44,13 +46,14 @@ def _count(ids: pl.Series, lowest: int, highest: int) -> tuple[pl.Series, np.nda
     """`number` of whole numbers from `lowest` to `highest`, piece by piece as polars read them."""
     present = np.zeros(highest - lowest + 1, bool)
     chunks = [chunk.to_numpy() for chunk in ids.get_chunks()]
-    for chunk in chunks:
-        present[chunk - lowest] = True
+    pieces = [chunk[block] for chunk in chunks for block in blocks(len(chunk))]
+    for piece in pieces:
+        present[piece - lowest] = True
     places, numbers, done = _places(present), np.empty(len(ids), np.int32), 0
-    for chunk in chunks:
+    for piece in pieces:
         # No number is out of bounds, and to clip is faster than to check.
-        places.take(chunk - lowest, out=numbers[done : done + len(chunk)], mode="clip")
-        done += len(chunk)
+        places.take(piece - lowest, out=numbers[done : done + len(piece)], mode="clip")
+        done += len(piece)
     return pl.Series(ids.name, np.flatnonzero(present) + lowest), numbers
 
 

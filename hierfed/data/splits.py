@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hierfed.data.grouping import distinct
+from hierfed.data.grouping import blocks, distinct
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
@@ -118,14 +118,14 @@ def checked(split: Split, total: int) -> Split:
 
     Raises DataError where a part that a run cannot do without is empty.
     """
-    uses, outside = np.zeros(total, np.uint8), False
-    for parts in ((split.train, split.personal_train), (split.test, split.personal_test), (split.unused,)):
-        used = np.zeros(total, bool)
-        for rows in {id(rows): rows for rows in parts}.values():
-            outside = outside or (len(rows) > 0 and not 0 <= rows.min() <= rows.max() < total)
-            used[rows if not outside else []] = True
-        uses += used
-    if outside or (uses != 1).any():
+    seen, rows_used = np.zeros(total, bool), 0
+    for rows in {id(rows): rows for rows in (getattr(split, part.name) for part in fields(split))}.values():
+        rows_used += len(rows)
+        for block in blocks(len(rows)):
+            inside = rows[block].min() >= 0 and rows[block].max() < total
+            seen[rows[block] if inside else []] = True
+    # As many as there are, and each of them: none is used twice.
+    if rows_used != total or not seen.all():
         raise AssertionError("the parts of a split overlap or do not sum to the whole")
     for name in ("train", "test", "personal_train", "personal_test"):
         if len(getattr(split, name)) == 0:
