@@ -55,7 +55,7 @@ def test_read_back_as_a_source_it_is_the_world(folder):
     films, frame = made.films.frame(), dataset.catalogue.frame
     for name in ("item_id", "title", "year", "genres"):
         assert frame[name].to_list() == films[name].to_list()
-    assert read_ratings(str(folder)).train.frame["value"].to_list() == ratings.value.tolist()
+    assert read_ratings(str(folder)).train.value.tolist() == ratings.value.tolist()
     provenance = dataset.provenance
     assert provenance.name == "generated: 50 users, 200 items, 2,500 ratings, seed 7"
     assert [(file.name, file.rows) for file in provenance.files] == [("ratings.parquet", 2500), ("items.parquet", 200)]
