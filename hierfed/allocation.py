@@ -10,6 +10,7 @@ from hierfed.data import splits
 from hierfed.data.download import Progress
 from hierfed.data.features import genre_flags
 from hierfed.data.federation import Nodes, rows_by_node
+from hierfed.data.grouping import look_up
 from hierfed.data.partition import partition
 from hierfed.data.ratings import Dataset
 from hierfed.data.sources import load
@@ -106,12 +107,12 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
             rng=generator(settings.seed, 0, 0, purpose),
             rows=None if whole else np.concatenate([train, test]),
         )
-        learned, judged = (node[train], node[test]) if whole else np.split(node, [len(train)])
+        learned, judged = (look_up(node, train), look_up(node, test)) if whole else np.split(node, [len(train)])
         return Nodes(
             rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), np.arange(count)
         )
 
-    nobody = np.empty(0, np.int64)
+    nobody = split.train[:0]
     alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
     if alike and split.personal_train is split.train:
         nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition")

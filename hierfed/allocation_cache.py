@@ -33,7 +33,7 @@ from hierfed.settings import Settings
 # Fewer rows are read and divided before a person notices, and would only fill the disk.
 LEAST_ROWS = 1_000_000
 # To be raised with every change of what an entry holds, or of how rows are read, numbered or divided.
-_FORMAT = 1
+_FORMAT = 2
 _COLUMNS = ("user", "item", "value", "time")
 _PARTS = ("train", "test", "personal_train", "personal_test", "unused")
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-# Rows that are looked at together, which a core's cache holds: beyond it, most of the time goes into fresh memory.
-BLOCK = 1 << 16
+# Rows that are looked at together: few enough for a core's cache, since fresh memory costs more than the work on it, and
+# enough for two threads to seldom wait for Python's lock.
+BLOCK = 1 << 17
 _DIGIT = 16
 _THREADS = 2
 
@@ -92,8 +93,37 @@ def distinct(group: np.ndarray) -> np.ndarray:
     """The group numbers that occur, ascending: int64."""
     present = np.zeros(int(group.max(initial=-1)) + 1, bool)
     for block in blocks(len(group)):
-        present[group[block]] = True
+        numbers = group[block]
+        # Of neighbours that are alike, the last alone: most columns of users hold few others.
+        present[numbers[:-1][numbers[1:] != numbers[:-1]]] = True
+        present[numbers[-1]] = True
     return np.flatnonzero(present)
+
+
+def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """`table[numbers]` of numbers that are in it, piece by piece: NumPy makes an int64 copy of all numbers first."""
+    found = np.empty(len(numbers), table.dtype)
+
+    def fill(block: slice) -> None:
+        # To clip is faster than to check.
+        table.take(numbers[block], out=found[block], mode="clip")
+
+    on_threads(fill, blocks(len(numbers)))
+    return found
+
+
+def rows_where(mask: np.ndarray) -> np.ndarray:
+    """The rows where the mask is True, ascending: int32, or int64 where there are too many rows for that."""
+    pieces = list(blocks(len(mask)))
+    ends = np.cumsum([0, *(np.count_nonzero(mask[block]) for block in pieces)]).tolist()
+    rows = np.empty(ends[-1], np.int32 if len(mask) <= 1 << 31 else np.int64)
+
+    def fill(piece: int) -> None:
+        block, there = pieces[piece], rows[ends[piece] : ends[piece + 1]]
+        np.add(np.flatnonzero(mask[block]), block.start, out=there, casting="same_kind")
+
+    on_threads(fill, range(len(pieces)))
+    return rows
 
 
 def _radix_order(numbers: np.ndarray) -> np.ndarray:

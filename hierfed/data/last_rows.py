@@ -6,8 +6,8 @@ import numpy as np
 
 from hierfed.data.grouping import by_group, count, is_grouped, on_threads
 
-# Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
-_BLOCK = 1 << 15
+# Rows that are looked at together, and cells that a user's keys fall into.
+_BLOCK = 1 << 17
 _CELLS = 64
 _NO_SPAN = 1e-300
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hierfed.data.grouping import blocks
+from hierfed.data.grouping import blocks, look_up
 
 # Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
 _SPARSEST = 4
@@ -42,7 +42,7 @@ def join_numbered(columns: Sequence[Numbered]) -> Numbered:
     kind = pl.String if any(column.ids.dtype == pl.String for column in columns) else pl.Int64
     every = number(pl.concat([column.ids.cast(kind) for column in columns]))
     ranks = np.split(every.numbers, np.cumsum([len(column.ids) for column in columns])[:-1])
-    numbers = [rank[column.numbers] for rank, column in zip(ranks, columns, strict=True)]
+    numbers = [look_up(rank, column.numbers) for rank, column in zip(ranks, columns, strict=True)]
     return Numbered(every.ids, np.concatenate(numbers))
 
 
@@ -50,7 +50,7 @@ def compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
     """Which of the numbers below `total` occur, and the place of each among those (int32)."""
     present = np.zeros(total, bool)
     present[numbers] = True
-    return np.flatnonzero(present), _places(present)[numbers]
+    return np.flatnonzero(present), look_up(_places(present), numbers)
 
 
 def limits(numbers: pl.Series) -> tuple[Any, Any]:

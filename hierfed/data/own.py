@@ -11,6 +11,7 @@ import polars as pl
 
 from hierfed.data.assembly import Source, refuse_repeated_pairs
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.grouping import look_up
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.rating_part import join_parts
 from hierfed.data.ratings import Ratings
@@ -58,7 +59,7 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     whole = join_parts(parts)
     refuse_repeated_pairs(whole, len(source.train))
     user, item_ids = whole.user.numbers, whole.item.ids
-    item = _places(item_ids, catalogue.frame["item_id"])[whole.item.numbers]
+    item = look_up(_places(item_ids, catalogue.frame["item_id"]), whole.item.numbers)
     known = item >= 0
     held = np.arange(len(whole)) >= len(source.train)
     if not known.any():

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.grouping import blocks, on_threads
+from hierfed.data.grouping import blocks, on_threads, rows_where
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Ratings:
 
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
-        numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
+        numbers = rows_where(rows) if rows.dtype == bool else rows
         return self.gather(lambda block: numbers[block], len(numbers))
 
     def gather(self, rows: Callable[[slice], np.ndarray], count: int) -> Ratings:
@@ -49,7 +49,7 @@ class Ratings:
         gathered = [np.empty(count, column.dtype) for column in columns]
 
         def fill(block: slice) -> None:
-            numbers = rows(block)
+            numbers = rows(block).astype(np.intp, copy=False)
             if not 0 <= numbers.min() <= numbers.max() < len(self):
                 raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
             for column, part in zip(columns, gathered, strict=True):

@@ -7,8 +7,8 @@ import numpy as np
 from hierfed.data.grouping import by_group, is_grouped, on_threads
 
 # Rows that are looked at together, and slots for them: what is wide enough for few to meet, and fits a core's cache.
-_BLOCK = 1 << 14
-_SLOT_BITS = 18
+_BLOCK = 1 << 15
+_SLOT_BITS = 19
 # The golden ratio's fraction of 2^64: multiples of it spread over the upper bits (Knuth, 6.4).
 _SPREAD = 0x9E3779B97F4A7C15
 
