@@ -91,9 +91,9 @@ def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node:
 def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:
     """Ratings in the order of their nodes, those of one node in the order that they have.
 
-    node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
+    node: of each rating. rows: the numbers of the ratings that are taken, all where None.
     """
-    order = by_group(node, nodes)
+    order = by_group(node, nodes, rows)
 
     def rows_at(places: slice) -> np.ndarray:
         found = order.rows(places)

@@ -1,16 +1,21 @@
-"""Rows in the order of their groups, in time that grows with the rows and hardly more where groups lie together."""
+"""Long columns piece by piece: look-ups, counts, and rows in the order of their groups.
+
+Time grows with the rows, and hardly more than that where the rows of a group lie together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 
-# Rows that are looked at together: few enough for a core's cache, since fresh memory costs more than the work on it, and
-# enough for two threads to seldom wait for Python's lock.
+# Rows that are looked at together: so few that the memory for them is used again and again, since fresh memory costs
+# more than the work on it, and so many that two threads seldom wait for Python's lock.
 BLOCK = 1 << 17
 _DIGIT = 16
 _THREADS = 2
@@ -51,17 +56,34 @@ def blocks(rows: int) -> Iterator[slice]:
 
 
 def on_threads(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[Found]:
-    """What `work` gives for each of the pieces, in their order; on two threads where there are several pieces."""
-    listed = list(pieces)
-    if len(listed) <= 1:
-        return list(map(work, listed))
+    """What `work` gives for each of the pieces, in their order; on two threads where there are several pieces.
+
+    A piece is asked for when a thread is ready for it, so what a generator makes does not pile up.
+    """
+    ahead = enumerate(pieces)
+    begun = list(islice(ahead, _THREADS))
+    if len(begun) < _THREADS:
+        return [work(piece) for _, piece in begun]
+    left, taking, found = chain(begun, ahead), Lock(), dict[int, Found]()
+
+    def work_on() -> None:
+        while True:
+            with taking:
+                taken = next(left, None)
+            if taken is None:
+                return
+            found[taken[0]] = work(taken[1])
+
     with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(work, listed))
+        for each in [threads.submit(work_on) for _ in range(_THREADS)]:
+            each.result()
+    return [found[place] for place in range(len(found))]
 
 
 def is_grouped(group: np.ndarray) -> bool:
     """Whether no row's group number is below that of the row before it."""
-    return all((np.diff(group[block.start : block.stop + 1]) >= 0).all() for block in blocks(len(group)))
+    pairs = (group[block.start : block.stop + 1] for block in blocks(len(group)))
+    return all((numbers[1:] >= numbers[:-1]).all() for numbers in pairs)
 
 
 def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
@@ -74,15 +96,23 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
     return counts
 
 
-def by_group(group: np.ndarray, groups: int) -> Order:
+def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> Order:
     """The order of the rows by ascending group number, from 0.
 
-    What is sorted are the runs of rows of one group: as many as there are users where a source lists user by user.
+    rows: what is ordered, row numbers of `group`, in which case the order is of places in `rows`. What is sorted are
+    the runs of rows of one group: as many as there are users where a source lists user by user.
     """
-    if not len(group):
-        return Order(np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(groups + 1, np.int64))
-    starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
-    lengths, group_of_run = np.diff(starts, append=len(group)), group[starts]
+    total = len(group if rows is None else rows)
+
+    def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Where a run begins in the block, which may go on with that of the block before, and of which group it is."""
+        here = group[block] if rows is None else group.take(rows[block], mode="clip")
+        starts = np.concatenate([[0], np.flatnonzero(here[1:] != here[:-1]) + 1])
+        return starts + block.start, here[starts]
+
+    found = on_threads(runs_of, blocks(total)) or [(np.empty(0, np.int64), np.empty(0, group.dtype))]
+    starts, group_of_run = map(np.concatenate, zip(*found, strict=True))
+    lengths = np.diff(starts, append=total)
     offsets = np.zeros(groups + 1, np.int64)
     offsets[1:] = np.cumsum(np.bincount(group_of_run, lengths, minlength=groups))
     order = _radix_order(group_of_run)
@@ -129,7 +159,7 @@ def rows_where(mask: np.ndarray) -> np.ndarray:
 def _radix_order(numbers: np.ndarray) -> np.ndarray:
     """`np.argsort(numbers, kind="stable")` of numbers from 0, digit by digit: NumPy sorts 16 bits by counting."""
     order = np.arange(len(numbers))
-    for shift in range(0, max(int(numbers.max()).bit_length(), 1), _DIGIT):
+    for shift in range(0, max(int(numbers.max(initial=0)).bit_length(), 1), _DIGIT):
         digit = (numbers[order] >> shift).astype(np.uint16)
         order = order[np.argsort(digit, kind="stable")]
     return order

@@ -65,7 +65,7 @@ def two_groups(
 
 def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Split:
     """Every user is known: a share of each user's rows, and at least one of two, is test; the others train."""
-    return _users_themselves(last_of_each_user(ratings.user, rng.random(len(ratings)), test_share))
+    return _users_themselves(last_of_each_user(ratings.user, rng.random, test_share))
 
 
 def temporal(ratings: Ratings, *, test_share: float) -> Split:
@@ -86,7 +86,7 @@ def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np
     """
     is_federated = _of_some_users(ratings.user, federated_users, rng)
     newcomers = rows_where(~is_federated)
-    is_test = last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
+    is_test = last_of_each_user(ratings.user[newcomers], rng.random, test_share)
     train, test = rows_where(is_federated), newcomers[is_test]
     return checked(Split(train, test, newcomers[~is_test], test, train[:0]), len(ratings))
 
