@@ -52,12 +52,12 @@ def allocate_cached(
     """Load and divide the data that the settings name, or take them from the cache, where large data are kept.
 
     progress: told of a download's bytes. tell: told in a line what was read from the cache or written to it. place: the
-    folder of the entries, by default in the user's cache.
+    folder of the entries, by default `cache_folder`.
     """
     hashes = _hash_files(settings, least_rows) if settings.data.cache else {}
     if not hashes:
         return allocate(load_dataset(settings, progress), settings)
-    place = user_cache() / "federations" if place is None else place
+    place = cache_folder() if place is None else place
     source = ratings_key(settings, hashes)
     ratings_folder = place / f"ratings-{source}"
     ratings = read_entry(ratings_folder)
@@ -79,8 +79,14 @@ def allocate_cached(
     except OSError as error:
         tell(f"cache {place}: cannot be written: {error.strerror}")
     else:
-        tell(f"cache {place}: ratings {_verb(ratings)}, nodes {_verb(nodes)}")
+        hint = "" if ratings and nodes else "; `hierfed data cache` shows and clears it"
+        tell(f"cache {place}: ratings {_verb(ratings)}, nodes {_verb(nodes)}{hint}")
     return allocation
+
+
+def cache_folder() -> Path:
+    """Where the entries are kept: large data that were read, and their divisions among nodes."""
+    return user_cache() / "federations"
 
 
 def ratings_key(settings: Settings, hashes: Mapping[str, str]) -> str:
