@@ -86,7 +86,7 @@ def test_progress_is_told_up_to_all_ratings(tmp_path, monkeypatch):
 
 def test_a_folder_that_holds_something_is_left_alone(folder):
     before = {name: (folder / name).read_bytes() for name in NAMES}
-    with pytest.raises(DataError, match="not empty, it holds (items|ratings|truth)"):
+    with pytest.raises(DataError, match=r"not empty, it holds (items|ratings|truth)"):
         write_world(folder, **NUMBERS | {"seed": 8})
     assert {name: (folder / name).read_bytes() for name in NAMES} == before
 
