@@ -1,16 +1,16 @@
 """How long do 25 million ratings take from a Parquet file to nodes, and from the cache, against polars' mere reading?
 
-    python benchmarks/loading.py [--ratings 25000000] [--nodes 8] [--protocol warm] [--data FOLDER] [--repeats 3]
+    python benchmarks/loading.py [--ratings 25000000] [--nodes 8 162000] [--protocol warm] [--data FOLDER] [--repeats 5]
 
-Each of three takes a process of its own, by turns: polars reads four columns into NumPy arrays; hierfed loads, divides
-and assigns the same file, checks and hashes and all; hierfed takes the same from its cache. From the cache, every row
-of every node is then read once, so what is only mapped does not count as loaded: "and read" holds that, and so do the
-CPU's seconds. The least seconds of the repeats and the most memory of any are printed, with the ratios to polars'
-seconds.
+Each takes a process of its own, by turns: polars reads four columns into NumPy arrays; for each number of nodes,
+hierfed loads, divides and assigns the same file, checks and hashes and all, and then takes the same from its cache.
+From the cache, every row of every node is then read once, so what is only mapped does not count as loaded: "and read"
+holds that, and so do the CPU's seconds, of which "kernel" is what fresh memory and files cost. Medians of the repeats
+are printed, the ratios being those within a turn, and the most memory of any repeat (ru_maxrss).
 
 Without --data, users and films with long tails are drawn: --ratings over 162,000 users and 59,000 films, or as many
-fewer as there are fewer ratings. With it, FOLDER holds ratings.csv or a table, for `hierfed run --data`, and polars
-reads the Parquet file or CSV beside it.
+fewer as there are fewer ratings. With it, FOLDER holds ratings.csv or ratings.parquet, or is a table, for `hierfed run
+--data`, and polars reads that file.
 """
 
 import argparse
@@ -22,11 +22,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import polars as pl
 
-AIMS = {"load + divide + assign": 3.0, "from the cache": 0.3}
+LOAD, CACHE = "load + divide + assign", "from the cache"
+AIMS = {LOAD: 3.0, CACHE: 0.3}
+MOST_MEGABYTES = 3000
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 FULL = 25_000_000
 
@@ -94,7 +97,7 @@ def read_with_hierfed(data: str, nodes: int, protocol: str, cached: bool) -> dic
 
 
 def turn(*arguments: str) -> dict[str, float]:
-    """One of the three in a process of its own."""
+    """One of the measurements, in a process of its own."""
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -104,53 +107,71 @@ def turn(*arguments: str) -> dict[str, float]:
 
 def measure(what: str, data: str, file: str, nodes: int, protocol: str) -> None:
     """What a process of its own does and prints."""
-    before = time.process_time()
+    if what != "polars":
+        import hierfed.allocation_cache  # noqa: F401 - to import is no part of loading
+    before = resource.getrusage(resource.RUSAGE_SELF)
     if what == "polars":
         found = {"seconds": (seconds := read_with_polars(Path(file))), "read": seconds}
     else:
-        found = read_with_hierfed(data, nodes, protocol, what == "from the cache")
+        found = read_with_hierfed(data, nodes, protocol, what == CACHE)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(found | {"cpu": used.ru_utime + used.ru_stime - before, "megabytes": used.ru_maxrss / 1024}))
+    kernel = used.ru_stime - before.ru_stime
+    cpu = used.ru_utime - before.ru_utime + kernel
+    print(json.dumps(found | {"cpu": cpu, "kernel": kernel, "megabytes": used.ru_maxrss / 1024}))
 
 
 def main() -> None:
     """Measure by turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratings", type=int, default=FULL)
-    parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[8, 162_000])
     parser.add_argument("--protocol", default="warm")
-    parser.add_argument("--data", help="a folder with ratings.csv, or a table")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--data", help="a folder with ratings.csv or ratings.parquet, or a table")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.measure, options.data, options.file, options.nodes, options.protocol)
+        measure(options.measure, options.data, options.file, options.nodes[0], options.protocol)
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         data = options.data or str(Path(folder) / "ratings.parquet")
         if options.data is None:
             write_ratings(Path(data), options.ratings)
-        file = str(Path(data) / "ratings.csv") if Path(data).is_dir() else data
-        given = ("--data", data, "--file", file, "--nodes", str(options.nodes), "--protocol", options.protocol)
-        writing = turn("--measure", "from the cache", *given)
-        turns: dict[str, list[dict[str, float]]] = {name: [] for name in ("polars", *AIMS)}
+        given = ("--data", data, "--file", file_of(Path(data)), "--protocol", options.protocol)
+        turns: dict[tuple[str, int], list[dict[str, float]]] = {("polars", 0): []}
+        for nodes in options.nodes:
+            written = turn("--measure", CACHE, "--nodes", str(nodes), *given)
+            print(f"{CACHE}, written by a first run, {nodes:,} nodes: {written['seconds']:.2f} s")
+            turns |= {(name, nodes): [] for name in AIMS}
         for _ in range(options.repeats):
-            for name, found in turns.items():
-                found.append(turn("--measure", name, *given))
+            for (name, nodes), found in turns.items():
+                found.append(turn("--measure", name, "--nodes", str(nodes), *given))
         size = sum(path.stat().st_size for path in Path(folder, "hierfed").rglob("*") if path.is_file())
-    polars = min(found["seconds"] for found in turns["polars"])
-    for name, found in turns.items():
-        seconds, read, cpu = (min(each[key] for each in found) for key in ("seconds", "read", "cpu"))
-        memory = max(each["megabytes"] for each in found)
-        aim = f"  (aim: <= {AIMS[name]:g})" if name in AIMS else ""
-        print(
-            f"{name:24}{seconds:7.2f} s  and read {read:6.2f} s  CPU {cpu:6.2f} s  {memory:6.0f} MB  "
-            f"ratio {seconds / polars:5.2f}{aim}"
-        )
-    print(f"{'first run, cache written':24}{writing['seconds']:7.2f} s  the cache takes {size / 1e6:,.0f} MB")
-    assert all(each["cached"] for each in turns["from the cache"])
+    print(f"the cache takes {size / 1e6:,.0f} MB")
+    for (name, nodes), found in turns.items():
+        show(f"{name}, {nodes:,} nodes" if nodes else name, found, turns["polars", 0], AIMS.get(name))
+    assert all(each["cached"] for (name, _), found in turns.items() if name == CACHE for each in found)
+
+
+def file_of(data: Path) -> str:
+    """The file of ratings that polars reads."""
+    inside = (data / name for name in ("ratings.csv", "ratings.parquet"))
+    return str(next((path for path in inside if path.is_file()), data))
+
+
+def show(what: str, found: list[dict[str, float]], polars: list[dict[str, float]], aim: float | None) -> None:
+    """A line of the table."""
+    seconds, read, cpu, kernel = (median(each[key] for each in found) for key in ("seconds", "read", "cpu", "kernel"))
+    pairs = list(zip(found, polars, strict=True))
+    ratio, work = (median(mine[key] / theirs[key] for mine, theirs in pairs) for key in ("seconds", "cpu"))
+    megabytes = max(each["megabytes"] for each in found)
+    aims = "" if aim is None else f"  (aims: <= {aim:g}, < {MOST_MEGABYTES:,} MB)"
+    print(
+        f"{what:38}{seconds:6.2f} s  and read {read:5.2f} s  CPU {cpu:5.2f} s (kernel {kernel:4.2f})  "
+        f"{megabytes:6,.0f} MB  ratio {ratio:5.2f}, of CPU {work:5.2f}{aims}"
+    )
 
 
 if __name__ == "__main__":

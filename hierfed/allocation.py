@@ -96,6 +96,7 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
         # By users, a row's node does not depend on where the row stands.
         whole = how != "rows" and len(train) + len(test) == len(ratings)
+        rows = None if whole else np.concatenate([train, test])
         node = partition(
             how,
             ratings,
@@ -104,14 +105,15 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
             concentration=federation.concentration,
             genre_flags=lambda: genre_flags(dataset.catalogue)[0],
             rng=generator(settings.seed, 0, 0, purpose),
-            rows=None if whole else np.concatenate([train, test]),
+            rows=rows,
         )
-        learned, judged = (node[train], node[test]) if whole else np.split(node, [len(train)])
-        return Nodes(
-            rows_by_node(ratings, learned, count, train), rows_by_node(ratings, judged, count, test), np.arange(count)
-        )
+        if rows is not None:
+            node_of_rows, node = node, np.zeros(len(ratings), node.dtype)
+            node[rows] = node_of_rows
+        learned, judged = (rows_by_node(ratings, node, count, part) for part in (train, test))
+        return Nodes(learned, judged, np.arange(count))
 
-    nobody = np.empty(0, np.int64)
+    nobody = split.train[:0]
     alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
     if alike and split.personal_train is split.train:
         nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition")

@@ -33,7 +33,7 @@ from hierfed.settings import Settings
 # Fewer rows are read and divided before a person notices, and would only fill the disk.
 LEAST_ROWS = 1_000_000
 # To be raised with every change of what an entry holds, or of how rows are read, numbered or divided.
-_FORMAT = 1
+_FORMAT = 2
 _COLUMNS = ("user", "item", "value", "time")
 _PARTS = ("train", "test", "personal_train", "personal_test", "unused")
 
@@ -52,12 +52,12 @@ def allocate_cached(
     """Load and divide the data that the settings name, or take them from the cache, where large data are kept.
 
     progress: told of a download's bytes. tell: told in a line what was read from the cache or written to it. place: the
-    folder of the entries, by default in the user's cache.
+    folder of the entries, by default `cache_folder`.
     """
     hashes = _hash_files(settings, least_rows) if settings.data.cache else {}
     if not hashes:
         return allocate(load_dataset(settings, progress), settings)
-    place = user_cache() / "federations" if place is None else place
+    place = cache_folder() if place is None else place
     source = ratings_key(settings, hashes)
     ratings_folder = place / f"ratings-{source}"
     ratings = read_entry(ratings_folder)
@@ -79,8 +79,14 @@ def allocate_cached(
     except OSError as error:
         tell(f"cache {place}: cannot be written: {error.strerror}")
     else:
-        tell(f"cache {place}: ratings {_verb(ratings)}, nodes {_verb(nodes)}")
+        hint = "" if ratings and nodes else "; `hierfed data cache` shows and clears it"
+        tell(f"cache {place}: ratings {_verb(ratings)}, nodes {_verb(nodes)}{hint}")
     return allocation
+
+
+def cache_folder() -> Path:
+    """Where the entries are kept: large data that were read, and their divisions among nodes."""
+    return user_cache() / "federations"
 
 
 def ratings_key(settings: Settings, hashes: Mapping[str, str]) -> str:
@@ -99,7 +105,7 @@ def division_key(settings: Settings, source: str) -> str:
             source,
             settings.seed,
             settings.split.model_dump(),
-            settings.federation.model_dump(),
+            settings.federation.model_dump(exclude={"participation"}),
             personal.personal_nodes,
             personal.personal_partition,
         ]

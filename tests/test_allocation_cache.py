@@ -15,6 +15,7 @@ import pytest
 
 from hierfed.allocation import Allocation, allocate, load_dataset
 from hierfed.allocation_cache import allocate_cached, division_key, ratings_key
+from hierfed.data.generated.files import write_world
 from hierfed.data.ratings import Ratings
 from hierfed.data.sources import files_of, load
 from hierfed.experiment import run_experiment
@@ -99,7 +100,7 @@ def test_what_comes_from_the_cache_is_what_was_read(folder, tmp_path, protocol, 
     for _ in range(2):
         assert_alike(allocate_cached(settings, tell=told.append, place=tmp_path, least_rows=LEAST), expected)
     assert told == [
-        f"cache {tmp_path}: ratings written, nodes written",
+        f"cache {tmp_path}: ratings written, nodes written; `hierfed data cache` shows and clears it",
         f"cache {tmp_path}: ratings read, nodes read",
     ]
 
@@ -110,7 +111,7 @@ def test_another_seed_reads_the_ratings_and_divides_anew(folder, tmp_path):
         settings = settings_of(folder, seed=seed)
         found = allocate_cached(settings, tell=told.append, place=tmp_path, least_rows=LEAST)
         assert_alike(found, allocate(load_dataset(settings), settings))
-    assert told[1] == f"cache {tmp_path}: ratings read, nodes written"
+    assert told[1].startswith(f"cache {tmp_path}: ratings read, nodes written;")
 
 
 def test_a_run_from_the_cache_has_the_digest_of_a_run_without(folder, tmp_path, monkeypatch):
@@ -175,7 +176,9 @@ def test_a_changed_file_is_read_again_though_its_size_and_date_are_the_same(fold
         assert path.read_text() != text
         assert path.stat().st_size == before.st_size
         shutil.copystat(folder / "ratings.csv", path)
-    assert told == [f"cache {tmp_path / 'place'}: ratings written, nodes written"] * 2
+    assert [line.partition(";")[0] for line in told] == [
+        f"cache {tmp_path / 'place'}: ratings written, nodes written"
+    ] * 2
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(folder, tmp_path, monkeypatch):
@@ -190,6 +193,41 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(folder, tmp_path, monk
     allocate_cached(settings_of(copy), tell=told.append, place=tmp_path / "place", least_rows=LEAST)
     assert told == []
     assert not (tmp_path / "place").exists()
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    write_world(tmp_path / "world", users=12, items=40, ratings=400, seed=1)
+    return tmp_path / "world"
+
+
+def test_generated_data_come_back_from_the_cache(generated, tmp_path):
+    settings, told = settings_of(generated, join="none"), []
+    expected = allocate(load_dataset(settings), settings)
+    assert expected.dataset.provenance.name.startswith("generated: 12 users, 40 items, 400 ratings")
+    for _ in range(2):
+        assert_alike(allocate_cached(settings, tell=told.append, place=tmp_path / "place", least_rows=LEAST), expected)
+    assert told[1].endswith("ratings read, nodes read")
+
+
+@pytest.mark.parametrize("change", ["items", "truth", "no items", "no truth"])
+def test_another_catalogue_or_truth_beside_the_same_ratings_is_seen(generated, tmp_path, change):
+    items, truth, told = generated / "items.parquet", generated / "truth.safetensors", []
+    for turn in range(2):
+        settings = settings_of(generated, join="none")
+        found = allocate_cached(settings, tell=told.append, place=tmp_path / "place", least_rows=LEAST)
+        assert_alike(found, allocate(load_dataset(settings), settings))
+        if turn:
+            continue
+        if change == "items":
+            pl.read_parquet(items).with_columns(title=pl.lit("Another")).write_parquet(items)
+        elif change == "truth":
+            write_world(tmp_path / "other", users=13, items=40, ratings=400, seed=1)
+            shutil.copy(tmp_path / "other" / "truth.safetensors", truth)
+        else:
+            (items if change == "no items" else truth).unlink()
+    assert "ratings written, nodes written" in told[1]
+    assert len(list((tmp_path / "place").iterdir())) == 4
 
 
 OTHER: dict[str, Any] = {

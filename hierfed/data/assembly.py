@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,16 +9,16 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
-from hierfed.data.checks import RatingPart
-from hierfed.data.grouping import blocks, count
+from hierfed.data.grouping import count
 from hierfed.data.joins import Join, Match
 from hierfed.data.licences import Terms
-from hierfed.data.numbering import array, compress, number
+from hierfed.data.numbering import compress
+from hierfed.data.rating_part import RatingPart, join_parts
 from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
+from hierfed.data.repeats import has_repeats
 from hierfed.errors import DataError
 
 Unmatched = Literal["keep", "drop"]
-_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -46,29 +44,25 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
     and where no rating is left.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
-    frame = concatenate(parts)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        numbered = [threads.submit(number, frame[name]) for name in ("user", "item")]
-        copied = {name: threads.submit(array, frame[name]) for name in ("value", "time") if name in frame.columns}
-        (user_ids, user), (item_ids, item) = (each.result() for each in numbered)
-        columns = {name: each.result() for name, each in copied.items()}
-    refuse_repeated_pairs(user, item, parts)
-    films = _films_of(item_ids, source.films)
+    whole = join_parts(parts)
+    refuse_repeated_pairs(whole, len(source.train))
+    user_ids, user, item = whole.user.ids, whole.user.numbers, whole.item.numbers
+    films = _films_of(whole.item.ids, source.films)
     match = join.match(films)
     matched = match.row.is_not_null().to_numpy()
     drop = join.drops if unmatched is None else unmatched == "drop"
-    per_item = count(item, len(item_ids))
+    per_item = count(item, len(films))
     described = _describe_items(films, match, join)
-    ratings = Ratings(user, item, columns["value"].astype(np.float32, copy=False), columns.get("time"))
-    test_rows = None if source.test is None else np.arange(len(frame)) >= len(source.train)
+    ratings = Ratings(user, item, whole.value, whole.time)
+    test_rows = None if source.test is None else np.arange(len(whole)) >= len(source.train)
     if drop and not matched.all():
         keep = matched[item]
         if not keep.any():
             raise DataError(
-                f"{source.terms.name}: join {join.name} finds metadata for none of the {len(frame)} ratings"
+                f"{source.terms.name}: join {join.name} finds metadata for none of the {len(whole)} ratings"
             )
         kept_users, user = compress(user[keep], len(user_ids))
-        kept_items, item = compress(item[keep], len(item_ids))
+        kept_items, item = compress(item[keep], len(films))
         user_ids, described = user_ids[kept_users], described[kept_items]
         ratings = replace(ratings.take(keep), user=user, item=item)
         test_rows = None if test_rows is None else test_rows[keep]
@@ -79,52 +73,32 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
         citation=source.terms.citation,
         files=source.files + join.files + tuple(table.file for table in metadata),
         join=_join_report(join, match, per_item),
-        rows_in=len(frame),
-        dropped={f"no metadata (join {join.name})": len(frame) - len(ratings)} if drop else {},
+        rows_in=len(whole),
+        dropped={f"no metadata (join {join.name})": len(whole) - len(ratings)} if drop else {},
         notes=source.notes + tuple(note for table in metadata for note in table.notes) + match.describe(per_item),
     )
     return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows)
 
 
-def concatenate(parts: Sequence[RatingPart]) -> pl.DataFrame:
-    """The parts one after the other; ids become text where any part's are, times are kept where every part has them."""
-    if len(parts) == 1:
-        return parts[0].frame
-    shared = [name for name in parts[0].frame.columns if all(name in part.frame.columns for part in parts)]
-    text = [name for name in ("user", "item") if any(part.frame.schema[name] == pl.String for part in parts)]
-    whole = [name for name in ("user", "item") if name not in text]
-    casts = (pl.col(text).cast(pl.String), pl.col(whole).cast(pl.Int64), pl.col("value").cast(pl.Float64))
-    return pl.concat([part.frame.select(shared).with_columns(*casts) for part in parts])
+def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:
+    """Raise DataError, with both places, for the first (user, item) pair that stands twice.
 
-
-def refuse_repeated_pairs(user: np.ndarray, item: np.ndarray, parts: Sequence[RatingPart]) -> None:
-    """Raise DataError, with both places, for the first (user, item) pair that stands twice."""
-    if _ascend(user, item):
+    train_rows: how many rows come before the first test rating.
+    """
+    user, item = part.user.numbers, part.item.numbers
+    if not has_repeats(user, item):
         return
-    pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
-    if pl.Series(pairs).n_unique() == len(pairs):
-        return
+    pairs = user.astype(np.int64) * len(part.item.ids) + item
     order = np.argsort(pairs, kind="stable")
     repeats = order[1:][pairs[order][1:] == pairs[order][:-1]]
     second = int(repeats.min())
     first = int(np.flatnonzero(pairs == pairs[second])[0])
-    train = parts[0]
-    user_id, item_id = (concatenate(parts)[name][second] for name in ("user", "item"))
-    places = [train.place(row) if row < len(train) else parts[1].place(row - len(train)) for row in (first, second)]
-    crossing = "; test ratings must not repeat train ratings" if first < len(train) <= second else ""
+    user_id, item_id = part.user.ids[int(user[second])], part.item.ids[int(item[second])]
+    crossing = "; test ratings must not repeat train ratings" if first < train_rows <= second else ""
     raise DataError(
-        f"{places[1]}: user {user_id} rates item {item_id} again, first in {places[0]}; "
+        f"{part.place(second)}: user {user_id} rates item {item_id} again, first in {part.place(first)}; "
         f"{len(repeats)} rows repeat a (user, item) pair, expected each pair once{crossing}"
     )
-
-
-def _ascend(user: np.ndarray, item: np.ndarray) -> bool:
-    """Whether rows are sorted by user and then by item, and none stands twice: most sources list them so."""
-    for block in blocks(len(user)):
-        users, items = (np.diff(column[block.start : block.stop + 1]) for column in (user, item))
-        if not ((users > 0) | ((users == 0) & (items > 0))).all():
-            return False
-    return True
 
 
 def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,15 @@ class Entry:
     facts: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
     frames: Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry as it lies on the disk. bytes: of all its files. used: when it was written or last read, in seconds."""
+
+    folder: Path
+    bytes: int
+    used: float
 
 
 def user_cache() -> Path:
@@ -89,17 +99,24 @@ def read_entry(folder: Path) -> Entry | None:
     return None
 
 
+def kept_in(place: Path) -> list[Kept]:
+    """The entries of the folder, the last used first, and what a process that was killed left of one."""
+    found = []
+    for folder in place.iterdir() if place.is_dir() else ():
+        # Another process may take it away, or put it in its place, at any time.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            found.append(Kept(folder, size, folder.stat().st_mtime))
+    return sorted(found, key=lambda each: each.used, reverse=True)
+
+
 def prune(place: Path, most_bytes: int = MOST_BYTES) -> None:
     """Take away the entries that were not used for longest, until those left are no larger than asked."""
     total = 0
-    for folder in sorted((path for path in place.iterdir() if path.is_dir()), key=_used, reverse=True):
-        total += sum(path.stat().st_size for path in folder.iterdir())
+    for each in kept_in(place):
+        total += each.bytes
         if total > most_bytes:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _used(folder: Path) -> float:
-    return folder.stat().st_mtime
+            shutil.rmtree(each.folder, ignore_errors=True)
 
 
 def _digest(content: str) -> str:

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
-
-from hierfed.data.assembly import Source, concatenate
+from hierfed.data.assembly import Source
 from hierfed.data.catalogue import NUMERIC_FEATURES
 from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.files import read_bytes
 from hierfed.data.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
 from hierfed.data.licences import generated_terms
+from hierfed.data.rating_part import join_parts
 from hierfed.data.ratings import SourceFile
 from hierfed.data.tables import read_tables
 from hierfed.errors import DataError
@@ -37,8 +36,7 @@ def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str |
         return source
     raw = read_bytes(items)
     catalogue = read_catalogue(items).frame
-    rated = concatenate([source.train] if source.test is None else [source.train, source.test])["item"].unique()
-    rated = rated.cast(pl.Int64) if rated.dtype.is_integer() else rated
+    rated = join_parts([source.train] if source.test is None else [source.train, source.test]).item.ids
     if rated.dtype != catalogue["item_id"].dtype:
         raise DataError(
             f"{items}, column item_id: found {catalogue['item_id'].dtype}, expected {rated.dtype} as in {RATINGS}"

@@ -28,36 +28,17 @@ class Rules:
     integer_ids: bool = True
 
 
-@dataclass(frozen=True)
-class RatingPart:
-    """The checked ratings of one file.
+def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
+    """Parse and check the column of one role: user, item, rating or time.
 
-    frame: columns `user` and `item` (int64 or text), `value` (float64), and `time` (int64, seconds since 1970)
-    where the file has times; ids and values are narrower where the file's own are. place: says where row r stands, as
-    "ratings.csv, line 7".
+    raw: of any type. name: the file's own for the column, for messages. place: says where row r stands. Raises
+    DataError at the first id, rating or time that is none.
     """
-
-    frame: pl.DataFrame
-    place: Callable[[int], str]
-
-    def __len__(self) -> int:
-        return self.frame.height
-
-
-def check_ratings(raw: pl.DataFrame, names: dict[str, str], place: Callable[[int], str], rules: Rules) -> RatingPart:
-    """Parse and check the columns of one file.
-
-    raw: columns named by role (user, item, rating, and time where there is one), of any type. names: role to the
-    file's own column name, for messages. Raises DataError at the first id, rating or time that is none.
-    """
-    columns = {
-        "user": parse_ids(raw["user"], names["user"], place, rules.integer_ids),
-        "item": parse_ids(raw["item"], names["item"], place, rules.integer_ids),
-        "value": parse_ratings(raw["rating"], names["rating"], place, rules),
-    }
-    if "time" in raw.columns:
-        columns["time"] = parse_times(raw["time"], names["time"], place)
-    return RatingPart(pl.DataFrame(columns), place)
+    if role == "rating":
+        return parse_ratings(raw, name, place, rules)
+    if role == "time":
+        return parse_times(raw, name, place)
+    return parse_ids(raw, name, place, rules.integer_ids)
 
 
 def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str], integers: bool) -> pl.Series:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hierfed.data.checks import RatingPart, Rules, check_ratings
+from hierfed.data.checks import Rules, check_column
 from hierfed.data.postgresql import SCHEMES, read_postgresql
 from hierfed.data.rating_files import RatingFile
+from hierfed.data.rating_part import RatingPart
 from hierfed.data.ratings import SourceFile
 from hierfed.data.sqlite import BATCH, MAGIC, read_sqlite
 
@@ -51,10 +52,20 @@ def read_database(source: str, query: str, mapping: Mapping[str, str] | None, ru
         selected = read_postgresql(source, query, mapping)
     else:
         selected = read_sqlite(Path(source.removeprefix(_SQLITE_SCHEME)), query, mapping)
-    read = check_ratings(selected.frame, selected.columns, lambda row: f"{selected.name}, row {row + 1}", rules)
-    order = read.frame.select(pl.arg_sort_by("user", "item", maintain_order=True)).to_series()
-    part = RatingPart(read.frame[order], lambda row: read.place(order[row]))
-    return RatingFile(part, _as_file(selected.label, part.frame))
+
+    def place(row: int) -> str:
+        return f"{selected.name}, row {row + 1}"
+
+    read = pl.DataFrame(
+        {
+            column.name: check_column(column.name, column, selected.columns[column.name], place, rules)
+            for column in selected.frame
+        }
+    )
+    order = read.select(pl.arg_sort_by("user", "item", maintain_order=True)).to_series()
+    rows = read[order]
+    part = RatingPart.of(rows.get_column, rows.columns, lambda row: place(order[row]))
+    return RatingFile(part, _as_file(selected.label, rows.rename({"rating": "value"})))
 
 
 def _as_file(label: str, frame: pl.DataFrame) -> SourceFile:

@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.assembly import Source
-from hierfed.data.checks import Rules, check_ratings
+from hierfed.data.checks import Rules
 from hierfed.data.joins import Metadata
 from hierfed.data.licences import embedded_terms
+from hierfed.data.rating_part import checked_part
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -28,16 +29,13 @@ def read_embedded() -> tuple[Source, Metadata]:
     """
     ratings, ratings_file = _table("dslabs", "movielens")
     imdb, imdb_file = _table("ggplot2movies", "movies")
-    raw = pl.DataFrame(
-        {
-            "user": ratings["userId"].to_numpy(),
-            "item": ratings["movieId"].to_numpy(),
-            "rating": ratings["rating"].to_numpy(),
-            "time": ratings["timestamp"].to_numpy(),
-        }
-    )
     names = {"user": "userId", "item": "movieId", "rating": "rating", "time": "timestamp"}
-    part = check_ratings(raw, names, lambda row: f"{ratings_file.name}, row {row + 1}", Rules(0.5, 5.0))
+    part = checked_part(
+        lambda name: pl.Series(ratings[name].to_numpy()),
+        names,
+        lambda row: f"{ratings_file.name}, row {row + 1}",
+        Rules(0.5, 5.0),
+    )
     source = Source(embedded_terms(), (ratings_file,), part, films=_films(ratings))
     frame = pl.DataFrame(
         {

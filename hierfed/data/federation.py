@@ -103,10 +103,15 @@ def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node:
 def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:
     """Ratings in the order of their nodes, those of one node in the order that they have.
 
-    node: of each of `rows`, row numbers of the ratings; of each rating where `rows` is None.
+    node: of each rating. rows: the numbers of the ratings that are taken, all where None.
     """
-    ordered, offsets = by_group(node, nodes, rows)
-    return RowsByNode(ratings.take(ordered), offsets)
+    order = by_group(node, nodes, rows)
+
+    def rows_at(places: slice) -> np.ndarray:
+        found = order.rows(places)
+        return found if rows is None else rows[found]
+
+    return RowsByNode(ratings.gather(rows_at, len(order)), order.offsets)
 
 
 def numbers_of(nodes: Sequence[Node]) -> np.ndarray:

@@ -1,14 +1,53 @@
-"""Rows in the order of their groups, in time that grows with the rows and hardly more where groups lie together."""
+"""Long columns piece by piece: look-ups, counts, and rows in the order of their groups.
+
+Time grows with the rows, and hardly more than that where the rows of a group lie together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
-# Rows that are looked at together, which a core's cache holds: beyond it, most of the time goes into fresh memory.
-BLOCK = 1 << 16
+# Rows that are looked at together: so few that the memory for them is used again and again, since fresh memory costs
+# more than the work on it, and so many that two threads seldom wait for Python's lock.
+BLOCK = 1 << 17
 _DIGIT = 16
+_THREADS = 2
+
+Piece = TypeVar("Piece")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Rows by ascending group, those of one group in their own order: the runs of rows that stay together.
+
+    starts: int64 [runs], the first row of each run. ends: int64 [runs], the place in the order after its last row.
+    offsets: int64 [groups + 1], the place where each group begins, and the number of rows.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def rows(self, places: slice) -> np.ndarray:
+        """The rows at these places of the order, which are one or more: int64."""
+        first, last = np.searchsorted(self.ends, [places.start, places.stop - 1], side="right").tolist()
+        ends = self.ends[first : last + 1]
+        begins = np.concatenate([[self.ends[first - 1] if first else 0], ends[:-1]])
+        lengths = np.minimum(ends, places.stop) - np.maximum(begins, places.start)
+        found: np.ndarray = np.repeat(self.starts[first : last + 1] - begins, lengths)
+        found += np.arange(places.start, places.stop)
+        return found
 
 
 def blocks(rows: int) -> Iterator[slice]:
@@ -16,9 +55,35 @@ def blocks(rows: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
 
 
+def on_threads(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[Found]:
+    """What `work` gives for each of the pieces, in their order; on two threads where there are several pieces.
+
+    A piece is asked for when a thread is ready for it, so what a generator makes does not pile up.
+    """
+    ahead = enumerate(pieces)
+    begun = list(islice(ahead, _THREADS))
+    if len(begun) < _THREADS:
+        return [work(piece) for _, piece in begun]
+    left, taking, found = chain(begun, ahead), Lock(), dict[int, Found]()
+
+    def work_on() -> None:
+        while True:
+            with taking:
+                taken = next(left, None)
+            if taken is None:
+                return
+            found[taken[0]] = work(taken[1])
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for each in [threads.submit(work_on) for _ in range(_THREADS)]:
+            each.result()
+    return [found[place] for place in range(len(found))]
+
+
 def is_grouped(group: np.ndarray) -> bool:
     """Whether no row's group number is below that of the row before it."""
-    return all((np.diff(group[block.start : block.stop + 1]) >= 0).all() for block in blocks(len(group)))
+    pairs = (group[block.start : block.stop + 1] for block in blocks(len(group)))
+    return all((numbers[1:] >= numbers[:-1]).all() for numbers in pairs)
 
 
 def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
@@ -31,41 +96,70 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
     return counts
 
 
-def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The rows by ascending group number, from 0, those of one group in their own order; and where each group begins.
+def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> Order:
+    """The order of the rows by ascending group number, from 0.
 
-    rows: what stands for each row in the answer, its number where None. The second answer is int64 [groups + 1], its
-    last entry the number of rows. What is sorted are the runs of rows of one group: as many as there are users where a
-    source lists user by user.
+    rows: what is ordered, row numbers of `group`, in which case the order is of places in `rows`. What is sorted are
+    the runs of rows of one group: as many as there are users where a source lists user by user.
     """
-    if not len(group):
-        return np.empty(0, np.int64), np.zeros(groups + 1, np.int64)
-    starts = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
-    lengths = np.diff(starts, append=len(group))
+    total = len(group if rows is None else rows)
+
+    def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Where a run begins in the block, which may go on with that of the block before, and of which group it is."""
+        here = group[block] if rows is None else group.take(rows[block], mode="clip")
+        starts = np.concatenate([[0], np.flatnonzero(here[1:] != here[:-1]) + 1])
+        return starts + block.start, here[starts]
+
+    found = on_threads(runs_of, blocks(total)) or [(np.empty(0, np.int64), np.empty(0, group.dtype))]
+    starts, group_of_run = map(np.concatenate, zip(*found, strict=True))
+    lengths = np.diff(starts, append=total)
     offsets = np.zeros(groups + 1, np.int64)
-    offsets[1:] = np.cumsum(np.bincount(group[starts], lengths, minlength=groups))
-    order = _radix_order(group[starts])
-    lengths = lengths[order]
-    ordered = np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths)
-    for block in blocks(len(group)):
-        ordered[block] += np.arange(block.start, block.stop)
-        if rows is not None:
-            ordered[block] = rows[ordered[block]]
-    return ordered, offsets
+    offsets[1:] = np.cumsum(np.bincount(group_of_run, lengths, minlength=groups))
+    order = _radix_order(group_of_run)
+    return Order(starts[order], np.cumsum(lengths[order]), offsets)
 
 
 def distinct(group: np.ndarray) -> np.ndarray:
     """The group numbers that occur, ascending: int64."""
     present = np.zeros(int(group.max(initial=-1)) + 1, bool)
     for block in blocks(len(group)):
-        present[group[block]] = True
+        numbers = group[block]
+        # Of neighbours that are alike, the last alone: most columns of users hold few others.
+        present[numbers[:-1][numbers[1:] != numbers[:-1]]] = True
+        present[numbers[-1]] = True
     return np.flatnonzero(present)
+
+
+def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """`table[numbers]` of numbers that are in it, piece by piece: NumPy makes an int64 copy of all numbers first."""
+    found = np.empty(len(numbers), table.dtype)
+
+    def fill(block: slice) -> None:
+        # To clip is faster than to check.
+        table.take(numbers[block], out=found[block], mode="clip")
+
+    on_threads(fill, blocks(len(numbers)))
+    return found
+
+
+def rows_where(mask: np.ndarray) -> np.ndarray:
+    """The rows where the mask is True, ascending: int32, or int64 where there are too many rows for that."""
+    pieces = list(blocks(len(mask)))
+    ends = np.cumsum([0, *(np.count_nonzero(mask[block]) for block in pieces)]).tolist()
+    rows = np.empty(ends[-1], np.int32 if len(mask) <= 1 << 31 else np.int64)
+
+    def fill(piece: int) -> None:
+        block, there = pieces[piece], rows[ends[piece] : ends[piece + 1]]
+        np.add(np.flatnonzero(mask[block]), block.start, out=there, casting="same_kind")
+
+    on_threads(fill, range(len(pieces)))
+    return rows
 
 
 def _radix_order(numbers: np.ndarray) -> np.ndarray:
     """`np.argsort(numbers, kind="stable")` of numbers from 0, digit by digit: NumPy sorts 16 bits by counting."""
     order = np.arange(len(numbers))
-    for shift in range(0, max(int(numbers.max()).bit_length(), 1), _DIGIT):
+    for shift in range(0, max(int(numbers.max(initial=0)).bit_length(), 1), _DIGIT):
         digit = (numbers[order] >> shift).astype(np.uint16)
         order = order[np.argsort(digit, kind="stable")]
     return order

@@ -13,6 +13,7 @@ from hierfed.data.checks import Rules, parse_ids
 from hierfed.data.columns import nearest, require
 from hierfed.data.delimited import Delimited, open_delimited
 from hierfed.data.licences import grouplens_terms
+from hierfed.data.numbering import join_numbered
 from hierfed.data.rating_files import RatingFile, read_delimited
 from hierfed.data.ratings import SourceFile
 from hierfed.data.titles import split_year
@@ -132,11 +133,11 @@ def _source(
         if rated.file.sha256 in _PUBLISHED_RATINGS:
             published = _PUBLISHED_RATINGS[rated.file.sha256]
             notes.append(f"{rated.file.name} is, byte for byte, the file published as {published}")
-        early = int((rated.part.frame["time"] < _FIRST_TIME).sum()) if "time" in rated.part.frame.columns else 0
+        early = 0 if rated.part.time is None else int((rated.part.time < _FIRST_TIME).sum())
         if early:
             notes.append(f"{rated.file.name}: {early} ratings are from before MovieLens began (1995): an altered copy?")
     if films is not None:
-        rated_items = pl.concat([rated.part.frame["item"] for rated in ratings]).unique()
+        rated_items = join_numbered([rated.part.item for rated in ratings]).ids
         unknown = len(rated_items) - int(rated_items.is_in(films["item_id"].implode()).sum())
         if unknown:
             notes.append(f"{unknown} rated films are not in {film_files[0].name}: no title, year or genres")

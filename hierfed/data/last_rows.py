@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from hierfed.data.grouping import by_group, count, is_grouped
+from hierfed.data.grouping import by_group, count, is_grouped, on_threads
 
-# Rows that are looked at together, which a core's cache holds, and cells that a user's keys fall into.
-_BLOCK = 1 << 15
-_THREADS = 2
+# Rows that are looked at together, and cells that a user's keys fall into.
+_BLOCK = 1 << 16
 _CELLS = 64
 _NO_SPAN = 1e-300
 
+Keys = np.ndarray | Callable[[int], np.ndarray]
 
-def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.ndarray:
+
+def last_of_each_user(user: np.ndarray, key: Keys, share: float) -> np.ndarray:
     """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all.
 
-    Of rows of one key the last listed come last.
+    key: of each row, or what draws so many rows' keys as it is told, row after row. Of rows of one key the last listed
+    come last.
     """
     if not is_grouped(user):
-        order, _ = by_group(user, int(user.max()) + 1)
-        chosen = np.empty(len(user), bool)
-        chosen[order] = last_of_each_user(user[order], key[order], share)
+        key = key(len(user)) if callable(key) else key
+        order = by_group(user, int(user.max()) + 1)
+        rows, chosen = order.rows(slice(0, len(order))), np.empty(len(order), bool)
+        chosen[rows] = last_of_each_user(user[rows], key[rows], share)
         return chosen
     counts = count(user)
     counts = counts[counts > 0]
@@ -35,12 +38,16 @@ def last_of_each_user(user: np.ndarray, key: np.ndarray, share: float) -> np.nda
     # Blocks of whole users; one user with more rows than a block is a block. A row's fate does not depend on its block.
     cuts = np.unique(np.searchsorted(ends, np.arange(0, len(user), _BLOCK)))
 
-    def choose(first: int, last: int) -> None:
-        rows = slice(ends[first] - counts[first], ends[last - 1])
-        chosen[rows] = _last_of_block(key[rows], counts[first:last], wanted[first:last])
+    def pieces() -> Iterator[tuple[slice, slice, np.ndarray]]:
+        for users in map(slice, cuts, [*cuts[1:], len(counts)]):
+            rows = slice(int(ends[users.start] - counts[users.start]), int(ends[users.stop - 1]))
+            yield users, rows, key(rows.stop - rows.start) if callable(key) else key[rows]
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        list(threads.map(choose, cuts, [*cuts[1:], len(counts)]))
+    def choose(piece: tuple[slice, slice, np.ndarray]) -> None:
+        users, rows, keys = piece
+        chosen[rows] = _last_of_block(keys, counts[users], wanted[users])
+
+    on_threads(choose, pieces())
     return chosen
 
 
@@ -53,9 +60,11 @@ def _last_of_block(key: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> n
     starts = np.cumsum(counts) - counts
     high = np.maximum.reduceat(key, starts)
     span = (high - np.minimum.reduceat(key, starts)).astype(np.float64)
-    depth = (np.repeat(high, counts) - key) * np.repeat((_CELLS - 0.5) / np.maximum(span, _NO_SPAN), counts)
+    depth = np.subtract(np.repeat(high, counts), key, dtype=np.float64)
+    depth *= np.repeat((_CELLS - 0.5) / np.maximum(span, _NO_SPAN), counts)
     first = np.arange(0, len(counts) * _CELLS, _CELLS)
-    cell = depth.astype(np.int64) + np.repeat(first, counts)
+    cell = depth.astype(np.int64)
+    cell += np.repeat(first, counts)
     inside = np.bincount(cell, minlength=len(counts) * _CELLS)
     so_far = np.cumsum(inside.reshape(-1, _CELLS), axis=1)
     parted = first + (so_far < wanted[:, None]).sum(axis=1)

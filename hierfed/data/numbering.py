@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from hierfed.data.grouping import blocks, look_up
+
 # Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
 _SPARSEST = 4
 
 
-def number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """The sorted distinct ids (int64 or text), and for each row the number of its id among them (int32)."""
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """A column of ids: the distinct ones, sorted (int64 or text), and for each row the number of its own (int32)."""
+
+    ids: pl.Series
+    numbers: np.ndarray
+
+
+def number(ids: pl.Series) -> Numbered:
+    """The ids numbered by their rank."""
     if ids.dtype.is_integer() and len(ids):
         lowest, highest = limits(ids)
         if highest - lowest < _SPARSEST * len(ids):
@@ -20,14 +32,25 @@ def number(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
     distinct = ids.unique().sort()
     places = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
     joined = pl.DataFrame({"id": ids}).join(places, on="id", how="left", maintain_order="left")
-    return distinct if distinct.dtype == pl.String else distinct.cast(pl.Int64), array(joined["number"])
+    return Numbered(distinct if distinct.dtype == pl.String else distinct.cast(pl.Int64), array(joined["number"]))
+
+
+def join_numbered(columns: Sequence[Numbered]) -> Numbered:
+    """The columns one after the other; ids become text where any column's are."""
+    if len(columns) == 1:
+        return columns[0]
+    kind = pl.String if any(column.ids.dtype == pl.String for column in columns) else pl.Int64
+    every = number(pl.concat([column.ids.cast(kind) for column in columns]))
+    ranks = np.split(every.numbers, np.cumsum([len(column.ids) for column in columns])[:-1])
+    numbers = [look_up(rank, column.numbers) for rank, column in zip(ranks, columns, strict=True)]
+    return Numbered(every.ids, np.concatenate(numbers))
 
 
 def compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
     """Which of the numbers below `total` occur, and the place of each among those (int32)."""
     present = np.zeros(total, bool)
     present[numbers] = True
-    return np.flatnonzero(present), _places(present)[numbers]
+    return np.flatnonzero(present), look_up(_places(present), numbers)
 
 
 def limits(numbers: pl.Series) -> tuple[Any, Any]:
@@ -40,18 +63,19 @@ def array(column: pl.Series) -> np.ndarray:
     return np.concatenate([chunk.to_numpy() for chunk in column.get_chunks()])
 
 
-def _count(ids: pl.Series, lowest: int, highest: int) -> tuple[pl.Series, np.ndarray]:
+def _count(ids: pl.Series, lowest: int, highest: int) -> Numbered:
     """`number` of whole numbers from `lowest` to `highest`, piece by piece as polars read them."""
     present = np.zeros(highest - lowest + 1, bool)
     chunks = [chunk.to_numpy() for chunk in ids.get_chunks()]
-    for chunk in chunks:
-        present[chunk - lowest] = True
+    pieces = [chunk[block] for chunk in chunks for block in blocks(len(chunk))]
+    for piece in pieces:
+        present[np.subtract(piece, lowest, dtype=np.int64)] = True
     places, numbers, done = _places(present), np.empty(len(ids), np.int32), 0
-    for chunk in chunks:
+    for piece in pieces:
         # No number is out of bounds, and to clip is faster than to check.
-        places.take(chunk - lowest, out=numbers[done : done + len(chunk)], mode="clip")
-        done += len(chunk)
-    return pl.Series(ids.name, np.flatnonzero(present) + lowest), numbers
+        places.take(np.subtract(piece, lowest, dtype=np.int64), out=numbers[done : done + len(piece)], mode="clip")
+        done += len(piece)
+    return Numbered(pl.Series(ids.name, np.flatnonzero(present) + lowest), numbers)
 
 
 def _places(present: np.ndarray) -> np.ndarray:

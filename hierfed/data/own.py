@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from hierfed.data.assembly import Source, concatenate, refuse_repeated_pairs
+from hierfed.data.assembly import Source, refuse_repeated_pairs
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.grouping import look_up
 from hierfed.data.last_rows import last_of_each_user
-from hierfed.data.numbering import array, number
+from hierfed.data.rating_part import join_parts
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 from hierfed.randomness import generator
@@ -55,29 +56,27 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     where the catalogue leaves nothing to learn from.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
-    frame = concatenate(parts)
-    user_ids, user = number(frame["user"])
-    _, source_item = number(frame["item"])
-    refuse_repeated_pairs(user, source_item, parts)
-    item = _places(frame["item"], catalogue.frame["item_id"])
+    whole = join_parts(parts)
+    refuse_repeated_pairs(whole, len(source.train))
+    user, item_ids = whole.user.numbers, whole.item.ids
+    item = look_up(_places(item_ids, catalogue.frame["item_id"]), whole.item.numbers)
     known = item >= 0
-    held = np.arange(len(frame)) >= len(source.train)
+    held = np.arange(len(whole)) >= len(source.train)
     if not known.any():
         raise DataError(
-            f"{source.terms.name}: the federation's catalogue knows none of its {len(frame):,} ratings' items, such as "
-            f"{frame['item'][0]}; it knows {catalogue.frame['item_id'][0]}, for instance"
+            f"{source.terms.name}: the federation's catalogue knows none of its {len(whole):,} ratings' items, such as "
+            f"{item_ids[int(whole.item.numbers[0])]}; it knows {catalogue.frame['item_id'][0]}, for instance"
         )
-    time = array(frame["time"]) if "time" in frame.columns else None
-    ratings = Ratings(user, item, array(frame["value"]).astype(np.float32, copy=False), time)
+    ratings = Ratings(user, item, whole.value, whole.time)
     if source.test is None and test_share > 0:
-        key = generator(0, 0, 0, "own test rows").random(len(frame))
+        key = generator(0, 0, 0, "own test rows").random(len(whole))
         held[known] = last_of_each_user(user[known], key[known], test_share)
     if not (known & ~held).any():
         raise DataError(
             f"{source.terms.name}: the federation's catalogue knows items of its test rows alone, so there is nothing "
             "to learn from"
         )
-    return OwnRatings(ratings.take(known & ~held), ratings.take(known & held), user_ids, int((~known).sum()))
+    return OwnRatings(ratings.take(known & ~held), ratings.take(known & held), whole.user.ids, int((~known).sum()))
 
 
 def _places(ids: pl.Series, item_ids: pl.Series) -> np.ndarray:

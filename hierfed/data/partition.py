@@ -1,7 +1,7 @@
 """Which node holds which rows: alike, skewed in size, skewed in taste, or divided by time.
 
-Each partitioner takes the rows to divide and gives the node number of each, int32 [rows]. All but `by_rows` keep a
-user's rows together.
+Each partitioner takes the rows to divide and gives the node number of each [rows], in the narrowest type of unsigned
+numbers. All but `by_rows` keep a user's rows together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hierfed.data.grouping import distinct
+from hierfed.data.grouping import distinct, look_up
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -19,7 +19,7 @@ ATTEMPTS = 100
 
 def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Rows at random, in equal numbers up to one; a user's rows may lie on several nodes."""
-    return _shuffled_groups(rows, nodes, rng).astype(np.int32)
+    return _shuffled_groups(rows, nodes, rng).astype(np.min_scalar_type(nodes - 1))
 
 
 def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
@@ -133,11 +133,10 @@ def _refuse_fewer(nodes: int, available: int, kind: str) -> None:
 
 
 def _of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:
-    """The node of each row from the node of each of the distinct users: int32 [rows]."""
-    of_user = np.empty(users[-1] + 1, np.int32)
+    """The node of each row from the node of each of the distinct users."""
+    of_user = np.empty(users[-1] + 1, np.min_scalar_type(int(node.max())))
     of_user[users] = node
-    found: np.ndarray = of_user[user]
-    return found
+    return look_up(of_user, user)
 
 
 def _equal_groups(count: int, groups: int) -> np.ndarray:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from hierfed.data.checks import RatingPart, Rules, check_ratings
+from hierfed.data.checks import Rules
 from hierfed.data.columns import find_columns
 from hierfed.data.delimited import Delimited
 from hierfed.data.files import file_state, hash_file
+from hierfed.data.rating_part import RatingPart, checked_part
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
@@ -42,7 +44,7 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
     frame = table.typed({column: _TYPES[role] for role, column in columns.items()})
     if frame is None:
         frame = table.strings()
-    part = check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
+    part = checked_part(frame.get_column, columns, place, rules)
     return RatingFile(part, table.source_file(len(part)))
 
 
@@ -59,17 +61,26 @@ def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) ->
 
 
 def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
-    try:
+    with _explained(path):
         names = list(pl.read_parquet_schema(path))
-        columns = find_columns(names, mapping, str(path))
-        frame = pl.read_parquet(path, columns=list(columns.values()), glob=False)
-    # A damaged file can also make polars panic, which is no PolarsError.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error
-    if frame.is_empty():
-        raise DataError(f"{path}: the file holds no rows")
+
+    def read(name: str) -> pl.Series:
+        with _explained(path):
+            column = pl.read_parquet(path, columns=[name], glob=False).to_series()
+        if column.is_empty():
+            raise DataError(f"{path}: the file holds no rows")
+        return column
 
     def place(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    return check_ratings(frame.select(**{role: pl.col(name) for role, name in columns.items()}), columns, place, rules)
+    return checked_part(read, find_columns(names, mapping, str(path)), place, rules)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # A damaged file can also make polars panic, which is no PolarsError.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error

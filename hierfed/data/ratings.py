@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.grouping import blocks
-
-# Rows from which on it pays to take them piece by piece on two cores.
-_MANY = 1_000_000
-_THREADS = 2
+from hierfed.data.grouping import blocks, on_threads, rows_where
 
 
 @dataclass(frozen=True)
@@ -45,20 +40,24 @@ class Ratings:
 
     def take(self, rows: np.ndarray) -> Ratings:
         """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
+        numbers = rows_where(rows) if rows.dtype == bool else rows
+        return self.gather(lambda block: numbers[block], len(numbers))
+
+    def gather(self, rows: Callable[[slice], np.ndarray], count: int) -> Ratings:
+        """`count` ratings, in the rows whose numbers `rows` gives for each piece of the answer."""
         columns = [column for column in (self.user, self.item, self.value, self.time) if column is not None]
-        if len(rows) < _MANY or rows.dtype == bool:
-            return Ratings(*(column[rows] for column in columns))
-        if not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        taken = [np.empty(len(rows), column.dtype) for column in columns]
+        gathered = [np.empty(count, column.dtype) for column in columns]
 
         def fill(block: slice) -> None:
-            for column, part in zip(columns, taken, strict=True):
-                column.take(rows[block], out=part[block], mode="clip")
+            numbers = rows(block).astype(np.intp, copy=False)
+            if not 0 <= numbers.min() <= numbers.max() < len(self):
+                raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
+            for column, part in zip(columns, gathered, strict=True):
+                # To clip is faster than to check each column again.
+                column.take(numbers, out=part[block], mode="clip")
 
-        with ThreadPoolExecutor(_THREADS) as threads:
-            list(threads.map(fill, blocks(len(rows))))
-        return Ratings(*taken)
+        on_threads(fill, blocks(count))
+        return Ratings(*gathered)
 
 
 def concatenated(parts: Sequence[Ratings]) -> Ratings:

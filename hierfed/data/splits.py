@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hierfed.data.grouping import distinct
+from hierfed.data.grouping import blocks, distinct, look_up, on_threads, rows_where
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
@@ -14,7 +14,7 @@ from hierfed.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of one data set, in parts that sum to the whole (int64, ascending).
+    """Row numbers of one data set, in parts that sum to the whole: ascending, typed as `rows_where` types them.
 
     train: the global model learns from these rows, and is judged on `test` each round. personal_train: personal models
     are fitted on these, and judged on `personal_test`. unused: left out by sampling. Where the personalisation users
@@ -57,15 +57,15 @@ def two_groups(
     sample: share of those that is used. personal_train_rows: share of the second group's rows that tunes.
     """
     is_federated = _of_some_users(ratings.user, federated_users, rng)
-    train, test = hold_out(np.flatnonzero(is_federated), 1 - train_rows, rng)
+    train, test = hold_out(rows_where(is_federated), 1 - train_rows, rng)
     train, unused = hold_out(train, 1 - sample, rng)
-    personal_train, personal_test = hold_out(np.flatnonzero(~is_federated), 1 - personal_train_rows, rng)
+    personal_train, personal_test = hold_out(rows_where(~is_federated), 1 - personal_train_rows, rng)
     return checked(Split(train, test, personal_train, personal_test, unused), len(ratings))
 
 
 def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Split:
     """Every user is known: a share of each user's rows, and at least one of two, is test; the others train."""
-    return _users_themselves(last_of_each_user(ratings.user, rng.random(len(ratings)), test_share))
+    return _users_themselves(last_of_each_user(ratings.user, rng.random, test_share))
 
 
 def temporal(ratings: Ratings, *, test_share: float) -> Split:
@@ -85,23 +85,23 @@ def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np
     group, and at least one of two, that is test; the others are what the user personalises with.
     """
     is_federated = _of_some_users(ratings.user, federated_users, rng)
-    newcomers = np.flatnonzero(~is_federated)
-    is_test = last_of_each_user(ratings.user[newcomers], rng.random(len(newcomers)), test_share)
-    train, test = np.flatnonzero(is_federated), newcomers[is_test]
-    return checked(Split(train, test, newcomers[~is_test], test, np.empty(0, np.int64)), len(ratings))
+    newcomers = rows_where(~is_federated)
+    is_test = last_of_each_user(ratings.user[newcomers], rng.random, test_share)
+    train, test = rows_where(is_federated), newcomers[is_test]
+    return checked(Split(train, test, newcomers[~is_test], test, train[:0]), len(ratings))
 
 
 def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> Split:
     """The source's own test rows (bool [rows]); the others train, and every user is a personalisation user too."""
-    train, unused = hold_out(np.flatnonzero(~test_rows), 1 - sample, rng)
-    test = np.flatnonzero(test_rows)
+    train, unused = hold_out(rows_where(~test_rows), 1 - sample, rng)
+    test = rows_where(test_rows)
     return checked(Split(train, test, train, test, unused), len(test_rows))
 
 
 def _users_themselves(is_test: np.ndarray) -> Split:
     """The split where every user is a personalisation user with the rows that train the global model."""
-    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
-    return checked(Split(train, test, train, test, np.empty(0, np.int64)), len(is_test))
+    train, test = rows_where(~is_test), rows_where(is_test)
+    return checked(Split(train, test, train, test, train[:0]), len(is_test))
 
 
 def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -109,8 +109,7 @@ def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> 
     users = distinct(user)
     drawn = np.zeros(users[-1] + 1 if len(users) else 0, bool)
     drawn[rng.permutation(users)[: round(share * len(users))]] = True
-    found: np.ndarray = drawn[user]
-    return found
+    return look_up(drawn, user)
 
 
 def checked(split: Split, total: int) -> Split:
@@ -118,14 +117,16 @@ def checked(split: Split, total: int) -> Split:
 
     Raises DataError where a part that a run cannot do without is empty.
     """
-    uses, outside = np.zeros(total, np.uint8), False
-    for parts in ((split.train, split.personal_train), (split.test, split.personal_test), (split.unused,)):
-        used = np.zeros(total, bool)
-        for rows in {id(rows): rows for rows in parts}.values():
-            outside = outside or (len(rows) > 0 and not 0 <= rows.min() <= rows.max() < total)
-            used[rows if not outside else []] = True
-        uses += used
-    if outside or (uses != 1).any():
+    parts = {id(rows): rows for rows in (getattr(split, part.name) for part in fields(split))}.values()
+    seen = np.zeros(total, bool)
+
+    def see(rows: np.ndarray) -> None:
+        if 0 <= rows.min() <= rows.max() < total:
+            seen[rows.astype(np.intp, copy=False)] = True
+
+    on_threads(see, (rows[block] for rows in parts for block in blocks(len(rows))))
+    # As many as there are, and each of them: none is used twice.
+    if sum(map(len, parts)) != total or not seen.all():
         raise AssertionError("the parts of a split overlap or do not sum to the whole")
     for name in ("train", "test", "personal_train", "personal_test"):
         if len(getattr(split, name)) == 0:

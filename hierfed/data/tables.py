@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import polars as pl
+
 from hierfed.data.assembly import Source
 from hierfed.data.checks import Rules
 from hierfed.data.databases import is_database, is_server, read_database
@@ -34,8 +36,7 @@ def read_tables(source: str, columns: Mapping[str, str] | None, test: str | None
     tables = [train] if held is None else [train, held]
     notes = []
     for role in ("user", "item"):
-        kinds = {str(table.part.frame.schema[role]) for table in tables}
-        if "String" in kinds:
+        if any(getattr(table.part, role).ids.dtype == pl.String for table in tables):
             notes.append(f"{role} ids are text")
     return Source(
         table_terms(train.file.name), files, train.part, None if held is None else held.part, None, tuple(notes)

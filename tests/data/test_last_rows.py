@@ -55,5 +55,15 @@ def test_blocks_do_not_matter(monkeypatch, block):
     np.testing.assert_array_equal(last_rows.last_of_each_user(user, key, 0.3), by_sort(user, key, 0.3))
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_keys_that_are_drawn_are_those_that_are_given(monkeypatch, mixed):
+    rng = np.random.default_rng(1)
+    user = rng.integers(0, 40, 600)
+    user = user if mixed else np.sort(user)
+    monkeypatch.setattr(last_rows, "_BLOCK", 50)
+    drawn = last_rows.last_of_each_user(user, np.random.default_rng(2).random, 0.3)
+    np.testing.assert_array_equal(drawn, by_sort(user, np.random.default_rng(2).random(600), 0.3))
+
+
 def test_of_no_rows_none_is_last():
     assert len(last_rows.last_of_each_user(np.empty(0, np.int32), np.empty(0), 0.5)) == 0

@@ -18,7 +18,8 @@ sparse = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20)
 @given(st.one_of(close, sparse, close.map(lambda ids: [10**12 + each for each in ids])), st.integers(1, 80))
 def test_whole_numbers_are_numbered_by_rank(ids, cut):
     series = pl.concat([pl.Series("user", ids[:cut], dtype=pl.Int64), pl.Series("user", ids[cut:], dtype=pl.Int64)])
-    distinct, numbers = number(series)
+    found = number(series)
+    distinct, numbers = found.ids, found.numbers
     expected, inverse = np.unique(np.array(ids), return_inverse=True)
     assert distinct.to_list() == expected.tolist()
     assert distinct.dtype == pl.Int64
@@ -29,14 +30,22 @@ def test_whole_numbers_are_numbered_by_rank(ids, cut):
 @many
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=30))
 def test_text_is_numbered_by_rank(ids):
-    distinct, numbers = number(pl.Series(ids))
+    found = number(pl.Series(ids))
+    distinct, numbers = found.ids, found.numbers
     assert distinct.to_list() == sorted(set(ids), key=str.encode)
     assert [distinct[place] for place in numbers.tolist()] == ids
 
 
 def test_narrow_ids_are_told_as_int64():
-    distinct, numbers = number(pl.Series([100, -100, 100], dtype=pl.Int8))
-    assert (distinct.dtype, distinct.to_list(), numbers.tolist()) == (pl.Int64, [-100, 100], [1, 0, 1])
+    found = number(pl.Series([100, -100, 100], dtype=pl.Int8))
+    assert (found.ids.dtype, found.ids.to_list(), found.numbers.tolist()) == (pl.Int64, [-100, 100], [1, 0, 1])
+
+
+def test_narrow_ids_that_lie_close_are_told_apart():
+    ids = np.concatenate([np.arange(-128, 128)] * 2)
+    found = number(pl.Series(ids, dtype=pl.Int8))
+    assert found.ids.to_list() == list(range(-128, 128))
+    np.testing.assert_array_equal(found.numbers, ids + 128)
 
 
 def test_an_array_is_one_s_own():

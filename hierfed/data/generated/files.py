@@ -11,7 +11,7 @@ from polars.io.plugins import register_io_source
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from hierfed.atomic import write_atomically, written_atomically
+from hierfed.atomic import written_atomically
 from hierfed.data.generated.truth import Truth
 from hierfed.data.generated.world import World, make_world, rating_frame
 from hierfed.errors import DataError
@@ -31,7 +31,7 @@ def write_world(
     time, in groups of 2^20 rows; `items.parquet` is as `read_catalogue` takes it; `truth.safetensors` holds the
     arrays of Truth, float64, in the order of the ids. progress: called with the ratings made so far, and all.
     Raises SettingsError for numbers that no world can have, DataError where the folder holds something or cannot be
-    written; each file is whole or not there.
+    written; all three files are whole, or none is there.
     """
     world = make_world(seed, users, items, ratings)
 
@@ -48,14 +48,19 @@ def write_world(
     header = {FORMAT: json.dumps(numbers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise DataError(f"{folder}: not empty; generated data go into a folder of their own")
-        with written_atomically(folder / ITEMS) as path:
-            world.films.frame().write_parquet(path)
-        write_atomically(folder / TRUTH, save(world.truth.arrays(), header))
-        schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
-        with written_atomically(folder / RATINGS) as path:
-            register_io_source(frames, schema=schema).sink_parquet(path, row_group_size=ROW_GROUP)
+        there = next(folder.iterdir(), None)
+        if there is not None:
+            raise DataError(f"{folder}: not empty, it holds {there.name}; generated data go into a folder of their own")
+        # All or none; the ratings, without which a folder is no data set, are put in place last.
+        with (
+            written_atomically(folder / RATINGS) as ratings_path,
+            written_atomically(folder / TRUTH) as truth_path,
+            written_atomically(folder / ITEMS) as items_path,
+        ):
+            world.films.frame().write_parquet(items_path)
+            truth_path.write_bytes(save(world.truth.arrays(), header))
+            schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
+            register_io_source(frames, schema=schema).sink_parquet(ratings_path, row_group_size=ROW_GROUP)
     except (OSError, pl.exceptions.ComputeError) as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     return world

@@ -55,7 +55,7 @@ def test_read_back_as_a_source_it_is_the_world(folder):
     films, frame = made.films.frame(), dataset.catalogue.frame
     for name in ("item_id", "title", "year", "genres"):
         assert frame[name].to_list() == films[name].to_list()
-    assert read_ratings(str(folder)).train.frame["value"].to_list() == ratings.value.tolist()
+    assert read_ratings(str(folder)).train.value.tolist() == ratings.value.tolist()
     provenance = dataset.provenance
     assert provenance.name == "generated: 50 users, 200 items, 2,500 ratings, seed 7"
     assert [(file.name, file.rows) for file in provenance.files] == [("ratings.parquet", 2500), ("items.parquet", 200)]
@@ -86,9 +86,19 @@ def test_progress_is_told_up_to_all_ratings(tmp_path, monkeypatch):
 
 def test_a_folder_that_holds_something_is_left_alone(folder):
     before = {name: (folder / name).read_bytes() for name in NAMES}
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match=r"not empty, it holds (items|ratings|truth)"):
         write_world(folder, **NUMBERS | {"seed": 8})
     assert {name: (folder / name).read_bytes() for name in NAMES} == before
+
+
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_world(tmp_path, **NUMBERS, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+    write_world(tmp_path, **NUMBERS)
 
 
 def test_impossible_numbers_make_no_folder(tmp_path):
@@ -97,7 +107,7 @@ def test_impossible_numbers_make_no_folder(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_what_cannot_be_written_is_told_in_one_line_and_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+def test_what_cannot_be_written_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     def full(ratings):
         raise OSError(28, "No space left on device")
 
@@ -106,7 +116,7 @@ def test_what_cannot_be_written_is_told_in_one_line_and_leaves_no_half_of_a_file
         write_world(tmp_path, **NUMBERS)
     assert "\n" not in str(caught.value)
     assert "No space left on device" in str(caught.value)
-    assert not list(tmp_path.glob("*ratings*")) + list(tmp_path.glob(".*"))
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_world(tmp_path / "file", **NUMBERS)
