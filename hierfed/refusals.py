@@ -15,6 +15,11 @@ def privacy_refusal(
     if privacy.secure_sums and (method == "local" or federation.nodes < 2):
         what = "method 'local' sends nothing" if method == "local" else "a sum over one node is its own contribution"
         return f"privacy.secure_sums: {what}: leave it out, or take nodes whose sums there are"
+    if federation.participation != 1 and privacy.privacy_unit != "none":
+        return (
+            "federation.participation: noise is measured out for all nodes in every round, and only some of them would "
+            "add too little or too much: leave it at 1"
+        )
     if method == "private_prior":
         return _of_private_prior(privacy, federation, rounds)
     if privacy.privacy_unit == "none":

@@ -34,6 +34,9 @@ REFUSED = [
     ("private", {"clip_norm": 2.0}, "releases have norms of their own"),
     ("private", {"rounds": 10}, "makes 3 releases, one a round"),
     ("network", {"accountant": "pld"}, "privacy.accountant has no effect"),
+    ("private", {"participation": 0.5}, "federation.participation: noise is measured out for all nodes"),
+    ("paper", {"privacy_unit": "node", "secure_sums": True, "participation": 4}, "too little or too much"),
+    ("paper", {"privacy_unit": "example", "dropout": 0.0, "participation": 0.9}, "leave it at 1"),
 ]
 ALLOWED = [
     ("network", {"privacy_unit": "example", "output_bias": "random", "epsilon": 1.0, "clip_norm": 2.0}),

@@ -184,6 +184,17 @@ def test_early_stopping_needs_epochs_to_stop(node_level, fits):
         load_settings("network", asked)
 
 
+@pytest.mark.parametrize(("amount", "fits"), [(0.01, True), (1, True), (2, True), (8, True), (2.5, False), (9, False)])
+def test_a_share_or_a_whole_number_of_the_nodes_takes_part(amount, fits):
+    asked = {"nodes": 8, "participation": amount}
+    if fits:
+        assert load_settings("network", asked).federation.participation == amount
+        return
+    with pytest.raises(SettingsError, match=rf"whole number up to the 8 nodes \(found {amount:g}\)") as error:
+        load_settings("network", asked)
+    assert "\n" not in str(error.value)
+
+
 def test_settings_cannot_be_changed():
     found = load_settings("paper")
     with pytest.raises(ValueError, match="frozen"):

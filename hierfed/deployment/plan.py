@@ -129,6 +129,11 @@ class Plan:
 
 def check_deployable(settings: Settings) -> None:
     """Raise SettingsError for settings that no federation can train."""
+    if settings.federation.participation != 1:
+        raise SettingsError(
+            "federation.participation: a real federation asks every node in every round, and goes on with those that "
+            "answer (--quorum): leave it at 1"
+        )
     if settings.method == "local":
         raise SettingsError(
             "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"

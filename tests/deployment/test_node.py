@@ -349,6 +349,11 @@ def test_a_method_that_sends_nothing_needs_no_server():
         check_deployable(load_settings(preset))
 
 
+def test_some_nodes_a_round_are_for_simulations():
+    with pytest.raises(SettingsError, match=r"federation\.participation: a real federation asks every node"):
+        check_deployable(load_settings("network", {"participation": 0.5}))
+
+
 @pytest.mark.parametrize("unit", ["example", "node"])
 def test_a_federation_promises_no_differential_privacy_that_it_has_not(unit):
     settings = load_settings("network", {"privacy_unit": unit, "secure_sums": True, "output_bias": "random"})
