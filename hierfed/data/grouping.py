@@ -96,23 +96,31 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
     return counts
 
 
+def runs(group: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of rows of one group begins, int64 [runs], and which group that is; as for `by_group`."""
+    total = len(group if rows is None else rows)
+
+    def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        before = max(block.start - 1, 0)
+        seen = slice(before, block.stop)
+        here = group[seen] if rows is None else group.take(rows[seen], mode="clip")
+        starts = np.flatnonzero(here[1:] != here[:-1]) + 1
+        starts = starts if block.start else np.concatenate([[0], starts])
+        return starts + before, here[starts]
+
+    found = on_threads(runs_of, blocks(total)) or [(np.empty(0, np.int64), np.empty(0, group.dtype))]
+    starts, group_of_run = map(np.concatenate, zip(*found, strict=True))
+    return starts, group_of_run
+
+
 def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> Order:
     """The order of the rows by ascending group number, from 0.
 
     rows: what is ordered, row numbers of `group`, in which case the order is of places in `rows`. What is sorted are
     the runs of rows of one group: as many as there are users where a source lists user by user.
     """
-    total = len(group if rows is None else rows)
-
-    def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Where a run begins in the block, which may go on with that of the block before, and of which group it is."""
-        here = group[block] if rows is None else group.take(rows[block], mode="clip")
-        starts = np.concatenate([[0], np.flatnonzero(here[1:] != here[:-1]) + 1])
-        return starts + block.start, here[starts]
-
-    found = on_threads(runs_of, blocks(total)) or [(np.empty(0, np.int64), np.empty(0, group.dtype))]
-    starts, group_of_run = map(np.concatenate, zip(*found, strict=True))
-    lengths = np.diff(starts, append=total)
+    starts, group_of_run = runs(group, rows)
+    lengths = np.diff(starts, append=len(group if rows is None else rows))
     offsets = np.zeros(groups + 1, np.int64)
     offsets[1:] = np.cumsum(np.bincount(group_of_run, lengths, minlength=groups))
     order = _radix_order(group_of_run)

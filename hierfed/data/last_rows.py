@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from hierfed.data.grouping import by_group, count, is_grouped, on_threads
+from hierfed.data.grouping import by_group, on_threads, runs
 
 # Rows that are looked at together, and cells that a user's keys fall into.
 _BLOCK = 1 << 16
@@ -22,16 +22,16 @@ def last_of_each_user(user: np.ndarray, key: Keys, share: float) -> np.ndarray:
     key: of each row, or what draws so many rows' keys as it is told, row after row. Of rows of one key the last listed
     come last.
     """
-    if not is_grouped(user):
+    starts, listed = runs(user)
+    if (listed[1:] < listed[:-1]).any():
         key = key(len(user)) if callable(key) else key
         order = by_group(user, int(user.max()) + 1)
         rows, chosen = order.rows(slice(0, len(order))), np.empty(len(order), bool)
         chosen[rows] = last_of_each_user(user[rows], key[rows], share)
         return chosen
-    counts = count(user)
-    counts = counts[counts > 0]
-    if not len(counts):
+    if not len(user):
         return np.empty(0, bool)
+    counts = np.diff(starts, append=len(user))
     wanted = np.minimum(np.maximum(1, np.round(share * counts).astype(np.int64)), counts - 1)
     ends = np.cumsum(counts)
     chosen = np.empty(len(user), bool)
