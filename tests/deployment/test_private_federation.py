@@ -65,8 +65,8 @@ def test_next_to_no_noise_gives_the_prior_of_one_process(village, data):
     ).method
     expected = run_rounds(method, data.nodes(), 3).shared
     arrays = found.models()["rating"].arrays
-    torch.testing.assert_close(arrays["scales"], expected.arrays["scales"], rtol=0.2, atol=0.05)
-    torch.testing.assert_close(arrays["item_bias"], expected.arrays["item_bias"], rtol=0, atol=0.05)
+    torch.testing.assert_close(arrays["scales"], expected.arrays["scales"], rtol=0.2, atol=0.1)
+    torch.testing.assert_close(arrays["item_bias"], expected.arrays["item_bias"], rtol=0, atol=0.1)
 
 
 def test_two_trainings_have_noise_of_their_own(village):
