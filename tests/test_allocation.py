@@ -23,6 +23,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("protocol", ["warm", "temporal"])
+def test_nodes_have_times_where_the_protocol_goes_by_them(table, protocol):
+    settings = load_settings("paper", {"data.source": table, "split.protocol": protocol, "nodes": 3, "join": "none"})
+    dataset = load_dataset(settings)
+    for nodes in assign(dataset, divide(dataset, settings), settings):
+        for node in nodes:
+            assert (node.train.time is not None) == (protocol == "temporal")
+    assert dataset.ratings.time is not None
+
+
 @pytest.mark.parametrize("protocol", ["warm", "cold"])
 @pytest.mark.parametrize("how", ["rows", "users", "sizes", "time"])
 def test_train_and_test_rows_are_divided_as_one_list(table, protocol, how):
