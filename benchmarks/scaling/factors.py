@@ -1,11 +1,12 @@
 """Rounds of the hierarchical model with every user a node, on generated ratings: one size, in this process.
 
     python benchmarks/scaling/factors.py FOLDER [--rounds 20] [--threads 2] [--chunk-rows 262144] [--judge]
+                                         [--profile]
 
 FOLDER: as `hierfed data make` writes it; of each user's ratings one in fifty is held out. Prints one line of JSON:
 seconds of a round, its floor, the most memory, the model's digest; and with --judge the RMSE on the held-out ratings of
 the users' own models (without kriging), of the Bayes predictor that knows the truth, and, for some users, of one that
-knows all of it but the users (films_known.py).
+knows all of it but the users (films_known.py). With --profile, where the time of one more round goes, on one thread.
 
 The floor counts a multiplication and an addition as two, and of each rating: the products with the items' second
 moments and means and back (4 products with a sparse matrix) and the cross products with f_i forth and back; of each
@@ -17,6 +18,7 @@ import argparse
 import json
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--chunk-rows", type=int, default=1 << 18)
     parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     seconds: list[float] = []
 
@@ -146,6 +149,10 @@ def main() -> None:
         if options.judge:
             told |= judge(allocation, method, trained, options.folder)
             told |= know_films(allocation, options.folder)
+        if options.profile:
+            with torch.profiler.profile() as profiled:
+                replace(method, threads=1).contribute_pooled(trained.shared, allocation.nodes, trained.private)
+            print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=16))
     print(json.dumps(told))
 
 
