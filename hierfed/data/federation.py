@@ -75,6 +75,11 @@ class Nodes(Sequence[Node]):
         number = int(self.numbers[place])
         return Node(number, str(number + 1), self.train.of(number), self.test.of(number))
 
+    @property
+    def complete(self) -> bool:
+        """Whether all nodes that there are stand here, in their order."""
+        return np.array_equal(self.numbers, self.everyone().numbers)
+
     def everyone(self) -> Nodes:
         """All nodes that there are."""
         return replace(self, numbers=np.arange(len(self.train.offsets) - 1))

@@ -16,7 +16,7 @@ from hierfed.federated.summation import Summation, Summed, sum_openly
 from hierfed.personal.private import PrivateState
 
 # From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
-# than their arithmetic.
+# than their arithmetic. A part of a federation is not, since what nodes keep then lies at their numbers.
 POOLED_FROM = 256
 
 OnShare = Callable[[int, float], None]
@@ -69,6 +69,7 @@ def run_rounds(
     """
     shared = method.start()
     pooled = method if isinstance(method, PooledMethod) and summation is sum_openly else None
+    many = nodes if isinstance(nodes, Nodes) and len(nodes) >= POOLED_FROM and nodes.complete else None
     private: Sequence[PrivateState | None] = [None] * len(nodes)
     rows, bytes_up, bytes_down = row_counts(nodes), 0, 0
     began = time.perf_counter()
@@ -76,8 +77,8 @@ def run_rounds(
         places = participation.places(shared.round + 1, len(nodes))
         on_done = partial(on_share, shared.round + 1)
         on_done(0.0)
-        if pooled is not None and isinstance(nodes, Nodes) and len(nodes) >= POOLED_FROM:
-            total, private = pooled.contribute_pooled(shared, nodes.take(places), private, on_done)
+        if pooled is not None and many is not None:
+            total, private = pooled.contribute_pooled(shared, many.take(places), private, on_done)
             summed = Summed(total, total.nbytes * len(places))
         else:
             summed, private = _sum_one_by_one(method, shared, nodes, places, private, summation, on_done)

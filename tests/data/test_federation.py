@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.federation import make_nodes, row_counts, rows_by_node
+from hierfed.data.federation import Nodes, make_nodes, numbers_of, row_counts, rows_by_node, taken, train_rows
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -60,6 +62,70 @@ def test_nodes_are_a_sequence_of_views():
                 assert np.shares_memory(getattr(part, name), getattr(whole, name))
     with pytest.raises(IndexError):
         nodes[6]
+
+
+def some_nodes(nodes: int = 6) -> Nodes:
+    where = np.concatenate([np.arange(nodes), np.random.default_rng(1).integers(0, nodes, 40)])
+    return make_nodes(numbered(len(where), 0), where, numbered(len(where), 1000), where, nodes)
+
+
+@given(st.lists(st.integers(0, 5), max_size=8))
+def test_taken_nodes_stand_in_the_order_asked_for_and_know_of_all(places):
+    nodes = some_nodes()
+    chosen = nodes.take(np.array(places, np.int64))
+    assert [node.number for node in chosen] == places
+    for node in chosen:
+        assert node.train.user.tolist() == nodes[node.number].train.user.tolist()
+    again = chosen.everyone()
+    assert [node.name for node in again] == [node.name for node in nodes]
+    assert again.complete
+    assert chosen.complete == (places == list(range(6)))
+    assert numbers_of(chosen).tolist() == numbers_of(list(chosen)).tolist() == places
+    # Places are among those that stand here, not numbers.
+    turned = np.arange(len(places))[::-1]
+    for part in (chosen, list(chosen)):
+        assert [node.number for node in taken(part, turned)] == places[::-1]
+
+
+@pytest.mark.parametrize("part", [slice(5), slice(1, None), slice(None, None, -1), slice(0, 0)])
+def test_a_part_of_the_nodes_is_not_complete(part):
+    nodes = some_nodes()
+    assert nodes.complete
+    assert not nodes[part].complete
+    assert nodes[part].everyone().complete
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_train_rows_are_those_of_node_after_node(places):
+    nodes = some_nodes()
+    chosen = nodes.take(np.array(places))
+    for part in (chosen, list(chosen)):
+        ends, rows = train_rows(part)
+        assert len(ends) == len(places) + 1
+        assert (ends[0], ends[-1]) == (0, len(rows))
+        for place, node in enumerate(part):
+            mine = slice(ends[place], ends[place + 1])
+            for name in ("user", "item", "value", "time"):
+                assert getattr(rows, name)[mine].tolist() == getattr(node.train, name).tolist()
+
+
+def test_train_rows_of_neighbours_are_views():
+    nodes = some_nodes()
+    for part in (nodes, nodes[2:5], nodes[3:4]):
+        _, rows = train_rows(part)
+        assert np.shares_memory(rows.user, nodes.train.ratings.user)
+    assert not np.shares_memory(train_rows(nodes[::2])[1].user, nodes.train.ratings.user)
+    alone = nodes[2]
+    assert train_rows([alone])[1] is alone.train
+
+
+def test_train_rows_have_times_where_all_nodes_have():
+    timed, timeless = some_nodes()[0], make_nodes(*[replace(numbered(2, 5), time=None), np.zeros(2, int)] * 2, 1)[0]
+    assert train_rows([timed, timed])[1].time.tolist() == [*timed.train.time, *timed.train.time]
+    ends, rows = train_rows([timed, timeless])
+    assert rows.time is None
+    assert rows.user.tolist() == [*timed.train.user, *timeless.train.user]
+    assert ends.tolist() == [0, len(timed.train), len(timed.train) + 2]
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes, make_nodes
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.federated.averaging import FederatedAveraging
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ordered_sum, unheard
 from hierfed.federated.participation import Participation
+from hierfed.federated.recording import recorded
+from hierfed.federated.summation import Summed, sum_openly
 from hierfed.models.network import Network
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining
@@ -54,6 +57,28 @@ class Counting:
         self.calls.append(("combine", shared.round))
         number = shared.arrays["number"] + total.arrays["sum"][0].float()
         return SharedModel({"number": number}, shared.round + 1)
+
+
+@dataclass
+class PooledCounting(Counting):
+    """The same, which also adds many nodes up at once; pooled: the numbers of the nodes of each such call."""
+
+    pooled: list[list[int]] = field(default_factory=list)
+
+    def contribute_pooled(
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        self.pooled.append(nodes.numbers.tolist())
+        kept = list(private)
+        pairs = list(self.contribute(shared, nodes, [private[number] for number in nodes.numbers]))
+        for number, (_, state) in zip(nodes.numbers, pairs, strict=True):
+            kept[number] = state
+        on_done(1.0)
+        return ordered_sum(sent for sent, _ in pairs), kept
 
 
 @pytest.fixture
@@ -107,6 +132,83 @@ def test_opening_rounds_are_run_first_not_reported_and_their_bytes_go_to_round_o
     assert [finished.number for finished in told] == [1, 2]
     assert [finished.bytes_up for finished in told] == [3 * (2 + 3) * 8, 3 * 3 * 8]
     assert [finished.shared.arrays["number"].item() for finished in told] == [12, 18]
+
+
+@pytest.fixture
+def many(make_ratings) -> Nodes:
+    """Five nodes of views."""
+    rows = make_ratings(40)
+    return make_nodes(rows, np.arange(40) % 5, rows.between(0, 0), np.empty(0, np.int64), 5)
+
+
+@pytest.mark.parametrize("pooled_from", [5, 6])
+@pytest.mark.parametrize("opening_rounds", [0, 2])
+def test_sums_states_and_bytes_are_those_of_who_takes_part(many, monkeypatch, opening_rounds, pooled_from):
+    """Whoever is absent keeps what it kept, and nothing is sent to or by it; but opening rounds are of everybody."""
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", pooled_from)
+    told, taking_part = list[FinishedRound](), Participation(2, seed=4)
+    method = PooledCounting(opening_rounds)
+    trained = run_rounds(method, many, 3, told.append, participation=taking_part)
+    present = {number: taking_part.places(number, 5).tolist() for number in range(1 - opening_rounds, 4)}
+    assert [len(each) for each in present.values()] == [5] * opening_rounds + [2] * 3
+    assert len(method.pooled) == (3 + opening_rounds if pooled_from == 5 else 0)
+    for finished in told:
+        assert finished.total.arrays["sum"].tolist() == [sum(place + 1 for place in present[finished.number])] * 3
+    rounds = [tuple(number for number, places in present.items() if node in places) for node in range(5)]
+    assert list(trained.private) == [Notes(node, each) if each else None for node, each in enumerate(rounds)]
+    if not opening_rounds:
+        assert None in trained.private
+    opening_up, opening_down = opening_rounds * 5 * 2 * 8, opening_rounds * 5 * 4
+    assert [finished.bytes_up for finished in told] == [opening_up + 2 * 3 * 8, 2 * 3 * 8, 2 * 3 * 8]
+    assert [finished.bytes_down for finished in told] == [opening_down + 2 * 4, 2 * 4, 2 * 4]
+
+
+def counted(contributions: Iterable[tuple[int, Contribution]]) -> Summed:
+    """Another summation than the open one."""
+    return sum_openly(contributions)
+
+
+def test_nodes_are_pooled_where_they_are_many_and_their_sum_is_open(many, monkeypatch):
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 5)
+    method = PooledCounting()
+    expected = run_rounds(method, list(many), 2).shared.digest()
+    run_rounds(method, many, 2, summation=counted)
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 6)
+    run_rounds(method, many, 2)
+    assert method.pooled == []
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 5)
+    assert run_rounds(method, many, 2).shared.digest() == expected
+    assert method.pooled == [list(range(5))] * 2
+    few = Participation(0.2)
+    run_rounds(method, many, 1, participation=few)
+    assert method.pooled[2:] == [few.places(1, 5).tolist()]
+    assert run_rounds(Counting(), many, 2).shared.digest() == expected
+
+
+@pytest.mark.parametrize("places", [[1, 3, 4], [4, 3, 2, 1, 0]])
+def test_what_is_kept_is_in_the_order_of_the_nodes_whichever_these_are(many, monkeypatch, places):
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    trained = run_rounds(PooledCounting(), many.take(np.array(places)), 2)
+    assert list(trained.private) == [Notes(number, (1, 2)) for number in places]
+    assert trained.shared.arrays["number"].item() == 2 * sum(place + 1 for place in places)
+
+
+def test_a_recorded_method_is_pooled_as_it_is_without_a_record(many, monkeypatch):
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    sums: list[tuple[str, float, int]] = []
+
+    class Noting:
+        def on_sum(self, stage: str, total: Contribution, shared: SharedModel) -> None:
+            sums.append((stage, float(total.arrays["sum"][0]), shared.round))
+
+        def sealed(self, models: object, files: object) -> bytes:
+            return b""
+
+    for method, pooled in ((Counting(), False), (PooledCounting(), True)):
+        sums.clear()
+        run_rounds(recorded(method, "rating", Noting()), many, 2)
+        assert sums == [("rating", 15.0, 1), ("rating", 15.0, 2)]
+        assert bool(getattr(method, "pooled", [])) == pooled
 
 
 @pytest.mark.parametrize("start_at_mean", [False, True])

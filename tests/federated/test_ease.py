@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,35 @@ def test_any_division_of_the_users_in_any_order_gives_the_same_bits(seed, node_o
     nodes = nodes_of(ratings, node_of_user)
     random.shuffle(nodes)
     assert run_rounds(METHOD, nodes, 1).shared.digest() == trained(ratings).digest()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(0, 2**32), st.sets(st.integers(0, 8), min_size=1))
+def test_many_nodes_at_once_send_the_sum_of_theirs_bit_for_bit(seed, count, order, some):
+    """Users on several nodes are another one on each, in whatever order rows lie, which nothing changes."""
+    rng, ratings = np.random.default_rng(order), pooled(seed)
+    node = rng.permutation(np.arange(len(ratings)) % count)
+    rows = ratings.take(rng.permutation(len(ratings)))
+    nodes = make_nodes(rows, node, rows.take(np.empty(0, np.int64)), np.empty(0, np.int64), count)
+    items, values = nodes.train.ratings.item.copy(), nodes.train.ratings.value.copy()
+    chosen = nodes.take(np.array(sorted({each % count for each in some})))
+    for shared, part in itertools.product((METHOD.start(), run_rounds(METHOD, list(nodes), 0).shared), (nodes, chosen)):
+        one_by_one = ordered_sum(sent for sent, _ in METHOD.contribute(shared, part, [None] * len(part)))
+        total, kept = METHOD.contribute_pooled(shared, part, [None] * count)
+        assert total.arrays.keys() == one_by_one.arrays.keys()
+        assert all(torch.equal(array, one_by_one.arrays[name]) for name, array in total.arrays.items())
+        assert list(kept) == [None] * count
+    assert np.array_equal(nodes.train.ratings.item, items)
+    assert np.array_equal(nodes.train.ratings.value, values)
+
+
+def test_a_pooled_training_has_the_digest_of_one_by_one(monkeypatch):
+    ratings, places = pooled(5), np.arange(USERS) % 7
+    nobody = ratings.take(np.empty(0, np.int64))
+    nodes = make_nodes(ratings, places[ratings.user], nobody, np.empty(0, np.int64), 7)
+    expected = run_rounds(METHOD, nodes, 1).shared.digest()
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    assert run_rounds(METHOD, nodes, 1).shared.digest() == expected == trained(ratings).digest()
 
 
 def test_nodes_send_counts_and_then_the_lower_triangle_of_the_known_items_co_raters():

@@ -18,7 +18,7 @@ from torch import Tensor
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.contract import SharedModel
+from hierfed.federated.contract import SharedModel, ordered_sum
 from hierfed.federated.implicit import ImplicitFactors, RatedByUsers
 from hierfed.models.factors import symmetric
 from hierfed.models.ranking import rated_matrix
@@ -118,6 +118,31 @@ def test_any_division_of_the_users_in_any_order_gives_the_pooled_factors(seed, n
     found, expected = run_rounds(METHOD, nodes, 3).shared, trained(ratings, 3)
     assert torch.equal(found.arrays["raters"], expected.arrays["raters"])
     torch.testing.assert_close(found.arrays["factors"], expected.arrays["factors"], rtol=0, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 9), st.integers(0, 2**32), st.integers(0, 3))
+def test_many_nodes_at_once_send_the_sum_of_theirs(seed, count, order, rounds):
+    """Users on several nodes are another one on each, in whatever order rows lie."""
+    rng, ratings = np.random.default_rng(order), pooled(seed)
+    node = rng.permutation(np.arange(len(ratings)) % count)
+    rows = ratings.take(rng.permutation(len(ratings)))
+    nodes = make_nodes(rows, node, rows.take(np.empty(0, np.int64)), np.empty(0, np.int64), count)
+    shared = run_rounds(METHOD, list(nodes), rounds).shared if rounds else METHOD.start()
+    for part in (nodes, nodes[::2]):
+        one_by_one = ordered_sum(sent for sent, _ in METHOD.contribute(shared, part, [None] * len(part)))
+        total, kept = METHOD.contribute_pooled(shared, part, [None] * count)
+        torch.testing.assert_close(dict(total.arrays), dict(one_by_one.arrays), rtol=1e-12, atol=1e-12)
+        assert list(kept) == [None] * count
+
+
+def test_a_pooled_training_has_the_factors_of_one_by_one(monkeypatch):
+    ratings, places = pooled(5), np.arange(USERS) % 7
+    nobody = ratings.take(np.empty(0, np.int64))
+    nodes = make_nodes(ratings, places[ratings.user], nobody, np.empty(0, np.int64), 7)
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    found, expected = run_rounds(METHOD, nodes, 5).shared, trained(ratings, 5)
+    torch.testing.assert_close(dict(found.arrays), dict(expected.arrays), rtol=0, atol=1e-9)
 
 
 def test_the_first_factors_are_small_and_depend_on_the_seed_alone():
