@@ -75,7 +75,7 @@ def test_the_fitted_width_holds_nine_in_ten_of_the_validation_rows(nodes, make_c
 
 @pytest.mark.parametrize(("users", "judged"), [(4, 4), (12, 12), (25, 24), (100, 24)])
 def test_where_nodes_are_more_than_validation_users_some_nodes_validate(make_content, make_factors, users, judged):
-    """12 nodes of two users, who hold two of their ten ratings out: as many users of each node, or one of some nodes."""
+    """12 nodes of two users, who hold two of ten ratings out: as many users of each node, or one of some nodes."""
     rng = np.random.default_rng(0)
     item = np.concatenate([rng.choice(25, 10, replace=False) for _ in range(24)])
     rows = Ratings(
