@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.selection import select
 from hierfed.settings import Settings, load_settings
@@ -71,3 +71,19 @@ def test_the_fitted_width_holds_nine_in_ten_of_the_validation_rows(nodes, make_c
     # The same trial again, with deviations already scaled: the width is right, to a bin of the histogram.
     again = select(settings_with(amplitudes=[1.0], noise_shares=[0.4]), chosen.method, nodes)
     assert again.selection.deviation_scale == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize(("users", "judged"), [(4, 4), (12, 12), (25, 24), (100, 24)])
+def test_where_nodes_are_more_than_validation_users_some_nodes_validate(make_content, make_factors, users, judged):
+    """12 nodes of two users, who hold two of ten ratings out: as many users of each node, or one of some nodes."""
+    rng = np.random.default_rng(0)
+    item = np.concatenate([rng.choice(25, 10, replace=False) for _ in range(24)])
+    rows = Ratings(
+        np.repeat(np.arange(24), 10).astype(np.int32),
+        item.astype(np.int32),
+        (rng.integers(1, 11, len(item)) / 2).astype(np.float32),
+    )
+    nodes = make_nodes(rows, rows.user // 2, rows.between(0, 0), rows.user[:0], 12)
+    drawn = {"validation_users": users, "trial_users": users, "validation_share": 0.2}
+    wanted = settings_with(**drawn, amplitudes=[1.0], noise_shares=[0.4])
+    assert select(wanted, make_factors(make_content(25)), nodes).selection.rows == 2 * judged
