@@ -8,6 +8,9 @@ From the cache, every row of every node is then read once, so what is only mappe
 holds that, and so do the CPU's seconds, of which "kernel" is what fresh memory and files cost. Medians of the repeats
 are printed, the ratios being those within a turn, and the most memory of any repeat (ru_maxrss).
 
+On a virtual machine whose host takes back free huge pages, which is what NumPy asks for, the kernel's share is a matter
+of what ran before; NUMPY_MADVISE_HUGEPAGE=0 in the environment shows the time without them.
+
 Without --data, users and films with long tails are drawn: --ratings over 162,000 users and 59,000 films, or as many
 fewer as there are fewer ratings. With it, FOLDER holds ratings.csv or ratings.parquet, or is a table, for `hierfed run
 --data`, and polars reads that file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,14 @@ def test_sizes_leave_every_node_a_user_however_skewed(rows, nodes, seed, skew):
     sizes = sizes_of(node_of_users(rows, divide("sizes", rows, nodes, seed, skew=skew)), nodes)
     assert min(sizes) >= 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(sizes))
+
+
+@pytest.mark.parametrize("how", ["rows", "users", "sizes", "time"])
+@pytest.mark.parametrize("nodes", [256, 257, 70_000])
+def test_many_nodes_are_told_apart(how, nodes):
+    rows = Ratings(np.arange(nodes, dtype=np.int32), np.zeros(nodes, np.int32), np.ones(nodes, np.float32))
+    rows = replace(rows, time=np.arange(nodes))
+    assert sorted(divide(how, rows, nodes).tolist()) == list(range(nodes))
 
 
 def test_sizes_are_proportional_to_the_power_of_the_rank():

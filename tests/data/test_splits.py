@@ -150,8 +150,18 @@ def test_given_without_a_test_row_is_refused():
         ([0, 1], [2], [3], [4], [1, 5]),
         ([0, 1], [2], [3], [4], []),
         ([0, 1], [2], [3], [4], [5, 6]),
+        ([0, 1], [2], [3], [4], [4]),
+        ([0, 1], [2], [3], [4], [-1]),
     ],
-    ids=["train and test", "personal train and test", "train and unused", "a row is missing", "a row too many"],
+    ids=[
+        "train and test",
+        "personal train and test",
+        "train and unused",
+        "a row is missing",
+        "a row too many",
+        "one twice for one that is missing",
+        "a row before the first",
+    ],
 )
 def test_overlapping_or_missing_rows_never_pass(parts):
     with pytest.raises(AssertionError, match="overlap or do not sum"):
