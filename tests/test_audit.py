@@ -130,18 +130,12 @@ def test_the_entries_are_of_the_run_s_own_sums_and_models(source: str, saved: Ca
     from hierfed import experiment
     from hierfed.federated.contract import digest_of
 
-    def noting(*arguments: Any) -> Any:
-        *others, recorder = arguments
-        assert recorder is None
-        return train(*others, Noting())
-
     class Noting:
         def on_sum(self, stage: str, total: Any, shared: Any) -> None:
             seen.append((shared.round, digest_of(total.arrays), shared.digest()))
 
     with pytest.MonkeyPatch.context() as patch:
-        train = experiment._train
-        patch.setattr(experiment, "_train", noting)
+        patch.setattr(experiment, "recorder_of", lambda *_: Noting())
         run_experiment(settings)
     entries = [read_line(line).entry for line in (saved("network") / FILE).read_bytes().splitlines()]
     told = [(entry.round, entry.sum, entry.model) for entry in entries if isinstance(entry, RoundEntry)]
