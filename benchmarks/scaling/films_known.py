@@ -3,6 +3,9 @@
 Between the Bayes predictor, which knows the users too, and any that learns: films, the users' prior, their noise and
 the cuts between stars are the truth's; b_u and p_u are found by EM from the user's own ratings as the intervals that
 these are, and the expectation is over their posterior as if that were normal.
+
+And what straight lines cost: each user's best line through the true latent values, which bend towards the ends of the
+scale, fitted to what the Bayes predictor expects of the user's own ratings.
 """
 
 from pathlib import Path
@@ -22,15 +25,28 @@ def know_films(allocation: Allocation, folder: Path) -> dict[str, float]:
     dataset, nodes, truth = allocation.dataset, allocation.personal_nodes, read_truth(folder)
     user_ids, item_ids = dataset.user_ids.to_numpy() - 1, dataset.catalogue.frame["item_id"].to_numpy() - 1
     places = np.random.default_rng(0).choice(len(nodes), min(USERS, len(nodes)), replace=False)
-    errors, best = [], []
+    errors, best, straight = [], [], []
     for place in places:
         node = nodes[place]
         user = user_ids[node.train.user[0]]
         own, asked = item_ids[node.train.item], item_ids[node.test.item]
         errors.append(expected(truth, user, own, node.train.value, asked) - node.test.value)
         best.append(truth.prediction(np.full(len(asked), user), asked)[0] - node.test.value)
-    roots = (float(np.sqrt(np.mean(np.concatenate(each) ** 2))) for each in (errors, best))
-    return {"knowing_films": next(roots), "knowing_films_bayes": next(roots), "knowing_films_users": len(places)}
+        straight.append(line(truth, user, own, asked) - node.test.value)
+    films, bayes, lines = (float(np.sqrt(np.mean(np.concatenate(each) ** 2))) for each in (errors, best, straight))
+    return {
+        "knowing_films": films,
+        "knowing_films_bayes": bayes,
+        "knowing_films_users": len(places),
+        "straight_lines": lines,
+    }
+
+
+def line(truth: Truth, user: int, own: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Ratings of the items asked for, on the user's best line through the true latent values of the own items."""
+    known, wanted = (truth.latent_mean(np.full(len(items), user), items) for items in (own, asked))
+    means = truth.prediction(np.full(len(own), user), own)[0]
+    return np.clip(np.polyval(np.polyfit(known, means, 1), wanted), 0.5, 5)
 
 
 def expected(truth: Truth, user: int, own: np.ndarray, value: np.ndarray, asked: np.ndarray) -> np.ndarray:
