@@ -86,12 +86,11 @@ def test_any_division_of_the_users_in_any_order_gives_the_same_bits(seed, node_o
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 99), st.integers(1, 9), st.integers(0, 2**32), st.sets(st.integers(0, 8), min_size=1))
 def test_many_nodes_at_once_send_the_sum_of_theirs_bit_for_bit(seed, count, order, some):
-    """Users on several nodes are another one on each, in whatever order rows lie, which nothing changes."""
+    """Users on several nodes are another one on each, in whatever order rows lie."""
     rng, ratings = np.random.default_rng(order), pooled(seed)
     node = rng.permutation(np.arange(len(ratings)) % count)
     rows = ratings.take(rng.permutation(len(ratings)))
     nodes = make_nodes(rows, node, rows.take(np.empty(0, np.int64)), np.empty(0, np.int64), count)
-    items, values = nodes.train.ratings.item.copy(), nodes.train.ratings.value.copy()
     chosen = nodes.take(np.array(sorted({each % count for each in some})))
     for shared, part in itertools.product((METHOD.start(), run_rounds(METHOD, list(nodes), 0).shared), (nodes, chosen)):
         one_by_one = ordered_sum(sent for sent, _ in METHOD.contribute(shared, part, [None] * len(part)))
@@ -99,8 +98,18 @@ def test_many_nodes_at_once_send_the_sum_of_theirs_bit_for_bit(seed, count, orde
         assert total.arrays.keys() == one_by_one.arrays.keys()
         assert all(torch.equal(array, one_by_one.arrays[name]) for name, array in total.arrays.items())
         assert list(kept) == [None] * count
-    assert np.array_equal(nodes.train.ratings.item, items)
-    assert np.array_equal(nodes.train.ratings.value, values)
+
+
+def test_rows_that_are_in_use_are_left_as_they_lie():
+    """Those of a user side by side, their items in any order."""
+    ratings = pooled(6)
+    order = np.lexsort((np.random.default_rng(0).permutation(len(ratings)), ratings.user))
+    rows = ratings.take(order)
+    nodes = make_nodes(rows, rows.user // 6, rows.take(np.empty(0, np.int64)), np.empty(0, np.int64), 4)
+    before = nodes.train.ratings.item.copy()
+    assert (np.diff(before)[np.diff(rows.user) == 0] < 0).any()
+    METHOD.contribute_pooled(METHOD.start(), nodes, [None] * 4)
+    assert np.array_equal(nodes.train.ratings.item, before)
 
 
 def test_a_pooled_training_has_the_digest_of_one_by_one(monkeypatch):

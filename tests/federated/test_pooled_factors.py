@@ -57,6 +57,14 @@ def method(make_factors, make_content) -> HierarchicalFactors:
     return found
 
 
+def with_unlike_nodes(shared: SharedModel) -> SharedModel:
+    """The same model, but that nodes have means of their own."""
+    arrays = dict(shared.arrays)
+    if "node_variance" in arrays:
+        arrays["node_variance"] = torch.full_like(arrays["node_variance"], 0.05)
+    return replace(shared, arrays=arrays)
+
+
 def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, array in expected.items():
@@ -73,7 +81,7 @@ def test_the_sum_is_that_of_one_by_one_in_every_round(method, nodes):
         one_by_one = ordered_sum(sent for sent, _ in pairs)
         close(dict(total.arrays), dict(one_by_one.arrays))
         assert shared.round == -method.opening_rounds or told == sorted(told)
-        private, shared = [kept for _, kept in pairs], method.combine(shared, one_by_one)
+        private, shared = [kept for _, kept in pairs], with_unlike_nodes(method.combine(shared, one_by_one))
     assert len(states.cohort.pieces) > 10
     for place, kept in enumerate(private):
         close(vars(states[place].memory), vars(kept.memory))
@@ -152,7 +160,7 @@ def test_a_step_moves_the_natural_parameters(method, nodes):
 @pytest.mark.parametrize("everyone_before", [0, 1, 2, 5])
 def test_a_round_of_some_goes_a_part_of_the_way(method, nodes, everyone_before):
     """All of it in the first; then as far as the rounds say, but at least as far as these are of all users."""
-    shared = run_rounds(method, nodes, everyone_before).shared
+    shared = with_unlike_nodes(run_rounds(method, nodes, everyone_before).shared)
     some = replace(method, everyone=False)
     for present in ([2, 5], [0, 1, 2, 3, 4, 6, 7, 9]):
         total, _ = some.contribute_pooled(shared, nodes.take(np.array(present)), [None] * NODES)
@@ -192,13 +200,17 @@ def test_where_only_some_take_part_users_take_nothing_out_of_the_items(method, n
 
 
 def test_pooled_states_are_those_of_the_nodes_through_rounds_of_some(method, nodes):
-    """Each as the nodes that took part left it, against a plain list."""
-    shared = run_rounds(method, nodes, 3).shared
+    """Each as the nodes that took part left it, against a plain list; what was kept before is as it was."""
+    shared = with_unlike_nodes(run_rounds(method, nodes, 3).shared)
     plain: list[FactorsState | None] = [None] * NODES
     states = [None] * NODES
     for present in ([0, 3, 4], [3, 9], [1, 2, 3, 5, 6, 7, 8]):
         pairs = list(method.contribute(shared, nodes.take(np.array(present)), [plain[each] for each in present]))
-        _, states = method.contribute_pooled(shared, nodes.take(np.array(present)), states)
+        earlier = states
+        total, states = method.contribute_pooled(shared, nodes.take(np.array(present)), earlier)
+        again, _ = method.contribute_pooled(shared, nodes.take(np.array(present)), earlier)
+        assert all(torch.equal(array, again.arrays[name]) for name, array in total.arrays.items())
+        close(dict(total.arrays), dict(ordered_sum(sent for sent, _ in pairs).arrays))
         for place, (_, kept) in zip(present, pairs, strict=True):
             plain[place] = kept
         for place, kept in enumerate(plain):
