@@ -19,12 +19,13 @@ from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.pooled_averaging import pooled
+from hierfed.models.devices import CPU, DEVICE_STACK, DeviceTrainer
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
-from hierfed.models.threads import ThreadedTrainer
-from hierfed.models.training import LocalTraining
+from hierfed.models.threads import STACK, ThreadedTrainer
+from hierfed.models.training import LocalTraining, Trainer
 from hierfed.personal.kernel import KernelSettings
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
@@ -127,6 +128,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         threads=settings.training.threads,
         chunk_rows=settings.training.chunk_rows,
         everyone=settings.federation.participation == 1,
+        device=_device(settings),
     )
 
 
@@ -139,10 +141,13 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
             predictor = ModuleNetwork(module(inputs))
-    trainer = train_stacked if training.trainer == "stacked" else train_loop
+    trainer: Trainer = train_stacked if training.trainer == "stacked" else train_loop
+    device, stack = _device(settings), STACK
+    if device != CPU:
+        trainer, stack = DeviceTrainer(trainer, device), DEVICE_STACK
     plain = FederatedAveraging(
         predictor=predictor,
-        trainer=ThreadedTrainer(trainer, training.threads),
+        trainer=ThreadedTrainer(trainer, training.threads, stack),
         features=torch.from_numpy(features.matrix),
         training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
         node_level=NodePersonalisation(
@@ -162,7 +167,13 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
     if module is not None:
         # Its own draws come from torch's generator for a whole stack, so that all nodes must be in one.
         return plain
-    return pooled(plain, trainer, training.threads, training.chunk_rows)
+    return pooled(plain, trainer, training.threads, training.chunk_rows, stack)
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.training.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("training.device 'cuda': torch finds no GPU that it can use here: set it to 'cpu'")
+    return torch.device(settings.training.device)
 
 
 def _protect_prior(

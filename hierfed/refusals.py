@@ -1,8 +1,9 @@
-"""Settings under which differential privacy would be a word only: refused before any data are read, with the reason."""
+"""Settings that would be words only, above all of differential privacy: refused before any data are read, with the
+reason."""
 
 from __future__ import annotations
 
-from hierfed.sections import FederationSettings, ModelSettings, PrivacySettings
+from hierfed.sections import FederationSettings, ModelSettings, PrivacySettings, TrainingSettings
 
 BUDGET = ("epsilon", "delta", "clip_norm", "accountant")
 PRIOR_ROUNDS = 3
@@ -26,6 +27,21 @@ def privacy_refusal(
         return _without_effect(privacy)
     reason = _of_averaging(privacy, model) if method == "averaging" else _of_other_methods(method)
     return f"privacy.privacy_unit '{privacy.privacy_unit}': {reason}" if reason else ""
+
+
+def device_refusal(method: str, training: TrainingSettings, privacy: PrivacySettings) -> str:
+    """Why nothing would be computed on the device, and what to do; empty where something would."""
+    if training.device == "cpu":
+        return ""
+    if method not in ("averaging", "hierarchical"):
+        reason = f"method '{method}' computes on the CPU"
+    elif method == "averaging" and training.trainer == "loop":
+        reason = "trainer 'loop' is the reference, which computes on the CPU"
+    elif privacy.privacy_unit != "none":
+        reason = "under differential privacy nodes compute on the CPU"
+    else:
+        return ""
+    return f"training.device '{training.device}': {reason}: leave it at 'cpu'"
 
 
 def _without_effect(privacy: PrivacySettings) -> str:

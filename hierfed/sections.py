@@ -108,7 +108,8 @@ class TrainingSettings(Section):
 
     trainer: `stacked` trains all nodes at once, `loop` one after the other (the reference; the same to rounding).
     threads: how many threads share the nodes. chunk_rows: of many small nodes, each thread trains at a time those with
-    about so many ratings, which bounds memory. The numbers depend on neither.
+    about so many ratings, which bounds memory. The numbers depend on neither. device: where the nodes' training is
+    computed; on `cuda`, a GPU, the numbers are those of the CPU to rounding.
     """
 
     rounds: Count = 10
@@ -119,6 +120,7 @@ class TrainingSettings(Section):
     trainer: Literal["stacked", "loop"] = "stacked"
     threads: Count = 1
     chunk_rows: Count = 262_144
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class PersonalisationSettings(Section):

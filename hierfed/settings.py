@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from hierfed.errors import SettingsError
-from hierfed.refusals import privacy_refusal
+from hierfed.refusals import device_refusal, privacy_refusal
 from hierfed.sections import (
     DataSettings,
     FactorsSettings,
@@ -79,6 +79,13 @@ class Settings(Section):
     @model_validator(mode="after")
     def _privacy_holds(self) -> Settings:
         reason = privacy_refusal(self.method, self.privacy, self.model, self.federation, self.training.rounds)
+        if reason:
+            raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _device_computes(self) -> Settings:
+        reason = device_refusal(self.method, self.training, self.privacy)
         if reason:
             raise ValueError(reason)
         return self

@@ -14,10 +14,11 @@ import torch
 from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.ratings import Ratings
 from hierfed.data.splits import Split
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.federated.averaging import PersonalNetwork
-from hierfed.settings import load_settings
+from hierfed.settings import Settings, load_settings
+from tests.elsewhere import ELSEWHERE, elsewhere
 
 USERS, ITEMS, PER_USER = 30, 40, 14
 GENRES = ("Action", "Comedy", "Drama", "Horror")
@@ -145,6 +146,31 @@ def test_the_stacked_trainer_equals_the_loop(folder: str, preset: str) -> None:
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-5)
     for one, other in zip(stacked.nodes, loop.nodes, strict=True):
         assert one.rmse_after == pytest.approx(other.rmse_after, abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["network", "paper", "hierarchical"])
+def test_a_run_on_a_device_has_the_bits_of_a_run_on_the_cpu(folder: str, preset: str, monkeypatch) -> None:
+    asked: list[str] = []
+
+    def device_of(settings: Settings) -> torch.device:
+        asked.append(settings.training.device)
+        return ELSEWHERE
+
+    here = experiment(folder, preset, threads=1)
+    monkeypatch.setattr("hierfed.methods._device", device_of)
+    with elsewhere():
+        there = experiment(folder, preset, threads=1)
+    assert asked
+    assert there.result.digest == here.result.digest
+    found, expected = (repr((each.result.nodes, each.result.baselines)) for each in (there, here))
+    assert found == expected
+
+
+@pytest.mark.parametrize("preset", ["network", "hierarchical"])
+def test_a_gpu_that_is_not_there_is_refused(folder: str, preset: str, monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"training.device 'cuda': torch finds no GPU .*: set it to 'cpu'"):
+        experiment(folder, preset, device="cuda")
 
 
 def test_torch_s_own_threads_are_left_as_they_were(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Settings whose privacy would not hold are refused before any data are read, each with its reason and a way out."""
+"""Settings that would not do what they say are refused before any data are read, each with its reason and a way out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from hierfed.errors import SettingsError
 from hierfed.settings import load_settings
 
 REFUSED = [
+    ("local", {"device": "cuda"}, "method 'local' computes on the CPU: leave it at 'cpu'"),
+    ("private", {"device": "cuda"}, "method 'private_prior' computes on the CPU"),
+    ("network", {"device": "cuda", "trainer": "loop"}, "is the reference"),
+    (
+        "paper",
+        {"device": "cuda", "privacy_unit": "example", "dropout": 0.0},
+        "under differential privacy nodes compute on the CPU",
+    ),
     ("local", {"privacy_unit": "example"}, "sends nothing.*leave it at 'none'"),
     ("local", {"privacy_unit": "user"}, "sends nothing"),
     ("hierarchical", {"privacy_unit": "user"}, "are not clipped.*use preset private"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,10 @@ def round_sums(
     """The sums over a cohort's users, and what these remember.
 
     at_nodes [nodes, t]: m_node. precision [users]: what their posteriors use. The sums are added piece by piece, so
-    they are the same on any number of threads.
+    they are the same on any number of threads. What is known and the users may lie on a device; the rest, and what
+    comes of it, lies in main memory.
     """
+    device = known.unit.device
     size, users = at_nodes.shape[1], len(cohort)
     new = at_nodes.new_empty
     mean, deviation = new(users, size), new(users, size)
@@ -68,20 +70,24 @@ def round_sums(
 
     def work(number: int) -> Part:
         chosen = cohort.pieces[number]
-        here = at_nodes[cohort.node_of_users[chosen]]
-        part, found, prior, tau = _part(known, arrange(number), here, precision[chosen])
+        here = at_nodes[cohort.node_of_users[chosen]].to(device)
+        part, found, prior, tau = _part(known, arrange(number), here, precision[chosen].to(device))
         mean[chosen], squared_error[chosen], found_precision[chosen] = found.mean, found.squared_error, tau
-        covariance[chosen] = pack(found.covariance)
-        torch.sub(found.mean, prior, out=deviation[chosen])
+        covariance[chosen], deviation[chosen] = pack(found.covariance), found.mean - prior
         return part
 
-    sums = add_up(cohort.parts(work, team, on_done), len(known.design.shared_items))
+    sums = in_main_memory(add_up(cohort.parts(work, team, on_done), len(known.design.shared_items)))
     at_node = _node_deviations(deviation, cohort)
     sums["users"] = mean.new_tensor([users])
     sums["ratings"] = mean.new_tensor([len(cohort.item)])
-    sums["loss"] = known.unit.square() * sums["squared_error"]
+    sums["loss"] = known.unit.square().cpu() * sums["squared_error"]
     sums["node_moments"] = _node_moments(at_node, cohort.users_of_nodes)
     return sums, Memory(mean, covariance, squared_error, found_precision, at_node)
+
+
+def in_main_memory(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums that may have been added up on a device, ready to be sent."""
+    return {name: values.cpu() for name, values in sums.items()}
 
 
 def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> tuple[Part, Posterior, Tensor, Tensor]:

@@ -21,7 +21,8 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated import opening
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
 from hierfed.federated.factor_states import FactorsState, Memory, PooledStates, state_of
-from hierfed.federated.factor_sums import RoundKnowledge, round_sums
+from hierfed.federated.factor_sums import RoundKnowledge, in_main_memory, round_sums
+from hierfed.models.devices import CPU
 from hierfed.models.factors.beliefs import Beliefs, Strengths, first_beliefs
 from hierfed.models.factors.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
 from hierfed.models.factors.design import Design, design_of
@@ -60,7 +61,7 @@ class HierarchicalFactors:
     nodes may have means of their own. kernel: of the users' kriging, None for none. limits: the lowest and the highest
     rating that there is. deviation_scale: factor on the standard deviations of personal predictions. everyone: whether
     all nodes take part in every round; where only some do, each round moves the model a part of the way (stochastic
-    variational inference, Hoffman et al., 2013).
+    variational inference, Hoffman et al., 2013). device: where the nodes' rounds compute; all else is done on the CPU.
     """
 
     content: Content
@@ -77,6 +78,7 @@ class HierarchicalFactors:
     threads: int = 1
     chunk_rows: int = PIECE_ROWS
     everyone: bool = True
+    device: torch.device = CPU
 
     @property
     def opening_rounds(self) -> int:
@@ -94,7 +96,7 @@ class HierarchicalFactors:
         for node, kept in zip(nodes, private, strict=True):
             state = state_of([node], kept)
             if shared.arrays and not state.arranged:
-                state = replace(state, arranged=tuple(map(self._arrange(shared, state.cohort), state.cohort.pieces)))
+                state = replace(state, arranged=tuple(map(self._ready(shared, state.cohort), state.cohort.pieces)))
             sums, memory = self._sums(shared, state.cohort, state.arranged, state.memory)
             yield Contribution(sums), replace(state, memory=memory)
 
@@ -112,8 +114,8 @@ class HierarchicalFactors:
             sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers), on_done)
         else:
             if shared.arrays and not states.arranged:
-                arrange = self._arrange(shared, states.cohort)
-                states = replace(states, arranged=tuple(in_order(arrange, states.cohort.pieces, self.threads)))
+                ready = self._ready(shared, states.cohort)
+                states = replace(states, arranged=tuple(in_order(ready, states.cohort.pieces, self.threads)))
             sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory, on_done)
         return Contribution(sums), states if memory is None else states.after(nodes.numbers, memory)
 
@@ -209,6 +211,11 @@ class HierarchicalFactors:
         design, scale = self.design(shared), shared.arrays["scale"]
         return lambda users: cohort.arranged(users, scale, design)
 
+    def _ready(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+        """Users arranged, where the rounds compute."""
+        arrange = self._arrange(shared, cohort)
+        return lambda users: arrange(users).to(self.device)
+
     def _node_means(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
         """m_node [nodes, t]; 0 where nodes have no means of their own."""
         if memory is None or not self.between_nodes:
@@ -250,22 +257,23 @@ class HierarchicalFactors:
         arranged as they are needed."""
         if not shared.arrays:
             return opening.counts(cohort, len(self.content)), memory
-        design, team = self.design(shared), Team(self.threads, self.chunk_rows)
-        by_need = self._arrange(shared, cohort)
+        arrays = {name: array.to(self.device) for name, array in shared.arrays.items()}
+        design, team = self.design(shared).to(self.device), Team(self.threads, self.chunk_rows)
+        by_need = self._ready(shared, cohort)
 
         def users(piece: int) -> Users:
             return arranged[piece] if arranged else by_need(cohort.pieces[piece])
 
         if shared.round < 0:
-            part = opening.co_ratings(shared.arrays, design)
+            part = opening.co_ratings(arrays, design)
             parts = cohort.parts(lambda piece: part(users(piece).rows), team, on_done)
-            return add_up(parts, len(design.shared_items)), memory
+            return in_main_memory(add_up(parts, len(design.shared_items))), memory
         beliefs = Beliefs.of(shared.arrays)
         precision = beliefs.precision.expand(len(cohort))
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
             precision = torch.where(memory.precision.isnan(), precision, memory.precision)
-        own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.arrays["scale"][1]
-        known = RoundKnowledge.of(beliefs, design, own_noise, self.strengths.noise, unit)
+        own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, arrays["scale"][1]
+        known = RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit)
         at_nodes = self._node_means(beliefs, cohort, memory)
         return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
 

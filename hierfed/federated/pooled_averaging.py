@@ -13,7 +13,7 @@ from torch import Tensor
 from hierfed.data.federation import Nodes, row_counts, train_rows
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
-from hierfed.models.threads import in_order, stacks_of
+from hierfed.models.threads import STACK, in_order, stacks_of
 from hierfed.models.training import Streams, Trainer
 from hierfed.personal.private import PrivateState
 
@@ -22,11 +22,12 @@ from hierfed.personal.private import PrivateState
 class PooledAveraging(FederatedAveraging):
     """Trains neighbours of together about `chunk_rows` rows at a time on each thread, those of like size side by side.
 
-    stacked: trains one stack of nodes on one thread. What a node sends does not depend on its company, and is added in
-    the order of the nodes: the sums are those of `contribute` bit for bit.
+    stacked: trains one stack of up to `stack` nodes on one thread. What a node sends does not depend on its company,
+    and is added in the order of the nodes: the sums are those of `contribute` bit for bit.
     """
 
     stacked: Trainer
+    stack: int
     threads: int
     chunk_rows: int
 
@@ -65,7 +66,7 @@ class PooledAveraging(FederatedAveraging):
         start, streams = shared.arrays["parameters"], Streams(self.seed, shared.round + 1, "training")
         changes = torch.empty(len(nodes), self.predictor.parameter_count, dtype=torch.float64)
         losses = torch.empty(len(nodes), self.training.epochs, dtype=torch.float64)
-        for places in stacks_of(counts):
+        for places in stacks_of(counts, most=self.stack):
             here = start.expand(len(places), -1)
             local, loss = self.stacked(self.predictor, here, self.features, nodes.take(places), self.training, streams)
             rows = torch.from_numpy(places)
@@ -74,10 +75,12 @@ class PooledAveraging(FederatedAveraging):
         return changes.mul_(weights).numpy(), losses.mul_(weights).numpy()
 
 
-def pooled(plain: FederatedAveraging, stacked: Trainer, threads: int, chunk_rows: int) -> PooledAveraging:
+def pooled(
+    plain: FederatedAveraging, stacked: Trainer, threads: int, chunk_rows: int, stack: int = STACK
+) -> PooledAveraging:
     """The same method, for many small nodes too."""
     same = {field.name: getattr(plain, field.name) for field in fields(FederatedAveraging)}
-    return PooledAveraging(**same, stacked=stacked, threads=threads, chunk_rows=chunk_rows)
+    return PooledAveraging(**same, stacked=stacked, stack=stack, threads=threads, chunk_rows=chunk_rows)
 
 
 def _chunks(counts: np.ndarray, most: int) -> list[slice]:

@@ -34,7 +34,7 @@ def train_stacked(
     streams: Streams,
     on_epoch_end: EpochEnd | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train the nodes side by side; see training.Trainer."""
+    """Train the nodes side by side, where `start` and `features` lie; see training.Trainer."""
 
     def plan(ordered: Sequence[Node]) -> tuple[Batches, MakeGradient]:
         return make_batches(ordered, settings, streams), gradient_of
@@ -66,23 +66,24 @@ def descend(
     order = np.concatenate([order[:twins], order])
     ordered = taken(nodes, order)
     batches, gradient = plan(ordered)
-    stack = _Stack(predictor, start[torch.from_numpy(order)], features, batches, settings, gradient)
+    stack = _Stack(predictor, start[torch.from_numpy(order).to(start.device)], features, batches, settings, gradient)
     total_steps = batches.steps_per_epoch * settings.epochs
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    generators = [start.device] if start.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=generators):
         torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
         active = (total_steps[:, None] > np.arange(total_steps[0])[None, :]).sum(0).tolist()
         # A lone node and its twin have the same factors, so they are drawn once.
         drawn = nodes if len(nodes) == 1 else ordered
         for step, keep in enumerate(_dropout_factors(predictor, drawn, batches, streams)):
-            stack.step(step, active[step], keep)
+            stack.step(step, active[step], None if keep is None else keep.to(start.device))
             if on_epoch_end is not None:
                 ended = ((step + 1) % batches.steps_per_epoch == 0) & (total_steps > step)
                 for row in np.flatnonzero(ended[twins:]) + twins:
                     on_epoch_end(int(order[row]), step // int(batches.steps_per_epoch[row]), stack.parameters[row])
 
-    losses = epoch_losses(stack.errors.square(), batches, settings.epochs)
+    losses = epoch_losses(stack.errors.square().cpu(), batches, settings.epochs)
     back = torch.from_numpy(np.argsort(order[twins:]) + twins)
-    return stack.parameters[back], losses[back]
+    return stack.parameters[back.to(start.device)], losses[back]
 
 
 class _Stack:
@@ -101,13 +102,13 @@ class _Stack:
         self.start, self.parameters = start, start.clone()
         self.gradient = torch.zeros_like(start)
         self.moments = (torch.zeros_like(start), torch.zeros_like(start))
-        self.steps_done = torch.zeros(())
+        self.steps_done = torch.zeros((), device=start.device)
         self.errors = start.new_zeros(batches.item.shape)
         self.batch = batches.item.shape[2]
-        parts = (batches.item, batches.target.to(start.dtype), batches.scale.to(start.dtype), self.errors)
+        parts = (batches.item.to(start.device), batches.target.to(start), batches.scale.to(start), self.errors)
         self.by_step = list(zip(*(part.unbind(0) for part in parts), strict=True))
         self.active = 0
-        self.trained = torch.ones(predictor.parameter_count)
+        self.trained = torch.ones(predictor.parameter_count, device=start.device)
         if settings.only is not None:
             self.trained.zero_()[settings.only] = 1
 

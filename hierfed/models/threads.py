@@ -17,7 +17,7 @@ from hierfed.data.federation import Node, row_counts, taken
 from hierfed.models.network import Network, Predictor
 from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
 
-# Nodes in a stack: beyond, their parameters and moments leave a core's cache.
+# Nodes in a stack on a CPU: beyond, their parameters and moments leave a core's cache.
 STACK = 64
 
 Task = TypeVar("Task")
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ThreadedTrainer:
-    """A trainer that hands stacks of nodes, alike in rows, to this many threads; see training.Trainer.
+    """A trainer that hands stacks of so many nodes, alike in rows, to this many threads; see training.Trainer.
 
     A node's numbers do not depend on its stack, so neither do they on the number of threads. Modules that draw from
     torch's own generator, which all threads share, are trained on one, in one stack.
@@ -34,6 +34,7 @@ class ThreadedTrainer:
 
     trainer: Trainer
     threads: int
+    stack: int = STACK
 
     def __call__(
         self,
@@ -46,7 +47,7 @@ class ThreadedTrainer:
         on_epoch_end: EpochEnd | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Train every node; see Trainer."""
-        stacks = stacks_of(row_counts(nodes), self.threads)
+        stacks = stacks_of(row_counts(nodes), self.threads, self.stack)
         if len(stacks) == 1 or not isinstance(predictor, Network):
             return self.trainer(predictor, start, features, nodes, settings, streams, on_epoch_end)
 
@@ -67,12 +68,12 @@ class ThreadedTrainer:
         return trained, losses
 
 
-def stacks_of(rows: np.ndarray, threads: int = 1) -> list[np.ndarray]:
-    """The places of the nodes of each stack: of like numbers of rows, with the most rows first, and at least as many
-    stacks as there are threads for."""
+def stacks_of(rows: np.ndarray, threads: int = 1, most: int = STACK) -> list[np.ndarray]:
+    """The places of the nodes of each stack: of like numbers of rows, with the most rows first, no more nodes than
+    `most`, and at least as many stacks as there are threads for."""
     order = np.argsort(-rows, kind="stable")
-    if len(rows) > threads * STACK:
-        return [order[first : first + STACK] for first in range(0, len(rows), STACK)]
+    if len(rows) > threads * most:
+        return [order[first : first + most] for first in range(0, len(rows), most)]
     # Few nodes: about the same number of rows for each thread.
     middle = np.cumsum(rows[order]) - rows[order] / 2
     thread = np.minimum(middle * threads // max(rows.sum(), 1), threads - 1)

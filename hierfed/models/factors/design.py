@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,12 @@ class Design:
     slope_variances: Tensor
     covariates: Tensor
     content: Tensor
+
+    def to(self, device: torch.device) -> Design:
+        """The same on a device."""
+        if self.shared.device == device:
+            return self
+        return Design(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @cached_property
     def padded_content(self) -> Tensor:

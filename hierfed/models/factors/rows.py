@@ -28,6 +28,10 @@ class UserBlock:
     users: Tensor
     items: Tensor
 
+    def to(self, device: torch.device) -> UserBlock:
+        """The same on a device."""
+        return UserBlock(self.users.to(device), self.items.to(device))
+
 
 @dataclass(frozen=True)
 class UserRows:
@@ -51,6 +55,11 @@ class UserRows:
     content_products: Tensor
     rating_content: Tensor
     rating_squares: Tensor
+
+    def to(self, device: torch.device) -> UserRows:
+        """The same on a device."""
+        tensors = {name: tensor.to(device) for name, tensor in vars(self).items() if name != "blocks"}
+        return UserRows(**tensors, blocks=tuple(block.to(device) for block in self.blocks))
 
     def cross(self, vectors: Tensor, columns: int) -> Tensor:
         """Each user's sum over items of the first columns of v_i times the others, [users, columns, others].

@@ -44,6 +44,10 @@ class Users:
     rows: UserRows
     covariates: Tensor
 
+    def to(self, device: torch.device) -> Users:
+        """The same on a device."""
+        return Users(self.rows.to(device), self.covariates.to(device))
+
 
 @dataclass(frozen=True)
 class Evidence:
