@@ -1,7 +1,7 @@
 """Rounds of the hierarchical model with every user a node, on generated ratings: one size, in this process.
 
     python benchmarks/scaling/factors.py FOLDER [--rounds 20] [--threads 2] [--chunk-rows 262144] [--judge]
-                                         [--profile]
+                                         [--profile] [--device cpu]
 
 FOLDER: as `hierfed data make` writes it; of each user's ratings one in fifty is held out. Prints one line of JSON:
 seconds of a round, its floor, the most memory, the model's digest; and with --judge the RMSE on the held-out ratings of
@@ -43,7 +43,7 @@ HELD_OUT = 0.02
 NUMBER = 8  # bytes
 
 
-def load(folder: Path, threads: int, chunk_rows: int) -> tuple[Allocation, HierarchicalFactors]:
+def load(folder: Path, threads: int, chunk_rows: int, device: str) -> tuple[Allocation, HierarchicalFactors]:
     """Every user a node, and the method."""
     truth = read_truth(folder)
     nodes = {"federation.nodes": len(truth.user_bias), "personal_nodes": len(truth.user_bias)}
@@ -52,6 +52,7 @@ def load(folder: Path, threads: int, chunk_rows: int) -> tuple[Allocation, Hiera
         "min_raters": THRESHOLD,
         "threads": threads,
         "chunk_rows": chunk_rows,
+        "device": device,
         "protocol": "warm",
         "test_share": HELD_OUT,
         "krige": False,
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--chunk-rows", type=int, default=1 << 18)
     parser.add_argument("--judge", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     seconds: list[float] = []
 
@@ -124,7 +126,7 @@ def main() -> None:
         seconds.append(finished.seconds)
 
     with one_torch_thread():
-        allocation, method = load(options.folder, options.threads, options.chunk_rows)
+        allocation, method = load(options.folder, options.threads, options.chunk_rows, options.device)
         before = measure_rates(options.threads)
         cpu = time.process_time()
         trained = run_rounds(method, allocation.nodes, options.rounds, on_round)
@@ -137,6 +139,7 @@ def main() -> None:
             "ratings": ratings,
             "users": users,
             "items": len(method.content),
+            "device": options.device,
             "opening_seconds": seconds[0] - float(np.median(seconds[1:])),
             "round_seconds": float(np.median(seconds[1:])),
             "cpu_seconds": cpu,

@@ -1,6 +1,6 @@
 """Rounds of federated averaging over many small nodes: one size, in this process.
 
-    python benchmarks/scaling/networks.py NODES [--rounds 3] [--threads 2] [--chunk-rows 262144]
+    python benchmarks/scaling/networks.py NODES [--rounds 3] [--threads 2] [--chunk-rows 262144] [--device cpu]
 
 Every node holds 96 ratings of a thousand items with 26 features, and trains an MLP 26-64-32-1 on them for two epochs of
 three batches (Adam) in each round. Prints one line of JSON: seconds and CPU seconds a node-step, their floor, the most
@@ -19,16 +19,14 @@ import numpy as np
 import torch
 from floor import measure_rates
 
+from hierfed.data.features import Features
 from hierfed.data.federation import Nodes, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.federated.pooled_averaging import PooledAveraging
-from hierfed.models.network import Network
-from hierfed.models.stacked import train_stacked
-from hierfed.models.threads import ThreadedTrainer, one_torch_thread
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.user_level import UserPersonalisation
+from hierfed.federated.averaging import FederatedAveraging
+from hierfed.methods import make_averaging
+from hierfed.models.threads import one_torch_thread
+from hierfed.settings import load_settings
 
 ROWS, ITEMS, INPUTS, HIDDEN = 96, 1000, 26, (64, 32)
 EPOCHS, BATCH, LEARNING_RATE = 2, 32, 0.003
@@ -46,23 +44,22 @@ def make_federation(nodes: int) -> Nodes:
     return make_nodes(rows, node, rows.between(0, 0), node[:0], nodes)
 
 
-def make_method(threads: int, chunk_rows: int) -> PooledAveraging:
+def make_method(threads: int, chunk_rows: int, device: str = "cpu") -> FederatedAveraging:
     """The paper's network on random features."""
-    features = torch.from_numpy(np.random.default_rng(1).standard_normal((ITEMS, INPUTS), np.float32))
-    training = LocalTraining(EPOCHS, BATCH, LEARNING_RATE)
-    return PooledAveraging(
-        predictor=Network(INPUTS, HIDDEN),
-        trainer=ThreadedTrainer(train_stacked, threads),
-        features=features,
-        training=training,
-        node_level=NodePersonalisation("none", training),
-        user_level=UserPersonalisation("none", 0.0, 1.0),
-        start_at_mean=True,
-        seed=0,
-        stacked=train_stacked,
-        threads=threads,
-        chunk_rows=chunk_rows,
-    )
+    features = np.random.default_rng(1).standard_normal((ITEMS, INPUTS), np.float32)
+    chosen = {
+        "hidden": list(HIDDEN),
+        "dropout": 0.0,
+        "output_bias": "train_mean",
+        "local_epochs": EPOCHS,
+        "batch_size": BATCH,
+        "learning_rate": LEARNING_RATE,
+        "threads": threads,
+        "chunk_rows": chunk_rows,
+        "device": device,
+    }
+    names = tuple(f"feature {number}" for number in range(INPUTS))
+    return make_averaging(load_settings("network", chosen), Features(features, names, ()))
 
 
 def floor_of_a_step() -> tuple[float, float]:
@@ -81,8 +78,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--chunk-rows", type=int, default=1 << 18)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    nodes, method = make_federation(options.nodes), make_method(options.threads, options.chunk_rows)
+    method = make_method(options.threads, options.chunk_rows, options.device)
+    nodes = make_federation(options.nodes)
     seconds: list[float] = []
 
     def on_round(finished: FinishedRound) -> None:
@@ -99,6 +98,7 @@ def main() -> None:
         "nodes": options.nodes,
         "threads": options.threads,
         "chunk_rows": options.chunk_rows,
+        "device": options.device,
         "microseconds": 1e6 * wall / steps,
         "cpu_microseconds": 1e6 * cpu / steps,
         "floor_microseconds": 1e6 * rates.seconds(*floor_of_a_step()),
