@@ -64,13 +64,15 @@ def make_folder(folder: Path) -> None:
         raise HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
 
 
-def keep_rounds_alone(folder: Path) -> None:
-    """Take back all that a run that was stopped has written, but for the log of the rounds that it finished."""
+def keep_rounds_alone(folder: Path) -> Path | None:
+    """Take back all that a run that was stopped has written, but for the log of the rounds that it finished, if any."""
+    rounds = folder / ROUNDS
     for path in folder.glob("*"):
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != ROUNDS:
+        elif path != rounds:
             path.unlink()
+    return rounds if rounds.is_file() else None
 
 
 def save_run(outcome: Outcome, folder: Path) -> Result:

@@ -250,7 +250,7 @@ def test_the_second_ctrl_c_leaves_the_log_of_the_rounds_alone(hierfed: Hierfed, 
     found = hierfed("run", "network", *SMALL)
     assert found.code == 130
     assert found.out == ""
-    assert found.err.splitlines()[-1] == "stopped; what rounds were finished are in the run's rounds.jsonl"
+    assert found.err.splitlines()[-2:] == ["the rounds that were finished: runs/network/rounds.jsonl", "stopped"]
     assert names(tmp_path / "runs" / "network") == ["rounds.jsonl"]
 
 
@@ -328,5 +328,5 @@ def test_a_process_stops_at_once_the_second_time(started: subprocess.Popen[str],
     assert started.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "stopped; what rounds were finished are in the run's rounds.jsonl"
+    assert err.splitlines()[-2:] == ["the rounds that were finished: runs/network/rounds.jsonl", "stopped"]
     assert names(tmp_path / "runs" / "network") == ["rounds.jsonl"]

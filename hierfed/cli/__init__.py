@@ -65,5 +65,5 @@ def main() -> None:
         error.show()
         code = error.exit_code
     if code == INTERRUPTED:
-        typer.echo("stopped; what rounds were finished are in the run's rounds.jsonl", err=True)
+        typer.echo("stopped", err=True)
     sys.exit(code)

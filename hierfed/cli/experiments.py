@@ -213,7 +213,8 @@ def _run_one(
                 watcher.on_stage("report")
                 return runs.save_run(outcome, folder)
         except KeyboardInterrupt:
-            runs.keep_rounds_alone(folder)
+            if (rounds := runs.keep_rounds_alone(folder)) is not None:
+                typer.echo(f"the rounds that were finished: {rounds}", err=True)
             raise
 
 
