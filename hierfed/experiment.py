@@ -16,9 +16,18 @@ from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
 from hierfed.evaluation.baselines import Begin, begin_here
-from hierfed.evaluation.judging import judge_intervals, judge_node, judge_round, judge_threshold, judge_users
+from hierfed.evaluation.judging import (
+    OnJudged,
+    judge_intervals,
+    judge_nodes,
+    judge_round,
+    judge_threshold,
+    judge_users,
+    unheard,
+)
 from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
+from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
@@ -95,6 +104,7 @@ def run_experiment(
     tell: Callable[[str], None] = lambda line: None,
     wanted: Callable[[], bool] = lambda: True,
     on_share: OnShare = untold,
+    on_judged: OnJudged = unheard,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
@@ -103,6 +113,7 @@ def run_experiment(
     begin: how training without a federation is begun; elsewhere, it goes on beside the federation's. tell: told in a
     line what of large data was taken from the user's cache, or left there. wanted: asked before every round but the
     first whether to train on; where not, the run is finished with the rounds that there are. on_share: see OnShare.
+    on_judged: see OnJudged.
     """
     watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
     with one_torch_thread():
@@ -135,7 +146,8 @@ def run_experiment(
         watch.start("personalise")
         private = trained.private if personal_nodes is nodes else [None] * len(personal_nodes)
         personal_models = method.personalise(shared, personal_nodes, private)
-        judged = [judge_node(method, shared, *pair) for pair in zip(personal_nodes, personal_models, strict=True)]
+        threads = _judging_threads(method, personal_nodes, settings)
+        judged = judge_nodes(method, shared, personal_nodes, personal_models, threads, on_judged)
         rows = [each for _, each in judged]
         federated_models: Sequence[PersonalModel] = []
         if isinstance(method, HierarchicalFactors) and personal_nodes is not nodes:
@@ -206,6 +218,12 @@ def run_experiment(
         federated_models,
         recorder,
     )
+
+
+def _judging_threads(method: AnyMethod, nodes: Sequence[Node], settings: Settings) -> int:
+    """How many nodes are judged at a time: few nodes share out their users, and networks are too small to share."""
+    shared_out = len(nodes) >= POOLED_FROM and not isinstance(method, FederatedAveraging)
+    return settings.training.threads if shared_out else 1
 
 
 def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:

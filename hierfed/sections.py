@@ -216,7 +216,7 @@ class PrivacySettings(Section):
     most, in L2 norm, that one unit adds to a sum. accountant: adds up what releases cost, by Renyi divergences (`rdp`)
     or by privacy loss distributions (`pld`: less noise for the same epsilon, found in more time). ledger:
     in one process, whether to keep a signed record of the rounds, for `hierfed audit`: `keep` it, `none`, or `auto`,
-    where the extra `privacy` is installed. A federation on real machines always keeps one.
+    for up to 256 nodes where the extra `privacy` is installed. A federation on real machines always keeps one.
     """
 
     secure_sums: bool = False

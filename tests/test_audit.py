@@ -19,6 +19,7 @@ from hierfed import cli, runs
 from hierfed.audit import audit
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import run_experiment
+from hierfed.federated.participation import Participation
 from hierfed.ledger.entries import FILE, RoundEntry, Seal, read_line
 from hierfed.settings import Settings, load_settings
 
@@ -123,6 +124,18 @@ def test_a_run_leaves_a_ledger_that_holds(
     assert found.models.get("rating", digest) == digest
 
 
+def test_where_some_nodes_take_part_the_entries_name_those(source: str) -> None:
+    outcome = run_experiment(settings_of(source, "network", participation=2, rounds=6))
+    assert outcome.recorder is not None
+    written = outcome.recorder.sealed(outcome.shared_models(), {})
+    entries = [read_line(line).entry for line in written.splitlines()]
+    rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
+    draws = [Participation(2, outcome.settings.seed).places(entry.round, 3).tolist() for entry in rounds]
+    assert [entry.contributors for entry in rounds] == [[str(place + 1) for place in places] for places in draws]
+    assert len({tuple(places) for places in draws}) > 1
+    assert all(len(entry.countersignatures) == 3 for entry in rounds)
+
+
 def test_the_entries_are_of_the_run_s_own_sums_and_models(source: str, saved: Callable[[str], Path]) -> None:
     """The same run again, whose sums and models are looked at as they come."""
     seen: list[tuple[int, str, str]] = []
@@ -131,7 +144,7 @@ def test_the_entries_are_of_the_run_s_own_sums_and_models(source: str, saved: Ca
     from hierfed.federated.contract import digest_of
 
     class Noting:
-        def on_sum(self, stage: str, total: Any, shared: Any) -> None:
+        def on_sum(self, stage: str, total: Any, shared: Any, numbers: Any) -> None:
             seen.append((shared.round, digest_of(total.arrays), shared.digest()))
 
     with pytest.MonkeyPatch.context() as patch:

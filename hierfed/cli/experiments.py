@@ -209,6 +209,7 @@ def _run_one(
                     tell=watcher.tell,
                     wanted=interruption.wanted,
                     on_share=watcher.on_share,
+                    on_judged=watcher.on_judged,
                 )
                 watcher.on_stage("report")
                 return runs.save_run(outcome, folder)

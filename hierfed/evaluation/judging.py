@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,18 @@ from hierfed.evaluation.metrics import rating_errors, user_rmse
 from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
 from hierfed.federated.contract import Method, SharedModel
 from hierfed.models.network import first_layer_change
+from hierfed.models.threads import in_order
 from hierfed.personal.private import PersonalModel, UncertainModel
 from hierfed.results import Intervals, NodeRecord, RoundRecord, ThresholdRecord, UserSummary
 
 INTERVAL_LEVEL = 0.9
+
+OnJudged = Callable[[int, int], None]
+"""Is told, as personalisation nodes are judged, how many have been, and of how many."""
+
+
+def unheard(done: int, nodes: int) -> None:
+    """The OnJudged of those who do not ask."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,29 @@ def judge_node(
     )
     errors = before - node.test.value, after - node.test.value
     return record, JudgedRows(node.test.user, node.test.item, *errors, deviation)
+
+
+def judge_nodes(
+    method: Method,
+    shared: SharedModel,
+    nodes: Sequence[Node],
+    personal: Sequence[PersonalModel],
+    threads: int,
+    on_judged: OnJudged = unheard,
+) -> list[tuple[NodeRecord, JudgedRows]]:
+    """What `judge_node` gives for each of the nodes, in their order.
+
+    threads: how many nodes are judged at a time; where models are made as they are asked for, they are made there.
+    """
+
+    def judge(place: int) -> tuple[NodeRecord, JudgedRows]:
+        return judge_node(method, shared, nodes[place], personal[place])
+
+    judged = []
+    for found in in_order(judge, range(len(nodes)), threads):
+        judged.append(found)
+        on_judged(len(judged), len(nodes))
+    return judged
 
 
 def _gain_on_tuned_rows(method: Method, shared: SharedModel, node: Node, personal: PersonalModel) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.models.network import Predictor, rate
+from hierfed.models.network import Predictor, last_hidden, rate
 from hierfed.models.training import LocalTraining, Streams, Trainer
 from hierfed.personal.node_level import NodePersonalisation, personalise_nodes
 from hierfed.personal.private import PersonalModel, PrivateState
@@ -122,7 +122,7 @@ class FederatedAveraging:
             if self.user_level.how != "none":
                 item = torch.from_numpy(node.train.item).long()
                 prediction = rate(self.predictor, parameters, self.features, item)
-                hidden = _hidden(self.predictor, parameters, self.features)[item]
+                hidden = last_hidden(self.predictor, parameters, self.features, item)
                 heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
             models.append(PersonalNetwork(self.predictor, self.features, parameters, heads))
         return models
@@ -140,7 +140,7 @@ class PersonalNetwork(PersonalModel):
         prediction = rate(self.predictor, self.parameters, self.features, item)
         if self.heads is None:
             return prediction
-        return prediction + self.heads.adjust(user, _hidden(self.predictor, self.parameters, self.features)[item])
+        return prediction + self.heads.adjust(user, last_hidden(self.predictor, self.parameters, self.features, item))
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """The node's network, and its users' numbers, biases and weights; see PersonalModel."""
@@ -148,8 +148,3 @@ class PersonalNetwork(PersonalModel):
         if self.heads is not None:
             kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}
         yield None, {name: tensor.contiguous() for name, tensor in kept.items()}
-
-
-def _hidden(predictor: Predictor, parameters: Tensor, features: Tensor) -> Tensor:
-    with torch.no_grad():
-        return predictor.last_hidden(parameters, features).double()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from hierfed.data.federation import Node, Nodes
+import numpy as np
+
+from hierfed.data.federation import Node, Nodes, numbers_of
 from hierfed.federated.contract import Contribution, OnDone, PooledMethod, SharedModel, SumMethod, unheard
 from hierfed.personal.private import PrivateState
 from hierfed.results import PrivacyRecord
@@ -18,8 +19,8 @@ Spent = Callable[[int], PrivacyRecord | None]
 class Recorder(Protocol):
     """Is told of each sum, of every stage of a training, and gives its record when all is over."""
 
-    def on_sum(self, stage: str, total: Contribution, shared: SharedModel) -> None:
-        """A sum has been combined into this model."""
+    def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+        """A sum of what the nodes of these numbers sent has been combined into this model."""
         ...
 
     def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
@@ -27,12 +28,12 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class RecordedMethod:
-    """A method, each of whose sums is told to on_sum."""
+    """A method, each of whose sums is told to a recorder, with the nodes that were last asked to contribute."""
 
-    method: SumMethod
-    on_sum: Callable[[Contribution, SharedModel], None]
+    def __init__(self, method: SumMethod, stage: str, recorder: Recorder):
+        self.method, self._stage, self._recorder = method, stage, recorder
+        self._asked = np.empty(0, np.int64)
 
     def start(self) -> SharedModel:
         """See SumMethod."""
@@ -42,20 +43,22 @@ class RecordedMethod:
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, PrivateState | None]]:
         """See SumMethod."""
+        self._asked = numbers_of(nodes)
         return self.method.contribute(shared, nodes, private)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """See SumMethod."""
         combined = self.method.combine(shared, total)
-        self.on_sum(total, combined)
+        self._recorder.on_sum(self._stage, total, combined, self._asked)
         return combined
 
 
-@dataclass(frozen=True)
 class RecordedPooledMethod(RecordedMethod):
     """A recorded method that adds up many nodes at once."""
 
-    method: PooledMethod
+    def __init__(self, method: PooledMethod, stage: str, recorder: Recorder):
+        super().__init__(method, stage, recorder)
+        self._pooled = method
 
     def contribute_pooled(
         self,
@@ -65,17 +68,14 @@ class RecordedPooledMethod(RecordedMethod):
         on_done: OnDone = unheard,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """See PooledMethod."""
-        return self.method.contribute_pooled(shared, nodes, private, on_done)
+        self._asked = numbers_of(nodes)
+        return self._pooled.contribute_pooled(shared, nodes, private, on_done)
 
 
 def recorded(method: SumMethod, stage: str, recorder: Recorder | None) -> SumMethod:
     """The method as it is where nobody keeps a record."""
     if recorder is None:
         return method
-
-    def on_sum(total: Contribution, shared: SharedModel) -> None:
-        recorder.on_sum(stage, total, shared)
-
     if isinstance(method, PooledMethod):
-        return RecordedPooledMethod(method, on_sum)
-    return RecordedMethod(method, on_sum)
+        return RecordedPooledMethod(method, stage, recorder)
+    return RecordedMethod(method, stage, recorder)

@@ -125,7 +125,8 @@ class Chain:
 
     def _check_round(self, entry: RoundEntry) -> None:
         _check_keys(entry.joined, self.nodes | {"": self.opening.server})
-        strangers = [name for name in entry.contributors if name not in self.nodes | entry.joined]
+        known = self.nodes | entry.joined
+        strangers = [name for name in entry.contributors if name not in known]
         if strangers:
             raise BrokenLink(f"names {strangers[0]!r} as a contributor, whose key the ledger does not know")
         if len(set(entry.contributors)) < len(entry.contributors):
@@ -146,12 +147,13 @@ class Chain:
 
 def _check_keys(new: Mapping[str, str], known: Mapping[str, str]) -> None:
     """Raise BrokenLink where one of the new keys is none, or one that another has, or of a name that has one."""
-    seen = dict(known)
+    names, keys = set(known), set(known.values())
     for name, key in new.items():
         if not is_public(key):
             raise BrokenLink(f"names no public key as that of {repr(name) if name else 'the server'}")
-        if name in seen or key in seen.values():
+        if name in names or key in keys:
             raise BrokenLink(
                 f"names a key of {repr(name) if name else 'the server'} where name or key are in the ledger already"
             )
-        seen[name] = key
+        names.add(name)
+        keys.add(key)

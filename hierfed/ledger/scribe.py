@@ -97,3 +97,9 @@ class Scribe:
 def countersign(key: Ed25519PrivateKey, written: bytes) -> str:
     """A node's signature of a line."""
     return key.sign(node_text(line_hash(written))).hex()
+
+
+def countersign_all(keys: Mapping[str, Ed25519PrivateKey], written: bytes) -> dict[str, str]:
+    """The same of every node, by name; the line, which holds a signature of each, is hashed once."""
+    text = node_text(line_hash(written))
+    return {name: key.sign(text).hex() for name, key in keys.items()}

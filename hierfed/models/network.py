@@ -197,6 +197,13 @@ def rate(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tenso
         return predictor.predict(parameters, features[items]).double()[place]
 
 
+def last_hidden(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:
+    """Activations of the last hidden layer for these items, float64 [rows, units]; computed as `rate` does."""
+    items, place = torch.unique(item, return_inverse=True)
+    with torch.no_grad():
+        return predictor.last_hidden(parameters, features[items]).double()[place]
+
+
 def first_layer_change(predictor: Predictor, before: Tensor, after: Tensor) -> float:
     """L2 norm of the change of the first layer's weights between two parameter vectors."""
     return float((after - before)[predictor.first_layer].double().square().sum().sqrt())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,8 +46,13 @@ class ItemKernel:
         own = own.to(items.device)
         if self.titles is None:
             return own
-        norms = torch.from_numpy(self.titles.multiply(self.titles).sum(1).A1).to(items.device)
-        return own + self.title_amplitude * norms[items]
+        return own + self.title_amplitude * self._title_norms.to(items.device)[items]
+
+    @cached_property
+    def _title_norms(self) -> Tensor:
+        """The squared norm of each item's title, [items]."""
+        assert self.titles is not None
+        return torch.from_numpy(self.titles.multiply(self.titles).sum(1).A1)
 
     def _title_products(self, left: Tensor, right: Tensor) -> Tensor:
         total = torch.zeros(*left.shape, right.shape[1], dtype=torch.float64, device=left.device)

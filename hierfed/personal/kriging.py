@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from hierfed.models.threads import in_order
 from hierfed.personal.kernel import ItemKernel
 
 # Kernel values of users who share a block: 2 MB in float64, which stays in a core's cache.
@@ -93,7 +93,8 @@ class Kriging:
         """
         mean, variance, loudness = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
 
-        def fill(users: Tensor, rows: Tensor) -> None:
+        def fill(block: tuple[Tensor, Tensor]) -> None:
+            users, rows = block
             inside = rows >= 0
             item, x = items[rows.clamp_min(0)], vectors[rows.clamp_min(0)]
             covariance, noise, cross, residuals = self._system(users, item, x)
@@ -106,10 +107,8 @@ class Kriging:
 
         # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
         # that no thread is left alone with one at the end.
-        with ThreadPoolExecutor(self.threads) as pool:
-            deque(
-                pool.map(fill, *zip(*reversed(list(self._blocks(place))), strict=True)) if len(place) else (), maxlen=0
-            )
+        blocks = list(self._blocks(place))[::-1]
+        deque(in_order(fill, blocks, min(self.threads, max(len(blocks), 1))), maxlen=0)
         return mean, variance, loudness
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:

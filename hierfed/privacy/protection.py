@@ -13,6 +13,9 @@ from hierfed.federated.summation import Summation, sum_openly
 from hierfed.sections import PrivacySettings
 from hierfed.settings import Settings
 
+# The keys of a simulation are all in one hand: signatures of more nodes cost more than rounds, and prove nothing.
+_MOST_WITNESSES = 256
+
 
 def summation_of(privacy: PrivacySettings) -> Summation:
     """How contributions are added; raises SettingsError for secure sums without the package that they need."""
@@ -25,20 +28,20 @@ def summation_of(privacy: PrivacySettings) -> Summation:
     return SecureSummation(privacy.colluding)
 
 
-def keeps_ledger(privacy: PrivacySettings) -> bool:
-    """Whether a simulation keeps a ledger; raises SettingsError for one without the package that it needs."""
+def keeps_ledger(privacy: PrivacySettings, nodes: int) -> bool:
+    """Whether a simulation of so many nodes keeps a ledger; raises SettingsError for one without its package."""
     if privacy.ledger == "keep" and not _installed():
         raise SettingsError("privacy.ledger = 'keep' needs a package more: pip install 'hierfed[privacy]'")
-    return privacy.ledger != "none" and _installed()
+    return privacy.ledger == "keep" or (privacy.ledger == "auto" and nodes <= _MOST_WITNESSES and _installed())
 
 
 def recorder_of(settings: Settings, catalogue: Catalogue, nodes: Sequence[Node], spent: Spent) -> Recorder | None:
     """Who keeps the ledger of a simulation, if there is to be one; spent: see Spent."""
-    if not keeps_ledger(settings.privacy):
+    if not keeps_ledger(settings.privacy, len(nodes)):
         return None
     from hierfed.ledger.simulation import SimulatedLedger  # noqa: PLC0415 - it is an extra
 
-    return SimulatedLedger(settings.digest(), catalogue.digest(), [node.name for node in nodes], spent)
+    return SimulatedLedger(settings.digest(), catalogue.digest(), {node.number: node.name for node in nodes}, spent)
 
 
 def _installed() -> bool:

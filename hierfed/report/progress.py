@@ -38,6 +38,9 @@ class Watcher:
     def on_share(self, number: int, share: float) -> None:
         """This share of a round's ratings is done; see engines.in_process.OnShare."""
 
+    def on_judged(self, done: int, nodes: int) -> None:
+        """So many of the personalisation nodes have been judged; see evaluation.judging.OnJudged."""
+
     def on_download(self, done: int, total: int | None) -> None:
         """So many bytes of the data have come."""
 
@@ -71,6 +74,11 @@ class Bar(Watcher):
         """Move the bar to the round's end."""
         done, total = (record.round, None) if record.round else (1, 1)  # a method without rounds is judged once
         self.progress.update(self.task, completed=done, total=total, errors=_errors(record), speed=_speed(record))
+
+    def on_judged(self, done: int, nodes: int) -> None:
+        """Tell how many, until it was all of them."""
+        told = f", {done:,} of {nodes:,} nodes" if done < nodes else ""
+        self.progress.update(self.task, stage=f"{STAGES[self.stage]}{told}")
 
     def on_download(self, done: int, total: int | None) -> None:
         """Show the share, or the bytes, that have come."""

@@ -195,11 +195,11 @@ def test_what_is_kept_is_in_the_order_of_the_nodes_whichever_these_are(many, mon
 
 def test_a_recorded_method_is_pooled_as_it_is_without_a_record(many, monkeypatch):
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
-    sums: list[tuple[str, float, int]] = []
+    sums: list[tuple[str, float, int, list[int]]] = []
 
     class Noting:
-        def on_sum(self, stage: str, total: Contribution, shared: SharedModel) -> None:
-            sums.append((stage, float(total.arrays["sum"][0]), shared.round))
+        def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+            sums.append((stage, float(total.arrays["sum"][0]), shared.round, numbers.tolist()))
 
         def sealed(self, models: object, files: object) -> bytes:
             return b""
@@ -207,8 +207,26 @@ def test_a_recorded_method_is_pooled_as_it_is_without_a_record(many, monkeypatch
     for method, pooled in ((Counting(), False), (PooledCounting(), True)):
         sums.clear()
         run_rounds(recorded(method, "rating", Noting()), many, 2)
-        assert sums == [("rating", 15.0, 1), ("rating", 15.0, 2)]
+        assert sums == [("rating", 15.0, number, [0, 1, 2, 3, 4]) for number in (1, 2)]
         assert bool(getattr(method, "pooled", [])) == pooled
+
+
+@pytest.mark.parametrize("method", [Counting(), PooledCounting()], ids=["one by one", "pooled"])
+def test_a_record_names_those_whose_contributions_are_in_the_sum(method, many, monkeypatch):
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    told = dict[int, list[int]]()
+
+    class Noting:
+        def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+            told[shared.round] = numbers.tolist()
+            assert total.arrays["sum"][0] == sum(number + 1 for number in told[shared.round])
+
+        def sealed(self, models: object, files: object) -> bytes:
+            return b""
+
+    run_rounds(recorded(method, "rating", Noting()), many, 6, participation=Participation(2, seed=4))
+    assert [len(numbers) for numbers in told.values()] == [2] * 6
+    assert len(set(map(tuple, told.values()))) > 1
 
 
 @pytest.mark.parametrize("start_at_mean", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,27 @@ def test_training_alone_gives_the_figures_of_separate_runs(
     assert found.personal_centralised == pytest.approx(np.sqrt(central_own.mean()), abs=1e-5)
     figures = (found.local_only, found.personal_local_only, found.centralised, found.personal_centralised)
     assert len({round(figure, 4) for figure in figures}) == 4
+
+
+def test_in_float64_nodes_alone_are_judged_to_the_eleventh_digit(make_node, make_ratings, features):
+    method, nodes = make_method(features.double(), True), [make_node(0, 20, test_rows=3), make_node(1, 9)]
+    test = make_ratings(400, seed=9)
+    assert len(np.unique(test.item)) < 30
+    found = train_alone(method, nodes, nodes, nodes[0].train, test, ROUNDS)()
+    local = np.concatenate([squares_of(method, node, test) for node in nodes])
+    assert found.local_only == pytest.approx(np.sqrt(local.mean()), rel=1e-11)
+
+
+def test_to_judge_many_nodes_alone_takes_the_memory_of_one(make_node, make_ratings, features):
+    nodes, test = [make_node(number, 1, test_rows=1) for number in range(300)], make_ratings(10_000, seed=9)
+    finish = train_alone(make_method(features, True), nodes, nodes[:1], nodes[0].train, test, 1)
+    tracemalloc.start()
+    try:
+        finish()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < len(nodes) * len(test) * 8 / 4
 
 
 def test_a_node_without_held_out_rows_does_not_count(make_node, make_ratings, features):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,14 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_threshold, judge_users
+from hierfed.evaluation.judging import (
+    JudgedRows,
+    judge_intervals,
+    judge_node,
+    judge_nodes,
+    judge_threshold,
+    judge_users,
+)
 from hierfed.federated.contract import SharedModel
 from hierfed.personal.private import PersonalModel, UncertainModel
 
@@ -136,6 +145,30 @@ def test_a_model_that_is_not_sure_has_no_deviations(node: Node):
     _, judged = judge_node(Shared(), SharedModel({}), node, Unsure())  # type: ignore[arg-type]
     assert np.isnan(judged.deviation).all()
     np.testing.assert_allclose(judged.after, [0.3, 0.1, -1.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_nodes_are_judged_in_their_order_on_any_number_of_threads(node: Node, threads: int):
+    models = [Sure(), Unsure(), Unsure(), Sure(), Unsure()]
+    nodes = [
+        replace(node, number=place, name=str(place), test=node.test.between(0, 3 - place % 3)) for place in range(5)
+    ]
+    told: list[tuple[int, int]] = []
+    found = judge_nodes(
+        Shared(),  # type: ignore[arg-type]
+        SharedModel({}),
+        nodes,
+        models,
+        threads,
+        lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert [record.node for record, _ in found] == ["0", "1", "2", "3", "4"]
+    for place, (record, judged) in enumerate(found):
+        alone, rows = judge_node(Shared(), SharedModel({}), nodes[place], models[place])  # type: ignore[arg-type]
+        assert record.model_dump_json() == alone.model_dump_json()
+        np.testing.assert_array_equal(judged.after, rows.after)
+        np.testing.assert_array_equal(judged.deviation, rows.deviation)
 
 
 def test_a_personal_model_that_is_no_number_is_refused(node: Node):

@@ -262,7 +262,8 @@ def test_a_record_is_kept_of_pooled_sums_too(method, nodes):
     told: list[int] = []
 
     class Noting:
-        def on_sum(self, stage: str, total: object, shared: SharedModel) -> None:
+        def on_sum(self, stage: str, total: object, shared: SharedModel, numbers: np.ndarray) -> None:
+            assert numbers.tolist() == list(range(len(nodes)))
             told.append(shared.round)
 
         def sealed(self, models: object, files: object) -> bytes:

@@ -15,7 +15,7 @@ from hierfed.errors import HierfedError
 from hierfed.ledger.book import read_chain
 from hierfed.ledger.chain import BrokenLink, Chain
 from hierfed.ledger.entries import End, Line, Opening, RoundEntry, Seal, canonical, read_line, server_text
-from hierfed.ledger.scribe import Scribe, countersign
+from hierfed.ledger.scribe import Scribe, countersign, countersign_all
 
 HERE = Path("ledger.jsonl")
 TWO = ("hospital", "bücherei")
@@ -185,6 +185,8 @@ def test_a_key_serves_one_name(small):
         changes = {"joined": joined_keys, "contributors": []}
         lines = [*small.lines[:3], resigned(small, small.lines[3], **changes)]
         assert "where name or key are in the ledger already" in broken(joined(lines))
+    twice = resigned(small, small.lines[0], nodes={"hospital": hospital, "spital": hospital})
+    assert "line 1: the entry names a key of 'spital' where" in broken(twice + b"\n")
     own = resigned(small, small.lines[0], nodes={"hospital": read_line(small.lines[0]).entry.server})
     assert "line 1: the entry names a key of the server" in broken(own + b"\n")
 
@@ -215,6 +217,11 @@ def test_the_seal_holds_the_last_models_and_nothing_follows_the_end(small):
     sealed_only = read_chain(joined(small.lines[:7]), HERE)
     with pytest.raises(BrokenLink, match="behind the end"):
         sealed_only.extend(Scribe(small.key, sealed_only).seal(sealed.models, {}, {}))
+
+
+def test_to_countersign_for_all_is_to_countersign_for_each(small):
+    each = {name: countersign(key, small.lines[2]) for name, key in small.nodes.items()}
+    assert countersign_all(small.nodes, small.lines[2]) == each
 
 
 def test_a_refused_line_leaves_the_chain_as_it_was(small):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
-from hierfed.models.network import ModuleNetwork, Network, first_layer_change, rate
+from hierfed.models.network import ModuleNetwork, Network, first_layer_change, last_hidden, rate
 
 few = settings(max_examples=40, deadline=None)
 widths = st.lists(st.integers(1, 40), max_size=3).map(tuple)
@@ -146,6 +146,18 @@ def test_rates_equal_predictions_row_by_row(hidden, rows, features):
     assert not rated.requires_grad
     expected = [module(features[number]).item() for number in item]
     np.testing.assert_allclose(rated.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_hidden_units_of_items_are_those_of_all_items_picked(rows, features):
+    network = Network(5, (8, 3))
+    parameters = network.initial(0)
+    item = torch.randint(len(features), (rows,), generator=torch.Generator().manual_seed(rows))
+    found = last_hidden(network, parameters, features, item)
+    assert found.dtype == torch.float64
+    assert not found.requires_grad
+    expected = network.last_hidden(parameters, features)[item].double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_module_predicts_as_it_does_by_itself(features):

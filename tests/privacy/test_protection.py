@@ -45,13 +45,14 @@ def test_secure_sums_without_their_package_are_one_clear_line(monkeypatch):
 
 
 def test_a_ledger_is_kept_where_it_can_be_and_asking_for_one_that_cannot_is_one_clear_line(monkeypatch):
-    assert keeps_ledger(PrivacySettings())
-    assert keeps_ledger(PrivacySettings(ledger="keep"))
-    assert not keeps_ledger(PrivacySettings(ledger="none"))
+    assert keeps_ledger(PrivacySettings(), 256)
+    assert not keeps_ledger(PrivacySettings(), 257)
+    assert keeps_ledger(PrivacySettings(ledger="keep"), 257)
+    assert not keeps_ledger(PrivacySettings(ledger="none"), 1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not keeps_ledger(PrivacySettings())
+    assert not keeps_ledger(PrivacySettings(), 1)
     with pytest.raises(SettingsError, match=r"^privacy\.ledger = 'keep' .* pip install 'hierfed\[privacy\]'$"):
-        keeps_ledger(PrivacySettings(ledger="keep"))
+        keeps_ledger(PrivacySettings(ledger="keep"), 1)
 
 
 @pytest.mark.parametrize("few", [0, 4096], ids=["in 64 bits", "in 128 bits"])

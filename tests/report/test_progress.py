@@ -204,6 +204,17 @@ def test_rounds_outside_the_training_are_told_in_words(terminal: StringIO) -> No
         assert shown(watcher)[0] == "x: choosing hyperparameters", "what follows is no round"
 
 
+def test_the_nodes_that_were_judged_are_counted_until_all_were(terminal: StringIO) -> None:
+    with watching(SETTINGS, "x", silent=False) as watcher:
+        watcher.on_stage("personalise")
+        watcher.on_judged(1_234, 162_000)
+        words, bar = shown(watcher)
+        assert words == "x: personalising, 1,234 of 162,000 nodes"
+        assert " 0/2 " in bar
+        watcher.on_judged(162_000, 162_000)
+        assert shown(watcher)[0] == "x: personalising"
+
+
 def test_the_longest_words_fit_the_terminal(terminal: StringIO) -> None:
     with watching(SETTINGS, "hierarchical, seed 0", silent=False) as watcher:
         watcher.on_stage("train")
