@@ -27,7 +27,6 @@ from hierfed.evaluation.judging import (
 )
 from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
@@ -146,8 +145,7 @@ def run_experiment(
         watch.start("personalise")
         private = trained.private if personal_nodes is nodes else [None] * len(personal_nodes)
         personal_models = method.personalise(shared, personal_nodes, private)
-        threads = _judging_threads(method, personal_nodes, settings)
-        judged = judge_nodes(method, shared, personal_nodes, personal_models, threads, on_judged)
+        judged = judge_nodes(method, shared, personal_nodes, personal_models, on_judged)
         rows = [each for _, each in judged]
         federated_models: Sequence[PersonalModel] = []
         if isinstance(method, HierarchicalFactors) and personal_nodes is not nodes:
@@ -218,12 +216,6 @@ def run_experiment(
         federated_models,
         recorder,
     )
-
-
-def _judging_threads(method: AnyMethod, nodes: Sequence[Node], settings: Settings) -> int:
-    """How many nodes are judged at a time: few nodes share out their users, and networks are too small to share."""
-    shared_out = len(nodes) >= POOLED_FROM and not isinstance(method, FederatedAveraging)
-    return settings.training.threads if shared_out else 1
 
 
 def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:

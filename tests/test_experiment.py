@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.ratings import Ratings
 from hierfed.data.splits import Split
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.evaluation.judging import judge_node
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.federated.averaging import PersonalNetwork
 from hierfed.settings import Settings, load_settings
@@ -140,28 +138,11 @@ def test_threads_do_not_change_a_bit(folder: str, preset: str) -> None:
     assert one.result.baselines == two.result.baselines
 
 
-@pytest.mark.parametrize("preset", ["hierarchical", "network"])
-def test_many_nodes_are_judged_by_threads_as_by_one(folder: str, preset: str, monkeypatch) -> None:
-    monkeypatch.setattr("hierfed.experiment.POOLED_FROM", 3)
-    judging, told = set[int](), list[tuple[int, int]]()
-
-    def judged_by(*arguments: Any) -> Any:
-        judging.add(threading.get_ident())
-        return judge_node(*arguments)
-
-    monkeypatch.setattr("hierfed.evaluation.judging.judge_node", judged_by)
-    changes = {"protocol": "warm", "nodes": 30, "personal_nodes": 30, "partition": "users", "data.source": folder}
-    one, two = (
-        run_experiment(
-            load_settings(preset, {**SMALL, **changes, "threads": threads}),
-            on_judged=lambda done, nodes: told.append((done, nodes)),
-        )
-        for threads in (1, 2)
-    )
-    assert (threading.get_ident() in judging, len(judging) > 1) == (True, preset == "hierarchical")
-    assert told == [(done, 30) for done in range(1, 31)] * 2
-    found, expected = (repr((each.result.nodes, each.result.users)) for each in (two, one))
-    assert found == expected
+def test_whoever_asks_is_told_how_many_nodes_were_judged(folder: str) -> None:
+    told: list[tuple[int, int]] = []
+    settings = load_settings("network", {**SMALL, "data.source": folder, "rounds": 1, "personal_nodes": 4})
+    run_experiment(settings, on_judged=lambda done, nodes: told.append((done, nodes)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("preset", ["network", "paper"])

@@ -18,7 +18,6 @@ from hierfed.evaluation.metrics import rating_errors, user_rmse
 from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
 from hierfed.federated.contract import Method, SharedModel
 from hierfed.models.network import first_layer_change
-from hierfed.models.threads import in_order
 from hierfed.personal.private import PersonalModel, UncertainModel
 from hierfed.results import Intervals, NodeRecord, RoundRecord, ThresholdRecord, UserSummary
 
@@ -105,20 +104,12 @@ def judge_nodes(
     shared: SharedModel,
     nodes: Sequence[Node],
     personal: Sequence[PersonalModel],
-    threads: int,
     on_judged: OnJudged = unheard,
 ) -> list[tuple[NodeRecord, JudgedRows]]:
-    """What `judge_node` gives for each of the nodes, in their order.
-
-    threads: how many nodes are judged at a time; where models are made as they are asked for, they are made there.
-    """
-
-    def judge(place: int) -> tuple[NodeRecord, JudgedRows]:
-        return judge_node(method, shared, nodes[place], personal[place])
-
+    """What `judge_node` gives for each of the nodes, in their order; on_judged: see OnJudged."""
     judged = []
-    for found in in_order(judge, range(len(nodes)), threads):
-        judged.append(found)
+    for node, model in zip(nodes, personal, strict=True):
+        judged.append(judge_node(method, shared, node, model))
         on_judged(len(judged), len(nodes))
     return judged
 

@@ -28,6 +28,9 @@ BLOCK = 1 << 18
 PADDING_RATIO, PADDING_ROWS = 1.2, 8
 # How much louder noise may be against the signal than told; their logarithms have a standard normal prior.
 LEVELS = (3.0, 1.0, 1 / 3)
+# A user's matrices grow as the square of the ratings, and the time as their cube: of more than these, so many are
+# kriged, evenly spread over the user's list. What is left out is known to all that is not kriging: factors and noise.
+MOST_KRIGED = 4096
 # The prior of a user's scale is worth twice as many ratings.
 STRENGTH = 6.0
 
@@ -99,7 +102,7 @@ class Kriging:
             item, x = items[rows.clamp_min(0)], vectors[rows.clamp_min(0)]
             covariance, noise, cross, residuals = self._system(users, item, x)
             prior = torch.einsum("umt,ts,ums->um", x, self.spread, x) + self.kernel.of_itself(item)
-            found = _solve(covariance, noise, residuals, self.observations.counts[users])
+            found = _solve(covariance, noise, residuals, self._counts[users])
             gained = torch.linalg.solve_triangular(found.factor, cross.transpose(1, 2), upper=False).square().sum(1)
             mean[rows[inside]] = (cross @ found.weights[:, :, None])[:, :, 0][inside]
             variance[rows[inside]] = (found.signal[:, None] * (prior - gained))[inside]
@@ -114,15 +117,19 @@ class Kriging:
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
         """How much each own rating of one user moved the mean at each item, [items, own ratings]; they add up to it.
 
-        The levels' weights, which hang on the ratings too, are held.
+        The levels' weights, which hang on the ratings too, are held. Ratings that are not kriged moved nothing.
         """
         here = torch.tensor([place], device=items.device)
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
-        return cross[0] * _solve(covariance, noise, residuals, self.observations.counts[here]).weights[0]
+        moved = cross[0] * _solve(covariance, noise, residuals, self._counts[here]).weights[0]
+        counts = self.observations.counts
+        found = moved.new_zeros(len(items), int(counts[place]))
+        found[:, self._own(here)[0][0] - counts[:place].sum()] = moved
+        return found
 
     def evidence(self) -> Tensor:
         """How likely each user's own ratings are, as a logarithm, but for what hangs on their number alone: [users]."""
-        counts = self.observations.counts
+        counts = self._counts
         found = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
             own, inside = self._own(users)
@@ -131,7 +138,7 @@ class Kriging:
 
     def own_fits(self) -> Iterator[OwnFit]:
         """How the prior fits the users' own ratings, some users at a time."""
-        known, counts = self.observations, self.observations.counts
+        known, counts = self.observations, self._counts
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
             own, inside = self._own(users)
             covariance, noise, residuals = self._own_system(own, inside)
@@ -142,11 +149,12 @@ class Kriging:
             yield OwnFit(users, inside, known.items[own], known.vectors[own], inverse, solution)
 
     def _own(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The places of these users' ratings among the observations, and which are no padding, [users, n] each."""
-        counts = self.observations.counts[users]
-        reach = torch.arange(int(counts.max()), device=users.device)
-        inside = reach < counts[:, None]
-        return torch.where(inside, self._first(users)[:, None] + reach, 0), inside
+        """The places of these users' kriged ratings among all, and which are no padding, [users, n] each."""
+        counts, kriged = self.observations.counts, self._counts[users]
+        reach = torch.arange(int(kriged.max()), device=users.device)
+        inside = reach < kriged[:, None]
+        spread = reach * counts[users][:, None] // kriged[:, None].clamp_min(1)
+        return torch.where(inside, (torch.cumsum(counts, 0) - counts)[users][:, None] + spread, 0), inside
 
     def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each user: K without noise [users, n, n], the noise [users, n] and the residuals [users, n].
@@ -169,16 +177,17 @@ class Kriging:
         cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, self.observations.items[own])
         return covariance, noise, cross * inside.to(vectors.dtype)[:, None, :], residuals
 
-    def _first(self, users: Tensor) -> Tensor:
-        counts = self.observations.counts
-        return (torch.cumsum(counts, 0) - counts)[users]
+    @property
+    def _counts(self) -> Tensor:
+        """How many ratings of each user are kriged, [users]."""
+        return self.observations.counts.clamp_max(MOST_KRIGED)
 
     def _blocks(self, place: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Users with like numbers of ratings, and the rows to predict for each [users, most rows], -1 where padded."""
         order = torch.argsort(place, stable=True)
         users, queries = torch.unique_consecutive(place[order], return_counts=True)
         first = torch.cumsum(queries, 0) - queries
-        own = self.observations.counts[users]
+        own = self._counts[users]
         by_size = torch.argsort(own, stable=True)
         begin = 0
         while begin < len(by_size):

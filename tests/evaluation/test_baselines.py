@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.evaluation.baselines import simple_baselines, train_alone
+from hierfed.evaluation.baselines import local_rmse, simple_baselines, train_alone
 from hierfed.federated.averaging import FederatedAveraging
+from hierfed.federated.local import LocalOnly
 from hierfed.models.loop import train_loop
 from hierfed.models.network import Network
 from hierfed.models.stacked import train_stacked
@@ -112,6 +114,27 @@ def test_to_judge_many_nodes_alone_takes_the_memory_of_one(make_node, make_ratin
     finally:
         tracemalloc.stop()
     assert most < len(nodes) * len(test) * 8 / 4
+
+
+@pytest.mark.parametrize("piece", [1, 30, 75])
+def test_users_alone_are_judged_alike_in_pieces_and_at_once(piece, make_content, make_ratings, monkeypatch):
+    local, train, test = LocalOnly(make_content(23), (0.5, 5.0)), make_ratings(150), make_ratings(60, seed=4)
+    train = train.take(train.user != 3)
+    (model,) = local.personalise(local.start(), [Node(0, "everyone", train, test)], [None])
+    user, item = (torch.from_numpy(column).long() for column in (test.user, test.item))
+    expected = np.sqrt(np.mean(np.square(model.predict(user, item).numpy() - test.value)))
+    sizes = list[int]()
+
+    def noted(local: LocalOnly, shared, nodes, private):
+        sizes.append(len(nodes[0].train))
+        return personalise(local, shared, nodes, private)
+
+    personalise = LocalOnly.personalise
+    monkeypatch.setattr(LocalOnly, "personalise", noted)
+    monkeypatch.setattr("hierfed.evaluation.baselines._PIECE", piece)
+    assert local_rmse(local, train, test) == pytest.approx(expected, rel=1e-12)
+    assert sum(sizes) == len(train)
+    assert max(sizes) < piece + np.bincount(train.user).max()
 
 
 def test_a_node_without_held_out_rows_does_not_count(make_node, make_ratings, features):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,41 @@ def test_more_ratings_that_fit_never_make_a_prediction_less_sure():
     (_, ten, _), (_, nine, _) = (case.predict(case.kriging()) for case in (with_ten, with_nine))
     assert (ten <= nine + 1e-12).all()
     assert (ten > 0).all()
+
+
+def thinned(case: Case, most: int) -> tuple[Case, np.ndarray]:
+    """The same with so many ratings of each user at most, evenly spread, and which these are."""
+    chosen = [
+        np.arange(case.own(user).start, case.own(user).stop)[[place * count // most for place in range(most)]]
+        if count > most
+        else np.arange(case.own(user).start, case.own(user).stop)
+        for user, count in enumerate(case.counts)
+    ]
+    kept, fewer = np.concatenate(chosen), copy.copy(case)
+    fewer.counts = [len(part) for part in chosen]
+    for name in ("own_items", "own_vectors", "residuals", "noise"):
+        setattr(fewer, name, getattr(case, name)[kept])
+    return fewer, kept
+
+
+@few
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 20), seeds)
+def test_of_more_ratings_than_can_be_kriged_as_many_are_that_spread_over_all(counts, most, seed):
+    case = Case(counts, 25, seed)
+    fewer, kept = thinned(case, most)
+    expected = torch.stack(fewer.predict(fewer.kriging()), 1)
+    evidence, user = fewer.kriging().evidence(), len(counts) - 1
+    queries = torch.from_numpy(case.items), torch.from_numpy(case.vectors)
+    moved = fewer.kriging().influence(user, *queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kriging, "MOST_KRIGED", most)
+        whole = case.kriging()
+        torch.testing.assert_close(torch.stack(case.predict(whole), 1), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(whole.evidence(), evidence, rtol=1e-9, atol=1e-9)
+        found = whole.influence(user, *queries)
+        fits = {int(fit.users[0]): int(fit.inside.sum(1)[0]) for fit in whole.own_fits()}
+    assert found.shape == (25, counts[user])
+    here = kept[fewer.own(user)] - case.own(user).start
+    torch.testing.assert_close(found[:, here], moved, rtol=1e-9, atol=1e-9)
+    assert not np.delete(found.numpy(), here, axis=1).any()
+    assert all(number == min(counts[place], most) for place, number in fits.items())
