@@ -1,7 +1,7 @@
 """What a hundred thousand nodes and twenty-five million ratings cost, a line for each aim.
 
-    python benchmarks/scale.py [nodes] [digests] [flower] [factors] [loading] [--out FOLDER] [--python INTERPRETER]
-                               [--largest 25000000]
+    python benchmarks/scale.py [nodes] [digests] [flower] [factors] [loading] [whole] [--out FOLDER]
+                               [--python INTERPRETER] [--largest 25000000]
 
 Without names, all of them. Each measurement is a process of its own (scaling/*.py and loading.py tell what exactly is
 measured); those that are compared run one after the other.
@@ -9,7 +9,8 @@ measured); those that are compared run one after the other.
 nodes: cost per node-step of the network with 64 to 100,000 nodes. digests: of models trained on 1 and 2 threads, in
 chunks of three sizes. flower: CPU seconds of 1,000 tiny clients against Flower's simulation, which INTERPRETER has
 (extra `bench`). factors: rounds of the hierarchical model with every user a node, on generated ratings, which are kept
-in FOLDER. loading: from a Parquet file to nodes, and from the cache.
+in FOLDER. loading: from a Parquet file to nodes, and from the cache. whole: runs with all their stages, every user of a
+million ratings a node.
 """
 
 import argparse
@@ -163,8 +164,28 @@ def loading(options: argparse.Namespace) -> None:
     subprocess.run([sys.executable, HERE / "loading.py", "--ratings", str(options.largest)], check=True)
 
 
+def whole(options: argparse.Namespace) -> None:
+    """Whole runs."""
+    made = table(
+        "three rounds and all that a run does beside them, every user of a million ratings a node, 2 threads",
+        "preset", "nodes", "data", "train", "personalise", "a node", "baselines", "peak GB",
+    )  # fmt: skip
+    for preset in ("network", "hierarchical"):
+        found = measure("scaling/whole.py", preset, make_world(options.out, SIZES[1]))
+        seconds = (f"{found['seconds'][stage]:.1f} s" for stage in ("data", "train", "personalise"))
+        made.add_row(
+            preset,
+            f"{found['nodes']:,}",
+            *seconds,
+            f"{found['node_milliseconds']:.1f} ms",
+            f"{found['seconds']['baselines']:.1f} s",
+            f"{found['peak_gbytes']:.2f}",
+        )
+    CONSOLE.print(made)
+
+
 LINES: dict[str, Callable[[argparse.Namespace], None]] = {
-    line.__name__: line for line in (nodes, digests, flower, factors, loading)
+    line.__name__: line for line in (nodes, digests, flower, factors, loading, whole)
 }
 
 
