@@ -23,7 +23,6 @@ from hierfed.evaluation.judging import (
     judge_round,
     judge_threshold,
     judge_users,
-    unheard,
 )
 from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
@@ -103,7 +102,7 @@ def run_experiment(
     tell: Callable[[str], None] = lambda line: None,
     wanted: Callable[[], bool] = lambda: True,
     on_share: OnShare = untold,
-    on_judged: OnJudged = unheard,
+    on_judged: OnJudged = lambda done, nodes: None,
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 

@@ -87,8 +87,6 @@ def train_alone(
     pooled_node = Node(0, "pooled", train, train.take(np.empty(0, np.int64)))
     begun_pooled = begin(replace(method, training=pooled_training), [pooled_node], rounds)
 
-    by_item = _RowsByItem.of(test)
-
     def squares(row: Tensor, rows: Ratings) -> np.ndarray:
         prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())
         squared: np.ndarray = np.square(prediction.numpy() - rows.value)
@@ -100,7 +98,7 @@ def train_alone(
     def finish() -> TrainedAlone:
         local = begin_here(method, nodes, rounds)()
         personal, pooled = begun_personal(), begun_pooled()[0]
-        tests = [node.test for node in personal_nodes]
+        tests, by_item = [node.test for node in personal_nodes], _RowsByItem.of(test)
         return TrainedAlone(
             local_only=float(np.sqrt(np.mean([by_item.mean_square(method, row) for row in local]))),
             personal_local_only=root_mean([squares(*pair) for pair in zip(personal, tests, strict=True)]),

@@ -27,10 +27,6 @@ OnJudged = Callable[[int, int], None]
 """Is told, as personalisation nodes are judged, how many have been, and of how many."""
 
 
-def unheard(done: int, nodes: int) -> None:
-    """The OnJudged of those who do not ask."""
-
-
 @dataclass(frozen=True)
 class JudgedRows:
     """A node's held-out rows: user and item of each, and the errors of the global and of the personal model.
@@ -104,7 +100,7 @@ def judge_nodes(
     shared: SharedModel,
     nodes: Sequence[Node],
     personal: Sequence[PersonalModel],
-    on_judged: OnJudged = unheard,
+    on_judged: OnJudged,
 ) -> list[tuple[NodeRecord, JudgedRows]]:
     """What `judge_node` gives for each of the nodes, in their order; on_judged: see OnJudged."""
     judged = []

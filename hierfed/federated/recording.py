@@ -56,9 +56,7 @@ class RecordedMethod:
 class RecordedPooledMethod(RecordedMethod):
     """A recorded method that adds up many nodes at once."""
 
-    def __init__(self, method: PooledMethod, stage: str, recorder: Recorder):
-        super().__init__(method, stage, recorder)
-        self._pooled = method
+    method: PooledMethod
 
     def contribute_pooled(
         self,
@@ -69,7 +67,7 @@ class RecordedPooledMethod(RecordedMethod):
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """See PooledMethod."""
         self._asked = numbers_of(nodes)
-        return self._pooled.contribute_pooled(shared, nodes, private, on_done)
+        return self.method.contribute_pooled(shared, nodes, private, on_done)
 
 
 def recorded(method: SumMethod, stage: str, recorder: Recorder | None) -> SumMethod:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,16 +193,20 @@ class ModuleNetwork:
 
 def rate(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:
     """Ratings of these items, float64 [rows]: the network runs once for each item that occurs, not for each row."""
-    items, place = torch.unique(item, return_inverse=True)
-    with torch.no_grad():
-        return predictor.predict(parameters, features[items]).double()[place]
+    return _once_for_each(predictor.predict, parameters, features, item)
 
 
 def last_hidden(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:
     """Activations of the last hidden layer for these items, float64 [rows, units]; computed as `rate` does."""
+    return _once_for_each(predictor.last_hidden, parameters, features, item)
+
+
+def _once_for_each(
+    run: Callable[[Tensor, Tensor], Tensor], parameters: Tensor, features: Tensor, item: Tensor
+) -> Tensor:
     items, place = torch.unique(item, return_inverse=True)
     with torch.no_grad():
-        return predictor.last_hidden(parameters, features[items]).double()[place]
+        return run(parameters, features[items]).double()[place]
 
 
 def first_layer_change(predictor: Predictor, before: Tensor, after: Tensor) -> float:

@@ -111,7 +111,7 @@ class Kriging:
         # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
         # that no thread is left alone with one at the end.
         blocks = list(self._blocks(place))[::-1]
-        deque(in_order(fill, blocks, min(self.threads, max(len(blocks), 1))), maxlen=0)
+        deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
         return mean, variance, loudness
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
@@ -153,8 +153,9 @@ class Kriging:
         counts, kriged = self.observations.counts, self._counts[users]
         reach = torch.arange(int(kriged.max()), device=users.device)
         inside = reach < kriged[:, None]
-        spread = reach * counts[users][:, None] // kriged[:, None].clamp_min(1)
-        return torch.where(inside, (torch.cumsum(counts, 0) - counts)[users][:, None] + spread, 0), inside
+        first = (torch.cumsum(counts, 0) - counts)[users][:, None]
+        evenly = reach * counts[users][:, None] // kriged[:, None].clamp_min(1)
+        return torch.where(inside, first + evenly, 0), inside
 
     def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each user: K without noise [users, n, n], the noise [users, n] and the residuals [users, n].
