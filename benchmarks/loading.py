@@ -1,12 +1,11 @@
-"""How long do 25 million ratings take from a Parquet file to nodes, and from the cache, against polars' mere reading?
+"""Times the way of 25 million ratings from a Parquet file to nodes, against polars' mere reading.
 
     python benchmarks/loading.py [--ratings 25000000] [--nodes 8 162000] [--protocol warm] [--data FOLDER] [--repeats 5]
 
 Each takes a process of its own, by turns: polars reads four columns into NumPy arrays; for each number of nodes,
-hierfed loads, divides and assigns the same file, checks and hashes and all, and then takes the same from its cache.
-From the cache, every row of every node is then read once, so what is only mapped does not count as loaded: "and read"
-holds that, and so do the CPU's seconds, of which "kernel" is what fresh memory and files cost. Medians of the repeats
-are printed, the ratios being those within a turn, and the most memory of any repeat (ru_maxrss).
+hierfed loads, divides and assigns the same file, checks and hashes and all. Of the CPU's seconds, "kernel" is what
+fresh memory and files cost. Medians of the repeats are printed, the ratios being those within a turn, and the most
+memory of any repeat (ru_maxrss).
 
 On a virtual machine whose host takes back free huge pages, which is what NumPy asks for, the kernel's share is a matter
 of what ran before; NUMPY_MADVISE_HUGEPAGE=0 in the environment shows the time without them.
@@ -18,7 +17,6 @@ fewer as there are fewer ratings. With it, FOLDER holds ratings.csv or ratings.p
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -30,9 +28,9 @@ from statistics import median
 import numpy as np
 import polars as pl
 
-LOAD, CACHE = "load + divide + assign", "from the cache"
+LOAD = "load + divide + assign"
 WRITE = "write ratings"
-AIMS = {LOAD: 3.0, CACHE: 0.3}
+AIM = 3.0
 MOST_MEGABYTES = 3000
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 FULL = 25_000_000
@@ -73,17 +71,15 @@ def read_with_polars(path: Path) -> float:
     return time.perf_counter() - began
 
 
-def read_with_hierfed(data: str, nodes: int, protocol: str, cached: bool) -> dict[str, float]:
-    """Seconds until there are nodes, and until every row of every node was read too."""
-    from hierfed.allocation_cache import allocate_cached
+def read_with_hierfed(data: str, nodes: int, protocol: str) -> float:
+    """Seconds until there are nodes."""
+    from hierfed.allocation import allocate, load_dataset
     from hierfed.settings import load_settings
 
-    told = []
     settings = load_settings(
         "hierarchical",
         {
             "data.source": data,
-            "data.cache": cached,
             "split.protocol": protocol,
             "nodes": nodes,
             "partition": "users",
@@ -91,13 +87,8 @@ def read_with_hierfed(data: str, nodes: int, protocol: str, cached: bool) -> dic
         },
     )
     began = time.perf_counter()
-    allocation = allocate_cached(settings, tell=told.append)
-    seconds = time.perf_counter() - began
-    for rows in (allocation.nodes.train.ratings, allocation.nodes.test.ratings):
-        for column in (rows.user, rows.item, rows.value, rows.time):
-            if column is not None:
-                column.sum()
-    return {"seconds": seconds, "read": time.perf_counter() - began, "cached": float(any("read" in t for t in told))}
+    allocate(load_dataset(settings), settings)
+    return time.perf_counter() - began
 
 
 def turn(*arguments: str) -> dict[str, float]:
@@ -112,16 +103,13 @@ def turn(*arguments: str) -> dict[str, float]:
 def measure(what: str, data: str, file: str, nodes: int, protocol: str) -> None:
     """What a process of its own does and prints."""
     if what != "polars":
-        import hierfed.allocation_cache  # noqa: F401 - to import is no part of loading
+        import hierfed.allocation  # noqa: F401 - to import is no part of loading
     before = resource.getrusage(resource.RUSAGE_SELF)
-    if what == "polars":
-        found = {"seconds": (seconds := read_with_polars(Path(file))), "read": seconds}
-    else:
-        found = read_with_hierfed(data, nodes, protocol, what == CACHE)
+    seconds = read_with_polars(Path(file)) if what == "polars" else read_with_hierfed(data, nodes, protocol)
     used = resource.getrusage(resource.RUSAGE_SELF)
     kernel = used.ru_stime - before.ru_stime
     cpu = used.ru_utime - before.ru_utime + kernel
-    print(json.dumps(found | {"cpu": cpu, "kernel": kernel, "megabytes": used.ru_maxrss / 1024}))
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "kernel": kernel, "megabytes": used.ru_maxrss / 1024}))
 
 
 def main() -> None:
@@ -143,7 +131,6 @@ def main() -> None:
         measure(options.measure, options.data, options.file, options.nodes[0], options.protocol)
         return
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
         data = options.data or str(Path(folder) / "ratings.parquet")
         if options.data is None:
             # A child's most memory is at least what its parent has.
@@ -151,17 +138,12 @@ def main() -> None:
         given = ("--data", data, "--file", file_of(Path(data)), "--protocol", options.protocol)
         turns: dict[tuple[str, int], list[dict[str, float]]] = {("polars", 0): []}
         for nodes in options.nodes:
-            written = turn("--measure", CACHE, "--nodes", str(nodes), *given)
-            print(f"{CACHE}, written by a first run, {nodes:,} nodes: {written['seconds']:.2f} s")
-            turns |= {(name, nodes): [] for name in AIMS}
+            turns[LOAD, nodes] = []
         for _ in range(options.repeats):
             for (name, nodes), found in turns.items():
                 found.append(turn("--measure", name, "--nodes", str(nodes), *given))
-        size = sum(path.stat().st_size for path in Path(folder, "hierfed").rglob("*") if path.is_file())
-    print(f"the cache takes {size / 1e6:,.0f} MB")
     for (name, nodes), found in turns.items():
-        show(f"{name}, {nodes:,} nodes" if nodes else name, found, turns["polars", 0], AIMS.get(name))
-    assert all(each["cached"] for (name, _), found in turns.items() if name == CACHE for each in found)
+        show(f"{name}, {nodes:,} nodes" if nodes else name, found, turns["polars", 0], AIM if nodes else None)
 
 
 def file_of(data: Path) -> str:
@@ -172,13 +154,13 @@ def file_of(data: Path) -> str:
 
 def show(what: str, found: list[dict[str, float]], polars: list[dict[str, float]], aim: float | None) -> None:
     """A line of the table."""
-    seconds, read, cpu, kernel = (median(each[key] for each in found) for key in ("seconds", "read", "cpu", "kernel"))
+    seconds, cpu, kernel = (median(each[key] for each in found) for key in ("seconds", "cpu", "kernel"))
     pairs = list(zip(found, polars, strict=True))
     ratio, work = (median(mine[key] / theirs[key] for mine, theirs in pairs) for key in ("seconds", "cpu"))
     megabytes = max(each["megabytes"] for each in found)
     aims = "" if aim is None else f"  (aims: <= {aim:g}, < {MOST_MEGABYTES:,} MB)"
     print(
-        f"{what:38}{seconds:6.2f} s  and read {read:5.2f} s  CPU {cpu:5.2f} s (kernel {kernel:4.2f})  "
+        f"{what:38}{seconds:6.2f} s  CPU {cpu:5.2f} s (kernel {kernel:4.2f})  "
         f"{megabytes:6,.0f} MB  ratio {ratio:5.2f}, of CPU {work:5.2f}{aims}"
     )
 

@@ -9,7 +9,7 @@ measured); those that are compared run one after the other.
 nodes: cost per node-step of the network with 64 to 100,000 nodes. digests: of models trained on 1 and 2 threads, in
 chunks of three sizes. flower: CPU seconds of 1,000 tiny clients against Flower's simulation, which INTERPRETER has
 (extra `bench`). factors: rounds of the hierarchical model with every user a node, on generated ratings, which are kept
-in FOLDER. loading: from a Parquet file to nodes, and from the cache. whole: runs with all their stages, every user of a
+in FOLDER. loading: from a Parquet file to nodes. whole: runs with all their stages, every user of a
 million ratings a node.
 """
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
 from hierfed.engines.in_process import run_rounds
-from hierfed.evaluation.baselines import Begin, TrainedAlone, local_rmse, simple_baselines, train_alone
+from hierfed.evaluation.baselines import TrainedAlone, local_rmse, simple_baselines, train_alone
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
@@ -24,60 +23,43 @@ from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
 from hierfed.settings import Settings, load_settings
 
 
-def begin_baselines(
+def run_baselines(
     settings: Settings,
     dataset: Dataset,
     split: Split,
     method: AnyMethod,
     nodes: Sequence[Node],
     personal_nodes: Sequence[Node],
-    begin: Begin,
-) -> Callable[[int], tuple[Baselines, Baselines]]:
-    """Begin what may be trained elsewhere meanwhile; the function given waits for it and computes the rest.
+    rounds: int,
+) -> tuple[Baselines, Baselines]:
+    """Baselines on the test rows and on the personal test rows, where means and biases may use the tuning rows too.
 
-    Baselines on the test rows, and on the personal test rows, where means and biases may use the tuning rows too. The
-    function is told how many rounds the federation trained: where these are fewer than the settings', networks are
-    trained anew, no longer than that.
+    rounds: how many the federation trained; networks that learn without it train no longer than that.
     """
     ratings = dataset.ratings
     train, test = ratings.take(split.train), ratings.take(split.test)
     known, held_out = ratings.take(np.union1d(split.train, split.personal_train)), ratings.take(split.personal_test)
-
-    def not_trained() -> TrainedAlone:
-        return TrainedAlone(*(float("nan"),) * 4)
-
-    def each_user_alone(method: HierarchicalFactors | PrivatePrior) -> TrainedAlone:
+    alone = TrainedAlone(*(float("nan"),) * 4)
+    if isinstance(method, FederatedAveraging):
+        alone = train_alone(method, nodes, personal_nodes, train, test, rounds)
+    elif isinstance(method, HierarchicalFactors | PrivatePrior):
         model = LocalOnly(method.content, method.limits, method.threads)
         found = local_rmse(model, train, test)
         same = split.personal_train is split.train and split.personal_test is split.test
         personal = found if same else local_rmse(model, ratings.take(split.personal_train), held_out)
-        return TrainedAlone(found, personal, float("nan"), float("nan"))
-
-    wait: Callable[[], TrainedAlone] = not_trained
-    if isinstance(method, FederatedAveraging):
-        wait = train_alone(method, nodes, personal_nodes, train, test, settings.training.rounds, begin)
-    elif isinstance(method, HierarchicalFactors | PrivatePrior):
-        wait = partial(each_user_alone, method)
-
-    def finish(rounds: int) -> tuple[Baselines, Baselines]:
-        if isinstance(method, FederatedAveraging) and rounds < settings.training.rounds:
-            alone = train_alone(method, nodes, personal_nodes, train, test, rounds)()
-        else:
-            alone = wait()
-        return (
-            Baselines(
-                **simple_baselines(train, test, dataset.users, dataset.items),
-                local_only=alone.local_only,
-                centralised=alone.centralised,
-            ),
-            Baselines(
-                **simple_baselines(known, held_out, dataset.users, dataset.items),
-                local_only=alone.personal_local_only,
-                centralised=alone.personal_centralised,
-            ),
-        )
-
-    return finish
+        alone = TrainedAlone(found, personal, float("nan"), float("nan"))
+    return (
+        Baselines(
+            **simple_baselines(train, test, dataset.users, dataset.items),
+            local_only=alone.local_only,
+            centralised=alone.centralised,
+        ),
+        Baselines(
+            **simple_baselines(known, held_out, dataset.users, dataset.items),
+            local_only=alone.personal_local_only,
+            centralised=alone.personal_centralised,
+        ),
+    )
 
 
 def run_new_users(

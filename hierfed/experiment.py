@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hierfed.allocation_cache import allocate_cached
-from hierfed.comparison import begin_baselines, run_new_users, summarise_data
+from hierfed.allocation import allocate, load_dataset
+from hierfed.comparison import run_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
 from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
 from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
-from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import (
     OnJudged,
     judge_intervals,
@@ -98,8 +97,6 @@ def run_experiment(
     module: ModuleMaker | None = None,
     observers: Sequence[Observer] = (),
     progress: Progress | None = None,
-    begin: Begin = begin_here,
-    tell: Callable[[str], None] = lambda line: None,
     wanted: Callable[[], bool] = lambda: True,
     on_share: OnShare = untold,
     on_judged: OnJudged = lambda done, nodes: None,
@@ -108,15 +105,13 @@ def run_experiment(
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
-    begin: how training without a federation is begun; elsewhere, it goes on beside the federation's. tell: told in a
-    line what of large data was taken from the user's cache, or left there. wanted: asked before every round but the
-    first whether to train on; where not, the run is finished with the rounds that there are. on_share: see OnShare.
-    on_judged: see OnJudged.
+    wanted: asked before every round but the first whether to train on; where not, the run is finished with the rounds
+    that there are. on_share: see OnShare. on_judged: see OnJudged.
     """
     watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
     with one_torch_thread():
         watch.start("data")
-        allocation = allocate_cached(settings, progress, tell)
+        allocation = allocate(load_dataset(settings, progress), settings)
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         ratings, nodes, personal_nodes = dataset.ratings, allocation.nodes, allocation.personal_nodes
         tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
@@ -129,7 +124,6 @@ def run_experiment(
             method, selection = chosen.method, chosen.selection
 
         watch.start("train")
-        finish_baselines = begin_baselines(settings, dataset, split, method, nodes, personal_nodes, begin)
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
@@ -151,7 +145,9 @@ def run_experiment(
             federated_models = method.personalise(shared, nodes, trained.private)
 
         watch.start("baselines")
-        baselines, personal_baselines = finish_baselines(shared.round)
+        baselines, personal_baselines = run_baselines(
+            settings, dataset, split, method, nodes, personal_nodes, shared.round
+        )
         new_users = []
         if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
             new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)

@@ -21,7 +21,6 @@ from hierfed.federated.local import LocalOnly
 from hierfed.federated.pooled_averaging import pooled
 from hierfed.models.devices import CPU, DEVICE_STACK, DeviceTrainer
 from hierfed.models.factors.beliefs import Strengths
-from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
 from hierfed.models.threads import STACK, ThreadedTrainer
@@ -141,8 +140,8 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
             predictor = ModuleNetwork(module(inputs))
-    trainer: Trainer = train_stacked if training.trainer == "stacked" else train_loop
     device, stack = _device(settings), STACK
+    trainer: Trainer = train_stacked
     if device != CPU:
         trainer, stack = DeviceTrainer(trainer, device), DEVICE_STACK
     plain = FederatedAveraging(

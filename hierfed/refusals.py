@@ -35,8 +35,6 @@ def device_refusal(method: str, training: TrainingSettings, privacy: PrivacySett
         return ""
     if method not in ("averaging", "hierarchical"):
         reason = f"method '{method}' computes on the CPU"
-    elif method == "averaging" and training.trainer == "loop":
-        reason = "trainer 'loop' is the reference, which computes on the CPU"
     elif privacy.privacy_unit != "none":
         reason = "under differential privacy nodes compute on the CPU"
     else:

@@ -33,8 +33,7 @@ class DataSettings(Section):
     with the test rows. columns: what the table calls its user, item, rating and time. vote_average: `use` it in the
     hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol temporal, where it would be of
     a later time than the train rows. scale: the lowest and the highest rating that there can be; those that occur where
-    empty. cache: whether large data that were read and divided once are kept for the next run; see
-    hierfed.allocation_cache.
+    empty.
     """
 
     source: str = "embedded"
@@ -45,7 +44,6 @@ class DataSettings(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     vote_average: Literal["auto", "use", "leave_out"] = "auto"
     scale: tuple[()] | tuple[float, float] = ()
-    cache: bool = True
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> DataSettings:
@@ -106,7 +104,6 @@ class ModelSettings(Section):
 class TrainingSettings(Section):
     """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
 
-    trainer: `stacked` trains all nodes at once, `loop` one after the other (the reference; the same to rounding).
     threads: how many threads share the nodes. chunk_rows: of many small nodes, each thread trains at a time those with
     about so many ratings, which bounds memory. The numbers depend on neither. device: where the nodes' training is
     computed; on `cuda`, a GPU, the numbers are those of the CPU to rounding.
@@ -117,7 +114,6 @@ class TrainingSettings(Section):
     batch_size: Count = 64
     learning_rate: Positive = 0.003
     proximal: NonNegative = 0.0
-    trainer: Literal["stacked", "loop"] = "stacked"
     threads: Count = 1
     chunk_rows: Count = 262_144
     device: Literal["cpu", "cuda"] = "cpu"

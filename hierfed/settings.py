@@ -33,6 +33,9 @@ from hierfed.sections import (
 # Where the ratings lie is nothing to others.
 PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
 
+# Keys that settings files of earlier versions have. None of them ever changed a number.
+_FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
+
 
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
@@ -207,6 +210,9 @@ def _nearest(word: str, choices: Sequence[str]) -> str:
 
 
 def _validated(raw: dict[str, Any]) -> Settings:
+    for section, name in _FORMER_KEYS:
+        if isinstance(raw.get(section), dict):
+            raw[section].pop(name, None)
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 
 from hierfed import cli, runs
-from hierfed.allocation_cache import allocate_cached
 from hierfed.report.figures import FIGURES
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
@@ -255,26 +253,6 @@ def test_ratings_that_data_makes_are_shown_and_run_on(hierfed: Hierfed, tmp_path
     ran = hierfed("run", "network", "--data", "deep/new", "--json", *SMALL)
     assert strict_json(ran.out)["data"]["ratings"] == 700
     assert_refused(hierfed("data", "make", "deep/new", *made(25, 60, 700)), "deep/new", "not empty")
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_what_is_kept_of_large_data_is_told_shown_and_cleared(
-    hierfed: Hierfed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
-    monkeypatch.setattr("hierfed.experiment.allocate_cached", partial(allocate_cached, least_rows=100))
-    place = tmp_path / "kept" / "hierfed" / "federations"
-    assert hierfed("data", "cache").out == f"0 entries, 0 bytes kept in: {place}\n"
-    hierfed("data", "make", "new", *made(25, 60, 700))
-    for verb in ("written", "read"):
-        ran = hierfed("run", "network", "--data", "new", *SMALL)
-        assert f"cache{place}:ratings{verb},nodes{verb}" in "".join(ran.err.split())
-    *entries, total = hierfed("data", "cache").out.splitlines()
-    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-    assert sorted(line.split("-")[0] for line in entries) == ["nodes", "ratings"]
-    assert total == f"2 entries, {size:,} bytes kept in: {place}"
-    assert f"2 entries, {size:,} bytes taken away in: {place}" in hierfed("data", "cache", "--clear").out
-    assert list(place.iterdir()) == []
 
 
 def test_ratings_that_were_stopped_as_they_were_made_leave_no_file(

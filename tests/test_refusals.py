@@ -15,7 +15,6 @@ from hierfed.settings import load_settings
 REFUSED = [
     ("local", {"device": "cuda"}, "method 'local' computes on the CPU: leave it at 'cpu'"),
     ("private", {"device": "cuda"}, "method 'private_prior' computes on the CPU"),
-    ("network", {"device": "cuda", "trainer": "loop"}, "is the reference"),
     (
         "paper",
         {"device": "cuda", "privacy_unit": "example", "dropout": 0.0},

@@ -33,7 +33,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model.hidden": st.lists(st.integers(1, 500), max_size=4),
     "model.dropout": st.floats(0, 1, exclude_max=True),
     "training.learning_rate": positive,
-    "training.trainer": st.sampled_from(["stacked", "loop"]),
     "personalisation.head_penalty": positive,
 }
 overrides_strategy = st.lists(st.sampled_from(sorted(VALUES)), unique=True).flatmap(
@@ -153,7 +152,6 @@ def test_a_key_that_is_no_setting_is_refused(key):
         ("node_level", "tuning", "personalisation.node_level"),
         ("user_level", None, "personalisation.user_level"),
         ("join", ["inner"], "data.join.0"),
-        ("trainer", "fast", "training.trainer"),
         ("seed", -1, "seed"),
         ("source", ["a"], "data.source"),
         ("columns", ["user"], "data.columns"),

@@ -26,8 +26,7 @@ import torch
 from films_known import know_films
 from floor import measure_rates
 
-from hierfed.allocation import Allocation
-from hierfed.allocation_cache import allocate_cached
+from hierfed.allocation import Allocation, allocate, load_dataset
 from hierfed.data.features import no_tallies
 from hierfed.data.generated.files import read_truth
 from hierfed.data.ratings import Ratings
@@ -57,7 +56,8 @@ def load(folder: Path, threads: int, chunk_rows: int, device: str) -> tuple[Allo
         "test_share": HELD_OUT,
         "krige": False,
     }
-    allocation = allocate_cached(load_settings("hierarchical", {"source": str(folder), **nodes, **chosen}))
+    settings = load_settings("hierarchical", {"source": str(folder), **nodes, **chosen})
+    allocation = allocate(load_dataset(settings), settings)
     dataset, settings = allocation.dataset, allocation.settings
     limits = settings.data.limits(dataset.ratings.limits)
     method = prepare(settings, dataset.catalogue, limits, no_tallies(dataset.items)).method

@@ -13,7 +13,7 @@ from hierfed import __version__
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
 from hierfed.cli.finished import audit, recommend, report
-from hierfed.cli.inspection import DataGroup, data_cache, data_make, data_show, presets
+from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.errors import HierfedError
 
@@ -41,7 +41,6 @@ def _application() -> typer.Typer:
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)
     data.command("make")(data_make)
-    data.command("cache")(data_cache)
     made.add_typer(data, name="data")
     keys = typer.Typer(no_args_is_help=True, help="Make keys and certificates for a federation.")
     keys.command("new")(keys_new)

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from hierfed.cli.interruption import INTERRUPTED, Interruption
@@ -34,7 +33,6 @@ from hierfed.errors import SettingsError
 from hierfed.settings import Settings, preset_names
 
 if TYPE_CHECKING:
-    from hierfed.companion.process import Companion
     from hierfed.results import Result
 
 
@@ -63,20 +61,20 @@ def run(
     settings = settings_of(
         preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
     )
-    companion, interruption = _companion([settings]), Interruption()
+    interruption = Interruption()
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
     from hierfed.report import terminal  # noqa: PLC0415
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name or Path(preset).stem)
     if seeds is None:
-        result = _run_one(settings, folder, silent, companion, interruption)
+        result = _run_one(settings, folder, silent, interruption)
         found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
         if not silent:
             print_content(terminal.result_tables(result))
     else:
         every = range(settings.seed, settings.seed + seeds)
-        results = _run_seeds(settings, folder, every, silent, companion, interruption)
+        results = _run_seeds(settings, folder, every, silent, interruption)
         whole, stopped = _whole(results), _tell_stop(results, seeds)
         found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
         if whole:
@@ -122,7 +120,7 @@ def compare(
         )
         for label, preset in labels.items()
     }
-    companion, interruption = _companion(every.values()), Interruption()
+    interruption = Interruption()
     from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
@@ -132,8 +130,7 @@ def compare(
     first = next(iter(every.values())).seed
     same = range(first, first + seeds)
     results = {
-        label: _run_seeds(settings, folder / label, same, silent, companion, interruption)
-        for label, settings in every.items()
+        label: _run_seeds(settings, folder / label, same, silent, interruption) for label, settings in every.items()
     }
     summaries = {
         label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
@@ -155,21 +152,11 @@ def compare(
         print_path("The reports", folder)
 
 
-def _companion(settings: Iterable[Settings]) -> Companion | None:
-    """A helper until the command ends, where there are networks to train without a federation."""
-    from hierfed.companion.process import Companion  # noqa: PLC0415
-
-    if all(each.method != "averaging" for each in settings):
-        return None
-    return click.get_current_context().with_resource(Companion())
-
-
 def _run_seeds(
     settings: Settings,
     folder: Path,
     seeds: Iterable[int],
     silent: bool,
-    companion: Companion | None,
     interruption: Interruption,
 ) -> list[Result]:
     """Run these seeds, a folder each; none is begun after a Ctrl-C."""
@@ -180,15 +167,12 @@ def _run_seeds(
         if interruption.asked:
             break
         own = settings.model_copy(update={"seed": seed})
-        results.append(_run_one(own, runs.seed_folder(folder, seed), silent, companion, interruption))
+        results.append(_run_one(own, runs.seed_folder(folder, seed), silent, interruption))
     return results
 
 
-def _run_one(
-    settings: Settings, folder: Path, silent: bool, companion: Companion | None, interruption: Interruption
-) -> Result:
+def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Interruption) -> Result:
     from hierfed import runs  # noqa: PLC0415
-    from hierfed.evaluation.baselines import begin_here  # noqa: PLC0415
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
 
@@ -198,15 +182,12 @@ def _run_one(
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         # Who presses Ctrl-C wants an answer, however quiet the run is.
         answer = partial(typer.echo, err=True) if silent else watcher.tell
-        begin = begin_here if companion is None else partial(companion.begin, settings)
         try:
             with interruption.heard(answer):
                 outcome = run_experiment(
                     settings,
                     observers=[runs.RoundLog(folder), interruption, watcher],
                     progress=watcher.on_download,
-                    begin=begin,
-                    tell=watcher.tell,
                     wanted=interruption.wanted,
                     on_share=watcher.on_share,
                     on_judged=watcher.on_judged,

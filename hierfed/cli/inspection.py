@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ from typer.core import TyperGroup
 
 from hierfed.cli.options import Columns, Join, Query, Test
 from hierfed.cli.output import print_content, print_path
-from hierfed.errors import DataError
 from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
@@ -78,30 +76,6 @@ def data_make(
     with counting("making ratings") as progress:
         write_world(out, users=users, items=items, ratings=ratings, seed=seed, progress=progress)
     print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)
-
-
-def data_cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Take it all away.")] = False,
-) -> None:
-    """Show what is kept of large data, so that a next run need not read and divide them again.
-
-    Ratings and their division among nodes are kept from a million ratings on, unless data.cache is false; beyond
-    10 GB, what was not used for longest goes.
-    """
-    from hierfed.allocation_cache import cache_folder  # noqa: PLC0415
-    from hierfed.data.cache import kept_in, prune  # noqa: PLC0415
-
-    place = cache_folder()
-    kept = kept_in(place)
-    if clear:
-        prune(place, 0)
-        if kept_in(place):
-            raise DataError(f"{place}: cannot be taken away; whose are the files in it?")
-    for each in kept:
-        used = datetime.fromtimestamp(each.used).astimezone()
-        typer.echo(f"{each.folder.name}  {each.bytes:14,} bytes  used {used:%Y-%m-%d %H:%M}")
-    done = "taken away" if clear else "kept"
-    print_path(f"{len(kept)} entries, {sum(each.bytes for each in kept):,} bytes {done} in", place)
 
 
 def presets(

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from hierfed.data.cache import user_cache
 from hierfed.errors import DataError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
@@ -48,7 +47,7 @@ def fetch_movielens_small(
     progress: called with the bytes so far and the bytes in all (None where the server does not say). cache: where
     to keep it, by default the user's cache folder. Raises DataError where the download fails or is another file.
     """
-    cache = user_cache() if cache is None else cache
+    cache = _user_cache() if cache is None else cache
     folder = cache / f"{_FOLDER}-{sha256[:12]}"
     if folder.is_dir():
         return folder
@@ -69,6 +68,12 @@ def fetch_movielens_small(
 
 
 _ELSEWHERE = "use --data DIR with a folder of MovieLens files, or --data embedded"
+
+
+def _user_cache() -> Path:
+    import platformdirs  # noqa: PLC0415 - most runs download nothing
+
+    return Path(platformdirs.user_cache_dir("hierfed"))
 
 
 def _download(url: str, target: Path, progress: Progress | None, opener: Opener) -> str:

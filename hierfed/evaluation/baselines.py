@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -53,19 +51,6 @@ class TrainedAlone:
     personal_centralised: float
 
 
-class Begin(Protocol):
-    """Begins to train every node alone for some rounds, maybe elsewhere; see FederatedAveraging.train_alone."""
-
-    def __call__(self, method: FederatedAveraging, nodes: Sequence[Node], rounds: int) -> Callable[[], Tensor]:
-        """Give a function that waits for the nodes' parameters, [nodes, parameters]."""
-        ...
-
-
-def begin_here(method: FederatedAveraging, nodes: Sequence[Node], rounds: int) -> Callable[[], Tensor]:
-    """Train them in this process, when their parameters are asked for; see Begin."""
-    return partial(method.train_alone, nodes, rounds)
-
-
 def train_alone(
     method: FederatedAveraging,
     nodes: Sequence[Node],
@@ -73,19 +58,15 @@ def train_alone(
     train: Ratings,
     test: Ratings,
     rounds: int,
-    begin: Begin = begin_here,
-) -> Callable[[], TrainedAlone]:
-    """Begin to train every node by itself, and one network on everything; the function given waits for the figures.
+) -> TrainedAlone:
+    """Train every node by itself, and one network on all rows.
 
     All make as many steps as a node of the federation. The personalisation nodes may hold more rows or fewer, and
-    train for the number of rounds that comes nearest. What `begin` may do elsewhere meanwhile is half of the work
-    beside the federation's own: the federated nodes are left to the caller.
+    train for the number of rounds that comes nearest.
     """
     rows, personal_rows = (sum(len(node.train) for node in group) / len(group) for group in (nodes, personal_nodes))
-    begun_personal = begin(method, personal_nodes, max(1, round(rounds * rows / personal_rows)))
     pooled_training = replace(method.training, batch_size=method.training.batch_size * len(nodes))
     pooled_node = Node(0, "pooled", train, train.take(np.empty(0, np.int64)))
-    begun_pooled = begin(replace(method, training=pooled_training), [pooled_node], rounds)
 
     def squares(row: Tensor, rows: Ratings) -> np.ndarray:
         prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())
@@ -95,18 +76,16 @@ def train_alone(
     def root_mean(parts: Sequence[np.ndarray]) -> float:
         return float(np.sqrt(np.concatenate(parts).mean()))
 
-    def finish() -> TrainedAlone:
-        local = begin_here(method, nodes, rounds)()
-        personal, pooled = begun_personal(), begun_pooled()[0]
-        tests, by_item = [node.test for node in personal_nodes], _RowsByItem.of(test)
-        return TrainedAlone(
-            local_only=float(np.sqrt(np.mean([by_item.mean_square(method, row) for row in local]))),
-            personal_local_only=root_mean([squares(*pair) for pair in zip(personal, tests, strict=True)]),
-            centralised=root_mean([squares(pooled, test)]),
-            personal_centralised=root_mean([squares(pooled, rows) for rows in tests]),
-        )
-
-    return finish
+    personal = method.train_alone(personal_nodes, max(1, round(rounds * rows / personal_rows)))
+    pooled = replace(method, training=pooled_training).train_alone([pooled_node], rounds)[0]
+    tests, by_item = [node.test for node in personal_nodes], _RowsByItem.of(test)
+    local = method.train_alone(nodes, rounds)
+    return TrainedAlone(
+        local_only=float(np.sqrt(np.mean([by_item.mean_square(method, row) for row in local]))),
+        personal_local_only=root_mean([squares(*pair) for pair in zip(personal, tests, strict=True)]),
+        centralised=root_mean([squares(pooled, test)]),
+        personal_centralised=root_mean([squares(pooled, rows) for rows in tests]),
+    )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from torch import nn
 
 from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
-from hierfed.federated.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging, PrivateTrainer
+from hierfed.federated.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
 from hierfed.models.network import ModuleNetwork, Predictor
-from hierfed.models.private_loop import train_privately_in_a_loop
 from hierfed.models.private_training import sampling_rate, steps_of_an_epoch, train_privately
 from hierfed.models.training import LocalTraining
 from hierfed.privacy.accounting import Budget
@@ -97,10 +96,8 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
         return ProtectedNetwork(made, allowance)
     _check_rows_are_apart(plain.predictor)
     allowance = Allowance(budget, training.rounds, lambda rows: _steps_of_a_round(rows, plain.training))
-    trainer: PrivateTrainer = train_privately if training.trainer == "stacked" else train_privately_in_a_loop
-    return ProtectedNetwork(
-        ExamplePrivateAveraging(**given, private_trainer=trainer, threads=training.threads, allow=allowance), allowance
-    )
+    given |= {"private_trainer": train_privately, "threads": training.threads}
+    return ProtectedNetwork(ExamplePrivateAveraging(**given, allow=allowance), allowance)
 
 
 def _steps_of_a_round(rows: int, training: LocalTraining) -> tuple[int, float]:

@@ -15,12 +15,12 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.baselines import local_rmse, simple_baselines, train_alone
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.local import LocalOnly
-from hierfed.models.loop import train_loop
 from hierfed.models.network import Network
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
+from tests.reference.loop import train_loop
 
 TRAINING = LocalTraining(epochs=2, batch_size=8, learning_rate=0.01)
 ROUNDS = 2
@@ -79,7 +79,7 @@ def test_training_alone_gives_the_figures_of_separate_runs(
     personal = [make_node(number, rows, seed=1, test_rows=6 + number) for number, rows in enumerate(lengths)]
     test = make_ratings(25, seed=9)
     train = Ratings(*(np.concatenate([getattr(n.train, c) for n in nodes]) for c in ("user", "item", "value", "time")))
-    found = train_alone(method, nodes, personal, train, test, ROUNDS)()
+    found = train_alone(method, nodes, personal, train, test, ROUNDS)
 
     # Two nodes take a step on 8 rows each, so the pooled network takes its steps on 16.
     pooled = Node(0, "pooled", train, test)
@@ -99,17 +99,16 @@ def test_in_float64_nodes_alone_are_judged_to_the_eleventh_digit(make_node, make
     method, nodes = make_method(features.double(), True), [make_node(0, 20, test_rows=3), make_node(1, 9)]
     test = make_ratings(400, seed=9)
     assert len(np.unique(test.item)) < 30
-    found = train_alone(method, nodes, nodes, nodes[0].train, test, ROUNDS)()
+    found = train_alone(method, nodes, nodes, nodes[0].train, test, ROUNDS)
     local = np.concatenate([squares_of(method, node, test) for node in nodes])
     assert found.local_only == pytest.approx(np.sqrt(local.mean()), rel=1e-11)
 
 
 def test_to_judge_many_nodes_alone_takes_the_memory_of_one(make_node, make_ratings, features):
     nodes, test = [make_node(number, 1, test_rows=1) for number in range(300)], make_ratings(10_000, seed=9)
-    finish = train_alone(make_method(features, True), nodes, nodes[:1], nodes[0].train, test, 1)
     tracemalloc.start()
     try:
-        finish()
+        train_alone(make_method(features, True), nodes, nodes[:1], nodes[0].train, test, 1)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -141,7 +140,7 @@ def test_a_node_without_held_out_rows_does_not_count(make_node, make_ratings, fe
     method = make_method(features, True)
     node, test = make_node(0, 20), make_ratings(10, seed=9)
     with_rows, without = make_node(0, 15, seed=1, test_rows=6), make_node(1, 12, seed=1)
-    both = train_alone(method, [node], [with_rows, without], node.train, test, ROUNDS)()
-    one = train_alone(method, [node], [with_rows], node.train, test, ROUNDS)()
+    both = train_alone(method, [node], [with_rows, without], node.train, test, ROUNDS)
+    one = train_alone(method, [node], [with_rows], node.train, test, ROUNDS)
     assert both.personal_local_only == pytest.approx(one.personal_local_only, abs=1e-9)
     assert both.personal_centralised == pytest.approx(one.personal_centralised, abs=1e-9)

@@ -16,12 +16,12 @@ from hierfed.data.federation import Node
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
-from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining, Trainer
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
+from tests.reference.loop import train_loop
 
 NETWORK = Network(5, (8, 4))
 TRAINING = LocalTraining(epochs=2, batch_size=8, learning_rate=0.01)

@@ -21,13 +21,13 @@ from hierfed.federated.contract import Contribution, ordered_sum
 from hierfed.federated.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
 from hierfed.models.discrete_gaussian import FINEST_GRID, grid_of
 from hierfed.models.network import Network, Predictor, occupied
-from hierfed.models.private_loop import train_privately_in_a_loop
 from hierfed.models.private_training import train_privately
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import LocalTraining, Trainer
 from hierfed.personal.node_level import NodePersonalisation
 from hierfed.personal.user_level import UserPersonalisation
 from hierfed.private_randomness import PrivateStreams
+from tests.reference.private_loop import train_privately_in_a_loop
 
 NETWORK = Network(5, (8, 4))
 PLACES = occupied(NETWORK)

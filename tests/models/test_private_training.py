@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from hierfed.data.federation import Node
 from hierfed.models.network import ModuleNetwork, Network, Predictor, occupied
-from hierfed.models.private_loop import train_privately_in_a_loop
 from hierfed.models.private_training import (
     ExampleProtection,
     StackedNoise,
@@ -29,6 +28,7 @@ from hierfed.models.private_training import (
 from hierfed.models.threads import ThreadedTrainer
 from hierfed.models.training import LocalTraining, Streams
 from hierfed.private_randomness import PrivateStreams
+from tests.reference.private_loop import train_privately_in_a_loop
 
 STREAMS = Streams(11, 3, "training")
 SETTINGS = LocalTraining(epochs=2, batch_size=8, learning_rate=0.01)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.models import stacked
-from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
 from hierfed.models.stacked import train_stacked
 from hierfed.models.threads import ThreadedTrainer, one_torch_thread
 from hierfed.models.training import LocalTraining, Streams, make_batches
+from tests.reference.loop import train_loop
 
 STREAMS = Streams(11, 3, "training")
 SETTINGS = LocalTraining(epochs=3, batch_size=8, learning_rate=0.01)

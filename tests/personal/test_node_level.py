@@ -14,11 +14,11 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.models.loop import train_loop
 from hierfed.models.network import Network, Predictor
 from hierfed.models.stacked import train_stacked
 from hierfed.models.training import EpochEnd, LocalTraining, Streams
 from hierfed.personal.node_level import NodeLevel, NodePersonalisation, personalise_nodes
+from tests.reference.loop import train_loop
 
 NETWORK = Network(5, (8, 4))
 SHARED = NETWORK.initial(0)

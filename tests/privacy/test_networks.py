@@ -24,6 +24,7 @@ from hierfed.privacy.accounting import BudgetSpent, Releases, epsilon_of
 from hierfed.privacy.secure_sum.simulation import SecureSummation
 from hierfed.private_randomness import PrivateStreams, foreseeable_streams
 from hierfed.settings import load_settings
+from tests.reference.private_loop import train_privately_in_a_loop
 
 GENRES = ("Action", "Comedy", "Drama")
 SMALL: dict[str, Any] = {
@@ -138,8 +139,9 @@ def test_runs_repeat_and_losses_are_nobodys(unit, outcomes, folder):
     assert [record.train_loss for record in outcome.result.rounds] == [[], []]
 
 
-def test_the_trainers_agree(folder, outcomes):
-    loop = experiment(folder, "example", epsilon=5.0, trainer="loop")
+def test_the_trainer_agrees_with_the_reference(folder, outcomes, monkeypatch):
+    monkeypatch.setattr("hierfed.privacy.networks.train_privately", train_privately_in_a_loop)
+    loop = experiment(folder, "example", epsilon=5.0)
     found, expected = (each.shared.arrays["parameters"] for each in (loop, outcomes["example"]))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 

@@ -1,1 +1,0 @@
-"""A second process that trains some of the baselines while this one trains the federation."""
