@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 import hierfed
-from hierfed.data.generated.files import read_truth, write_world
-from hierfed.data.generated.films import GENRES
 from hierfed.data.ratings import Dataset
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.data.splits import last_of_each_user
 from hierfed.evaluation.baselines import simple_baselines
+from hierfed.generated.files import read_truth, write_world
+from hierfed.generated.films import GENRES
 from hierfed.randomness import generator
 from hierfed.report.style import INK, MODEL, MUTED, save, styled
 

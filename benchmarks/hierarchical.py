@@ -12,15 +12,15 @@ from statistics import mean, stdev
 import numpy as np
 import torch
 
-from hierfed.allocation import assign, divide, load_dataset
+from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.federated.local import LocalOnly
-from hierfed.methods import prepare
-from hierfed.personal.private import PersonalModel
+from hierfed.federated.private import PersonalModel
+from hierfed.methods.catalogue import prepare
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.local.local import LocalOnly
 from hierfed.settings import load_settings
 
 

@@ -37,7 +37,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from hierfed.allocation import load_dataset
+from hierfed.data.division import load_dataset
 from hierfed.data.ratings import Dataset
 from hierfed.errors import HierfedError
 from hierfed.report.style import save

@@ -73,7 +73,7 @@ def read_with_polars(path: Path) -> float:
 
 def read_with_hierfed(data: str, nodes: int, protocol: str) -> float:
     """Seconds until there are nodes."""
-    from hierfed.allocation import allocate, load_dataset
+    from hierfed.data.division import allocate, load_dataset
     from hierfed.settings import load_settings
 
     settings = load_settings(
@@ -103,7 +103,7 @@ def turn(*arguments: str) -> dict[str, float]:
 def measure(what: str, data: str, file: str, nodes: int, protocol: str) -> None:
     """What a process of its own does and prints."""
     if what != "polars":
-        import hierfed.allocation  # noqa: F401 - to import is no part of loading
+        import hierfed.data.division  # noqa: F401 - to import is no part of loading
     before = resource.getrusage(resource.RUSAGE_SELF)
     seconds = read_with_polars(Path(file)) if what == "polars" else read_with_hierfed(data, nodes, protocol)
     used = resource.getrusage(resource.RUSAGE_SELF)

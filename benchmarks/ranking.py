@@ -22,12 +22,12 @@ from hierfed.data import splits
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.partition import by_users
 from hierfed.data.ratings import Dataset
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
-from hierfed.federated.ease import Ease
-from hierfed.federated.implicit import ImplicitFactors
-from hierfed.models.ranking import BLEND_WEIGHTS, popularity, rated_matrix
+from hierfed.methods.ranking.ease import Ease
+from hierfed.methods.ranking.implicit import ImplicitFactors
+from hierfed.methods.ranking.scores import BLEND_WEIGHTS, popularity, rated_matrix
 from hierfed.models.threads import one_torch_thread
 from hierfed.randomness import generator
 

@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hierfed.data.generated.files import write_world
+from hierfed.generated.files import write_world
 
 HERE = Path(__file__).parent
 NODES = {64: 150, 1_000: 15, 10_000: 3, 100_000: 3}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hierfed.experiment import Observer, Outcome, run_experiment
-from hierfed.methods import ModuleMaker
+from hierfed.methods.catalogue import ModuleMaker
 from hierfed.results import Result
-from hierfed.runs import save_run
+from hierfed.runs.folder import save_run
 from hierfed.settings import load_settings
 
 

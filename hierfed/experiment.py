@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hierfed.allocation import allocate, load_dataset
-from hierfed.comparison import run_baselines, run_new_users, summarise_data
-from hierfed.data.download import Progress
+from hierfed.data.division import allocate, load_dataset
 from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
+from hierfed.data.reading.download import Progress
 from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
+from hierfed.evaluation.comparison import run_baselines, run_new_users, summarise_data
 from hierfed.evaluation.judging import (
     OnJudged,
     judge_intervals,
@@ -26,23 +26,23 @@ from hierfed.evaluation.judging import (
 from hierfed.evaluation.new_users import TrainedMethod
 from hierfed.evaluation.verdict import give_verdict
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.federated.local import LocalOnly
 from hierfed.federated.participation import Participation
+from hierfed.federated.private import PersonalModel
 from hierfed.federated.recording import Recorder, recorded
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import AnyMethod, ModuleMaker, prepare
+from hierfed.methods.catalogue import AnyMethod, ModuleMaker, prepare
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.pieces import PiecewiseFactors
+from hierfed.methods.hierarchical.selection import select
+from hierfed.methods.local.local import LocalOnly
+from hierfed.methods.private_prior.private_prior import PrivatePrior
+from hierfed.methods.ranking.stages import Ranked, rank
 from hierfed.models.threads import one_torch_thread
-from hierfed.personal.factors import PersonalFactors
-from hierfed.personal.pieces import PiecewiseFactors
-from hierfed.personal.private import PersonalModel
-from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.protection import recorder_of, summation_of
 from hierfed.private_randomness import foreseeable_streams
-from hierfed.ranked import Ranked, rank
 from hierfed.results import Result, RoundRecord, Seconds
-from hierfed.selection import select
 from hierfed.settings import Settings
 
 

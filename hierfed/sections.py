@@ -120,7 +120,7 @@ class TrainingSettings(Section):
 
 
 class PersonalisationSettings(Section):
-    """The personalisation nodes and what they and their users fit; see hierfed.personal.
+    """The personalisation nodes and what they and their users fit; see methods.averaging.
 
     node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`. user_level: `none`, `bias` or `ridge_head`.
     tuning_proximal: Ditto's pull to the global model. validation: share of a node's train rows that choose the epoch.
@@ -140,7 +140,7 @@ class PersonalisationSettings(Section):
 
 
 class FactorsSettings(Section):
-    """The hierarchical model; see hierfed.federated.factors.
+    """The hierarchical model; see hierfed.methods.hierarchical.hierarchical.
 
     rank: factors of an item. min_raters: items with fewer raters are never summed. embedding_rank: columns of the
     embedding of what was rated together, 0 for none; embedding_rounds: rounds that it takes, less two. The strengths
@@ -159,7 +159,7 @@ class FactorsSettings(Section):
 
 
 class KrigingSettings(Section):
-    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.personal.kernel."""
+    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.models.kernel."""
 
     krige: bool = True
     content_amplitude: NonNegative = 0.25
@@ -170,7 +170,7 @@ class KrigingSettings(Section):
 
 
 class SelectionSettings(Section):
-    """What the hierarchical model chooses by itself, on validation rows inside its train rows; see hierfed.selection.
+    """Choices of the hierarchical model, on validation rows inside its train rows; see methods.hierarchical.
 
     select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings.
     trial_users, validation_users: how many users' rows choose, and fit the width of intervals, at most. larger_rank:
@@ -191,7 +191,7 @@ class SelectionSettings(Section):
 
 
 class RankingSettings(Section):
-    """Recommendation lists beside the hierarchical model; see hierfed.ranked. rank_items: whether to train any.
+    """Recommendation lists beside the hierarchical model; see methods.ranking. rank_items: whether to train any.
 
     least_raters: items with fewer are never counted together. ease_penalty: in raters.
     """

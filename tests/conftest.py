@@ -13,9 +13,9 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.models.factors.beliefs import Strengths
-from hierfed.personal.kernel import KernelSettings
+from hierfed.methods.hierarchical.beliefs import Strengths
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.models.kernel import KernelSettings
 
 USERS, ITEMS, FEATURES = 7, 23, 5
 MakeRatings = Callable[..., Ratings]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hierfed.allocation import divide, load_dataset
+from hierfed.data.division import divide, load_dataset
 from hierfed.data.ratings import Ratings
 from hierfed.settings import load_settings
 

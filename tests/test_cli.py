@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierfed import cli, runs
+from hierfed import cli
 from hierfed.report.figures import FIGURES
+from hierfed.runs import folder as runs
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
 SMALL = [word for setting in SETS for word in ("--set", setting)]
@@ -258,7 +259,7 @@ def test_ratings_that_data_makes_are_shown_and_run_on(hierfed: Hierfed, tmp_path
 def test_ratings_that_were_stopped_as_they_were_made_leave_no_file(
     hierfed: Hierfed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from hierfed.data.generated.world import World
+    from hierfed.generated.world import World
 
     batches = World.batches
 
@@ -538,7 +539,7 @@ def test_stopping_is_one_line_and_exit_code_130(
 def test_stopping_keeps_the_finished_rounds(
     hierfed: Hierfed, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hierfed.runs import RoundLog
+    from hierfed.runs.folder import RoundLog
 
     write = RoundLog.on_round
 

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("flwr")
 
 from hierfed import cli
-from hierfed.data.catalogue_file import read_catalogue
+from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.hosting import is_loopback
 from hierfed.deployment.keys import new_certificates, new_key
 from hierfed.deployment.state import NodeState, Origin

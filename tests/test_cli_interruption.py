@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierfed import cli, runs
+from hierfed import cli
 from hierfed.cli.interruption import INTERRUPTED, TOLD, Interruption
 from hierfed.report.figures import FIGURES
 from hierfed.results import Result
+from hierfed.runs import folder as runs
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=5", "sample=1.0")
 SMALL = ["--data", "ratings.csv", *(word for setting in SETS for word in ("--set", setting))]

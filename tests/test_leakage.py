@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hierfed.allocation import load_dataset
+from hierfed.data.division import load_dataset
 from hierfed.data.ratings import Dataset
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import load_settings

@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 import torch
 
-from hierfed.allocation import assign, divide
 from hierfed.data import splits
+from hierfed.data.division import assign, divide
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.federated.local import LocalOnly
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.local.local import LocalOnly
 from hierfed.randomness import generator
 from hierfed.settings import load_settings
 

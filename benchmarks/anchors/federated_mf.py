@@ -22,7 +22,7 @@ from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.personal.private import PrivateState
+from hierfed.federated.private import PrivateState
 from hierfed.randomness import generator
 
 RANK = 16

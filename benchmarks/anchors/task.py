@@ -18,10 +18,10 @@ from scipy.sparse import csr_array
 from hierfed.data import splits
 from hierfed.data.content import Content, content_of
 from hierfed.data.ratings import Dataset, Ratings
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.evaluation.metrics import rating_errors
 from hierfed.evaluation.ranking import judge_ranking
-from hierfed.models.ranking import rated_matrix
+from hierfed.methods.ranking.scores import rated_matrix
 from hierfed.randomness import generator
 
 PROTOCOLS = ("warm", "temporal", "cold")

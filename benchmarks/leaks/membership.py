@@ -19,7 +19,7 @@ from hierfed.evaluation.attacks.membership import (
     solve_members,
 )
 from hierfed.evaluation.attacks.roc import clustered_area, roc_curve
-from hierfed.federated.factors import HierarchicalFactors
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.randomness import generator
 
 SHARED = "shared model"

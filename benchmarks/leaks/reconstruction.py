@@ -10,9 +10,9 @@ from leaks.findings import Finding
 from leaks.targets import HIERARCHICAL, Population, Target, Training, train
 
 from hierfed.data.ratings import Ratings
-from hierfed.evaluation.attacks.reconstruction import only_user, rated_once, reconstruct, unknown_user
 from hierfed.federated.contract import Contribution
-from hierfed.federated.factors import HierarchicalFactors
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.reconstruction import only_user, rated_once, reconstruct, unknown_user
 
 ATTACK = "what was rated"
 

@@ -13,7 +13,7 @@ from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
-from hierfed.methods import AnyMethod, prepare
+from hierfed.methods.catalogue import AnyMethod, prepare
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.randomness import generator
 from hierfed.settings import Settings, load_settings

@@ -12,10 +12,10 @@ import torch  # noqa: E402
 
 from hierfed.data.content import content_of  # noqa: E402
 from hierfed.data.federation import Node  # noqa: E402
-from hierfed.data.sources import load  # noqa: E402
+from hierfed.data.reading.sources import load  # noqa: E402
 from hierfed.engines.in_process import run_rounds  # noqa: E402
-from hierfed.federated.factors import HierarchicalFactors  # noqa: E402
-from hierfed.models.factors.beliefs import Strengths  # noqa: E402
+from hierfed.methods.hierarchical.beliefs import Strengths  # noqa: E402
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors  # noqa: E402
 
 torch.set_num_threads(1)
 dataset, given = load(data, join=["none"]), np.load(split)

@@ -8,12 +8,12 @@ import hierfed
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.averaging import FederatedAveraging
-from hierfed.models.network import Network
-from hierfed.models.stacked import train_stacked
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.user_level import UserPersonalisation
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.network import Network
+from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.stacked import train_stacked
+from hierfed.methods.averaging.training import LocalTraining
+from hierfed.methods.averaging.user_level import UserPersonalisation
 
 
 def make_nodes(targets: np.ndarray) -> list[Node]:

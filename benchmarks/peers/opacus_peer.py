@@ -11,8 +11,8 @@ from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from hierfed.models.clipping import clipped_gradient_of
-from hierfed.models.network import Network
+from hierfed.methods.averaging.clipping import clipped_gradient_of
+from hierfed.methods.averaging.network import Network
 
 ROWS, FEATURES, CLIP_NORM = 6, 4, 3.0
 

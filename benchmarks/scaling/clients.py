@@ -25,8 +25,8 @@ def run_hierfed(clients: int, rounds: int) -> dict[str, float]:
     from hierfed.data.federation import make_nodes
     from hierfed.data.ratings import Ratings
     from hierfed.engines.in_process import run_rounds
+    from hierfed.methods.averaging.training import LocalTraining
     from hierfed.models.threads import one_torch_thread
-    from hierfed.models.training import LocalTraining
 
     imported = time.process_time()
     from dataclasses import replace

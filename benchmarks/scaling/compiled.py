@@ -16,8 +16,8 @@ import torch
 from networks import BATCH, HIDDEN, INPUTS
 from torch import Tensor
 
-from hierfed.models.gradients import gradient_of
-from hierfed.models.network import Network
+from hierfed.methods.averaging.gradients import gradient_of
+from hierfed.methods.averaging.network import Network
 
 
 def mathematics(network: Network) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:

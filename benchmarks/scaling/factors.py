@@ -26,14 +26,14 @@ import torch
 from films_known import know_films
 from floor import measure_rates
 
-from hierfed.allocation import Allocation, allocate, load_dataset
+from hierfed.data.division import Allocation, allocate, load_dataset
 from hierfed.data.features import no_tallies
-from hierfed.data.generated.files import read_truth
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
-from hierfed.federated.factor_states import PooledStates
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.methods import prepare
+from hierfed.generated.files import read_truth
+from hierfed.methods.catalogue import prepare
+from hierfed.methods.hierarchical.factor_states import PooledStates
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
-from hierfed.allocation import Allocation
-from hierfed.data.generated.files import read_truth
-from hierfed.data.generated.truth import FACTOR_DECAY, FACTOR_SPREAD, RANK, USER_SPREAD, Truth
+from hierfed.data.division import Allocation
+from hierfed.generated.files import read_truth
+from hierfed.generated.truth import FACTOR_DECAY, FACTOR_SPREAD, RANK, USER_SPREAD, Truth
 
 USERS, SWEEPS = 5000, 30
 

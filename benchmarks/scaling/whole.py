@@ -15,9 +15,9 @@ import math
 import resource
 from pathlib import Path
 
-from hierfed.data.generated.files import read_truth
 from hierfed.experiment import run_experiment
-from hierfed.personal import kriging
+from hierfed.generated.files import read_truth
+from hierfed.models import kriging
 from hierfed.settings import load_settings
 
 MANY = kriging.MOST_KRIGED

@@ -62,8 +62,8 @@ def run(
         preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
     )
     interruption = Interruption()
-    from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
     from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name or Path(preset).stem)
@@ -121,9 +121,9 @@ def compare(
         for label, preset in labels.items()
     }
     interruption = Interruption()
-    from hierfed import runs  # noqa: PLC0415
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415
 
     silent = quiet or as_json
     folder = runs.free_folder(out, name)
@@ -160,7 +160,7 @@ def _run_seeds(
     interruption: Interruption,
 ) -> list[Result]:
     """Run these seeds, a folder each; none is begun after a Ctrl-C."""
-    from hierfed import runs  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415
 
     results: list[Result] = []
     for seed in seeds:
@@ -172,9 +172,9 @@ def _run_seeds(
 
 
 def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Interruption) -> Result:
-    from hierfed import runs  # noqa: PLC0415
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415
 
     if not gc.isenabled():
         gc.freeze()

@@ -80,9 +80,9 @@ def server(
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(folder / "flower")
-    from hierfed.allocation import load_dataset  # noqa: PLC0415
     from hierfed.cli.watching import Lines  # noqa: PLC0415
-    from hierfed.data.catalogue_file import read_catalogue  # noqa: PLC0415
+    from hierfed.data.division import load_dataset  # noqa: PLC0415
+    from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, host  # noqa: PLC0415
     from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def federation(
     )
     from hierfed.deployment.plan import check_deployable  # noqa: PLC0415
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
-    from hierfed.runs import free_folder  # noqa: PLC0415
+    from hierfed.runs.folder import free_folder  # noqa: PLC0415
 
     check_deployable(settings)
 

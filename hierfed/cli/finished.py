@@ -28,7 +28,7 @@ def recommend(
 ) -> None:
     """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them."""
     from hierfed.report import terminal  # noqa: PLC0415
-    from hierfed.serving import Served  # noqa: PLC0415
+    from hierfed.serving.served import Served  # noqa: PLC0415
 
     if (folder is None) == (state is None):
         raise SettingsError("recommend from a run's folder, or on a node with --state DIR")
@@ -41,9 +41,9 @@ def recommend(
 
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
     """Write a run's figures and page again, from its result."""
-    from hierfed import runs  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.results import Result  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415
 
     found = runs.rewrite_report(folder)
     print_content(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
@@ -59,7 +59,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Verify the signed ledger of a run's rounds, and that the run's files are those that it speaks of."""
-    from hierfed.audit import audit as verify  # noqa: PLC0415
+    from hierfed.ledger.audit import audit as verify  # noqa: PLC0415
     from hierfed.report.audit_words import audit_table  # noqa: PLC0415
 
     found = verify(folder, server_key)

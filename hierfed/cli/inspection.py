@@ -37,7 +37,7 @@ def data_show(
     SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
     `hierfed data SOURCE` is `hierfed data show SOURCE`; `hierfed data make` makes ratings, see its own --help.
     """
-    from hierfed.data.sources import load  # noqa: PLC0415
+    from hierfed.data.reading.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.report.progress import counting  # noqa: PLC0415
 
@@ -54,7 +54,7 @@ def data_show(
     print_content(terminal.dataset_table(dataset))
     if catalogue is not None:
         from hierfed.atomic import write_atomically  # noqa: PLC0415
-        from hierfed.data.catalogue_file import catalogue_bytes  # noqa: PLC0415
+        from hierfed.data.reading.catalogue_file import catalogue_bytes  # noqa: PLC0415
 
         write_atomically(catalogue, catalogue_bytes(dataset.catalogue))
         print_path(f"The catalogue of {dataset.items:,} items", catalogue)
@@ -70,7 +70,7 @@ def data_make(
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Make ratings like MovieLens', and the truth behind them, in a new folder."""
-    from hierfed.data.generated.files import write_world  # noqa: PLC0415
+    from hierfed.generated.files import write_world  # noqa: PLC0415
     from hierfed.report.progress import counting  # noqa: PLC0415
 
     with counting("making ratings") as progress:

@@ -20,7 +20,7 @@ from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import fingerprint, is_signed, kept_key, public_text
 from hierfed.ledger.scribe import Scribe
 from hierfed.results import PrivacyRecord
-from hierfed.storage import MODEL, RANKING
+from hierfed.runs.models import MODEL, RANKING
 
 RECENT = 4
 

@@ -17,8 +17,8 @@ from hierfed.deployment.plan import Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.tallies import read_tallies, sent_tallies
+from hierfed.runs.models import owned
 from hierfed.settings import PRIVATE_SETTINGS, Settings
-from hierfed.storage import owned
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 3"
 TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import read_catalogue
+from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.checkpoint import FILE as CHECKPOINT
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide

@@ -6,18 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.assembly import Source
 from hierfed.data.federation import Node
-from hierfed.data.own import own_ratings
 from hierfed.data.ratings import Ratings
-from hierfed.data.sources import read_ratings
+from hierfed.data.reading.assembly import Source
+from hierfed.data.reading.own import own_ratings
+from hierfed.data.reading.sources import read_ratings
 from hierfed.deployment.plan import RATING, Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
 from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.personal.private import PersonalModel, UncertainModel
-from hierfed.storage import save_private
+from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.runs.models import save_private
 
 # What nodes add up of held-out rows, one number each.
 JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")

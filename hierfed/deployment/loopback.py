@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from hierfed.allocation import assign, divide, load_dataset, with_own_protocol
-from hierfed.data.download import Progress
+from hierfed.data.division import assign, divide, load_dataset, with_own_protocol
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
+from hierfed.data.reading.download import Progress
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.results import DeployedResult
 from hierfed.deployment.server import Watcher

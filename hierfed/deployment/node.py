@@ -10,10 +10,10 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import catalogue_of_bytes
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
-from hierfed.data.own import OwnRatings, own_ratings
+from hierfed.data.reading.catalogue_file import catalogue_of_bytes
+from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.local_models import judged, read_source
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
 from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
@@ -24,9 +24,9 @@ from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
+from hierfed.federated.private import PrivateState
 from hierfed.federated.tallies import sent_tallies
-from hierfed.personal.private import PrivateState
-from hierfed.storage import save_model, save_ranking
+from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
 

@@ -15,16 +15,16 @@ from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import Circle
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel, SumMethod
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.federated.local import LocalOnly
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import Prepared, prepare
-from hierfed.privacy.private_prior import PrivatePrior
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.catalogue import Prepared, prepare
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.local.local import LocalOnly
+from hierfed.methods.private_prior.private_prior import PrivatePrior
+from hierfed.methods.ranking.stages import ranking_methods
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
-from hierfed.ranked import ranking_methods
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import catalogue_bytes
 from hierfed.data.features import Tallies
+from hierfed.data.reading.catalogue_file import catalogue_bytes
 from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.federated.tallies import read_tallies, sent_tallies

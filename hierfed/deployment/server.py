@@ -25,8 +25,8 @@ from hierfed.engines.replies import Answer
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
+from hierfed.runs.models import save_model, save_ranking
 from hierfed.settings import Settings
-from hierfed.storage import save_model, save_ranking
 
 
 @dataclass(frozen=True)

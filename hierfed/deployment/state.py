@@ -22,16 +22,16 @@ from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import catalogue_bytes, read_catalogue
+from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read_catalogue
 from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import RATING, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.private import PrivateState, StoredState
 from hierfed.federated.tallies import TALLIES
-from hierfed.personal.private import PrivateState, StoredState
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
-from hierfed.storage import CATALOGUE, PRIVATE, owned
+from hierfed.runs.models import PRIVATE, owned
 
 FORMAT = "hierfed node 2"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"

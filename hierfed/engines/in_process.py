@@ -12,8 +12,8 @@ import numpy as np
 from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.participation import EVERYONE, Participation
+from hierfed.federated.private import PrivateState
 from hierfed.federated.summation import Summation, Summed, sum_openly
-from hierfed.personal.private import PrivateState
 
 # From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
 # than their arithmetic. A part of a federation is not, since what nodes keep then lies at their numbers.

@@ -13,10 +13,10 @@ from hierfed.data.federation import Node
 from hierfed.data.grouping import count, look_up
 from hierfed.data.ratings import Ratings
 from hierfed.evaluation.metrics import rating_errors
-from hierfed.federated.averaging import FederatedAveraging
-from hierfed.federated.local import LocalOnly
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.network import rate
+from hierfed.methods.local.local import LocalOnly
 from hierfed.models.baselines import fit_biases, fit_global_mean, fit_item_mean, fit_user_mean
-from hierfed.models.network import rate
 
 # Train ratings of the users who are looked at together, but for the last one's.
 _PIECE = 1 << 20

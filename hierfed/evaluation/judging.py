@@ -15,10 +15,10 @@ from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound
 from hierfed.errors import HierfedError
 from hierfed.evaluation.metrics import rating_errors, user_rmse
-from hierfed.federated.averaging import FederatedAveraging, PersonalNetwork
 from hierfed.federated.contract import Method, SharedModel
-from hierfed.models.network import first_layer_change
-from hierfed.personal.private import PersonalModel, UncertainModel
+from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.methods.averaging.averaging import FederatedAveraging, PersonalNetwork
+from hierfed.methods.averaging.network import first_layer_change
 from hierfed.results import Intervals, NodeRecord, RoundRecord, ThresholdRecord, UserSummary
 
 INTERVAL_LEVEL = 0.9

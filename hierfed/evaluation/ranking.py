@@ -22,7 +22,7 @@ from torch import Tensor
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 from hierfed.federated.contract import SharedModel
-from hierfed.models.ranking import blend, exclude, rated_matrix, top
+from hierfed.methods.ranking.scores import blend, exclude, rated_matrix, top
 
 NDCG_LENGTH, RECALL_LENGTH, HIT_LENGTH = 10, 20, 10
 # Scores are asked for so many users at once that they are about this many: 32 MB for each array of them.
@@ -49,7 +49,7 @@ def model_scorer(ranker: Ranker, shared: SharedModel, train: Ratings, items: int
 
 
 def blended_scorer(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Scorer:
-    """The named models' scores, standardised user by user and added with their weights; see hierfed.models.ranking."""
+    """The named models' scores, standardised user by user and added with their weights; see methods.ranking."""
     return lambda users: blend({name: scorers[name](users) for name in weights}, weights)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
 from hierfed.data.ratings import Ratings
-from hierfed.personal.private import PersonalModel, PrivateState
+from hierfed.federated.private import PersonalModel, PrivateState
 
 
 @dataclass(frozen=True)

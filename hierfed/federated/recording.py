@@ -9,7 +9,7 @@ import numpy as np
 
 from hierfed.data.federation import Node, Nodes, numbers_of
 from hierfed.federated.contract import Contribution, OnDone, PooledMethod, SharedModel, SumMethod, unheard
-from hierfed.personal.private import PrivateState
+from hierfed.federated.private import PrivateState
 from hierfed.results import PrivacyRecord
 
 Spent = Callable[[int], PrivacyRecord | None]

@@ -1,83 +1,17 @@
-"""Training on several threads: nodes in chunks, each chunk on a thread of its own."""
+"""Work on several threads, with results in the order of the tasks."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
-
-from hierfed.data.federation import Node, row_counts, taken
-from hierfed.models.network import Network, Predictor
-from hierfed.models.training import EpochEnd, LocalTraining, Streams, Trainer
-
-# Nodes in a stack on a CPU: beyond, their parameters and moments leave a core's cache.
-STACK = 64
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ThreadedTrainer:
-    """A trainer that hands stacks of so many nodes, alike in rows, to this many threads; see training.Trainer.
-
-    A node's numbers do not depend on its stack, so neither do they on the number of threads. Modules that draw from
-    torch's own generator, which all threads share, are trained on one, in one stack.
-    """
-
-    trainer: Trainer
-    threads: int
-    stack: int = STACK
-
-    def __call__(
-        self,
-        predictor: Predictor,
-        start: Tensor,
-        features: Tensor,
-        nodes: Sequence[Node],
-        settings: LocalTraining,
-        streams: Streams,
-        on_epoch_end: EpochEnd | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Train every node; see Trainer."""
-        stacks = stacks_of(row_counts(nodes), self.threads, self.stack)
-        if len(stacks) == 1 or not isinstance(predictor, Network):
-            return self.trainer(predictor, start, features, nodes, settings, streams, on_epoch_end)
-
-        def train(places: np.ndarray) -> tuple[Tensor, Tensor]:
-            epoch_end: EpochEnd | None = None
-            if on_epoch_end is not None:
-                tell = on_epoch_end
-
-                def epoch_end(row: int, epoch: int, parameters: Tensor) -> None:
-                    tell(int(places[row]), epoch, parameters)
-
-            here = start[torch.from_numpy(places)]
-            return self.trainer(predictor, here, features, taken(nodes, places), settings, streams, epoch_end)
-
-        trained, losses = torch.empty_like(start), torch.empty(len(nodes), settings.epochs, dtype=torch.float64)
-        for places, part in zip(stacks, in_order(train, stacks, self.threads), strict=True):
-            trained[torch.from_numpy(places)], losses[torch.from_numpy(places)] = part
-        return trained, losses
-
-
-def stacks_of(rows: np.ndarray, threads: int = 1, most: int = STACK) -> list[np.ndarray]:
-    """The places of the nodes of each stack: of like numbers of rows, with the most rows first, no more nodes than
-    `most`, and at least as many stacks as there are threads for."""
-    order = np.argsort(-rows, kind="stable")
-    if len(rows) > threads * most:
-        return [order[first : first + most] for first in range(0, len(rows), most)]
-    # Few nodes: about the same number of rows for each thread.
-    middle = np.cumsum(rows[order]) - rows[order] / 2
-    thread = np.minimum(middle * threads // max(rows.sum(), 1), threads - 1)
-    return np.split(order, np.flatnonzero(np.diff(thread)) + 1)
 
 
 def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int) -> Iterator[Result]:

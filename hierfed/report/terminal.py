@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hierfed.answers import Answer, Recommendation
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
 from hierfed.report import contents, seeds, words
 from hierfed.results import NodeRecord, PairedDifference, Result, Summary
+from hierfed.serving.answers import Answer, Recommendation
 
 MOST_NODES = 20
 

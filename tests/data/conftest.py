@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
 REAL = Path(os.environ.get("HIERFED_DATA", Path(__file__).parents[3] / "shared" / "data"))

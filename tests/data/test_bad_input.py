@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
 HEAD = "userId,movieId,rating,timestamp\n"

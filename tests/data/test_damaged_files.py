@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
 FILES = ["ml/ratings.csv", "ml/movies.csv", "ml/links.csv", "kaggle/movies_metadata.csv"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hierfed.data.description import describe
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 
 
 def test_everything_is_told(csv_folder):

@@ -9,7 +9,7 @@ from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import prepare_features
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 
 SECRET = "correct-horse"
 

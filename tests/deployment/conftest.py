@@ -18,17 +18,17 @@ import polars as pl
 import pytest
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.factors import HierarchicalFactors
-from hierfed.methods import AnyMethod, prepare
-from hierfed.personal.private import PrivateState
-from hierfed.ranked import ranking_methods
+from hierfed.federated.private import PrivateState
+from hierfed.methods.catalogue import AnyMethod, prepare
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.ranking.stages import ranking_methods
 from hierfed.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hierfed.audit import audit
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.errors import HierfedError
+from hierfed.ledger.audit import audit
 from hierfed.ledger.book import read_chain
 from hierfed.ledger.entries import FILE, Opening, RoundEntry
 

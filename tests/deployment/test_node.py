@@ -11,8 +11,8 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.own import own_ratings
-from hierfed.data.sources import read_ratings
+from hierfed.data.reading.own import own_ratings
+from hierfed.data.reading.sources import read_ratings
 from hierfed.deployment.local_models import JUDGED, judged, personalise
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import Plan, check_deployable
@@ -23,9 +23,9 @@ from hierfed.engines.exchange import Reply, Request
 from hierfed.errors import DataError, HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel
 from hierfed.ledger import keys as ledger_keys
-from hierfed.serving import Served
+from hierfed.runs.models import user_file
+from hierfed.serving.served import Served
 from hierfed.settings import load_settings
-from hierfed.storage import user_file
 
 NONCE = bytes(32)
 SERVER = ledger_keys.public_text(Ed25519PrivateKey.generate())

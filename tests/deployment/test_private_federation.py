@@ -16,7 +16,7 @@ from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import STEPS, UNMASK
 from hierfed.errors import HierfedError
-from hierfed.methods import prepare
+from hierfed.methods.catalogue import prepare
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.settings import Settings, load_settings
@@ -61,7 +61,7 @@ def test_but_for_the_noise_it_is_the_prior_of_one_process(village, data, monkeyp
     def no_noise(stream: Any, deviation: float, grid: float, count: int) -> torch.Tensor:
         return torch.zeros(count, dtype=torch.float64)
 
-    monkeypatch.setattr("hierfed.privacy.private_prior.discrete_gaussian", no_noise)
+    monkeypatch.setattr("hierfed.methods.private_prior.private_prior.discrete_gaussian", no_noise)
     settings = private(epsilon=1e6)
     found = village(settings)
     found.serve()

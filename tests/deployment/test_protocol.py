@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.catalogue_file import catalogue_of_bytes
 from hierfed.data.features import Tallies
+from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.deployment.protocol import (
     VERSION,
     Introduction,
@@ -249,7 +249,7 @@ def test_whatever_arrays_come_there_is_an_answer(shapes):
 
 
 def test_a_catalogue_of_other_columns_cannot_be_met():
-    from hierfed.data.catalogue_file import catalogue_bytes
+    from hierfed.data.reading.catalogue_file import catalogue_bytes
     from hierfed.errors import DataError
 
     for content in (b"", b"junk", catalogue_bytes(Catalogue(pl.DataFrame({"movie": [1, 2]})))):

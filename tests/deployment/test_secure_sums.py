@@ -17,7 +17,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import MESSAGE, STEPS
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import prepare
+from hierfed.methods.catalogue import prepare
 from hierfed.privacy.secure_sum.simulation import SecureSummation
 
 NAMES = ("node 1", "node 2", "node 10")

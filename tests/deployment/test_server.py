@@ -25,10 +25,10 @@ from hierfed.deployment.state import NodeState
 from hierfed.engines.exchange import Reply
 from hierfed.engines.flower.federation import TurnedAway
 from hierfed.errors import HierfedError
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.factors import FactorsState
-from hierfed.serving import Served
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.hierarchical.hierarchical import FactorsState
+from hierfed.serving.served import Served
 
 PRESETS = ("network", "hierarchical")
 NAMES = ["node 1", "node 2", "node 10"]

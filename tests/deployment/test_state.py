@@ -21,8 +21,8 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.personal.private import PrivateState, StoredState
-from hierfed.storage import describe
+from hierfed.federated.private import PrivateState, StoredState
+from hierfed.runs.models import describe
 
 ORIGIN = Origin("ratings.csv", columns={"user": "who"}, test="", test_share=0.1)
 

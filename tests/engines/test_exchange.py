@@ -9,7 +9,7 @@ import torch
 
 from hierfed.engines.exchange import Reply
 from hierfed.federated.contract import Contribution
-from hierfed.personal.private import PrivateState, StoredState
+from hierfed.federated.private import PrivateState, StoredState
 
 NUMBER = torch.ones(1, dtype=torch.float64)
 

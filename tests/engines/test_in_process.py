@@ -11,17 +11,17 @@ import torch
 
 from hierfed.data.federation import Node, Nodes, make_nodes
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ordered_sum, unheard
 from hierfed.federated.participation import Participation
+from hierfed.federated.private import PrivateState
 from hierfed.federated.recording import recorded
 from hierfed.federated.summation import Summed, sum_openly
-from hierfed.models.network import Network
-from hierfed.models.stacked import train_stacked
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.private import PrivateState
-from hierfed.personal.user_level import UserPersonalisation
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.network import Network
+from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.stacked import train_stacked
+from hierfed.methods.averaging.training import LocalTraining
+from hierfed.methods.averaging.user_level import UserPersonalisation
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from hierfed.data.federation import Node
 from hierfed.engines.exchange import Reply
 from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
-from hierfed.federated.ease import Ease
-from hierfed.federated.implicit import ImplicitFactors
-from hierfed.federated.local import LocalOnly
-from hierfed.models.network import Network
-from hierfed.models.stacked import train_stacked
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.user_level import UserPersonalisation
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.network import Network
+from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.stacked import train_stacked
+from hierfed.methods.averaging.training import LocalTraining
+from hierfed.methods.averaging.user_level import UserPersonalisation
+from hierfed.methods.local.local import LocalOnly
+from hierfed.methods.ranking.ease import Ease
+from hierfed.methods.ranking.implicit import ImplicitFactors
 
 few = settings(max_examples=80, deadline=None)
 ASKED = RoundName("training 1", "rating", 3)

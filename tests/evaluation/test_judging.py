@@ -21,7 +21,7 @@ from hierfed.evaluation.judging import (
     judge_users,
 )
 from hierfed.federated.contract import SharedModel
-from hierfed.personal.private import PersonalModel, UncertainModel
+from hierfed.federated.private import PersonalModel, UncertainModel
 
 # Half of a central normal interval of 90%, in standard deviations.
 HALF = 1.6448536269514722

@@ -14,8 +14,8 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.evaluation.new_users import FIRST_RATINGS, TrainedMethod, new_user_curve
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.private import PersonalModel
 from hierfed.models.baselines import fit_biases
-from hierfed.personal.private import PersonalModel
 
 USERS, ITEMS = 12, 30
 SHARED = SharedModel({"level": torch.tensor([3.3], dtype=torch.float64)}, 7)

@@ -17,7 +17,7 @@ from hierfed.errors import DataError
 from hierfed.evaluation import ranking
 from hierfed.evaluation.ranking import RankingMetrics, blended_scorer, judge_lists, judge_ranking, model_scorer
 from hierfed.federated.contract import SharedModel
-from hierfed.models.ranking import popularity
+from hierfed.methods.ranking.scores import popularity
 
 ITEMS = 40
 

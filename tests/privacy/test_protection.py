@@ -11,9 +11,9 @@ from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.ease import Ease
-from hierfed.federated.implicit import ImplicitFactors
 from hierfed.federated.summation import sum_openly
+from hierfed.methods.ranking.ease import Ease
+from hierfed.methods.ranking.implicit import ImplicitFactors
 from hierfed.privacy.protection import keeps_ledger, summation_of
 from hierfed.privacy.secure_sum import bounds
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError

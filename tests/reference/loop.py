@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.models.network import Network, Predictor
-from hierfed.models.training import EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
+from hierfed.methods.averaging.network import Network, Predictor
+from hierfed.methods.averaging.training import EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
 from hierfed.randomness import keep_masks
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.models.clipping import clip_rows, row_gradients
-from hierfed.models.network import Predictor, occupied
-from hierfed.models.private_training import ExampleProtection, StackedNoise, poisson_batches
-from hierfed.models.training import EpochEnd, LocalTraining, Streams, epoch_losses
+from hierfed.methods.averaging.clipping import row_gradients
+from hierfed.methods.averaging.network import Predictor, occupied
+from hierfed.methods.averaging.private_training import ExampleProtection, StackedNoise, poisson_batches
+from hierfed.methods.averaging.training import EpochEnd, LocalTraining, Streams, epoch_losses
+from hierfed.privacy.clipping import clip_rows
 
 
 def train_privately_in_a_loop(

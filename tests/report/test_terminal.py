@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from hierfed.answers import Answer, Reason, Recommendation
-from hierfed.data.sources import load
+from hierfed.data.reading.sources import load
 from hierfed.report.terminal import (
     comparison_table,
     dataset_table,
@@ -20,6 +19,7 @@ from hierfed.report.terminal import (
     summary_table,
 )
 from hierfed.results import PairedDifference, Result, Summary
+from hierfed.serving.answers import Answer, Reason, Recommendation
 
 MakeResult = Callable[..., Result]
 CONTENT = "userId,movieId,rating,timestamp\n7,10,4.5,1000000000\n7,20,3.0,1000000001\n3,10,0.5,1000000002\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hierfed.data.federation import Node
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.personal.private import PrivateState
+from hierfed.federated.private import PrivateState
 
 
 @dataclass

@@ -5,15 +5,15 @@ import re
 import socket
 import subprocess
 
-from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.features import Tallies, tally
 from hierfed.data.federation import Node
-from hierfed.data.own import own_ratings
-from hierfed.data.sources import read_ratings
+from hierfed.data.reading.catalogue_file import read_catalogue
+from hierfed.data.reading.own import own_ratings
+from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.summation import Summation, sum_openly
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import prepare
+from hierfed.methods.catalogue import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 

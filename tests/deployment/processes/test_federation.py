@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from hierfed.allocation import assign, divide, load_dataset
+from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.features import tally
 from hierfed.engines.in_process import run_rounds
-from hierfed.methods import prepare
+from hierfed.methods.catalogue import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 from tests.deployment.processes.federations import (

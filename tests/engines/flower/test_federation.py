@@ -20,7 +20,7 @@ from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer, Refusal
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.personal.private import PrivateState
+from hierfed.federated.private import PrivateState
 
 SUPERLINK = 1
 GONE = Error(3, "Node Unavailable")

@@ -16,15 +16,15 @@ from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.replies import RoundName
-from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
-from hierfed.federated.implicit import ImplicitFactors
-from hierfed.models.network import Network
-from hierfed.models.stacked import train_stacked
-from hierfed.models.training import LocalTraining
-from hierfed.personal.node_level import NodePersonalisation
-from hierfed.personal.private import PrivateState
-from hierfed.personal.user_level import UserPersonalisation
+from hierfed.federated.private import PrivateState
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.network import Network
+from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.stacked import train_stacked
+from hierfed.methods.averaging.training import LocalTraining
+from hierfed.methods.averaging.user_level import UserPersonalisation
+from hierfed.methods.ranking.implicit import ImplicitFactors
 
 ITEMS, NODES, TRAINING, STAGE = 23, 4, "training 1", "rating"
 # Flower's ids are in another order than the nodes' numbers.

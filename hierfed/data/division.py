@@ -1,0 +1,133 @@
+"""Who holds which ratings in a run: the data that the settings name, divided into parts and among nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hierfed.data import splits
+from hierfed.data.features import genre_flags
+from hierfed.data.federation import Nodes, rows_by_node
+from hierfed.data.partition import partition
+from hierfed.data.ratings import Dataset
+from hierfed.data.reading.download import Progress
+from hierfed.data.reading.sources import load
+from hierfed.errors import SettingsError
+from hierfed.randomness import generator
+from hierfed.settings import Settings
+
+TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Everything that is settled before a run learns: what there is, what it is for, and who holds it.
+
+    settings: with the protocol that the data leave. personal_nodes: the nodes themselves where they are the same.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    split: splits.Split
+    nodes: Nodes
+    personal_nodes: Nodes
+
+
+def allocate(dataset: Dataset, settings: Settings) -> Allocation:
+    """Divide a data set as the settings say."""
+    settings = with_own_protocol(settings, dataset)
+    split = divide(dataset, settings)
+    return Allocation(settings, dataset, split, *assign(dataset, split, settings))
+
+
+def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
+    """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
+    data = settings.data
+    return load(
+        data.source,
+        join=data.join,
+        unmatched=data.unmatched or None,
+        columns=data.columns or None,
+        test=data.test or None,
+        query=data.query,
+        progress=progress,
+    )
+
+
+def with_own_protocol(settings: Settings, dataset: Dataset) -> Settings:
+    """The settings with protocol `given` where the data name their test rows, which leaves nothing else to choose."""
+    if dataset.test_rows is None:
+        return settings
+    return settings.model_copy(update={"split": settings.split.model_copy(update={"protocol": "given"})})
+
+
+def divide(dataset: Dataset, settings: Settings) -> splits.Split:
+    """The split of the settings' protocol; where the source names its test rows, those."""
+    rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
+    if dataset.test_rows is not None:
+        return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
+    if choice.protocol == "given":
+        raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
+    share = choice.test_share or TEST_SHARE.get(choice.protocol, 0.0)
+    if choice.protocol == "warm":
+        return splits.warm(ratings, test_share=share, rng=rng)
+    if choice.protocol == "temporal":
+        return splits.temporal(ratings, test_share=share)
+    if choice.protocol == "cold":
+        return splits.cold(ratings, federated_users=choice.federated_users, test_share=share, rng=rng)
+    return splits.two_groups(
+        ratings,
+        federated_users=choice.federated_users,
+        train_rows=choice.train_rows,
+        sample=choice.sample,
+        personal_train_rows=choice.personal_train_rows,
+        rng=rng,
+    )
+
+
+def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[Nodes, Nodes]:
+    """The federated nodes, which train the global model, and the personalisation nodes, which make it their own.
+
+    They are the same where the same users do both and are divided alike. A node's ratings have times under protocol
+    `temporal` alone.
+    """
+    ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
+    # Times are two fifths of a rating's bytes, and a node reads them for no other protocol.
+    held = ratings if settings.split.protocol == "temporal" else replace(ratings, time=None)
+
+    def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
+        # By users, a row's node does not depend on where the row stands.
+        whole = how != "rows" and len(train) + len(test) == len(ratings)
+        rows = None if whole else np.concatenate([train, test])
+        node = partition(
+            how,
+            ratings,
+            count,
+            skew=federation.skew,
+            concentration=federation.concentration,
+            genre_flags=lambda: genre_flags(dataset.catalogue)[0],
+            rng=generator(settings.seed, 0, 0, purpose),
+            rows=rows,
+        )
+        if rows is not None:
+            node_of_rows, node = node, np.zeros(len(ratings), node.dtype)
+            node[rows] = node_of_rows
+        learned, judged = (rows_by_node(held, node, count, part) for part in (train, test))
+        return Nodes(learned, judged, np.arange(count))
+
+    nobody = split.train[:0]
+    alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
+    if alike and split.personal_train is split.train:
+        nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition")
+        return nodes, nodes
+    return (
+        divided(split.train, nobody, federation.partition, federation.nodes, "partition"),
+        divided(
+            split.personal_train,
+            split.personal_test,
+            personal.personal_partition,
+            personal.personal_nodes,
+            "personal partition",
+        ),
+    )

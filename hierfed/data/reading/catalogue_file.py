@@ -1,0 +1,78 @@
+"""A catalogue as a file: what a server publishes to its nodes, and what a company can write from its own item table."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
+from hierfed.data.reading.columns import require
+from hierfed.errors import DataError
+
+SEPARATOR = "|"
+_TEXTS = {"title": pl.String, "year": pl.Int32}
+_LISTS = ("genres", "metadata_genres")
+
+CATALOGUE = "catalogue.parquet"
+"""The name of the file in a run's or a node's folder."""
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """A catalogue from Parquet or CSV: column `item_id`, and any of title, year, genres and the numeric features.
+
+    In CSV, genres are separated by bars. Items are numbered in ascending order of their ids. Raises DataError, in one
+    line, for a file that is no catalogue.
+    """
+    try:
+        frame = pl.read_csv(path) if path.suffix.casefold() == ".csv" else pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {error}") from error
+    return _checked(frame, path)
+
+
+def catalogue_bytes(catalogue: Catalogue) -> bytes:
+    """The catalogue as a Parquet file."""
+    file = io.BytesIO()
+    catalogue.frame.write_parquet(file)
+    return file.getvalue()
+
+
+def catalogue_of_bytes(content: bytes) -> Catalogue:
+    """The catalogue that `catalogue_bytes` wrote; raises DataError for bytes that hold none."""
+    try:
+        frame = pl.read_parquet(content)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"the server's catalogue cannot be read: {str(error).splitlines()[0]}") from error
+    return _checked(frame, Path("the server's catalogue"))
+
+
+def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
+    require(frame.columns, ["item_id"], path)
+    ids = frame["item_id"]
+    if ids.null_count() or not (ids.dtype.is_integer() or ids.dtype == pl.String) or frame.is_empty():
+        raise DataError(
+            f"{path}, column item_id: found {ids.dtype} with {ids.null_count()} nulls, expected an id a row"
+        )
+    if ids.n_unique() < len(ids):
+        raise DataError(f"{path}, column item_id: {ids.filter(ids.is_duplicated())[0]} stands twice, expected once")
+    try:
+        columns = [ids.cast(pl.Int64) if ids.dtype.is_integer() else ids]
+        for name, kind in _TEXTS.items():
+            columns.append(frame[name].cast(kind) if name in frame.columns else _nulls(name, len(ids), kind))
+        for name in _LISTS:
+            lists = frame[name] if name in frame.columns else _nulls(name, len(ids), pl.List(pl.String))
+            columns.append(lists.str.split(SEPARATOR) if lists.dtype == pl.String else lists.cast(pl.List(pl.String)))
+        numeric = [name for name in NUMERIC_FEATURES if name in frame.columns]
+        columns += [frame[name].cast(pl.Float64) for name in numeric]
+        known = frame["matched"].cast(pl.Boolean) if "matched" in frame.columns else None
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
+    if known is None:
+        known = pl.Series("matched", [bool(numeric)] * len(ids))
+    return Catalogue(pl.DataFrame([*columns, known]).sort("item_id"))
+
+
+def _nulls(name: str, rows: int, kind: pl.DataType | type[pl.DataType]) -> pl.Series:
+    return pl.Series(name, [None] * rows, dtype=kind)

@@ -1,0 +1,146 @@
+"""The checks that every rating passes before it is used; each failure is one line with file, row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.reading.numbering import limits
+from hierfed.errors import DataError
+
+# The last second of year 2261: times beyond it are milliseconds, or no times at all.
+LATEST_TIME = 9_214_646_399
+_DIGITS = r"^[+-]?\d+$"
+_TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
+_SHOWN = 60
+_WHOLE = "a whole number that fits 64 bits"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a source's ratings must be: their range in stars, and whether ids are whole numbers (or may be text)."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    integer_ids: bool = True
+
+
+def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
+    """Parse and check the column of one role: user, item, rating or time.
+
+    raw: of any type. name: the file's own for the column, for messages. place: says where row r stands. Raises
+    DataError at the first id, rating or time that is none.
+    """
+    if role == "rating":
+        return parse_ratings(raw, name, place, rules)
+    if role == "time":
+        return parse_times(raw, name, place)
+    return parse_ids(raw, name, place, rules.integer_ids)
+
+
+def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str], integers: bool) -> pl.Series:
+    """Ids as int64 where all of them are whole numbers, as text otherwise (an error where `integers`).
+
+    Signed integers keep their type.
+    """
+    _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype in _TEXT_TYPES, name, "ids", place)
+    if raw.dtype.is_signed_integer() and _within(raw, 0 if integers else -np.inf, np.inf):
+        return raw
+    whole = _integers(raw)
+    if integers:
+        refuse(raw, whole.is_null() | (whole < 0), name, "a whole number from 0 to 9223372036854775807", place)
+        return whole
+    if raw.dtype.is_float():
+        refuse(raw, whole.is_null(), name, _WHOLE, place)
+        return whole
+    text = raw.cast(pl.String).str.strip_chars()
+    refuse(raw, text.is_null() | (text == ""), name, "an id", place)
+    if not whole.null_count():
+        return whole
+    if text.str.contains(_DIGITS).all():
+        refuse(raw, whole.is_null(), name, _WHOLE, place)
+    return text
+
+
+def parse_ratings(raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
+    """Ratings as float64, or float32 where the file has that, finite and within the rules' range."""
+    _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype == pl.String, name, "numbers", place)
+    if raw.dtype == pl.Float32 and raw.is_finite().all(ignore_nulls=False) and _within(raw, rules.low, rules.high):
+        return raw
+    values = _numbers(raw)
+    bounded = np.isfinite(rules.low)
+    expected = f"a number from {rules.low:g} to {rules.high:g}" if bounded else "a finite number"
+    # Ratings are kept as float32, so they must be finite as such.
+    finite = values.cast(pl.Float32, strict=False).is_finite()
+    wrong = values.is_null() | ~finite | (values < rules.low) | (values > rules.high)
+    refuse(raw, wrong.fill_null(True), name, expected, place)
+    return values
+
+
+def parse_times(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Series:
+    """Times as int64 seconds since 1970, from whole numbers of seconds or from dates as ISO 8601 writes them."""
+    dated = raw.dtype in (pl.Date, pl.Datetime)
+    _refuse_type(raw, dated or raw.dtype.is_numeric() or raw.dtype == pl.String, name, "times", place)
+    seconds = raw.dt.epoch("s") if dated else _integers(raw)
+    if _within(seconds, 0, LATEST_TIME):
+        return seconds
+    if raw.dtype == pl.String and seconds.null_count():
+        read = (seconds, _integers(_numbers(raw)), _iso_seconds(raw))
+        seconds = pl.select(pl.coalesce(read)).to_series()
+    wrong = seconds.is_null() | (seconds < 0) | (seconds > LATEST_TIME)
+    refuse(raw, wrong.fill_null(True), name, "a time in seconds since 1970, before year 2262", place)
+    return seconds
+
+
+def refuse(raw: pl.Series, wrong: pl.Series, name: str, expected: str, place: Callable[[int], str]) -> None:
+    """Raise DataError for the first row that is `wrong`."""
+    if not wrong.any():
+        return
+    row = int(wrong.arg_true()[0])
+    found = raw[row]
+    shown = "nothing" if found is None or found == "" else repr(found) if isinstance(found, str) else str(found)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    raise DataError(f"{place(row)}, column {name}: found {shown}, expected {expected}")
+
+
+def _within(numbers: pl.Series, low: float, high: float) -> bool:
+    """Whether there is no null, and all numbers lie within: seen without a column of answers."""
+    if numbers.null_count() or not len(numbers):
+        return not len(numbers)
+    lowest, highest = limits(numbers)
+    return bool(low <= lowest and highest <= high)
+
+
+def _refuse_type(raw: pl.Series, fits: bool, name: str, expected: str, place: Callable[[int], str]) -> None:
+    if not fits:
+        raise DataError(f"{place(0)}, column {name}: found values of type {raw.dtype}, expected {expected}")
+
+
+def _numbers(raw: pl.Series) -> pl.Series:
+    text = raw.str.strip_chars() if raw.dtype == pl.String else raw
+    return text.cast(pl.Float64, strict=False)
+
+
+def _integers(raw: pl.Series) -> pl.Series:
+    """As int64; null where the value is no whole number or does not fit."""
+    if raw.dtype.is_integer():
+        return raw.cast(pl.Int64, strict=False)
+    if not raw.dtype.is_numeric():
+        return raw.cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False)
+    numbers = raw.cast(pl.Float64)
+    # Beyond 2^53 floats do not tell whole numbers apart.
+    exact = (numbers % 1 == 0) & (numbers.abs() < 2.0**53)
+    return numbers.zip_with(exact, pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)
+
+
+def _iso_seconds(raw: pl.Series) -> pl.Series:
+    text = raw.str.strip_chars().str.replace("T", " ", literal=True).str.strip_suffix("Z")
+    read = [
+        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", strict=False, time_zone="UTC").dt.replace_time_zone(None),
+        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False),
+        text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")),
+    ]
+    return pl.select(pl.coalesce(read)).to_series().dt.epoch("s")

@@ -1,0 +1,203 @@
+"""Delimited text files (CSV, TSV, `::`) in memory: read fast, and when a file is bad, say exactly where."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.ratings import SourceFile
+from hierfed.data.reading.files import read_bytes
+from hierfed.errors import DataError
+
+_SEPARATORS = (",", "\t", ";", "|")
+# The ASCII unit separator stands in for GroupLens' `::`, since polars splits on single bytes only.
+_UNIT_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """One delimited file, decoded and in memory.
+
+    path: as the user would name it. data: UTF-8 without byte order mark, lines ended by newlines. names: one per
+    column. header: whether the first line of `data` holds the names. quoted: whether `"` quotes a field.
+    """
+
+    path: Path
+    data: bytes
+    separator: str
+    names: tuple[str, ...]
+    header: bool
+    quoted: bool
+    size: int
+    sha256: str
+
+    def source_file(self, rows: int) -> SourceFile:
+        """What provenance keeps of this file, given the number of its data rows."""
+        return SourceFile(self.path.name, self.size, self.sha256, rows)
+
+    def typed(self, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame | None:
+        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`)."""
+        if b'"' in self.data:
+            return None
+        try:
+            frame = self._read(types).select(list(types))
+        except pl.exceptions.PolarsError:
+            return None
+        # polars fills short rows with nulls; as rows with too many fields raise, the separators tell of short ones.
+        if self.data.count(self.separator.encode()) != self._separators(frame.height):
+            return None
+        return frame if not any(column.null_count() for column in frame) else None
+
+    def strings(self, *, known_short: Callable[[Sequence[str]], bool] | None = None) -> pl.DataFrame:
+        """Every column as text, null where a field is empty.
+
+        known_short: says of a row with too few fields whether it is a known defect of the published file, to be
+        filled with nulls. Raises DataError for a wrong encoding, an unclosed quote or a wrong number of fields.
+        """
+        try:
+            frame = self._read({})
+        except pl.exceptions.PolarsError:
+            return self._strings_one_by_one(known_short)
+        inner = 0
+        if b'"' in self.data and self.quoted:
+            counts = frame.select(pl.all().str.count_matches(self.separator, literal=True).sum())
+            inner = sum(value or 0 for value in counts.row(0))
+        if self.data.count(self.separator.encode()) - inner != self._separators(frame.height):
+            return self._strings_one_by_one(known_short)
+        return frame
+
+    def line(self, row: int) -> int:
+        """The 1-based line of the file on which data row `row` (0-based) begins."""
+        for number, (line, _) in enumerate(self.rows()):
+            if number == row:
+                return line
+        raise IndexError(row)
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Each data row as (line number, fields), read slowly and exactly.
+
+        Raises DataError for a wrong encoding or an unclosed quote.
+        """
+        text = io.StringIO(decode(self.data, self.path), newline="")
+        if self.quoted:
+            reader = csv.reader(text, delimiter=self.separator, strict=True)
+        else:
+            reader = csv.reader(text, delimiter=self.separator, quoting=csv.QUOTE_NONE, strict=True)
+        line, first = 1, True
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise DataError(f"{self.path}, line {line}: a quoted field that does not end properly") from error
+            if not (first and self.header):
+                yield line, fields
+            line, first = reader.line_num + 1, False
+
+    def _read(self, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+        text: dict[str, type[pl.DataType]] = dict.fromkeys(self.names, pl.String)
+        return pl.read_csv(
+            self.data,
+            has_header=self.header,
+            separator=self.separator,
+            quote_char='"' if self.quoted else None,
+            schema={**text, **types},
+        )
+
+    def _separators(self, rows: int) -> int:
+        return (rows + self.header) * (len(self.names) - 1)
+
+    def _strings_one_by_one(self, known_short: Callable[[Sequence[str]], bool] | None) -> pl.DataFrame:
+        width = len(self.names)
+        columns: list[list[str | None]] = [[] for _ in self.names]
+        for line, fields in self.rows():
+            if len(fields) != width and not (len(fields) < width and known_short and known_short(fields)):
+                found = "is empty" if not fields else f"has {len(fields)} field{'s' * (len(fields) != 1)}"
+                raise DataError(f"{self.path}, line {line}: {found}, expected {width} ({', '.join(self.names)})")
+            padded: list[str | None] = [field or None for field in fields]
+            for column, field in zip(columns, padded + [None] * (width - len(fields)), strict=True):
+                column.append(field)
+        return pl.DataFrame(dict(zip(self.names, columns, strict=True)), schema=dict.fromkeys(self.names, pl.String))
+
+
+def open_delimited(
+    path: Path,
+    *,
+    separator: str | None = None,
+    names: Sequence[str] | None = None,
+    encoding: str | None = "utf-8",
+    quoted: bool = True,
+) -> Delimited:
+    """Read a delimited file into memory.
+
+    separator: None takes the one that the first line holds most of. names: the columns of a file without header.
+    encoding: `utf-8`, `latin-1`, or None for UTF-8 where the file is valid UTF-8 and latin-1 otherwise.
+    Raises DataError where the file is missing, empty, holds no data rows, or is in another encoding.
+    """
+    raw = read_bytes(path)
+    digest = hashlib.sha256(raw).hexdigest()
+    data = _to_utf8(raw, path, encoding)
+    # Old Mac line ends, and blank lines at the end, are how some editors save; neither changes a row.
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    if data.endswith((b"\n\n", b"\n\r\n")):
+        data = data.rstrip(b"\r\n") + b"\n"
+    if separator == "::":
+        # Checked before the bytes move, so that a message names the byte of the file.
+        decode(data, path)
+        data, separator = data.replace(b"::", _UNIT_SEPARATOR.encode()), _UNIT_SEPARATOR
+    first = decode(data[: data.find(b"\n") + 1] or data, path).rstrip("\r\n")
+    if not first.strip():
+        raise DataError(f"{path}: the file is empty" if not data.strip() else f"{path}, line 1: is empty")
+    if separator is None:
+        separator = max(_SEPARATORS, key=first.count)
+    header = names is None
+    columns = tuple(names) if names is not None else _header(first, separator, path)
+    if header and b"\n" not in data.rstrip():
+        raise DataError(f"{path}: the file holds a header and no data rows")
+    return Delimited(path, data, separator, columns, header, quoted, len(raw), digest)
+
+
+def decode(data: bytes, path: Path) -> str:
+    """`data` as UTF-8 text; DataError names the line and byte where it is not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        raise DataError(
+            f"{path}, line {line}: byte {column} of the line is 0x{data[error.start]:02x}, expected UTF-8 text"
+        ) from error
+
+
+def _to_utf8(raw: bytes, path: Path, encoding: str | None) -> bytes:
+    data = raw.removeprefix(b"\xef\xbb\xbf")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
+        raise DataError(f"{path}, line 1: the file looks like UTF-16 or binary data, expected UTF-8 text")
+    if encoding == "utf-8":
+        return data
+    if encoding is None:
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("latin-1").encode()
+        return data
+    return data.decode(encoding).encode()
+
+
+def _header(first: str, separator: str, path: Path) -> tuple[str, ...]:
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([first], delimiter=separator, strict=True)))
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: the header holds a stray quote or line end") from error
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise DataError(f"{path}, line 1: column {repeated!r} stands twice in the header")
+    return names

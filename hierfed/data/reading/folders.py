@@ -1,0 +1,91 @@
+"""Which data set a folder holds: one of GroupLens', or a table of ratings with a catalogue beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hierfed.data.reading.assembly import Source
+from hierfed.data.reading.catalogued import read_catalogued
+from hierfed.data.reading.grouplens import read_100k, read_csv, read_dat
+from hierfed.errors import DataError
+from hierfed.generated.files import ITEMS, RATINGS, TRUTH
+
+Reader = Callable[[Mapping[str, str] | None, str | None], Source]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a folder is recognised, and its reader: (folder, columns, test) to Source.
+
+    files: patterns of all names that the reader looks for.
+    """
+
+    what: str
+    signs: tuple[str, ...]
+    files: tuple[str, ...]
+    read: Callable[[Path, Mapping[str, str] | None, str | None], Source]
+
+
+_FORMATS = (
+    _Format(
+        "ratings.csv (ml-latest, 20m, 25m, 32m)",
+        ("ratings.csv",),
+        ("ratings.csv", "movies.csv", "README.txt"),
+        read_csv,
+    ),
+    _Format(
+        "u.data (ml-100k)", ("u.data", "u1.base", "ua.base"), ("u*.base", "u*.test", "u.data", "u.item"), read_100k
+    ),
+    _Format(
+        "ratings.dat (ml-1m, ml-10m)",
+        ("ratings.dat",),
+        ("ratings.dat", "r*.train", "r*.test", "movies.dat", "users.dat", "tags.dat"),
+        read_dat,
+    ),
+    _Format(
+        "ratings.parquet (a table, with items.parquet)",
+        (RATINGS,),
+        (RATINGS, ITEMS, TRUTH),
+        read_catalogued,
+    ),
+)
+
+
+def find_ratings(folder: Path) -> tuple[Path, Reader]:
+    """The place of a data set, in `folder` or one level down, and its reader: (columns, test) to Source.
+
+    The folder itself comes before its subfolders. Raises DataError where nothing or more than one is found.
+    """
+    place, form = _find_format(folder)
+    return place, partial(form.read, place)
+
+
+def files_in(folder: Path) -> tuple[Path, list[Path]]:
+    """The place of a data set as `find_ratings` finds it, and every file that its reader may look into."""
+    place, form = _find_format(folder)
+    return place, sorted({path for pattern in form.files for path in place.glob(pattern) if path.is_file()})
+
+
+def _find_format(folder: Path) -> tuple[Path, _Format]:
+    for level in ([folder], subfolders(folder)):
+        found = [
+            (place, form) for place in level for form in _FORMATS if any((place / s).is_file() for s in form.signs)
+        ]
+        if len(found) > 1:
+            names = ", ".join(f"{place.name}/ ({form.what})" for place, form in found)
+            raise DataError(f"{folder}: holds several data sets: {names}; name the folder of one")
+        if found:
+            return found[0]
+    looked_for = ", ".join(form.what for form in _FORMATS)
+    raise DataError(f"{folder}: no ratings found there or one level down; looked for {looked_for}")
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones are left out. Raises DataError where it may not be listed."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error

@@ -1,0 +1,224 @@
+"""GroupLens folders as published: ml-latest(-small), 20m, 25m, 32m (CSV), ml-100k, ml-1m and ml-10m."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.ratings import SourceFile
+from hierfed.data.reading.assembly import Source
+from hierfed.data.reading.checks import Rules, parse_ids
+from hierfed.data.reading.columns import nearest, require
+from hierfed.data.reading.delimited import Delimited, open_delimited
+from hierfed.data.reading.licences import grouplens_terms
+from hierfed.data.reading.numbering import join_numbered
+from hierfed.data.reading.rating_files import RatingFile, read_delimited
+from hierfed.data.reading.titles import split_year
+from hierfed.errors import DataError
+
+_RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
+_GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+_ITEM_COLUMNS_100K = ("movieId", "title", "release date", "video release date", "IMDb URL", *_GENRES_100K)
+# MovieLens began in 1995; anything earlier was written by somebody else.
+_FIRST_TIME = 788_918_400
+_PUBLISHED_RATINGS = {
+    "821795331fd974bbe7a8416f2a7eec2b548a485dedb47a073580b0a9a8a0a8d2": "ml-latest-small of October 2016",
+}
+
+
+def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
+    """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null where TMDB has no such film), both int64."""
+    table = open_delimited(path)
+    require(table.names, ("movieId", "tmdbId"), path)
+    raw = table.strings()
+    items = _film_ids(raw["movieId"], table)
+    metadata = pl.Series([None] * len(items), dtype=pl.Int64)
+    linked = raw["tmdbId"].is_not_null()
+    rows = linked.arg_true()
+    ids = parse_ids(raw["tmdbId"].filter(linked), "tmdbId", lambda row: _line(table, int(rows[row])), integers=True)
+    links = pl.DataFrame({"item_id": items, "metadata_id": metadata.scatter(rows, ids)})
+    return links, table.source_file(len(links))
+
+
+def read_csv(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """A CSV edition: ml-latest, 20m, 25m, 32m; test: the path of a table with test ratings."""
+    rules = Rules(0.5, 5.0)
+    train = read_delimited(open_delimited(folder / "ratings.csv"), columns, rules)
+    held = None if test is None else read_delimited(open_delimited(Path(test)), columns, rules)
+    films, files = _optional_films(folder / "movies.csv", _films_csv)
+    return _source(_edition(folder), train, held, films, files)
+
+
+def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """ml-100k; test: the name of one of its splits."""
+    _refuse_columns(columns, "u.data")
+    rules = Rules(1.0, 5.0)
+    splits = sorted(path.stem for path in folder.glob("u*.base"))
+    train_name, test_path = _split(folder, test, splits, "u.data", ".base")
+    train, held = _read_both(folder / train_name, test_path, "\t", rules)
+    films, files = _optional_films(folder / "u.item", _films_100k)
+    return _source("ml-100k", train, held, films, files)
+
+
+def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+    """ml-1m or ml-10m; test: the name of one of its splits."""
+    _refuse_columns(columns, "ratings.dat")
+    one_million = (folder / "users.dat").is_file()
+    rules = Rules(1.0 if one_million else 0.5, 5.0)
+    splits = sorted(path.stem for path in folder.glob("r*.train"))
+    train_name, test_path = _split(folder, test, splits, "ratings.dat", ".train")
+    train, held = _read_both(folder / train_name, test_path, "::", rules)
+    films, files = _optional_films(folder / "movies.dat", _films_dat)
+    return _source("ml-1m" if one_million else "ml-10m", train, held, films, files)
+
+
+def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending: str) -> tuple[str, Path | None]:
+    """The names of the train file and the path of the test file for a published split, or `whole` and None."""
+    if test is None:
+        return whole, None
+    if test not in splits:
+        there = f"its splits are {', '.join(splits)}" if splits else f"it has no files *{ending} with *.test"
+        raise DataError(f"{folder}: no test split {test!r}{nearest(test, splits)}; {there}")
+    return f"{test}{ending}", folder / f"{test}.test"
+
+
+def _refuse_columns(columns: Mapping[str, str] | None, name: str) -> None:
+    if columns:
+        raise DataError(f"columns can't be mapped for {name}: it has no header, its columns are fixed")
+
+
+def _read_both(train: Path, test: Path | None, separator: str, rules: Rules) -> tuple[RatingFile, RatingFile | None]:
+    """The ratings of a headerless train file, and of its test file where there is one."""
+
+    def read(path: Path) -> RatingFile:
+        table = open_delimited(path, separator=separator, names=_RATING_COLUMNS, quoted=False)
+        return read_delimited(table, None, rules)
+
+    return read(train), None if test is None else read(test)
+
+
+def _source(
+    edition: str,
+    train: RatingFile,
+    held: RatingFile | None,
+    films: pl.DataFrame | None,
+    film_files: tuple[SourceFile, ...],
+) -> Source:
+    ratings = [train] if held is None else [train, held]
+    notes = []
+    for rated in ratings:
+        if rated.file.sha256 in _PUBLISHED_RATINGS:
+            published = _PUBLISHED_RATINGS[rated.file.sha256]
+            notes.append(f"{rated.file.name} is, byte for byte, the file published as {published}")
+        early = 0 if rated.part.time is None else int((rated.part.time < _FIRST_TIME).sum())
+        if early:
+            notes.append(f"{rated.file.name}: {early} ratings are from before MovieLens began (1995): an altered copy?")
+    if films is not None:
+        rated_items = join_numbered([rated.part.item for rated in ratings]).ids
+        unknown = len(rated_items) - int(rated_items.is_in(films["item_id"].implode()).sum())
+        if unknown:
+            notes.append(f"{unknown} rated films are not in {film_files[0].name}: no title, year or genres")
+    return Source(
+        terms=grouplens_terms(edition),
+        files=tuple(rated.file for rated in ratings) + film_files,
+        train=train.part,
+        test=None if held is None else held.part,
+        films=films,
+        notes=tuple(notes),
+    )
+
+
+def _edition(folder: Path) -> str:
+    """The name of a CSV edition, from its README or its folder."""
+    readme = folder / "README.txt"
+    text = readme.read_bytes()[:4000].decode("latin-1") if readme.is_file() else ""
+    found = re.search(r"\((ml-[\w-]+)\)", text) or re.fullmatch(r"(ml-[\w-]+)", folder.name)
+    return found.group(1) if found else "(edition not known)"
+
+
+def _optional_films(
+    path: Path, read: Callable[[Path], tuple[pl.DataFrame, Delimited]]
+) -> tuple[pl.DataFrame | None, tuple[SourceFile, ...]]:
+    if not path.is_file():
+        return None, ()
+    films, table = read(path)
+    return films, (table.source_file(films.height),)
+
+
+def _films_csv(path: Path) -> tuple[pl.DataFrame, Delimited]:
+    table = open_delimited(path)
+    require(table.names, ("movieId", "title", "genres"), path)
+    raw = table.strings()
+    return _films(raw, _split_genres(raw["genres"]), table), table
+
+
+def _films_dat(path: Path) -> tuple[pl.DataFrame, Delimited]:
+    # ml-1m is in latin-1; ml-10m, which has tags.dat, in UTF-8.
+    encoding = "utf-8" if (path.parent / "tags.dat").is_file() else None
+    names = ("movieId", "title", "genres")
+    table = open_delimited(path, separator="::", names=names, encoding=encoding, quoted=False)
+    raw = table.strings()
+    return _films(raw, _split_genres(raw["genres"]), table), table
+
+
+def _films_100k(path: Path) -> tuple[pl.DataFrame, Delimited]:
+    table = open_delimited(path, separator="|", names=_ITEM_COLUMNS_100K, encoding=None, quoted=False)
+    raw = table.strings()
+    for name in _GENRES_100K:
+        wrong = ~raw[name].is_in(["0", "1"]).fill_null(False)
+        if wrong.any():
+            row = int(wrong.arg_true()[0])
+            raise DataError(f"{_line(table, row)}, column {name}: found {raw[name][row]!r}, expected 0 or 1")
+    flags = raw.select(_GENRES_100K).to_numpy() == "1"
+    genres = [[name for name, flag in zip(_GENRES_100K[1:], row[1:], strict=True) if flag] for row in flags]
+    return _films(raw, pl.Series(genres, dtype=pl.List(pl.String)), table), table
+
+
+def _films(raw: pl.DataFrame, genres: pl.Series, table: Delimited) -> pl.DataFrame:
+    """`item_id`, `title`, `year` and `genres` of a film file's rows."""
+    ids = _film_ids(raw["movieId"], table)
+    return split_year(raw["title"]).select(item_id=ids, title="title", year="year", genres=genres)
+
+
+def _split_genres(raw: pl.Series) -> pl.Series:
+    """`A|B` as a list; `(no genres listed)` and an empty field as an empty list."""
+    text = raw.fill_null("(no genres listed)")
+    return text.str.split("|").list.eval(pl.element().filter(pl.element() != "(no genres listed)"))
+
+
+def _film_ids(raw: pl.Series, table: Delimited) -> pl.Series:
+    """Film ids as int64; DataError where one stands twice."""
+    ids = parse_ids(raw, "movieId", lambda row: _line(table, row), integers=True)
+    repeated = ~ids.is_first_distinct()
+    if repeated.any():
+        row = int(repeated.arg_true()[0])
+        first = _line(table, int((ids == ids[row]).arg_true()[0]))
+        raise DataError(f"{_line(table, row)}, column movieId: film {ids[row]} stands twice, first in {first}")
+    return ids
+
+
+def _line(table: Delimited, row: int) -> str:
+    return f"{table.path}, line {table.line(row)}"

@@ -1,0 +1,132 @@
+"""How ratings find their film's metadata: through links, id to id as the paper did, by title, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.ratings import SourceFile
+from hierfed.data.reading.columns import nearest
+from hierfed.data.reading.titles import STEPS, match_titles
+from hierfed.errors import DataError
+
+_PAPER_WARNING = (
+    "the join `paper` takes MovieLens ids for TMDB ids, which number films differently: films get the metadata of "
+    "other films; use it to reproduce the paper only, and `links` for anything else"
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What another source knows of films, one row per film.
+
+    frame: `title`, `year`, `copies` (how often the film's id stood in the file), and any of `id` (int64),
+    `metadata_genres` (list[str]) and the numeric features (float64).
+    """
+
+    frame: pl.DataFrame
+    file: SourceFile
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """For each item the row of its metadata (int64, null where there is none).
+
+    warning: what a reader must know. describe: from the number of ratings of each item to notes.
+    """
+
+    row: pl.Series
+    warning: str = ""
+    describe: Callable[[np.ndarray], tuple[str, ...]] = field(default=lambda ratings: ())
+
+
+@dataclass(frozen=True)
+class Join:
+    """A way to match films with metadata.
+
+    match: from films (`item_id`, `title`, `year`) to their matches. drops: whether unmatched ratings are dropped
+    unless the user says otherwise. files: those that the join read, besides the metadata's.
+    """
+
+    name: str
+    match: Callable[[pl.DataFrame], Match]
+    drops: bool
+    metadata: Metadata | None
+    files: tuple[SourceFile, ...] = ()
+
+
+def no_join() -> Join:
+    """The join that matches nothing."""
+    return Join("none", lambda films: Match(pl.Series([None] * films.height, dtype=pl.Int64)), False, None)
+
+
+def links_join(links: pl.DataFrame, file: SourceFile, metadata: Metadata) -> Join:
+    """Item id to metadata id through `links` (columns `item_id` and `metadata_id`, both int64), read from `file`."""
+
+    def match(films: pl.DataFrame) -> Match:
+        linked = films.select("item_id").join(links, on="item_id", how="left", maintain_order="left")
+        return Match(_rows_of(linked["metadata_id"], metadata))
+
+    return Join("links", match, True, metadata, (file,))
+
+
+def paper_join(metadata: Metadata) -> Join:
+    """Item id equal to metadata id, as the paper joined. The ids are unrelated, so films get other films' metadata."""
+
+    def match(films: pl.DataFrame) -> Match:
+        rows = _rows_of(films["item_id"], metadata)
+
+        def describe(ratings: np.ndarray) -> tuple[str, ...]:
+            known = rows.is_not_null().to_numpy()
+            if not known.any():
+                return ()
+            most = int(np.argmax(ratings * known))
+            title = films["title"][most] or f"film {films['item_id'][most]}"
+            return (f"join paper: {title!r}, for one, gets the metadata of {metadata.frame['title'][rows[most]]!r}",)
+
+        return Match(rows, _PAPER_WARNING, describe)
+
+    return Join("paper", match, True, metadata)
+
+
+def title_join(metadata: Metadata) -> Join:
+    """By normalised title and year; see `match_titles` for the steps and how ambiguity is resolved."""
+
+    def match(films: pl.DataFrame) -> Match:
+        found = match_titles(films, metadata.frame)
+        step = found.step.fill_null(len(STEPS)).to_numpy()
+
+        def describe(ratings: np.ndarray) -> tuple[str, ...]:
+            share = np.cumsum(np.bincount(step, weights=ratings, minlength=len(STEPS) + 1)) / ratings.sum()
+            steps = ", ".join(f"{name} {100 * part:.1f}%" for name, part in zip(STEPS, share, strict=False))
+            ties = f"{found.ambiguous} films had several equally good matches: the one with the most votes was taken"
+            return (f"ratings matched by title, cumulative: {steps}", *([ties] if found.ambiguous else []))
+
+        return Match(found.row, "", describe)
+
+    return Join("title", match, False, metadata)
+
+
+def choose_join(asked: Sequence[str], available: Mapping[str, Join], source: str) -> Join:
+    """The first of the joins asked for that is available, or the first available where none is asked for.
+
+    Raises DataError, naming those available, where none of those asked for is.
+    """
+    if not asked:
+        return next(iter(available.values()))
+    for name in asked:
+        if name in available:
+            return available[name]
+    raise DataError(
+        f"{source}: join {' or '.join(map(repr, asked))} is not possible here{nearest(asked[0], list(available))}; "
+        f"possible: {', '.join(available)}"
+    )
+
+
+def _rows_of(ids: pl.Series, metadata: Metadata) -> pl.Series:
+    index = metadata.frame.select("id", row=pl.int_range(pl.len()))
+    return pl.DataFrame({"id": ids}).join(index, on="id", how="left", maintain_order="left")["row"]

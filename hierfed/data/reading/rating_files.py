@@ -1,0 +1,86 @@
+"""One file of ratings, delimited or Parquet, becomes checked columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.ratings import SourceFile
+from hierfed.data.reading.checks import Rules
+from hierfed.data.reading.columns import find_columns
+from hierfed.data.reading.delimited import Delimited
+from hierfed.data.reading.files import file_state, hash_file
+from hierfed.data.reading.rating_part import RatingPart, checked_part
+from hierfed.errors import DataError
+
+_TYPES: dict[str, type[pl.DataType]] = {"user": pl.Int64, "item": pl.Int64, "rating": pl.Float64, "time": pl.Int64}
+
+
+@dataclass(frozen=True)
+class RatingFile:
+    """The checked ratings of one file, and what provenance keeps of the file."""
+
+    part: RatingPart
+    file: SourceFile
+
+
+def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a delimited file; mapping: role to column, as for `find_columns`.
+
+    Raises DataError with file, line and column at the first bad row.
+    """
+    columns = find_columns(table.names, mapping, f"{table.path}, line 1")
+
+    def place(row: int) -> str:
+        return f"{table.path}, line {table.line(row)}"
+
+    # Numbers are parsed at full speed first; text is read only where that fails, to say which row is bad, or
+    # because ids or times are text.
+    frame = table.typed({column: _TYPES[role] for role, column in columns.items()})
+    if frame is None:
+        frame = table.strings()
+    part = checked_part(frame.get_column, columns, place, rules)
+    return RatingFile(part, table.source_file(len(part)))
+
+
+def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+    """The ratings of a Parquet file; rows in messages are counted from 1."""
+    before = file_state(path)
+    with ThreadPoolExecutor(1) as other:
+        sha256 = other.submit(hash_file, path)
+        part = _parse_parquet(path, mapping, rules)
+        file = SourceFile(path.name, before.size, sha256.result(), len(part))
+    if file_state(path) != before:
+        raise DataError(f"{path}: the file changed while it was read; read it again")
+    return RatingFile(part, file)
+
+
+def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
+    with _explained(path):
+        names = list(pl.read_parquet_schema(path))
+
+    def read(name: str) -> pl.Series:
+        with _explained(path):
+            column = pl.read_parquet(path, columns=[name], glob=False).to_series()
+        if column.is_empty():
+            raise DataError(f"{path}: the file holds no rows")
+        return column
+
+    def place(row: int) -> str:
+        return f"{path}, row {row + 1}"
+
+    return checked_part(read, find_columns(names, mapping, str(path)), place, rules)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # A damaged file can also make polars panic, which is no PolarsError.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error

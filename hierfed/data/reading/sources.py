@@ -1,0 +1,150 @@
+"""One door to every source of ratings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hierfed.data.ratings import Dataset
+from hierfed.data.reading.assembly import Source, Unmatched, assemble
+from hierfed.data.reading.columns import nearest
+from hierfed.data.reading.databases import is_database
+from hierfed.data.reading.download import Progress, fetch_movielens_small
+from hierfed.data.reading.embedded import read_embedded
+from hierfed.data.reading.folders import files_in, find_ratings, subfolders
+from hierfed.data.reading.grouplens import read_links
+from hierfed.data.reading.joins import Join, choose_join, links_join, no_join, paper_join, title_join
+from hierfed.data.reading.metadata import FILE_NAME, read_metadata
+from hierfed.data.reading.tables import read_tables
+from hierfed.errors import DataError
+
+NAMED_SOURCES = ("embedded", "movielens-small")
+_ADDRESS = re.compile("://|@|password", re.IGNORECASE)
+
+
+def load(
+    source: str,
+    *,
+    join: Sequence[str] = (),
+    unmatched: Unmatched | None = None,
+    columns: Mapping[str, str] | None = None,
+    test: str | None = None,
+    query: str = "",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Ratings, catalogue and provenance from `source`.
+
+    source: `embedded`, `movielens-small`, the path of a GroupLens folder, of a folder with `ratings.parquet` and
+    `items.parquet` or of a table (CSV, TSV, Parquet, SQLite), or `postgresql://user@host/database`.
+    join: how films find their metadata: `links`, `paper`, `title` or `none`, in order of preference; the first that
+    the source allows is taken, and the source's best where nothing is asked for.
+    unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`
+    and `paper`. columns: role (user, item, rating, time) to the column of a table. test: a second table with test
+    ratings, or the name of a published split such as `u1`. query: a SELECT that gives user, item, rating and perhaps
+    time, for a database only. progress: called while downloading.
+    Raises DataError, in one line, for anything in the data that cannot be used as it is.
+    """
+    if unmatched not in (None, "keep", "drop"):
+        raise DataError(f"unmatched is {unmatched!r}, expected 'keep' or 'drop'")
+    database = is_database(source)
+    if query and not database:
+        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
+    path = Path(source)
+    if source == "embedded":
+        _refuse(columns, test, source)
+        found, imdb = read_embedded()
+        joins = _by_name(title_join(imdb), no_join())
+    elif source == "movielens-small":
+        return load(
+            str(fetch_movielens_small(progress=progress)), join=join, unmatched=unmatched, columns=columns, test=test
+        )
+    elif path.is_dir():
+        place, read = find_ratings(path)
+        joins = _folder_joins(path, place)
+        # A join that is not possible is told before the ratings, which may be many, are read.
+        choose_join(join, joins, source)
+        found = read(columns, test)
+    elif database or path.is_file():
+        found, joins = read_tables(source, columns, test, query), _by_name(no_join())
+    else:
+        raise DataError(
+            f"no such data: {_shown(source)}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
+            f"a folder with MovieLens files, a table (CSV, TSV, Parquet, SQLite), or postgresql://..."
+        )
+    return assemble(found, choose_join(join, joins, source), unmatched)
+
+
+def read_ratings(
+    source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None, query: str = ""
+) -> Source:
+    """The ratings of a folder, a table or a database alone, without a catalogue; see load."""
+    path, database = Path(source), is_database(source)
+    if query and not database:
+        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
+    if path.is_dir():
+        return find_ratings(path)[1](columns, test)
+    if database or path.is_file():
+        return read_tables(source, columns, test, query)
+    raise DataError(
+        f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, Parquet, "
+        "SQLite), or postgresql://..."
+    )
+
+
+def files_of(source: str, test: str | None = None) -> dict[str, Path]:
+    """Every file that `load` may look into, by a name that tells no more of its place than its folder.
+
+    Empty for what is small and for databases, whose files do not tell what they hold. Raises DataError as `load` does.
+    """
+    path = Path(source)
+    if source in NAMED_SOURCES or is_database(source) or (test is not None and is_database(test)):
+        return {}
+    found = {f"test {Path(test).name}": Path(test)} if test is not None and Path(test).is_file() else {}
+    if path.is_file():
+        return {f"table {path.name}": path, **found}
+    if not path.is_dir():
+        return {}
+    place, files = files_in(path)
+    beside = (_find(name, path, place) for name in (FILE_NAME, "links.csv"))
+    found |= {f"{place.name}/{file.name}": file for file in files}
+    return found | {f"beside {file.name}": file for file in beside if file is not None}
+
+
+def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:
+    """The joins that the files of a folder allow, the best first."""
+    metadata_path, links_path = (_find(name, folder, place) for name in (FILE_NAME, "links.csv"))
+    if metadata_path is None:
+        return _by_name(no_join())
+    metadata = read_metadata(metadata_path)
+    joins = [paper_join(metadata), title_join(metadata), no_join()]
+    if links_path is not None:
+        joins.insert(0, links_join(*read_links(links_path), metadata))
+    return _by_name(*joins)
+
+
+def _shown(source: str) -> str:
+    """The source for messages; what could be an address with a password is not repeated."""
+    return "an address of another kind" if _ADDRESS.search(source) else repr(source)
+
+
+def _by_name(*joins: Join) -> dict[str, Join]:
+    return {join.name: join for join in joins}
+
+
+def _find(name: str, folder: Path, place: Path) -> Path | None:
+    """A file beside the ratings, else in the folder, else in the only one of its subfolders that has it."""
+    for near in (place / name, folder / name):
+        if near.is_file():
+            return near
+    below = [path / name for path in subfolders(folder) if (path / name).is_file()]
+    if len(below) > 1:
+        raise DataError(f"{folder}: {name} stands in {' and in '.join(path.parent.name for path in below)}; keep one")
+    return below[0] if below else None
+
+
+def _refuse(columns: Mapping[str, str] | None, test: str | None, source: str) -> None:
+    if columns:
+        raise DataError(f"columns can't be mapped for {source}: its columns are fixed")
+    if test is not None:
+        raise DataError(f"{source} has no test set of its own, and takes none")

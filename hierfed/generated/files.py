@@ -1,0 +1,85 @@
+"""A generated world as a folder: ratings, items and the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+from polars.io.plugins import register_io_source
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from hierfed.atomic import written_atomically
+from hierfed.errors import DataError
+from hierfed.generated.truth import Truth
+from hierfed.generated.world import World, make_world, rating_frame
+
+RATINGS, ITEMS, TRUTH = "ratings.parquet", "items.parquet", "truth.safetensors"
+FORMAT = "hierfed generated ratings 1"
+ROW_GROUP = 1 << 20
+Made = Callable[[int, int | None], None]
+
+
+def write_world(
+    folder: Path, *, users: int, items: int, ratings: int, seed: int = 0, progress: Made | None = None
+) -> World:
+    """Make a world and write it into a new folder; the same numbers and seed give the same bytes.
+
+    `ratings.parquet` has columns user, item (int32, ids from 1), rating (float32) and time (int64), sorted by user and
+    time, in groups of 2^20 rows; `items.parquet` is as `read_catalogue` takes it; `truth.safetensors` holds the
+    arrays of Truth, float64, in the order of the ids. progress: called with the ratings made so far, and all.
+    Raises SettingsError for numbers that no world can have, DataError where the folder holds something or cannot be
+    written; all three files are whole, or none is there.
+    """
+    world = make_world(seed, users, items, ratings)
+
+    def frames(*_: object) -> Iterator[pl.DataFrame]:
+        made = 0
+        for batch in world.batches():
+            yield rating_frame(batch)
+            made += len(batch)
+            if progress is not None:
+                progress(made, ratings)
+
+    # One entry, since safetensors writes several in an order of chance.
+    numbers = {"users": users, "items": items, "ratings": ratings, "seed": seed}
+    header = {FORMAT: json.dumps(numbers)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = next(folder.iterdir(), None)
+        if there is not None:
+            raise DataError(f"{folder}: not empty, it holds {there.name}; generated data go into a folder of their own")
+        # All or none; the ratings, without which a folder is no data set, are put in place last.
+        with (
+            written_atomically(folder / RATINGS) as ratings_path,
+            written_atomically(folder / TRUTH) as truth_path,
+            written_atomically(folder / ITEMS) as items_path,
+        ):
+            world.films.frame().write_parquet(items_path)
+            truth_path.write_bytes(save(world.truth.arrays(), header))
+            schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
+            register_io_source(frames, schema=schema).sink_parquet(ratings_path, row_group_size=ROW_GROUP)
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise DataError(f"{folder}: cannot be written ({error})") from error
+    return world
+
+
+def read_truth(folder: Path) -> Truth:
+    """The truth that `write_world` wrote."""
+    world_numbers(folder / TRUTH)
+    return Truth.of(load_file(folder / TRUTH))
+
+
+def world_numbers(path: Path) -> dict[str, int]:
+    """Users, items, ratings and seed of the world whose truth this is. Raises DataError for a file that is no truth."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header: dict[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read as the truth of generated ratings ({error})") from error
+    if FORMAT not in header:
+        raise DataError(f"{path}: not the truth of generated ratings in the format {FORMAT!r}")
+    numbers: dict[str, int] = json.loads(header[FORMAT])
+    return numbers

@@ -1,0 +1,111 @@
+"""The truth behind generated ratings, and what could at best be predicted from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.special import ndtr
+
+from hierfed.generated.films import Films
+from hierfed.randomness import generator
+
+# Each factor tells so much less than the one before, in standard deviations.
+RANK, FACTOR_DECAY = 8, 0.7
+# In latent stars: the mean, and standard deviations of user biases, of what film biases have beyond the content, and
+# of all factors' part in a rating together, of which films' genres tell a share.
+MEAN = 3.33
+USER_SPREAD, FILM_SPREAD, FACTOR_SPREAD, GENRE_SHARE = 0.48, 0.43, 0.50, 0.5
+# The precision of a user's noise is Gamma with this shape; noise is the standard deviation at the mean precision.
+NOISE, NOISE_SHAPE = 0.64, 3.5
+# A rating is half a star more than the number of cuts, times a half, that its latent value is above. Who rates in half
+# stars still prefers whole ones; who began before there were any rates in whole stars only.
+HALF_STARS = (1.20, 1.65, 1.90, 2.30, 2.60, 3.15, 3.60, 4.35, 4.90)
+WHOLE_STARS = (-np.inf, 1.70, 1.70, 2.35, 2.35, 3.30, 3.30, 4.35, 4.35)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Latent value = mean + b_u + b_i + p_u . q_i + noise_u e, with e standard normal, cut to half or whole stars.
+
+    mean: float64 [1]. user_bias, user_noise: float64 [users]. user_factors: p, float64 [users, RANK]. whole_stars:
+    bool [users]. item_bias: float64 [items]. item_factors: q, float64 [items, RANK]. cuts: of those who rate in half
+    stars and of those who rate in whole stars, float64 [2, 9].
+    """
+
+    mean: np.ndarray
+    user_bias: np.ndarray
+    user_noise: np.ndarray
+    user_factors: np.ndarray
+    whole_stars: np.ndarray
+    item_bias: np.ndarray
+    item_factors: np.ndarray
+    cuts: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Truth:
+        """The truth among these arrays."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+    def latent_mean(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """The latent value without its noise, of each pair, float64 [pairs]."""
+        likes = np.einsum("nr,nr->n", self.user_factors[user], self.item_factors[item])
+        latent: np.ndarray = self.mean + self.user_bias[user] + self.item_bias[item] + likes
+        return latent
+
+    def ratings(self, user: np.ndarray, item: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Ratings, float32 [pairs]; chance: standard normal [pairs]."""
+        latent = self.latent_mean(user, item) + self.user_noise[user] * chance
+        above = np.zeros(len(latent), dtype=np.float32)
+        for cut in self._cuts(user):
+            above += latent > cut
+        return np.float32(0.5) + above / 2
+
+    def prediction(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each pair's rating given the truth, float64 [pairs].
+
+        The mean is the Bayes predictor under squared error, since it knows of the cuts at half and one star or at
+        five; the root of the variances' mean is the RMSE that no predictor is expected to beat: the noise floor.
+        """
+        latent, noise = self.latent_mean(user, item), self.user_noise[user]
+        # For r = .5 + k / 2: E r = .5 + sum P(k >= j) / 2, and E (r - .5)^2 = sum P(k >= j) (j^2 - (j - 1)^2) / 4.
+        mean, square = np.zeros(len(latent)), np.zeros(len(latent))
+        for number, cut in enumerate(self._cuts(user), start=1):
+            chance = ndtr((latent - cut) / noise)
+            mean += chance / 2
+            square += chance * (2 * number - 1) / 4
+        return 0.5 + mean, square - mean**2
+
+    def _cuts(self, user: np.ndarray) -> np.ndarray:
+        """Those of each pair's user: [9, pairs]."""
+        pairs: np.ndarray = self.cuts[self.whole_stars[user].astype(np.int64)].T
+        return pairs
+
+
+def draw_truth(seed: int, films: Films, whole_stars: np.ndarray) -> Truth:
+    """A truth for these films, and for as many users as `whole_stars` [users] tells of whether they rate in such."""
+    users, items = len(whole_stars), len(films.year)
+    of_users, of_items = (generator(seed, 0, 0, f"generated {what}") for what in ("users", "films"))
+    centred = films.genres - films.genres.mean(0)
+    genre_factors = centred @ of_items.standard_normal((centred.shape[1], RANK))
+    own_factors = of_items.standard_normal((items, RANK))
+    told = genre_factors / np.sqrt(np.mean(genre_factors**2))
+    factors = np.sqrt(GENRE_SHARE) * told + np.sqrt(1 - GENRE_SHARE) * own_factors
+    strengths = FACTOR_DECAY ** np.arange(RANK)
+    strengths *= FACTOR_SPREAD / np.sqrt(np.sum(strengths**2))
+    precision = of_users.gamma(NOISE_SHAPE, 1 / NOISE_SHAPE, users)
+    return Truth(
+        mean=np.array([MEAN]),
+        user_bias=USER_SPREAD * of_users.standard_normal(users),
+        user_noise=NOISE / np.sqrt(precision),
+        user_factors=strengths * of_users.standard_normal((users, RANK)),
+        whole_stars=whole_stars,
+        item_bias=films.quality() + FILM_SPREAD * of_items.standard_normal(items),
+        item_factors=factors,
+        cuts=np.array([HALF_STARS, WHOLE_STARS]),
+    )

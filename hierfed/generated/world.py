@@ -1,0 +1,102 @@
+"""A world of users and films, from four numbers: who rates what, how, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.special import ndtri
+
+from hierfed.data.ratings import Ratings
+from hierfed.errors import SettingsError
+from hierfed.generated.films import Films, make_films
+from hierfed.generated.pairs import Audience, gather
+from hierfed.generated.tails import LEAST_ACTIVITY, activities, expected_raters
+from hierfed.generated.times import HALF_STARS_SINCE, first_times, rating_times
+from hierfed.generated.truth import Truth, draw_truth
+from hierfed.randomness import ragged_bits, stream_keys, uniforms
+
+USERS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class World:
+    """What is drawn before any rating is: films, the truth, who rates what, and when each user begins [users]."""
+
+    films: Films
+    truth: Truth
+    audience: Audience
+    first_times: np.ndarray
+
+    @property
+    def users(self) -> int:
+        """Number of users."""
+        return len(self.first_times)
+
+    @property
+    def items(self) -> int:
+        """Number of films."""
+        return len(self.films.year)
+
+    def ratings_of(self, users: np.ndarray) -> Ratings:
+        """The ratings of these users, user after user, each user's in the order of time.
+
+        They are the same for a user whoever else is asked for.
+        """
+        seed, activity = self.audience.seed, self.audience.activity[users]
+        owner = np.repeat(users, activity)
+        films = self.audience.films(users)
+        # Films were found with the popular ones first; they are rated in an order of chance.
+        shuffle = ragged_bits(stream_keys(seed, 0, users, "generated order"), activity)
+        films = films[np.lexsort((shuffle, np.repeat(np.arange(len(users)), activity)))]
+        chance = ndtri(uniforms(ragged_bits(stream_keys(seed, 0, users, "generated noise"), activity)))
+        value = self.truth.ratings(owner, films, chance)
+        time = rating_times(seed, users, self.first_times[users], activity)
+        return Ratings(owner.astype(np.int32), films.astype(np.int32), value, time)
+
+    def batches(self, users_at_once: int = USERS_AT_ONCE) -> Iterator[Ratings]:
+        """All ratings, so many users at a time."""
+        for begin in range(0, self.users, users_at_once):
+            yield self.ratings_of(np.arange(begin, min(begin + users_at_once, self.users)))
+
+
+def make_world(seed: int, users: int, items: int, ratings: int) -> World:
+    """A world with exactly so many users, films and ratings; each user has 20 at least, each film one.
+
+    Raises SettingsError, in one line, for numbers that no world can have.
+    """
+    _refuse_impossible(seed, users, items, ratings)
+    films = make_films(seed, items)
+    first = first_times(seed, users)
+    truth = draw_truth(seed, films, first < HALF_STARS_SINCE)
+    rank = films.rank(seed, truth.item_bias - films.quality())
+    activity = activities(seed, users, items, ratings)
+    return World(films, truth, gather(seed, activity, rank, expected_raters(users, items, ratings)), first)
+
+
+def rating_frame(ratings: Ratings) -> pl.DataFrame:
+    """Columns `user` and `item` (int32, ids from 1), `rating` (float32) and `time` (int64)."""
+    return pl.DataFrame(
+        {"user": ratings.user + 1, "item": ratings.item + 1, "rating": ratings.value, "time": ratings.time}
+    )
+
+
+def _refuse_impossible(seed: int, users: int, items: int, ratings: int) -> None:
+    if seed < 0:
+        raise SettingsError(f"seed {seed} cannot be, since seeds are 0 or more")
+    if users < 1:
+        raise SettingsError(f"{users:,} users cannot be; at least 1 is needed")
+    if items < LEAST_ACTIVITY:
+        raise SettingsError(f"{items:,} items are too few: each user rates {LEAST_ACTIVITY} or more, as in MovieLens")
+    least, most = max(LEAST_ACTIVITY * users, items), users * items
+    if ratings < least:
+        raise SettingsError(
+            f"{ratings:,} ratings are too few for {users:,} users and {items:,} items: each user has {LEAST_ACTIVITY} "
+            f"or more, as in MovieLens, and each item 1 or more, which makes {least:,}"
+        )
+    if ratings > most:
+        raise SettingsError(
+            f"{ratings:,} ratings are too many for {users:,} users and {items:,} items, which make {most:,} pairs"
+        )

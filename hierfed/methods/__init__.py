@@ -1,0 +1,1 @@
+"""The methods: each in a room of its own."""

@@ -1,0 +1,1 @@
+"""Federated averaging of networks, with its two levels of personalisation."""

@@ -1,0 +1,150 @@
+"""Federated averaging (McMahan et al., 2017, arXiv:1602.05629), with FedProx's proximal term where it is set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.methods.averaging.network import Predictor, last_hidden, rate
+from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
+from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
+from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
+
+
+@dataclass(frozen=True)
+class FederatedAveraging:
+    """A network whose global parameters move by the row-weighted mean of the nodes' changes.
+
+    features: [items, features], public, in the type that all training is done in: float32, or float64 to check it.
+    start_at_mean: begin with the train rows' mean rating as the output bias, which the nodes' sums give in a round 0
+    of their own.
+    """
+
+    predictor: Predictor
+    trainer: Trainer
+    features: Tensor
+    training: LocalTraining
+    node_level: NodePersonalisation
+    user_level: UserPersonalisation
+    start_at_mean: bool
+    seed: int
+
+    def start(self) -> SharedModel:
+        """Random parameters; a round 0 is to come where the nodes first send the sum of their ratings. See Method."""
+        return SharedModel({"parameters": self._initial()}, round=-1 if self.start_at_mean else 0)
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
+        """n (local - global), n and n times each epoch's loss, n a node's rows; in round 0 the sum of its ratings."""
+        round_number = shared.round + 1
+        rows = [torch.tensor([len(node.train)], dtype=torch.float64) for node in nodes]
+        if round_number == 0:
+            for node, count in zip(nodes, rows, strict=True):
+                ratings = torch.from_numpy(node.train.value).double()
+                yield Contribution({"ratings": ratings.sum().reshape(1), "rows": count}), None
+            return
+        changes = self.local_changes(shared, nodes, self.trainer)
+        for (change, losses), count in zip(changes, rows, strict=True):
+            yield Contribution({"change": count * change, "rows": count, "loss": count * losses}), None
+
+    def local_changes(
+        self, shared: SharedModel, nodes: Sequence[Node], trainer: Trainer
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each node's local - global, float64 [parameters], and its losses, [epochs], by this trainer."""
+        start = shared.arrays["parameters"].expand(len(nodes), -1)
+        streams = Streams(self.seed, shared.round + 1, "training")
+        local, losses = trainer(self.predictor, start, self.features, nodes, self.training, streams)
+        for parameters, loss in zip(local, losses, strict=True):
+            yield parameters.double() - start[0].double(), loss
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """global + sum of n (local - global) / sum of n; see Method."""
+        kind, parameters = self.features.dtype, shared.arrays["parameters"].double()
+        rows = total.arrays["rows"]
+        if "ratings" in total.arrays:
+            parameters[self.predictor.head.stop - 1] = (total.arrays["ratings"] / rows).item()
+            return SharedModel({"parameters": parameters.to(kind)}, shared.round + 1)
+        moved = (parameters + total.arrays["change"] / rows).to(kind)
+        return SharedModel({"parameters": moved}, shared.round + 1)
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """Row-weighted mean of the nodes' losses per local epoch; see Method."""
+        mean: list[float] = (total.arrays["loss"] / total.arrays["rows"]).tolist()
+        return mean
+
+    def train_alone(self, nodes: Sequence[Node], rounds: int) -> Tensor:
+        """What each node reaches without the others, parameters [nodes, parameters]: a federation of one node each."""
+        start = self._initial().repeat(len(nodes), 1)
+        if self.start_at_mean:
+            for row, node in enumerate(nodes):
+                start[row, self.predictor.head.stop - 1] = float(node.train.value.mean(dtype=np.float64))
+        for number in range(1, rounds + 1):
+            streams = Streams(self.seed, number, "training")
+            start, _ = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
+        return start
+
+    def _initial(self) -> Tensor:
+        return self.predictor.initial(self.seed).to(self.features.dtype)
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """The network's ratings; see Method."""
+        return rate(self.predictor, shared.arrays["parameters"], self.features, torch.from_numpy(ratings.item).long())
+
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """The network's layers in torch's own layout; see Method."""
+        return self.predictor.named(shared.arrays["parameters"])
+
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> list[PersonalNetwork]:
+        """The node level, then each user's head on top of it; see Method."""
+        local = personalise_nodes(
+            self.predictor,
+            self.trainer,
+            shared.arrays["parameters"],
+            self.features,
+            nodes,
+            self.node_level,
+            self.seed,
+        )
+        models = []
+        for parameters, node in zip(local, nodes, strict=True):
+            heads = None
+            if self.user_level.how != "none":
+                item = torch.from_numpy(node.train.item).long()
+                prediction = rate(self.predictor, parameters, self.features, item)
+                hidden = last_hidden(self.predictor, parameters, self.features, item)
+                heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
+            models.append(PersonalNetwork(self.predictor, self.features, parameters, heads))
+        return models
+
+
+class PersonalNetwork(PersonalModel):
+    """A node's own parameters, and its users' heads where they have any."""
+
+    def __init__(self, predictor: Predictor, features: Tensor, parameters: Tensor, heads: UserHeads | None):
+        self.predictor, self.features = predictor, features
+        self.parameters, self.heads = parameters, heads
+
+    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+        """The node's network plus the user's head; see PersonalModel."""
+        prediction = rate(self.predictor, self.parameters, self.features, item)
+        if self.heads is None:
+            return prediction
+        return prediction + self.heads.adjust(user, last_hidden(self.predictor, self.parameters, self.features, item))
+
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
+        """The node's network, and its users' numbers, biases and weights; see PersonalModel."""
+        kept = self.predictor.named(self.parameters)
+        if self.heads is not None:
+            kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}
+        yield None, {name: tensor.contiguous() for name, tensor in kept.items()}

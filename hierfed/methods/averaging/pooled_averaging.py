@@ -1,0 +1,95 @@
+"""Federated averaging over many small nodes: the same sums, without an object for each node."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Nodes, row_counts, train_rows
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.private import PrivateState
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.threads import STACK, stacks_of
+from hierfed.methods.averaging.training import Streams, Trainer
+from hierfed.models.threads import in_order
+
+
+@dataclass(frozen=True)
+class PooledAveraging(FederatedAveraging):
+    """Trains neighbours of together about `chunk_rows` rows at a time on each thread, those of like size side by side.
+
+    stacked: trains one stack of up to `stack` nodes on one thread. What a node sends does not depend on its company,
+    and is added in the order of the nodes: the sums are those of `contribute` bit for bit.
+    """
+
+    stacked: Trainer
+    stack: int
+    threads: int
+    chunk_rows: int
+
+    def contribute_pooled(
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """See PooledMethod; nodes keep nothing."""
+        counts = row_counts(nodes)
+        rows = np.array([counts.sum()], np.float64)
+        if shared.round + 1 == 0:
+            ends, train = train_rows(nodes)
+            ratings = np.add.reduceat(train.value.astype(np.float64), ends[:-1])
+            return Contribution({"ratings": _total(ratings[:, None]), "rows": torch.from_numpy(rows)}), private
+        change = np.zeros(self.predictor.parameter_count)
+        loss = np.zeros(self.training.epochs)
+
+        def work(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+            return self._weighted(shared, nodes[chunk], counts[chunk])
+
+        # Several for each thread, so that none waits long for the others at the end.
+        chunks = _chunks(counts, min(self.chunk_rows, int(rows[0]) // (4 * self.threads) + 1))
+        for chunk, (changes, losses) in zip(chunks, in_order(work, chunks, self.threads), strict=True):
+            # Row after row: NumPy adds up along the first axis in order.
+            change = np.add.reduce(np.concatenate([change[None], changes]), axis=0)
+            loss = np.add.reduce(np.concatenate([loss[None], losses]), axis=0)
+            on_done(float(counts[: chunk.stop].sum() / rows[0]))
+        arrays = {"change": change, "rows": rows, "loss": loss}
+        return Contribution({name: torch.from_numpy(array) for name, array in arrays.items()}), private
+
+    def _weighted(self, shared: SharedModel, nodes: Nodes, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """n (local - global) and n times the losses of each node, float64 [nodes, parameters] and [nodes, epochs]."""
+        start, streams = shared.arrays["parameters"], Streams(self.seed, shared.round + 1, "training")
+        changes = torch.empty(len(nodes), self.predictor.parameter_count, dtype=torch.float64)
+        losses = torch.empty(len(nodes), self.training.epochs, dtype=torch.float64)
+        for places in stacks_of(counts, most=self.stack):
+            here = start.expand(len(places), -1)
+            local, loss = self.stacked(self.predictor, here, self.features, nodes.take(places), self.training, streams)
+            rows = torch.from_numpy(places)
+            changes[rows], losses[rows] = local.double() - start.double(), loss
+        weights = torch.from_numpy(counts).double()[:, None]
+        return changes.mul_(weights).numpy(), losses.mul_(weights).numpy()
+
+
+def pooled(
+    plain: FederatedAveraging, stacked: Trainer, threads: int, chunk_rows: int, stack: int = STACK
+) -> PooledAveraging:
+    """The same method, for many small nodes too."""
+    same = {field.name: getattr(plain, field.name) for field in fields(FederatedAveraging)}
+    return PooledAveraging(**same, stacked=stacked, stack=stack, threads=threads, chunk_rows=chunk_rows)
+
+
+def _chunks(counts: np.ndarray, most: int) -> list[slice]:
+    """Runs of nodes with about so many rows, at least one node each."""
+    chunk = (np.cumsum(counts) - counts) // most
+    cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(counts)]
+    return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]
+
+
+def _total(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.add.reduce(rows, axis=0))

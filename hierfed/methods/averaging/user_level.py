@@ -1,0 +1,80 @@
+"""Personalisation of a user: a private bias, and a private linear head on the network's last hidden layer.
+
+Both are closed forms on the user's own ratings, so nothing has to be trained and nothing leaves the user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.ratings import Ratings
+from hierfed.federated.private import PrivateState
+from hierfed.models.places import places_among
+
+UserLevel = Literal["none", "bias", "ridge_head"]
+CHUNK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class UserPersonalisation:
+    """What each user keeps.
+
+    how: `none`; `bias`, the user's mean residual shrunk to 0 as if by `bias_shrinkage` further ratings without any;
+    `ridge_head`, the bias and then ridge weights on the last hidden layer with penalty `head_penalty`.
+    """
+
+    how: UserLevel
+    bias_shrinkage: float
+    head_penalty: float
+
+
+@dataclass(frozen=True)
+class UserHeads(PrivateState):
+    """The private parameters of a node's users.
+
+    users: int64 [users], sorted. bias: float64 [users]. weights: float64 [users, units], zero where only a bias
+    is kept.
+    A user who is not among them, having no ratings here, has bias and weights 0.
+    """
+
+    users: Tensor
+    bias: Tensor
+    weights: Tensor
+
+    def adjust(self, user: Tensor, hidden: Tensor) -> Tensor:
+        """What to add to the node's predictions, float64 [rows], for users [rows] and hidden units [rows, units]."""
+        if len(self.users) == 0:
+            return torch.zeros(len(user), dtype=torch.float64)
+        place, known = places_among(self.users, user)
+        return torch.where(known, self.bias[place] + (self.weights[place] * hidden).sum(1), 0.0)
+
+
+def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, settings: UserPersonalisation) -> UserHeads:
+    """Fit every user's head on the node's train rows.
+
+    prediction: the node model's ratings of the rows, float64 [rows]. hidden: its last hidden layer there, float64
+    [rows, units]. With r the residuals of a user's n rows H: bias = sum(r) / (n + bias_shrinkage), weights =
+    (H'H + head_penalty I)^-1 H'(r - bias).
+    """
+    users, member = np.unique(ratings.user.astype(np.int64), return_inverse=True)
+    row_user = torch.from_numpy(member.astype(np.int64))
+    residual = torch.from_numpy(ratings.value).double() - prediction
+    counts = torch.bincount(row_user, minlength=len(users)).double()
+    sums = torch.zeros(len(users), dtype=torch.float64).index_add_(0, row_user, residual)
+    bias = sums / (counts + settings.bias_shrinkage)
+    units = hidden.shape[1]
+    weights = torch.zeros(len(users), units, dtype=torch.float64)
+    if settings.how == "ridge_head":
+        moments = torch.eye(units, dtype=torch.float64).mul(settings.head_penalty).repeat(len(users), 1, 1)
+        targets = hidden * (residual - bias[row_user])[:, None]
+        for rows in torch.split(torch.arange(len(residual)), max(1, CHUNK_VALUES // units**2)):
+            outer = hidden[rows, :, None] * hidden[rows, None, :]
+            moments.index_add_(0, row_user[rows], outer)
+        products = torch.zeros(len(users), units, dtype=torch.float64).index_add_(0, row_user, targets)
+        weights = torch.linalg.solve(moments, products)
+    return UserHeads(torch.from_numpy(users), bias, weights)

@@ -1,0 +1,53 @@
+"""What the items would look like to a user had the user not taken part: posteriors without the user's own messages.
+
+A user's ratings are in the sums that made the posteriors of the items rated; to use both as if they were independent
+would count them twice. The user alone knows what it sent, and divides it out (the cavity of expectation propagation,
+Minka, 2001).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.rows import UserRows
+from hierfed.methods.hierarchical.users import Posterior, content_products, factor_products
+from hierfed.models.symmetric import inverse, pack, unpack
+
+BLOCK = 8192
+
+
+def own_ratings(rows: UserRows) -> tuple[Tensor, Tensor, Tensor]:
+    """User's place, item's number and value of each rating, user after user."""
+    user = torch.repeat_interleave(torch.arange(len(rows.counts)).to(rows.counts.device), rows.counts.long())
+    return user, rows.ratings.col_indices().long(), rows.ratings.values()
+
+
+def without_own(
+    beliefs: Beliefs, rows: UserRows, design: Design, found: Posterior, precision: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean [ratings, 1 + rank] and packed covariance of each rating's item without what its user sent.
+
+    found, precision: the users' posteriors and precisions that made their last sums.
+    """
+    size = 1 + beliefs.rank
+    user, number, value = own_ratings(rows)
+    items, item = torch.unique(number, return_inverse=True)
+    prior_precision = inverse(unpack(beliefs.item_covariance[items], size))
+    pull = torch.bmm(prior_precision, beliefs.item_mean[items][:, :, None])[:, :, 0]
+    products = factor_products(found, beliefs.rank) * precision[:, None, None]
+    mixed = content_products(found, beliefs.rank) * precision[:, None, None]
+    content, shared = design.padded_content[items], design.shared[items]
+    means, covariances = [], []
+    for begin in range(0, len(value), BLOCK):
+        chosen = slice(begin, begin + BLOCK)
+        who, what, rating = user[chosen], item[chosen], value[chosen]
+        sent = shared[what]
+        own_pull = rating[:, None] * products[who, 0] - torch.einsum("nf,nfk->nk", content[what], mixed[who])
+        left = inverse(prior_precision[what] - products[who] * sent[:, None, None])
+        means.append(torch.bmm(left, (pull[what] - own_pull * sent[:, None])[:, :, None])[:, :, 0])
+        covariances.append(pack(left))
+    empty = value.new_zeros(0, 0)
+    return torch.cat(means) if means else empty, torch.cat(covariances) if covariances else empty

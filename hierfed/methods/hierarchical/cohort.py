@@ -1,0 +1,148 @@
+"""The users of one node or of many, node after node, cut into pieces that are worked on one at a time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node, train_rows
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.rows import arrange
+from hierfed.methods.hierarchical.users import Users, prepare
+from hierfed.models.threads import in_order
+
+# Ratings of a piece, but for a user who has more. What a round makes of so many users' ratings stays in a core's
+# cache; and sums are added up piece by piece, so that they depend on nothing but the rows.
+PIECE_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Team:
+    """How many threads share the pieces, each taking those with about so many ratings at a time."""
+
+    threads: int = 1
+    chunk_rows: int = PIECE_ROWS
+
+
+@dataclass(frozen=True)
+class Part:
+    """What some users add to the sums of a round. of_items: rows for the shared items at the places `sent`; in_all."""
+
+    sent: Tensor
+    of_items: Mapping[str, Tensor]
+    in_all: Mapping[str, Tensor]
+
+
+def add_up(parts: Iterable[Part], items: int) -> dict[str, Tensor]:
+    """The sums, added part by part; items: how many are shared, all of which have a row in their sums."""
+    total: dict[str, Tensor] = {}
+    for part in parts:
+        for name, values in part.of_items.items():
+            if name not in total:
+                total[name] = values.new_zeros(items, values.shape[1])
+            total[name].index_add_(0, part.sent, values)
+        for name, values in part.in_all.items():
+            total[name] = total[name].add_(values) if name in total else values.clone()
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Users by node, and within a node by number. users int64 [users]: their numbers; rows int64 [users + 1]: where the
+    ratings of each begin; nodes int64 [nodes + 1]: where the users of each node begin. item, value [rows]."""
+
+    users: np.ndarray
+    rows: np.ndarray
+    nodes: np.ndarray
+    item: np.ndarray
+    value: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def pieces(self) -> list[slice]:
+        """The users of each piece."""
+        cuts = [0]
+        while cuts[-1] < len(self):
+            end = np.searchsorted(self.rows, self.rows[cuts[-1]] + PIECE_ROWS, side="right") - 1
+            cuts.append(max(int(end), cuts[-1] + 1))
+        return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]
+
+    @cached_property
+    def users_of_nodes(self) -> Tensor:
+        """How many users each node has, float64 [nodes]."""
+        return torch.from_numpy(np.diff(self.nodes)).double()
+
+    @cached_property
+    def node_of_users(self) -> Tensor:
+        """The place of each user's node, int64 [users]."""
+        return torch.from_numpy(np.repeat(np.arange(len(self.nodes) - 1), np.diff(self.nodes)))
+
+    def of_nodes(self, places: np.ndarray) -> Cohort:
+        """The users of the nodes at these places alone."""
+        users, nodes = _spans(self.nodes, places)
+        rows, starts = _spans(self.rows, users)
+        return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows])
+
+    def places_of(self, nodes: np.ndarray) -> np.ndarray:
+        """The places of all users of the nodes at these places, int64."""
+        return _spans(self.nodes, nodes)[0]
+
+    def parts(self, work: Callable[[int], Part], team: Team, on_done: Callable[[float], None]) -> Iterator[Part]:
+        """What `work` makes of the number of each piece, in order.
+
+        on_done: told what share of the ratings has been given.
+        """
+        at_once = max(team.chunk_rows // PIECE_ROWS, 1)
+        pieces = range(len(self.pieces))
+        chunks = [pieces[begin : begin + at_once] for begin in pieces[::at_once]]
+        for chunk, made in zip(chunks, in_order(lambda chunk: [*map(work, chunk)], chunks, team.threads), strict=True):
+            yield from made
+            on_done(float(self.rows[self.pieces[chunk[-1]].stop] / len(self.item)))
+
+    def arranged(self, users: slice, scale: Tensor, design: Design) -> Users:
+        """Some of the users, ready for the rounds; scale: the centre and the unit of ratings."""
+        begin, end = int(self.rows[users.start]), int(self.rows[users.stop])
+        counts = np.diff(self.rows[users.start : users.stop + 1])
+        # Numbers by place: a user may be on several nodes, and is another one on each.
+        places = np.repeat(np.arange(users.start, users.stop), counts)
+        centre, unit = scale
+        value = (torch.from_numpy(self.value[begin:end]).double() - centre) / unit
+        rows = arrange(places, self.item[begin:end], value, design.padded_content, design.shared)
+        return prepare(rows, design)
+
+
+def cohort_of(nodes: Sequence[Node]) -> Cohort:
+    """All users of these nodes."""
+    ends, train = train_rows(nodes)
+    node = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+    same = np.zeros(len(node), bool)
+    same[1:] = (node[1:] == node[:-1]) & (train.user[1:] == train.user[:-1])
+    later = train.user[1:] >= train.user[:-1]
+    if not (later | (node[1:] > node[:-1])).all():
+        order = np.lexsort((train.user, node))
+        train, node = train.take(order), node[order]
+        same[1:] = (node[1:] == node[:-1]) & (train.user[1:] == train.user[:-1])
+    starts = np.flatnonzero(~same)
+    counts = np.bincount(node[starts], minlength=len(nodes))
+    return Cohort(
+        users=train.user[starts].astype(np.int64),
+        rows=np.append(starts, len(node)),
+        nodes=np.concatenate([[0], np.cumsum(counts)]),
+        item=train.item,
+        value=train.value,
+    )
+
+
+def _spans(offsets: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of the spans at these places, one span after the other, and where each begins."""
+    lengths = offsets[places + 1] - offsets[places]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return np.repeat(offsets[places] - ends[:-1], lengths) + np.arange(ends[-1]), ends

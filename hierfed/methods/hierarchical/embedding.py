@@ -1,0 +1,68 @@
+"""What was rated together: an embedding of items from sums, which no rating's value enters.
+
+The leading eigenvectors of the co-rating matrix D_i^-1/4 [sum_u x_u x_u' / n_u] D_i^-1/4 (x_u: which items user u has
+rated) by subspace iteration: the nodes multiply, the server orthogonalises. A round of implicit matrix factorisation
+(Hu, Koren and Volinsky, ICDM 2008) from there sharpens it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hierfed.methods.hierarchical.rows import UserRows
+from hierfed.models.symmetric import outer_packed, ridges
+
+OVERSAMPLING = 8
+UNOBSERVED_WEIGHT = 0.1
+REGULARISATION = 0.003
+FIRST_SCALE = 0.3
+
+
+def shared_counts(rows: UserRows, shared: Tensor) -> Tensor:
+    """How many shared items each user has rated, [users]; shared: 1 or 0 for all items."""
+    return (rows.rated @ shared[:, None])[:, 0]
+
+
+def co_rating_sums(rows: UserRows, shared: Tensor, basis: Tensor) -> Tensor:
+    """Users' part of the co-rating matrix times a basis [all items, columns], 0 for items that are not shared:
+    [own items, columns]."""
+    return rows.raters @ ((rows.rated @ basis) / shared_counts(rows, shared).clamp_min(1)[:, None])
+
+
+def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
+    """An orthonormal basis of the co-rating matrix's image; scale: D_i^-1/4, 0 for items that are not shared."""
+    basis: Tensor = torch.linalg.qr(scale[:, None] * sums)[0]
+    return basis
+
+
+def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Tensor:
+    """The leading eigenvectors in a basis times the roots of their eigenvalues, at the scale where factors begin."""
+    values, vectors = torch.linalg.eigh(basis.T @ (scale[:, None] * sums))
+    order = torch.argsort(values, descending=True)[:rank]
+    embedding = basis @ vectors[:, order] * values[order].clamp_min(0).sqrt()
+    embedding = torch.cat([embedding, embedding.new_zeros(len(embedding), rank - embedding.shape[1])], 1)
+    root_mean_square = embedding.square().mean().sqrt()
+    return embedding * (FIRST_SCALE / math.sqrt(rank) / root_mean_square) if root_mean_square > 0 else embedding
+
+
+def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x'.
+
+    embedding [all items, k]: 0 for items that are not shared; products: its rows' outer products, packed.
+    """
+    common = UNOBSERVED_WEIGHT * (embedding.T @ embedding)
+    weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
+    vectors = ridges(rows.rated @ products, rows.rated @ embedding, common, weights)
+    return rows.raters @ outer_packed(vectors), rows.raters @ vectors, vectors.T @ vectors
+
+
+def implicit_items(products: Tensor, sums: Tensor, user_products: Tensor, raters: Tensor, users: Tensor) -> Tensor:
+    """The shared items' new vectors [shared items, rank] from the nodes' sums.
+
+    raters [shared items]; users [1]: how many there are.
+    """
+    weights = REGULARISATION * (raters + UNOBSERVED_WEIGHT * users)
+    return ridges(products, sums, UNOBSERVED_WEIGHT * user_products, weights)

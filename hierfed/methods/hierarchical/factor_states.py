@@ -1,0 +1,129 @@
+"""What nodes keep between the rounds of the hierarchical model: one alone, or many together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical.cohort import Cohort, cohort_of
+from hierfed.methods.hierarchical.users import Posterior, Users
+from hierfed.models.symmetric import pack, unpack
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What users remember of the last round in which they took part.
+
+    mean [users, t], covariance [users, packed] and squared_error [users]: their posteriors, which made their last sums,
+    and precision [users]. deviation [nodes, t]: each node's mean deviation of its users from their prior means.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    squared_error: Tensor
+    precision: Tensor
+    deviation: Tensor
+
+    def of(self, users: slice) -> Memory:
+        """What some of the users remember."""
+        some = {name: values if name == "deviation" else values[users] for name, values in vars(self).items()}
+        return Memory(**some)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posteriors, unpacked."""
+        return Posterior(self.mean, unpack(self.covariance, self.mean.shape[1]), self.squared_error)
+
+
+@dataclass(frozen=True)
+class FactorsState(PrivateState):
+    """What a node keeps: its rows, arranged; and its users' memory, None before the first round.
+
+    arranged: the users of each piece of the cohort; empty where they are yet to be arranged.
+    """
+
+    cohort: Cohort
+    arranged: tuple[Users, ...] = ()
+    memory: Memory | None = None
+
+    def kept(self) -> dict[str, Tensor]:
+        """The memory, once there is any; see PrivateState."""
+        if self.memory is None:
+            return {}
+        found = self.memory.posterior
+        return {**vars(found), "precision": self.memory.precision, "deviation": self.memory.deviation[0]}
+
+
+def state_of(nodes: Sequence[Node], kept: PrivateState | None) -> FactorsState:
+    """What nodes keep, or what their disk kept of it; of None and of what is another method's, only their rows."""
+    if isinstance(kept, FactorsState):
+        return kept
+    stored = kept.kept() if kept is not None else {}
+    if not stored:
+        return FactorsState(cohort_of(nodes))
+    covariance, deviation = pack(stored["covariance"]), stored["deviation"][None]
+    return FactorsState(cohort_of(nodes), (), Memory(**{**stored, "covariance": covariance, "deviation": deviation}))
+
+
+@dataclass(frozen=True, eq=False)
+class PooledStates(PrivateState, Sequence[FactorsState]):
+    """What all nodes of a federation keep, without an object for each.
+
+    cohort: of all nodes. arranged, memory: as in FactorsState. present [nodes]: whose memory it is; the others have
+    not taken part yet.
+    """
+
+    cohort: Cohort
+    arranged: tuple[Users, ...] = ()
+    memory: Memory | None = None
+    present: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __len__(self) -> int:
+        return len(self.cohort.nodes) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> FactorsState: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[FactorsState]: ...
+    def __getitem__(self, place: int | slice) -> FactorsState | Sequence[FactorsState]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        node = np.array([range(len(self))[place]])
+        return FactorsState(self.cohort.of_nodes(node), (), self.remembered(node))
+
+    def remembered(self, nodes: np.ndarray) -> Memory | None:
+        """The memory of the nodes at these places; None where none of them has any.
+
+        Of those that have none, precisions are NaN and deviations 0.
+        """
+        if self.memory is None or not self.present[nodes].any():
+            return None
+        if len(nodes) == len(self):
+            return self.memory
+        users = torch.from_numpy(self.cohort.places_of(nodes))
+        memory = {name: values[users] for name, values in vars(self.memory).items() if name != "deviation"}
+        return Memory(**memory, deviation=self.memory.deviation[torch.from_numpy(nodes)])
+
+    def after(self, nodes: np.ndarray, memory: Memory) -> PooledStates:
+        """The states after a round in which the nodes at these places took part."""
+        present = self.present.copy() if len(self.present) else np.zeros(len(self), bool)
+        present[nodes] = True
+        if len(nodes) == len(self):
+            return replace(self, memory=memory, present=present)
+        users, places = torch.from_numpy(self.cohort.places_of(nodes)), torch.from_numpy(nodes)
+        merged = {}
+        for name, values in vars(memory).items():
+            if self.memory is not None:
+                whole = getattr(self.memory, name).clone()
+            else:
+                count = len(self) if name == "deviation" else len(self.cohort)
+                whole = values.new_full((count, *values.shape[1:]), 0.0 if name == "deviation" else torch.nan)
+            merged[name] = whole.index_copy_(0, places if name == "deviation" else users, values)
+        return replace(self, memory=Memory(**merged), present=present)

@@ -1,0 +1,127 @@
+"""What users of the hierarchical model add to the sums of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.cohort import Cohort, Part, Team, add_up
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.factor_states import Memory
+from hierfed.methods.hierarchical.users import (
+    ItemMoments,
+    Posterior,
+    Users,
+    evidence,
+    item_moments,
+    item_sums,
+    posterior,
+    precision_of,
+)
+from hierfed.models.symmetric import pack, packed_size
+
+Arrange = Callable[[int], Users]
+"""The users of a cohort's piece of this number, ready for the rounds."""
+
+
+@dataclass(frozen=True)
+class RoundKnowledge:
+    """What nodes go by in a round. own_noise: whether users find precisions of their own in it; strength: a0, of the
+    prior of these. unit: of ratings."""
+
+    beliefs: Beliefs
+    design: Design
+    moments: ItemMoments
+    own_noise: bool
+    strength: float
+    unit: Tensor
+
+    @classmethod
+    def of(cls, beliefs: Beliefs, design: Design, own_noise: bool, strength: float, unit: Tensor) -> RoundKnowledge:
+        """See RoundKnowledge."""
+        return cls(beliefs, design, item_moments(beliefs, design), own_noise, strength, unit)
+
+
+def round_sums(
+    known: RoundKnowledge,
+    cohort: Cohort,
+    arrange: Arrange,
+    at_nodes: Tensor,
+    precision: Tensor,
+    team: Team,
+    on_done: Callable[[float], None],
+) -> tuple[dict[str, Tensor], Memory]:
+    """The sums over a cohort's users, and what these remember.
+
+    at_nodes [nodes, t]: m_node. precision [users]: what their posteriors use. The sums are added piece by piece, so
+    they are the same on any number of threads. What is known and the users may lie on a device; the rest, and what
+    comes of it, lies in main memory.
+    """
+    device = known.unit.device
+    size, users = at_nodes.shape[1], len(cohort)
+    new = at_nodes.new_empty
+    mean, deviation = new(users, size), new(users, size)
+    covariance, squared_error, found_precision = new(users, packed_size(size)), new(users), new(users)
+
+    def work(number: int) -> Part:
+        chosen = cohort.pieces[number]
+        here = at_nodes[cohort.node_of_users[chosen]].to(device)
+        part, found, prior, tau = _part(known, arrange(number), here, precision[chosen].to(device))
+        mean[chosen], squared_error[chosen], found_precision[chosen] = found.mean, found.squared_error, tau
+        covariance[chosen], deviation[chosen] = pack(found.covariance), found.mean - prior
+        return part
+
+    sums = in_main_memory(add_up(cohort.parts(work, team, on_done), len(known.design.shared_items)))
+    at_node = _node_deviations(deviation, cohort)
+    sums["users"] = mean.new_tensor([users])
+    sums["ratings"] = mean.new_tensor([len(cohort.item)])
+    sums["loss"] = known.unit.square().cpu() * sums["squared_error"]
+    sums["node_moments"] = _node_moments(at_node, cohort.users_of_nodes)
+    return sums, Memory(mean, covariance, squared_error, found_precision, at_node)
+
+
+def in_main_memory(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums that may have been added up on a device, ready to be sent."""
+    return {name: values.cpu() for name, values in sums.items()}
+
+
+def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> tuple[Part, Posterior, Tensor, Tensor]:
+    """What some users add, their posteriors, prior means B'h and precisions; here [users, t]: m_node."""
+    beliefs = known.beliefs
+    seen = evidence(known.moments, users)
+    prior = seen.covariates @ beliefs.covariate_weights
+    found = posterior(seen, beliefs.user_spread, prior + here, before)
+    tau = before
+    if known.own_noise:
+        tau = precision_of(known.strength, beliefs.precision, users.rows.counts, found.squared_error)
+    item_precision, item_pull = item_sums(known.design, users, found, tau, beliefs.rank)
+    deviations = found.mean - prior - here
+    in_all = {
+        "covariate_products": seen.covariates.T @ seen.covariates,
+        "covariate_targets": seen.covariates.T @ (found.mean - here),
+        "user_moments": deviations.T @ deviations + found.covariance.sum(0),
+        "precision": tau.sum().reshape(1),
+        "squared_error": found.squared_error.sum().reshape(1),
+    }
+    part = Part(users.rows.sent, {"item_precision": item_precision, "item_pull": item_pull}, in_all)
+    return part, found, prior, tau
+
+
+def _node_deviations(deviation: Tensor, cohort: Cohort) -> Tensor:
+    """The mean over each node's users, [nodes, t]."""
+    sums = np.add.reduceat(deviation.numpy(), cohort.nodes[:-1], axis=0)
+    return torch.from_numpy(sums) / cohort.users_of_nodes[:, None]
+
+
+def _node_moments(deviation: Tensor, users: Tensor) -> Tensor:
+    """What tells whether nodes differ, summed over nodes: [6, t]; users [nodes]: of each."""
+    once_and_by_users = torch.stack([torch.ones_like(users), users])
+    once, by_users = once_and_by_users @ deviation
+    squares, squares_by_users = once_and_by_users @ deviation.square()
+    inverse_users, nodes = (total.expand_as(once) for total in ((1 / users).sum(), users.new_tensor(len(users))))
+    return torch.stack([once, squares, inverse_users, nodes, squares_by_users, by_users])

@@ -1,0 +1,282 @@
+"""Hierarchical Bayesian factors, learned from sums: variational Bayes whose every message adds up over users.
+
+    r_ui = centre + unit (b_i + z_u . x_i + e),  x_i = (1, q_i, f_i),  z_u = (b_u, p_u, w_u) private,  (b_i, q_i) shared
+    z_u ~ N(B' h_u + m_node, S_u),  (b_i, q_i) ~ N(G' F_i, S_i),  e ~ N(0, 1 / tau_u),  tau_u ~ Gamma(a0, a0 / tau)
+
+Since nothing but sums over users is sent, any division into nodes gives the model of the pooled ratings. Opening rounds
+gather counts and moments, then what was rated together (see hierfed.methods.hierarchical.embedding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from hierfed.data.content import Content
+from hierfed.data.federation import Node, Nodes, row_counts
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical import opening
+from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
+from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
+from hierfed.methods.hierarchical.design import Design, design_of
+from hierfed.methods.hierarchical.embedding import OVERSAMPLING
+from hierfed.methods.hierarchical.factor_states import FactorsState, Memory, PooledStates, state_of
+from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
+from hierfed.methods.hierarchical.items import blended, update_items, update_users
+from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
+from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.users import Users, node_means
+from hierfed.models.devices import CPU
+from hierfed.models.kernel import KernelSettings
+from hierfed.models.threads import in_order
+from hierfed.randomness import generator
+
+# Rounds before users get precisions of their own, and before items' priors are learned: the factors begin as noise.
+ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
+# Where only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
+STEP_DECAY = 0.6
+# Personal models of so many ratings and nodes are kept: with vectors, some hundred bytes a rating.
+KEPT_RATINGS, KEPT_NODES = 1 << 21, 256
+
+
+@dataclass(frozen=True)
+class FactorsModel(SharedModel):
+    """The shared model, with what the server derives from its arrays and need not derive again in every round."""
+
+    design: Design | None = field(default=None, compare=False)
+    prior_features: Tensor | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class HierarchicalFactors:
+    """The method; content: public features of the items.
+
+    threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
+    embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration. between_nodes: whether
+    nodes may have means of their own. kernel: of the users' kriging, None for none. limits: the lowest and the highest
+    rating that there is. deviation_scale: factor on the standard deviations of personal predictions. everyone: whether
+    all nodes take part in every round; where only some do, each round moves the model a part of the way (stochastic
+    variational inference, Hoffman et al., 2013). device: where the nodes' rounds compute; all else is done on the CPU.
+    """
+
+    content: Content
+    rank: int
+    threshold: int
+    embedding_rank: int
+    embedding_rounds: int
+    strengths: Strengths
+    between_nodes: bool
+    kernel: KernelSettings | None
+    limits: tuple[float, float]
+    seed: int
+    deviation_scale: float = 1.0
+    threads: int = 1
+    chunk_rows: int = PIECE_ROWS
+    everyone: bool = True
+    device: torch.device = CPU
+
+    @property
+    def opening_rounds(self) -> int:
+        """Counts, subspace iterations, and one round of implicit factorisation."""
+        return 1 + (self.embedding_rounds + 1 if self.embedding_rank else 0)
+
+    def start(self) -> SharedModel:
+        """Nothing is known yet; see SumMethod."""
+        return SharedModel({}, round=-self.opening_rounds)
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, FactorsState]]:
+        """Counts; then products with the co-rating matrix; then the sums over users' posteriors. See SumMethod."""
+        for node, kept in zip(nodes, private, strict=True):
+            state = state_of([node], kept)
+            if shared.arrays and not state.arranged:
+                state = replace(state, arranged=tuple(map(self._ready(shared, state.cohort), state.cohort.pieces)))
+            sums, memory = self._sums(shared, state.cohort, state.arranged, state.memory)
+            yield Contribution(sums), replace(state, memory=memory)
+
+    def contribute_pooled(
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
+    ) -> tuple[Contribution, PooledStates]:
+        """The same sums, of many nodes' users at once: equal to rounding. See PooledMethod."""
+        states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
+        if len(nodes) < len(states):
+            cohort = states.cohort.of_nodes(nodes.numbers)
+            sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers), on_done)
+        else:
+            if shared.arrays and not states.arranged:
+                ready = self._ready(shared, states.cohort)
+                states = replace(states, arranged=tuple(in_order(ready, states.cohort.pieces, self.threads)))
+            sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory, on_done)
+        return Contribution(sums), states if memory is None else states.after(nodes.numbers, memory)
+
+    def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
+        """The next basis, embedding or posteriors; see SumMethod."""
+        if not shared.arrays:
+            return self._begin(shared, total.arrays)
+        if shared.round < 0:
+            return self._embed(shared, total.arrays)
+        design = self.design(shared)
+        features = shared.prior_features if isinstance(shared, FactorsModel) else None
+        if features is None:
+            features = design.prior_features(shared.arrays["embedding"])
+        beliefs, sums = Beliefs.of(shared.arrays), total.arrays
+        own_noise, learn_prior = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.round >= ROUNDS_OF_FIRST_PRIOR
+        users = update_users(beliefs, design, sums, self.strengths, own_noise)
+        if self.everyone:
+            items = update_items(beliefs, design, features, sums, self.strengths, learn_prior)
+        else:
+            share = float(sums["users"] / shared.arrays["users"])
+            step = max(share, (shared.round + 1) ** -STEP_DECAY)
+            users = blended(beliefs, users, step)
+            items = update_items(beliefs, design, features, sums, self.strengths, learn_prior, 1 / share, step)
+        return FactorsModel({**shared.arrays, **Beliefs(*items, *users).arrays()}, shared.round + 1, design, features)
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""
+        return [float(total.arrays["loss"] / total.arrays["ratings"])]
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """The expected ratings of a user of whom nothing is known; see Method."""
+        knowledge, beliefs = self.knowledge(shared, krige=False), Beliefs.of(shared.arrays)
+        item = torch.from_numpy(ratings.item).long()
+        prediction = beliefs.item_mean[item, 0] + knowledge.vectors(item) @ beliefs.covariate_weights[0]
+        scale = knowledge.scale
+        return (scale.centre + scale.unit * prediction).clamp(scale.lowest, scale.highest)
+
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Sequence[PersonalFactors | PiecewiseFactors]:
+        """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method.
+
+        Where there are more ratings than memory should hold vectors of, the models are made as they are asked for.
+        """
+        knowledge = self.knowledge(shared)
+
+        def make(place: int) -> PersonalFactors | PiecewiseFactors:
+            return self._personal(shared, knowledge, state_of([nodes[place]], private[place]))
+
+        if len(nodes) > KEPT_NODES or row_counts(nodes).sum() > KEPT_RATINGS:
+            return ModelsOnDemand(len(nodes), make)
+        return [make(place) for place in range(len(nodes))]
+
+    def _personal(
+        self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState
+    ) -> PersonalFactors | PiecewiseFactors:
+        cohort, memory = state.cohort, state.memory
+        arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, cohort, memory)[0]
+        numbers = torch.from_numpy(cohort.users)
+
+        def piece(number: int) -> PersonalFactors:
+            chosen, last = cohort.pieces[number], None
+            if memory is not None and self.everyone:
+                last = memory.of(chosen).posterior, memory.precision[chosen]
+            users = arrange(chosen)
+            return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last)
+
+        return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
+
+    def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
+        """What a node needs of the shared model and of public features to serve its users."""
+        beliefs, design = Beliefs.of(shared.arrays), self.design(shared)
+        centre, unit = shared.arrays["scale"].tolist()
+        kernel = None
+        if krige and self.kernel is not None:
+            kernel = self.kernel.kernel(self.content, design.embedded(shared.arrays["embedding"]))
+        share = self.kernel.noise_share if kernel is not None and self.kernel is not None else 1.0
+        return SharedKnowledge(
+            beliefs, design, Scale(centre, unit, *self.limits), kernel, share, self.deviation_scale, self.threads
+        )
+
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """All arrays, the embedding's and the counts included; see Method."""
+        return dict(shared.arrays)
+
+    def design(self, shared: SharedModel) -> Design:
+        """The features of all items as this model uses them."""
+        if isinstance(shared, FactorsModel) and shared.design is not None:
+            return shared.design
+        return design_of(self.content, shared.arrays["raters"], self.threshold)
+
+    def _arrange(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+        design, scale = self.design(shared), shared.arrays["scale"]
+        return lambda users: cohort.arranged(users, scale, design)
+
+    def _ready(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+        """Users arranged, where the rounds compute."""
+        arrange = self._arrange(shared, cohort)
+        return lambda users: arrange(users).to(self.device)
+
+    def _node_means(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
+        """m_node [nodes, t]; 0 where nodes have no means of their own."""
+        if memory is None or not self.between_nodes:
+            return torch.zeros(len(cohort.nodes) - 1, len(beliefs.node_variance), dtype=torch.float64)
+        return node_means(beliefs, memory.deviation, cohort.users_of_nodes)
+
+    def _begin(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
+        arrays = opening.first_arrays(sums, self.threshold)
+        design = design_of(self.content, arrays["raters"], self.threshold)
+        if not self.embedding_rank:
+            embedding = arrays["raters"].new_zeros(len(self.content), 0)
+            return self._first_beliefs(arrays | {"embedding": embedding}, design)
+        columns = min(self.embedding_rank + OVERSAMPLING, len(self.content))
+        basis = torch.linalg.qr(self._normal(columns, "embedding") * design.shared[:, None])[0]
+        return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design)
+
+    def _embed(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
+        design = self.design(shared)
+        last_product = shared.round == -2
+        arrays = opening.next_arrays(shared.arrays, design, sums, self.embedding_rank, last_product)
+        if shared.round == -1:
+            return self._first_beliefs(arrays, design)
+        return FactorsModel(arrays, shared.round + 1, design)
+
+    def _first_beliefs(self, arrays: dict[str, Tensor], design: Design) -> FactorsModel:
+        features = design.prior_features(arrays["embedding"])
+        beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"))
+        return FactorsModel(arrays | beliefs.arrays(), 0, design, features)
+
+    def _sums(
+        self,
+        shared: SharedModel,
+        cohort: Cohort,
+        arranged: tuple[Users, ...],
+        memory: Memory | None,
+        on_done: OnDone = unheard,
+    ) -> tuple[dict[str, Tensor], Memory | None]:
+        """What a cohort's users add to the next round, and what they remember of it; those who are not arranged are
+        arranged as they are needed."""
+        if not shared.arrays:
+            return opening.counts(cohort, len(self.content)), memory
+        arrays = {name: array.to(self.device) for name, array in shared.arrays.items()}
+        design, team = self.design(shared).to(self.device), Team(self.threads, self.chunk_rows)
+        by_need = self._ready(shared, cohort)
+
+        def users(piece: int) -> Users:
+            return arranged[piece] if arranged else by_need(cohort.pieces[piece])
+
+        if shared.round < 0:
+            part = opening.co_ratings(arrays, design)
+            parts = cohort.parts(lambda piece: part(users(piece).rows), team, on_done)
+            return in_main_memory(add_up(parts, len(design.shared_items))), memory
+        beliefs = Beliefs.of(shared.arrays)
+        precision = beliefs.precision.expand(len(cohort))
+        if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
+            precision = torch.where(memory.precision.isnan(), precision, memory.precision)
+        own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, arrays["scale"][1]
+        known = RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit)
+        at_nodes = self._node_means(beliefs, cohort, memory)
+        return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
+
+    def _normal(self, columns: int, purpose: str) -> Tensor:
+        draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))
+        return torch.from_numpy(draws)

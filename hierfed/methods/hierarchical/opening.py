@@ -1,0 +1,82 @@
+"""The opening rounds of the hierarchical model: what nodes send and the server makes of it before there is a model.
+
+First the raters of each item and the moments of the ratings; then, round after round, what was rated together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from hierfed.data.grouping import count
+from hierfed.methods.hierarchical.cohort import Cohort, Part
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.embedding import (
+    co_rating_sums,
+    implicit_items,
+    implicit_sums,
+    leading_vectors,
+    next_basis,
+)
+from hierfed.methods.hierarchical.rows import UserRows
+from hierfed.models.symmetric import outer_packed
+
+# The standard deviation of ratings in the unit that the priors' strengths are meant for.
+USUAL_DEVIATION = 1.05
+
+
+def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
+    """The users' raters of each item, their number, and number, sum and sum of squares of their ratings."""
+    value = torch.from_numpy(cohort.value).double()
+    raters = torch.from_numpy(count(cohort.item, items)).double()
+    moments = torch.stack([value.new_tensor(len(value)), value.sum(), value.square().sum()])
+    return {"raters": raters, "moments": moments, "users": moments.new_tensor([len(cohort)])}
+
+
+def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor]:
+    """Raters, 0 for items under the threshold, users, and the ratings' mean and unit."""
+    count, total, squares = sums["moments"]
+    centre = total / count
+    deviation = (squares / count - centre.square()).clamp_min(0).sqrt()
+    unit = deviation / USUAL_DEVIATION if deviation > 0 else torch.ones_like(deviation)
+    raters = torch.where(sums["raters"] >= threshold, sums["raters"], 0.0)
+    return {"raters": raters, "users": sums["users"], "scale": torch.stack([centre, unit])}
+
+
+def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRows], Part]:
+    """What users add to a product with the co-rating matrix; or, once there is an embedding, to an implicit round."""
+    if "basis" in arrays:
+        scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
+        return lambda rows: Part(rows.sent, {"co_ratings": co_rating_sums(rows, design.shared, scaled)}, {})
+    embedding = arrays["embedding"] * design.shared[:, None]
+    outer = outer_packed(embedding)
+
+    def implicit(rows: UserRows) -> Part:
+        products, vectors, user_products = implicit_sums(rows, design.shared, embedding, outer)
+        return Part(rows.sent, {"products": products, "sums": vectors}, {"user_products": user_products})
+
+    return implicit
+
+
+def next_arrays(
+    arrays: Mapping[str, Tensor], design: Design, sums: Mapping[str, Tensor], rank: int, last_product: bool
+) -> dict[str, Tensor]:
+    """The arrays with the next basis; after the last product with the embedding of this rank; then it is sharpened."""
+    known = dict(arrays)
+    if "basis" not in known:
+        of_users = sums["user_products"], known["raters"][design.shared_items], known["users"]
+        known["embedding"] = design.among_all(implicit_items(sums["products"], sums["sums"], *of_users))
+        return known
+    co_ratings = design.among_all(sums["co_ratings"])
+    scale, basis = _root_counts(known, design), known.pop("basis")
+    if last_product:
+        known["embedding"] = leading_vectors(scale, basis, co_ratings, rank)
+    else:
+        known["basis"] = next_basis(scale, co_ratings)
+    return known
+
+
+def _root_counts(arrays: Mapping[str, Tensor], design: Design) -> Tensor:
+    return arrays["raters"].clamp_min(1) ** -0.25 * design.shared

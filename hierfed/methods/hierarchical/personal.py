@@ -1,0 +1,326 @@
+"""A node's users under the hierarchical model: posteriors from their own ratings, and kriging on what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from hierfed.federated.private import UncertainModel
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.cavity import own_ratings, without_own
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.users import (
+    ItemMoments,
+    Posterior,
+    Users,
+    evidence,
+    factor_products,
+    item_moments,
+    posterior,
+    precision_of,
+)
+from hierfed.models.kernel import ItemKernel
+from hierfed.models.kriging import Kriging, Observations
+from hierfed.models.places import places_among
+from hierfed.models.symmetric import pack, unpack
+
+# Rounds of a new user's own posterior and precision; each needs the other.
+SWEEPS = 3
+# How much users differ in what good films mean to them, and bad ones.
+BIAS_SLOPE_VARIANCE = 0.1
+# A rating's noise falls with this power of the item's raters.
+NOISE_FALL = 0.1
+NO_KERNEL = ItemKernel((), None, 0.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Ratings are centre + unit x what the model predicts, within [lowest, highest]."""
+
+    centre: float
+    unit: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class SharedKnowledge:
+    """What every node holds to serve its users: the shared model, public features, and how to krige.
+
+    kernel: None for no kriging. noise_share: of a user's noise variance that kriging leaves unexplained.
+    deviation_scale: factor on the standard deviations of predictions.
+    """
+
+    beliefs: Beliefs
+    design: Design
+    scale: Scale
+    kernel: ItemKernel | None
+    noise_share: float
+    deviation_scale: float
+    threads: int
+
+    @cached_property
+    def moments(self) -> ItemMoments:
+        """What users' posteriors need of all items."""
+        return item_moments(self.beliefs, self.design)
+
+    def vectors(self, item: Tensor) -> Tensor:
+        """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""
+        mean = self.beliefs.item_mean[item, 1:]
+        return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
+
+    def expected(self, weights: Tensor) -> Tensor:
+        """What the factors make of all items for users of these z_u [users, t], up to a constant: [users, items]."""
+        items = torch.arange(len(self.beliefs.item_mean), device=weights.device)
+        return self.beliefs.item_mean[:, 0] + weights @ self.vectors(items).T
+
+    def kriging(self, own: Observations) -> Kriging:
+        """Kriging on (x_i, b_i): beside z_u, each user has a slope on the items' biases, of prior mean 0."""
+        spread = torch.nn.functional.pad(self.beliefs.user_spread, (0, 1, 0, 1))
+        spread[-1, -1] = BIAS_SLOPE_VARIANCE
+        return Kriging(self.kernel or NO_KERNEL, spread, own, self.threads)
+
+    def kriging_vectors(self, item: Tensor) -> Tensor:
+        """(x_i, b_i) of each row's item, [rows, t + 1]."""
+        return torch.cat([self.vectors(item), self.beliefs.item_mean[item, :1]], 1)
+
+
+@dataclass(frozen=True)
+class PersonalFactors(UncertainModel):
+    """The users of one node. users [users]: their numbers, ascending; posterior and precision: of z_u; prior_mean
+    [users, t]: m_u; own: their ratings; newcomer [t]: the prior mean of a user without any."""
+
+    knowledge: SharedKnowledge
+    users: Tensor
+    posterior: Posterior
+    precision: Tensor
+    prior_mean: Tensor
+    own: Observations
+    newcomer: Tensor
+
+    def with_kriging(self, kernel: ItemKernel, noise_share: float) -> PersonalFactors:
+        """The same users with another kernel and share of noise."""
+        knowledge, own = self.knowledge, self.own
+        precision = torch.repeat_interleave(self.precision, own.counts)
+        weights = _noise_weights(knowledge.design, own.items, own.counts)
+        noise = own.noise + weights * (noise_share - knowledge.noise_share) / precision
+        return replace(
+            self,
+            knowledge=replace(knowledge, kernel=kernel, noise_share=noise_share),
+            own=replace(own, noise=noise),
+        )
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """See UncertainModel."""
+        return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """From the user's own ratings, kriged; see UncertainModel."""
+        knowledge, beliefs = self.knowledge, self.knowledge.beliefs
+        place, known = places_among(self.users, user)
+        x = knowledge.vectors(item)
+        size = 1 + beliefs.rank
+        mean = x @ self.newcomer
+        variance = torch.einsum("na,ab,nb->n", x, beliefs.user_spread, x)
+        factors = torch.cat([self.newcomer.new_ones(1), self.newcomer[1:size]])
+        newcomer = torch.outer(factors, factors)
+        newcomer[1:, 1:] += beliefs.user_spread[1:size, 1:size]
+        of_items = unpack(beliefs.item_covariance[item], size)
+        uncertain = torch.einsum("nab,ab->n", of_items, newcomer)
+        noise = (1 / beliefs.precision).expand(len(item)).clone()
+        if known.any():
+            at, rows = place[known], x[known]
+            if knowledge.kernel is None:
+                z, covariance = self.posterior.mean[at], self.posterior.covariance[at]
+                mean[known] = (rows * z).sum(1)
+                variance[known] = torch.einsum("na,nab,nb->n", rows, covariance, rows)
+                noise[known] = 1 / self.precision[at]
+            else:
+                queries = knowledge.kriging_vectors(item[known])
+                deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries)
+                mean[known] = (rows * self.prior_mean[at]).sum(1) + deviation
+                variance[known] = left
+                noise[known] = loudness * knowledge.noise_share / self.precision[at]
+            products = factor_products(self.posterior, beliefs.rank)[at]
+            uncertain[known] = torch.einsum("nab,nab->n", of_items[known], products)
+        scale = knowledge.scale
+        return (
+            scale.centre + scale.unit * (beliefs.item_mean[item, 0] + mean),
+            (knowledge.deviation_scale * scale.unit) ** 2 * (variance + uncertain + noise),
+        )
+
+    @property
+    def weights(self) -> Tensor:
+        """z_u of each user as the factors alone see it, [users, t]."""
+        return self.posterior.mean
+
+    def expected(self) -> Tensor:
+        """What the factors alone make of all items, up to a constant: [users, items]; of a newcomer without users."""
+        return self.knowledge.expected(self.weights if len(self.users) else self.newcomer[None])
+
+    def influence(self, item: Tensor) -> Tensor:
+        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
+
+        They add up to what the own ratings did together; without kriging, nearly.
+        """
+        if not len(self.own.items):
+            return self.own.residuals.new_zeros(len(item), 0)
+        knowledge = self.knowledge
+        return knowledge.scale.unit * knowledge.kriging(self.own).influence(0, item, knowledge.kriging_vectors(item))
+
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
+        """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
+
+        item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
+        """
+        own, rank = self.own, self.knowledge.beliefs.rank
+        per_rating = {
+            "items": own.items,
+            "ratings": own.ratings,
+            "item_mean": torch.cat([own.vectors[:, -1:], own.vectors[:, 1 : 1 + rank]], 1),
+            "noise": own.noise,
+        }
+        pieces = {name: torch.split(tensor, own.counts.tolist()) for name, tensor in per_rating.items()}
+        for place, user in enumerate(self.users.tolist()):
+            yield (
+                user,
+                {name: parts[place].contiguous() for name, parts in pieces.items()}
+                | {
+                    "mean": self.posterior.mean[place].clone(),
+                    "covariance": pack(self.posterior.covariance[place]),
+                    "precision": self.precision[place : place + 1].clone(),
+                    "prior_mean": self.prior_mean[place].clone(),
+                },
+            )
+
+
+def personalise_users(
+    knowledge: SharedKnowledge,
+    numbers: Tensor,
+    users: Users,
+    node_mean: Tensor,
+    strength: float,
+    last: tuple[Posterior, Tensor] | None,
+) -> PersonalFactors:
+    """The users' own models, from the shared one and their own ratings.
+
+    numbers [users]: of the users, ascending. node_mean [t]: m_node. strength: a0, of the prior of the precisions. last:
+    posteriors and precisions that made these users' last sums, which are then taken out of the items they rated; None
+    for users who sent nothing.
+    """
+    beliefs = knowledge.beliefs
+    known = evidence(knowledge.moments, users)
+    prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
+    if last is not None:
+        precision = last[1]
+        found = posterior(known, beliefs.user_spread, prior_mean, precision)
+    else:
+        precision = beliefs.precision.expand(len(numbers))
+        found = posterior(known, beliefs.user_spread, prior_mean, precision)
+        for _ in range(SWEEPS - 1):
+            precision = precision_of(strength, beliefs.precision, users.rows.counts, found.squared_error)
+            found = posterior(known, beliefs.user_spread, prior_mean, precision)
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=numbers,
+        posterior=found,
+        precision=precision,
+        prior_mean=prior_mean,
+        own=_observations(knowledge, users, found, precision, prior_mean, last),
+        newcomer=beliefs.covariate_weights[0] + node_mean,
+    )
+
+
+def _observations(
+    knowledge: SharedKnowledge,
+    users: Users,
+    found: Posterior,
+    precision: Tensor,
+    prior_mean: Tensor,
+    last: tuple[Posterior, Tensor] | None,
+) -> Observations:
+    beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
+    user, items, value = own_ratings(rows)
+    if last is None:
+        mean, covariance = beliefs.item_mean[items], beliefs.item_covariance[items]
+    else:
+        mean, covariance = without_own(beliefs, rows, design, *last)
+    products = factor_products(found, beliefs.rank)[user]
+    uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
+    counts, precision = rows.counts.long(), precision[user]
+    noise = _noise_weights(design, items, counts) * (knowledge.noise_share / precision + uncertain)
+    ratings = knowledge.scale.centre + knowledge.scale.unit * value
+    return _observed(knowledge, counts, items, ratings, mean, prior_mean[user], noise)
+
+
+def _observed(
+    knowledge: SharedKnowledge,
+    counts: Tensor,
+    items: Tensor,
+    ratings: Tensor,
+    item_mean: Tensor,
+    prior_mean: Tensor,
+    noise: Tensor,
+) -> Observations:
+    """Own ratings, from (b_i, q_i) of the rated items [ratings, 1 + rank] and m_u of the users who rated them."""
+    bias, factors = item_mean[:, :1], item_mean[:, 1:]
+    vectors = torch.cat([torch.ones_like(bias), factors, knowledge.design.slopes[items], bias], 1)
+    value = (ratings - knowledge.scale.centre) / knowledge.scale.unit
+    return Observations(
+        counts=counts,
+        items=items,
+        ratings=ratings,
+        vectors=vectors,
+        residuals=value - bias[:, 0] - (vectors[:, :-1] * prior_mean).sum(1),
+        noise=noise,
+    )
+
+
+def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
+    """Factors on the noise of users' own ratings, of mean 1 for each: the less an item was rated, the more noise."""
+    weights = (1 + design.raters[items]) ** -NOISE_FALL
+    user = torch.repeat_interleave(counts)
+    means = torch.zeros_like(counts, dtype=weights.dtype).index_add(0, user, weights) / counts
+    return weights / means[user]
+
+
+def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
+    """The model of a user without any ratings, on a node that knows nobody."""
+    empty = knowledge.beliefs.covariate_weights.new_zeros
+    size = len(knowledge.beliefs.user_spread)
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=torch.empty(0, dtype=torch.int64),
+        posterior=Posterior(empty(0, size), empty(0, size, size), empty(0)),
+        precision=empty(0),
+        prior_mean=empty(0, size),
+        own=Observations(
+            counts=torch.empty(0, dtype=torch.int64),
+            items=torch.empty(0, dtype=torch.int64),
+            ratings=empty(0),
+            vectors=empty(0, size + 1),
+            residuals=empty(0),
+            noise=empty(0),
+        ),
+        newcomer=knowledge.beliefs.covariate_weights[0],
+    )
+
+
+def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
+    """The model of one user, number 0, from what PersonalFactors.tensors gave for that user."""
+    covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
+    prior_mean = kept["prior_mean"][None]
+    counts = torch.tensor([len(kept["items"])])
+    return PersonalFactors(
+        knowledge=knowledge,
+        users=torch.zeros(1, dtype=torch.int64),
+        posterior=Posterior(kept["mean"][None], covariance, torch.full_like(kept["precision"], torch.nan)),
+        precision=kept["precision"],
+        prior_mean=prior_mean,
+        own=_observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"]),
+        newcomer=knowledge.beliefs.covariate_weights[0],
+    )

@@ -1,0 +1,93 @@
+"""Personal models of more users than memory should hold at once: made as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar, overload
+
+import torch
+from torch import Tensor
+
+from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.methods.hierarchical.personal import PersonalFactors, SharedKnowledge
+from hierfed.models.kernel import ItemKernel
+from hierfed.models.places import places_among
+
+Model_co = TypeVar("Model_co", bound=PersonalModel, covariant=True)
+
+
+class ModelsOnDemand(Sequence[Model_co]):
+    """Models that are made anew each time they are asked for, and kept by nobody."""
+
+    def __init__(self, count: int, make: Callable[[int], Model_co]):
+        self._places, self._make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Model_co: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Model_co]: ...
+    def __getitem__(self, place: int | slice) -> Model_co | Sequence[Model_co]:
+        if isinstance(place, slice):
+            return [self._make(each) for each in self._places[place]]
+        return self._make(self._places[place])
+
+
+class PiecewiseFactors(UncertainModel):
+    """The users of one node in pieces, each of which is made when one of its users is asked for; the last is kept.
+
+    users [users]: their numbers, ascending; pieces: the places of each piece's users among them.
+    """
+
+    def __init__(
+        self,
+        knowledge: SharedKnowledge,
+        users: Tensor,
+        pieces: Sequence[slice],
+        make: Callable[[int], PersonalFactors],
+    ):
+        self.knowledge, self.users, self._pieces, self._make = knowledge, users, pieces, make
+        self._last: tuple[int, PersonalFactors] | None = None
+
+    def piece(self, number: int) -> PersonalFactors:
+        """The users of the piece of this number."""
+        if self._last is None or self._last[0] != number:
+            self._last = None
+            self._last = number, self._make(number)
+        return self._last[1]
+
+    def with_kriging(self, kernel: ItemKernel, noise_share: float) -> PiecewiseFactors:
+        """See PersonalFactors."""
+        knowledge = replace(self.knowledge, kernel=kernel, noise_share=noise_share)
+        return PiecewiseFactors(
+            knowledge, self.users, self._pieces, lambda number: self.piece(number).with_kriging(kernel, noise_share)
+        )
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """See UncertainModel."""
+        return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """Piece by piece; see UncertainModel."""
+        place, known = places_among(self.users, user)
+        ends = torch.tensor([piece.stop for piece in self._pieces])
+        # Of a user whom nobody knows, every piece says the same.
+        numbers = torch.where(known, torch.searchsorted(ends, place, right=True), 0)
+        mean, variance = (torch.empty(len(user), dtype=torch.float64) for _ in range(2))
+        for number in torch.unique(numbers).tolist():
+            rows = (numbers == number).nonzero()[:, 0]
+            mean[rows], variance[rows] = self.piece(number).distribution(user[rows], item[rows])
+        return mean, variance
+
+    @property
+    def weights(self) -> Tensor:
+        """See PersonalFactors."""
+        return torch.cat([self.piece(number).weights for number in range(len(self._pieces))])
+
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
+        """Those of each piece, which is made as its first user is come to; see PersonalModel."""
+        for number in range(len(self._pieces)):
+            yield from self.piece(number).tensors()

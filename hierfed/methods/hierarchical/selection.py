@@ -1,0 +1,185 @@
+"""Hyperparameters chosen on validation rows inside the training part: no test row is looked at, only sums are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from hierfed.data.federation import Node, Nodes, RowsByNode, row_counts, train_rows
+from hierfed.data.grouping import is_grouped
+from hierfed.data.last_rows import last_of_each_user
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import OnShare, Trained, run_rounds, untold
+from hierfed.evaluation.judging import INTERVAL_LEVEL
+from hierfed.federated.contract import Contribution
+from hierfed.federated.summation import Summation, sum_openly
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.models.kernel import ItemKernel, KernelSettings
+from hierfed.randomness import generator
+from hierfed.results import Selection, Trial
+from hierfed.settings import Settings
+
+Models = Sequence[PersonalFactors | PiecewiseFactors]
+
+# The errors' histogram, in standard deviations, from which the interval's width is read.
+BINS, WIDEST = 400, 8.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The method with the chosen hyperparameters, and how they were found."""
+
+    method: HierarchicalFactors
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Validation:
+    """RMSE of the personal models on validation rows, and the errors' quantile of INTERVAL_LEVEL, in deviations."""
+
+    rmse: float
+    quantile: float
+
+
+def select(
+    settings: Settings,
+    method: HierarchicalFactors,
+    nodes: Sequence[Node],
+    summation: Summation = sum_openly,
+    on_share: OnShare = untold,
+) -> Chosen:
+    """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
+
+    Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
+    errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
+    on_share: told how far each round of a trial training is.
+    """
+    wanted, trials = settings.selection, list[Trial]()
+    newest = settings.split.protocol == "temporal"
+    reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
+    sampled = _of_some_users(reduced, wanted.trial_users, settings.seed)
+
+    def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
+        """The place of the best candidate; the first unless another gains enough."""
+        errors = [found.rmse for _, found in tried]
+        place = int(np.argmin(errors))
+        place = place if errors[place] < errors[0] - wanted.least_gain else 0
+        for number, ((value, _), rmse) in enumerate(zip(tried, errors, strict=True)):
+            trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
+        return place
+
+    def train(candidate: HierarchicalFactors) -> Trained:
+        return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation, on_share=on_share)
+
+    def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
+        return candidate.personalise(trained.shared, reduced, trained.private)
+
+    def validate(models: Models, sampled: Mapping[int, Ratings]) -> Validation:
+        errors = ((place, _errors(models[place], rows)) for place, rows in sampled.items())
+        return _validation(summation(errors).total)
+
+    trained = train(method)
+    if row_counts(nodes).sum() >= wanted.larger_rank_from:
+        larger = replace(method, rank=wanted.larger_rank)
+        pairs = (method, trained), (larger, train(larger))
+        # Kriging on top would cost more than it tells: what a factor adds shows without it.
+        plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
+        tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
+        method, trained = pairs[best("rank", tried)]
+    models, kernel = personalise(method, trained), method.kernel
+    if kernel is not None:
+        embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
+
+        @cache
+        def kriged(candidate: KernelSettings) -> Validation:
+            made = candidate.kernel(method.content, embedding)
+            return validate(_with_kriging(models, made, candidate.noise_share), sampled)
+
+        scaled = [kernel.scaled(factor) for factor in wanted.amplitudes]
+        kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
+        shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
+        kernel = shares[best("noise_share", list(zip(wanted.noise_shares, map(kriged, shares), strict=True)))]
+        made = kernel.kernel(method.content, embedding)
+        models = _with_kriging(models, made, kernel.noise_share)
+        method = replace(method, kernel=kernel)
+    # A width needs more rows than a choice.
+    more = _of_some_users(reduced, wanted.validation_users, settings.seed)
+    scale = validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+    rows = sum(map(len, more.values()))
+    return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
+
+
+def _set_aside(nodes: Sequence[Node], share: float, newest: bool, seed: int) -> Nodes:
+    """The nodes with a share of each user's train rows, at random or the newest, as their test rows instead."""
+    ends, rows = train_rows(nodes)
+    key = rows.time if newest and rows.time is not None else None
+    if key is None:
+        rngs = (generator(seed, 0, node, "validation rows") for node in range(len(nodes)))
+        key = np.concatenate([rng.random(count) for rng, count in zip(rngs, np.diff(ends), strict=True)])
+    held = last_of_each_user(_users(ends, rows.user), key, share)
+    kept, taken = (_of_nodes(rows, ends, chosen) for chosen in (~held, held))
+    return Nodes(kept, taken, np.arange(len(nodes)))
+
+
+def _users(ends: np.ndarray, user: np.ndarray) -> np.ndarray:
+    """The users of each node as numbers without gaps, ascending with the node."""
+    node = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+    both = node * (int(user.max()) + 1) + user
+    if is_grouped(both):
+        return np.cumsum(np.diff(both, prepend=both[:1]) > 0)
+    numbers: np.ndarray = np.unique(both, return_inverse=True)[1]
+    return numbers
+
+
+def _of_nodes(rows: Ratings, ends: np.ndarray, chosen: np.ndarray) -> RowsByNode:
+    before = np.concatenate([[0], np.cumsum(chosen)])
+    return RowsByNode(rows.take(chosen), before[ends])
+
+
+def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
+    """The validation rows, by node, of at most so many users drawn at random: of each node as many, at least one; of
+    one each on some of the nodes where these are more."""
+    places = np.arange(len(nodes))
+    if len(nodes) > most:
+        places = np.sort(generator(seed, 0, 0, "validation nodes").choice(len(nodes), max(most, 1), replace=False))
+    sampled = {}
+    for place in places.tolist():
+        test = nodes[place].test
+        users = generator(seed, 0, place, "validation users").permutation(np.unique(test.user))
+        sampled[place] = test.take(np.isin(test.user, users[: max(most // len(nodes), 1)]))
+    return sampled
+
+
+def _with_kriging(models: Models, kernel: ItemKernel, noise_share: float) -> Models:
+    return ModelsOnDemand(len(models), lambda place: models[place].with_kriging(kernel, noise_share))
+
+
+def _validation(sums: Contribution) -> Validation:
+    total = sums.arrays
+    reached = total["histogram"].cumsum(0) >= INTERVAL_LEVEL * total["rows"]
+    place = int(torch.nonzero(reached)[0]) if reached.any() else BINS
+    rows = max(float(total["rows"]), 1.0)
+    return Validation(rmse=float(total["squares"] / rows) ** 0.5, quantile=(place + 0.5) * WIDEST / BINS)
+
+
+def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
+    """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
+    user, item = (torch.from_numpy(column).long() for column in (rows.user, rows.item))
+    mean, variance = model.distribution(user, item)
+    value = torch.from_numpy(rows.value).double()
+    error = model.within(mean) - value
+    place = ((mean - value).abs() / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()
+    return Contribution(
+        {
+            "squares": error.square().sum().reshape(1),
+            "rows": error.new_tensor([len(error)]),
+            "histogram": torch.bincount(place, minlength=BINS).double(),
+        }
+    )

@@ -1,0 +1,181 @@
+"""The users' half of the hierarchical model: private posteriors, and the sums over users that a node sends.
+
+For each user, with x = (1, q, f) and expectations over the items' posteriors (variational Bayes):
+
+    Z = [S_u^-1 + tau sum E(x x')]^-1,  z = Z [S_u^-1 m + tau sum ((y - b_i) E x - Cov(x, b_i))],  m = B' h + m_node
+    tau = (a0 + n / 2) / (a0 / tau_0 + 1/2 sum E[e^2])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.rows import UserRows
+from hierfed.models.symmetric import inverse, outer_packed, pack, unpack
+
+# A user's covariates are means over the items that the user has rated, as if over so many average ones more.
+COVARIATE_SHRINKAGE = 5.0
+FACTOR_COVARIATE_SCALE = 3.0
+
+
+@dataclass(frozen=True)
+class ItemMoments:
+    """What users need of all items in a round, made of the shared model once.
+
+    vectors [items + 1, 2 + rank + slopes]: means of (b_i, q_i), and (1, f_i), with a last row of zeros. products
+    [items, packed]: E (b_i, q_i)(b_i, q_i)'. average [rank]: q of the average rating.
+    """
+
+    vectors: Tensor
+    products: Tensor
+    average: Tensor
+    rank: int
+
+
+@dataclass(frozen=True)
+class Users:
+    """Some users' rows, and the sums of the covariates of their items [users, c], which the rounds do not change."""
+
+    rows: UserRows
+    covariates: Tensor
+
+    def to(self, device: torch.device) -> Users:
+        """The same on a device."""
+        return Users(self.rows.to(device), self.covariates.to(device))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the users' posteriors need of the items' posteriors, per user.
+
+    products [users, t, t]: sum of E x x'. targets [users, t]: sum of (y - b_i) E x - Cov(x, b_i). squares [users]: sum
+    of E (y - b_i)^2. covariates [users, h]: h_u, with a leading 1.
+    """
+
+    products: Tensor
+    targets: Tensor
+    squares: Tensor
+    covariates: Tensor
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Private: mean [users, t] and covariance [users, t, t] of z_u, and the expected sum of squared errors [users]."""
+
+    mean: Tensor
+    covariance: Tensor
+    squared_error: Tensor
+
+
+def prepare(rows: UserRows, design: Design) -> Users:
+    """What is computed of users once: see Users."""
+    return Users(rows, rows.rated @ design.covariates)
+
+
+def item_moments(beliefs: Beliefs, design: Design) -> ItemMoments:
+    """See ItemMoments."""
+    mean = beliefs.item_mean
+    padded = torch.cat([mean, mean.new_zeros(1, mean.shape[1])])
+    return ItemMoments(
+        vectors=torch.cat([padded, design.padded_content], 1),
+        products=outer_packed(mean) + beliefs.item_covariance,
+        average=(design.raters @ mean[:, 1:]) / design.raters.sum(),
+        rank=beliefs.rank,
+    )
+
+
+def evidence(moments: ItemMoments, users: Users) -> Evidence:
+    """Sums over each user's ratings of expectations over the items' posteriors."""
+    rows, size = users.rows, 1 + moments.rank
+    item_products = unpack(rows.rated @ moments.products, size)
+    cross = rows.cross(moments.vectors, size)
+    content_products = unpack(rows.content_products, cross.shape[2])
+    products = cross.new_empty(len(cross), size + cross.shape[2] - 1, size + cross.shape[2] - 1)
+    products[:, 0, 0] = content_products[:, 0, 0]
+    products[:, 0, size:] = products[:, size:, 0] = content_products[:, 0, 1:]
+    products[:, size:, size:] = content_products[:, 1:, 1:]
+    factor_rows = torch.cat([cross[:, 1:, :1], item_products[:, 1:, 1:], cross[:, 1:, 1:]], 2)
+    products[:, 1:size, :] = factor_rows
+    products[:, :, 1:size] = factor_rows.transpose(1, 2)
+    weighted = rows.ratings @ moments.vectors[:-1, :size]
+    content = rows.rating_content
+    targets = torch.cat(
+        [
+            (content[:, 0] - cross[:, 0, 0])[:, None],
+            weighted[:, 1:] - item_products[:, 1:, 0],
+            content[:, 1:] - cross[:, 0, 1:],
+        ],
+        1,
+    )
+    squares = rows.rating_squares - 2 * weighted[:, 0] + item_products[:, 0, 0]
+    return Evidence(products, targets, squares, _covariates(moments, users, cross[:, 1:, 0]))
+
+
+def _covariates(moments: ItemMoments, users: Users, factor_sums: Tensor) -> Tensor:
+    counts = users.rows.counts[:, None]
+    factors = FACTOR_COVARIATE_SCALE * (factor_sums - counts * moments.average)
+    sums = torch.cat([users.covariates, factors], 1)
+    return torch.cat([torch.ones_like(counts), sums / (counts + COVARIATE_SHRINKAGE)], 1)
+
+
+def posterior(known: Evidence, spread: Tensor, prior_mean: Tensor, precision: Tensor) -> Posterior:
+    """The users' posteriors, given S_u [t, t], their prior means [users, t] and their precisions [users]."""
+    prior_precision, tau = inverse(spread), precision[:, None]
+    covariance = inverse(torch.addcmul(prior_precision, tau[:, :, None], known.products))
+    right = torch.addcmul(prior_mean @ prior_precision, tau, known.targets)
+    mean = torch.einsum("uab,ub->ua", covariance, right)
+    # tr(products E z z') without a pass over the products: both terms follow from the normal equations.
+    size = spread.shape[0]
+    traces = size - covariance.flatten(1) @ prior_precision.flatten()
+    quadratic = (mean * (right - mean @ prior_precision)).sum(1)
+    squared = known.squares - 2 * (mean * known.targets).sum(1) + (quadratic + traces) / precision
+    return Posterior(mean, covariance, squared.clamp_min(1e-9))
+
+
+def precision_of(shape: float, precision: Tensor, counts: Tensor, squared_error: Tensor) -> Tensor:
+    """tau_u of each user; shape: a0; precision [1]: that of the prior; counts, squared_error [users]."""
+    return (shape + counts / 2) / (shape / precision + squared_error / 2)
+
+
+def node_means(beliefs: Beliefs, deviation: Tensor, users: Tensor) -> Tensor:
+    """m_node [nodes, t]: the nodes' mean deviations from their users' prior means, shrunk by what nodes differ at all.
+
+    deviation [nodes, t]: of the last round, 0 before there was one. users [nodes]: how many, and the mean of so many
+    has variance S_u / users.
+    """
+    within = torch.diagonal(beliefs.user_spread) / users[:, None]
+    return beliefs.node_variance / (beliefs.node_variance + within) * deviation
+
+
+def factor_products(found: Posterior, rank: int) -> Tensor:
+    """E (1, p)(1, p)' of each user, [users, 1 + rank, 1 + rank]."""
+    factors = torch.cat([torch.ones_like(found.mean[:, :1]), found.mean[:, 1 : 1 + rank]], 1)
+    products = factors[:, :, None] * factors[:, None, :]
+    products[:, 1:, 1:] += found.covariance[:, 1 : 1 + rank, 1 : 1 + rank]
+    return products
+
+
+def content_products(found: Posterior, rank: int) -> Tensor:
+    """E (b, w)(1, p)' of each user, [users, 1 + slopes, 1 + rank]."""
+    mean, covariance, size = found.mean, found.covariance, 1 + rank
+    factors = torch.cat([torch.ones_like(mean[:, :1]), mean[:, 1:size]], 1)
+    others = torch.cat([mean[:, :1], mean[:, size:]], 1)
+    products = others[:, :, None] * factors[:, None, :]
+    products[:, 0, 1:] += covariance[:, 0, 1:size]
+    products[:, 1:, 1:] += covariance[:, size:, 1:size]
+    return products
+
+
+def item_sums(design: Design, users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Of each shared item that the users have rated: sum of tau E (1, p)(1, p)', packed, and of
+    tau E (1, p)(y - b_u - w . f)."""
+    rows, tau = users.rows, precision[:, None]
+    products = factor_products(found, rank)
+    mixed = content_products(found, rank).mul_(precision[:, None, None])
+    pull = rows.ratings_of @ (products[:, 0] * tau) - rows.back_cross(design.padded_content, mixed)
+    return rows.raters @ (pack(products) * tau), pull

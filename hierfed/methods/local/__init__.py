@@ -1,0 +1,1 @@
+"""Each user alone: nothing is sent."""

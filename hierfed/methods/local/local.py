@@ -1,0 +1,59 @@
+"""The method that sends nothing: every user learns alone, from public features and the own ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierfed.data.content import Content
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.private import PrivateState
+from hierfed.methods.local.personal import PersonalLocal, fit_local, in_stars, public_prior
+
+
+@dataclass(frozen=True)
+class LocalOnly:
+    """A method of no rounds, whose shared model is empty; limits: the lowest and the highest rating that there is."""
+
+    content: Content
+    limits: tuple[float, float]
+    threads: int = 1
+
+    def start(self) -> SharedModel:
+        """Nothing is shared; see SumMethod."""
+        return SharedModel({})
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
+        """Nothing; see SumMethod."""
+        yield from ((Contribution({}), None) for _ in nodes)
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """Still nothing; see SumMethod."""
+        return SharedModel({}, shared.round + 1)
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """No node says how well it fits; see Method."""
+        return []
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """What public votes alone say of an item; see Method."""
+        mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
+        return in_stars(mean, self.limits).clamp(*self.limits)
+
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """No tensor is shared; see Method."""
+        return {}
+
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> list[PersonalLocal]:
+        """Each user's Gaussian process; see Method."""
+        prior = public_prior(self.content)
+        return [fit_local(prior, node.train, self.limits, self.threads) for node in nodes]

@@ -1,0 +1,149 @@
+"""A model that never leaves its user: a Gaussian process on public features, with nothing learned from anyone else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.content import NEUTRAL_VOTE, Content
+from hierfed.data.ratings import Ratings
+from hierfed.federated.private import UncertainModel
+from hierfed.models.kernel import ItemKernel
+from hierfed.models.kriging import Kriging, Observations
+from hierfed.models.places import places_among
+
+# On a scale from .5 to 5; other scales are stretched onto it.
+LOWEST, HIGHEST, USUAL_RATING = 0.5, 5.0, 3.3
+
+
+@dataclass(frozen=True)
+class PriorScales:
+    """The numbers of a public prior. vote_slope: stars per point of the items' public votes. bias, vote, scalar, genre:
+    variances of the users' weights on 1, the vote average, other scalars and genres. kernel, title: amplitudes, as
+    variances. noise: a variance. vote_scale, votes_scale, year_scale, genre_scale: how much of the kernel's distance
+    these make up."""
+
+    vote_slope: float = 0.6
+    bias: float = 0.2
+    vote: float = 0.05
+    scalar: float = 0.004
+    genre: float = 0.015
+    kernel: float = 0.25
+    title: float = 0.2
+    noise: float = 0.45
+    vote_scale: float = 0.4
+    votes_scale: float = 0.4
+    year_scale: float = 1.0
+    genre_scale: float = 0.8
+
+
+@dataclass(frozen=True)
+class PublicPrior:
+    """What is known of the items before a user's own ratings: prior means [items], features x [items, t] and their
+    prior variances [t], a kernel, the variance of noise, and that of the prior means [items]; on a scale from .5 to
+    5."""
+
+    mean: Tensor
+    vectors: Tensor
+    spread: Tensor
+    kernel: ItemKernel
+    noise: float
+    doubt: Tensor
+
+
+def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:
+    """Prior means from smoothed public votes, weights on 1, scalars and genres, a kernel on content and titles."""
+    scalars = [scales.vote if name == "vote_average" else scales.scalar for name in content.names]
+    variances = [scales.bias, *scalars, *[scales.genre] * content.genres.shape[1]]
+    features = np.column_stack([np.ones(len(content)), content.scalars, content.genres])
+    where = np.column_stack(
+        [
+            scales.vote_scale * content.vote,
+            scales.votes_scale * content.votes,
+            scales.year_scale * content.year,
+            scales.genre_scale * content.genres,
+        ]
+    )
+    return PublicPrior(
+        mean=torch.from_numpy(USUAL_RATING + scales.vote_slope * (content.vote_average - NEUTRAL_VOTE)),
+        vectors=torch.from_numpy(features),
+        spread=torch.diag(torch.tensor(variances, dtype=torch.float64)),
+        kernel=ItemKernel(((scales.kernel, torch.from_numpy(where)),), content.titles, scales.title),
+        noise=scales.noise,
+        doubt=torch.zeros(len(content), dtype=torch.float64),
+    )
+
+
+@dataclass(frozen=True)
+class PersonalLocal(UncertainModel):
+    """The users of one node, each on their own. users [users]: their numbers, ascending; limits: the rating scale."""
+
+    prior: PublicPrior
+    limits: tuple[float, float]
+    users: Tensor
+    own: Observations
+    threads: int
+
+    def within(self, ratings: Tensor) -> Tensor:
+        """See UncertainModel."""
+        return ratings.clamp(*self.limits)
+
+    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The user's Gaussian process; see UncertainModel."""
+        place, known = places_among(self.users, user)
+        x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
+        variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)
+        loudness = torch.ones_like(mean)
+        deviation, left, louder = self.kriging.predict(place[known], item[known], x[known])
+        mean[known] += deviation
+        variance[known], loudness[known] = left, louder
+        noise = (self.prior.noise + self.prior.doubt[item]) * loudness
+        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + noise)
+
+    @property
+    def kriging(self) -> Kriging:
+        """What the users' own ratings say beyond the prior."""
+        return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
+
+    def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
+        """Each user's ratings, from which the rest follows; see PersonalModel."""
+        counts, users = self.own.counts.tolist(), self.users.tolist()
+        items, ratings = torch.split(self.own.items, counts), torch.split(self.own.ratings, counts)
+        for user, rated, stars in zip(users, items, ratings, strict=True):
+            yield user, {"items": rated, "ratings": stars}
+
+
+def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int) -> PersonalLocal:
+    """The models of the users whose ratings these are."""
+    order = np.lexsort((train.item, train.user))
+    users, counts = np.unique(train.user, return_counts=True)
+    items = torch.from_numpy(train.item[order]).long()
+    stars = torch.from_numpy(train.value[order]).double()
+    value = LOWEST + (stars - limits[0]) / _unit(limits)
+    return PersonalLocal(
+        prior,
+        limits,
+        torch.from_numpy(users).long(),
+        Observations(
+            counts=torch.from_numpy(counts).long(),
+            items=items,
+            ratings=stars,
+            vectors=prior.vectors[items],
+            residuals=value - prior.mean[items],
+            noise=prior.noise + prior.doubt[items],
+        ),
+        threads,
+    )
+
+
+def in_stars(value: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Values on the scale from .5 to 5, on the scale of these limits."""
+    return limits[0] + _unit(limits) * (value - LOWEST)
+
+
+def _unit(limits: tuple[float, float]) -> float:
+    return (limits[1] - limits[0]) / (HIGHEST - LOWEST) or 1.0

@@ -1,0 +1,1 @@
+"""A prior for users' own models, learned under user-level differential privacy."""

@@ -1,0 +1,95 @@
+"""A private prior within its budget: which release costs what, and what that came to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from hierfed.data.content import Content
+from hierfed.methods.private_prior.private_prior import RELEASES, PrivatePrior
+from hierfed.privacy.accounting import Budget, Releases, epsilon_of, noise_multiplier_of
+from hierfed.privacy.secure_sum.setup import colluders
+from hierfed.private_randomness import PrivateStreams
+from hierfed.results import PrivacyRecord, ReleaseRecord
+from hierfed.settings import Settings
+
+MECHANISM = (
+    "Discrete Gaussian noise on the sum of users' clipped vectors, added by the nodes in shares, of which secure sums "
+    "show the server the sum alone"
+)
+
+
+@dataclass(frozen=True)
+class PriorAllowance:
+    """What each round may release; calling it allows for one, and gives its noise. budget: before the first.
+
+    The releases share 1 / sigma^2, in which Gaussian mechanisms add up, so together they cost the whole budget. What
+    has been spent is a function of the rounds that are done, as in allowance.Allowance.
+    """
+
+    budget: Budget
+    releases: tuple[Releases, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        whole = noise_multiplier_of(self.budget.epsilon, self.budget.delta, accountant=self.budget.accountant)
+        made = tuple(Releases(whole / math.sqrt(release.share)) for release in RELEASES)
+        object.__setattr__(self, "releases", made)
+
+    def __call__(self, round_number: int) -> float:
+        """The noise multiplier of a round's release; raises BudgetSpent if it is not paid for."""
+        left = self.budget
+        for each in self.releases[:round_number]:
+            left = left.spend(each)
+        return self.releases[round_number - 1].noise_multiplier
+
+    def epsilon_spent(self, done: int) -> float:
+        """What the first rounds have cost each user."""
+        return epsilon_of(self.releases[:done], self.budget.delta, self.budget.accountant)
+
+
+@dataclass(frozen=True)
+class ProtectedPrior:
+    """The method, and what it may release."""
+
+    method: PrivatePrior
+    allowance: PriorAllowance
+
+    def record(self, rows: Collection[int], rounds: int) -> PrivacyRecord:
+        """What the first rounds have released, whatever rows the nodes hold."""
+        budget, made = self.allowance.budget, zip(RELEASES, self.allowance.releases, strict=True)
+        return PrivacyRecord(
+            unit="user",
+            epsilon=budget.epsilon,
+            epsilon_spent=self.allowance.epsilon_spent(rounds),
+            delta=budget.delta,
+            mechanism=MECHANISM,
+            accountant=budget.accountant,
+            releases=[
+                ReleaseRecord(
+                    name=release.name,
+                    count=1,
+                    sampling=1.0,
+                    clip_norm=release.clip_norm,
+                    noise_multiplier=paid.noise_multiplier,
+                )
+                for release, paid in list(made)[:rounds]
+            ],
+        )
+
+
+def protect_prior(
+    content: Content,
+    limits: tuple[float, float],
+    settings: Settings,
+    streams: PrivateStreams | None,
+    sharers: int | None = None,
+) -> ProtectedPrior:
+    """The method of the settings; streams: of the nodes, None at a server. sharers: see PrivatePrior; the nodes that do
+    not collude, all of which stay to the end in one process, where not given."""
+    privacy, nodes = settings.privacy, settings.federation.nodes
+    allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
+    sharers = sharers or nodes - colluders(nodes, privacy.colluding)
+    return ProtectedPrior(
+        PrivatePrior(content, limits, sharers, allowance, streams, settings.training.threads), allowance
+    )

@@ -1,0 +1,252 @@
+"""A prior for each user's own model, learned from three releases about all users with user-level differential privacy.
+
+What a user's ratings say of the prior is a vector, which the node clips to a norm; nodes add the vectors of their users
+and a share of the noise, so that their sum carries it all. The first release moves the numbers of the prior, the second
+its mean, the third the biases of the items that most public votes are on. Everything else stays with the user.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.content import Content
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.private import PrivateState
+from hierfed.methods.local.personal import PersonalLocal, PriorScales, PublicPrior, fit_local, in_stars, public_prior
+from hierfed.methods.private_prior.prior_updates import (
+    FACTOR,
+    item_biases,
+    mean_weights,
+    next_scales,
+    popularity_features,
+)
+from hierfed.privacy.clipping import clip_rows
+from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of, on_grid
+from hierfed.private_randomness import PrivateStreams
+
+# Written down before any rating was looked at: what the prior is at epsilon 0.
+FIRST_GUESS = PriorScales(
+    vote_slope=0.45,
+    bias=0.2,
+    vote=0.02,
+    scalar=0.01,
+    genre=0.03,
+    kernel=0.1,
+    title=0.1,
+    noise=0.62,
+    vote_scale=0.4,
+    votes_scale=0.4,
+    year_scale=0.6,
+    genre_scale=1.5,
+)
+# What a user's ratings beyond so many would add is clipped away.
+MOST_RATINGS = 200
+# How much of a user's vector the products make up beside the targets, and the weights beside the sums.
+PRODUCTS_SHARE, WEIGHTS_SHARE = 0.35, 0.3
+MOST_ITEMS = 3000
+
+Allow = Callable[[int], float]
+"""From a round, the noise multiplier of its release; raises an error where the budget is spent."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One of the releases. clip_norm: the most, in L2 norm, that a user adds. share: of the budget's 1 / sigma^2."""
+
+    name: str
+    clip_norm: float
+    share: float
+
+
+RELEASES = (Release("scales", 3.0, 0.3), Release("mean", 3.0, 0.1), Release("biases", 6.0, 0.6))
+
+
+@dataclass(frozen=True)
+class PrivatePrior:
+    """The method, of one round for each of RELEASES; limits: the lowest and the highest rating that there is.
+
+    sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases
+    are made. streams: the nodes' own, for noise; None at a server, which contributes nothing.
+    """
+
+    content: Content
+    limits: tuple[float, float]
+    sharers: int
+    allow: Allow
+    streams: PrivateStreams | None
+    threads: int = 1
+
+    def start(self) -> SharedModel:
+        """The first guess; see SumMethod."""
+        items, weights = len(self.content), public_prior(self.content).vectors.shape[1]
+        arrays = {"mean_weights": weights, "item_bias": items, "item_doubt": items}
+        nothing = {name: torch.zeros(size, dtype=torch.float64) for name, size in arrays.items()}
+        return SharedModel({"scales": _scales_array(FIRST_GUESS), **nothing})
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
+        """The sum of the users' clipped vectors with a share of the noise, on a grid, and 1; see Method."""
+        number = shared.round + 1
+        release, share = self._release(number), self._share(number)
+        grid = grid_of(share)
+        for node in nodes:
+            if self.streams is None:
+                raise HierfedError("a node under differential privacy needs a secret for its noise, and was given none")
+            told = self._told(shared, _thinned(node.train), release)
+            stream = self.streams.stream(number, node.number, f"noise: {release.name}")
+            sent = on_grid(clip_rows(told, release.clip_norm), grid).sum(0)
+            sent = sent + discrete_gaussian(stream, share, grid, len(sent))
+            yield Contribution({release.name: sent, "nodes": torch.ones(1, dtype=torch.float64)}), None
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The prior with its next numbers, mean or biases; see Method."""
+        number = shared.round + 1
+        release, arrays = self._release(number), dict(shared.arrays)
+        deviation = self._share(number) * math.sqrt(float(total.arrays["nodes"]))
+        found = total.arrays[release.name]
+        if release.name == "scales":
+            arrays["scales"] = _scales_array(next_scales(_scales(shared), found, deviation))
+        elif release.name == "mean":
+            spread = torch.diagonal(self.prior(shared).spread)
+            targets, packed = found[: len(spread)], found[len(spread) :] / PRODUCTS_SHARE
+            arrays["mean_weights"] = spread.sqrt() * mean_weights(targets, _unpacked(packed, len(spread)), deviation)
+        else:
+            items = self.items
+            sums, weights = found[: len(items)], found[len(items) :] / WEIGHTS_SHARE
+            features = popularity_features(self.content, items)
+            bias, doubt = item_biases(sums, weights, features, deviation, deviation / WEIGHTS_SHARE)
+            place = torch.from_numpy(items)
+            arrays["item_bias"] = torch.zeros_like(arrays["item_bias"]).index_copy(0, place, bias)
+            arrays["item_doubt"] = torch.zeros_like(arrays["item_doubt"]).index_copy(0, place, doubt)
+        return SharedModel(arrays, number)
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """None: it would be a release of its own; see Method."""
+        return []
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """What the prior says of an item; see Method."""
+        mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
+        return in_stars(mean, self.limits).clamp(*self.limits)
+
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """All arrays; see Method."""
+        return dict(shared.arrays)
+
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> list[PersonalLocal]:
+        """Each user's Gaussian process under the shared prior; see Method."""
+        prior = self.prior(shared)
+        return [fit_local(prior, node.train, self.limits, self.threads) for node in nodes]
+
+    def prior(self, shared: SharedModel) -> PublicPrior:
+        """The prior of the users' own models."""
+        arrays, public = shared.arrays, public_prior(self.content, _scales(shared))
+        mean = public.mean + public.vectors @ arrays["mean_weights"] + arrays["item_bias"]
+        return replace(public, mean=mean, doubt=arrays["item_doubt"])
+
+    @property
+    def items(self) -> np.ndarray:
+        """The items whose biases are released: those with most public votes, at most MOST_ITEMS, int64 ascending."""
+        return np.sort(np.argsort(-self.content.votes, kind="stable")[:MOST_ITEMS])
+
+    def _release(self, number: int) -> Release:
+        if not 0 < number <= len(RELEASES):
+            raise HierfedError(f"round {number}: a private prior is learned in {len(RELEASES)} rounds")
+        return RELEASES[number - 1]
+
+    def _share(self, number: int) -> float:
+        """The deviation of what each node adds to a round's sum."""
+        return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.sharers)
+
+    def _told(self, shared: SharedModel, train: Ratings, release: Release) -> Tensor:
+        """What each user's ratings say, before it is clipped: [users, numbers]."""
+        if release.name == "scales":
+            return self._evidence(shared, train)
+        fitted = fit_local(self.prior(shared), train, self.limits, self.threads)
+        if release.name == "mean":
+            return _products(fitted)
+        return _own_biases(fitted, self.items, len(self.content))
+
+    def _evidence(self, shared: SharedModel, train: Ratings) -> Tensor:
+        """What each user's evidence gains as each number of the prior grows, and as it shrinks."""
+        arrays = shared.arrays
+
+        def evidence(scales: PriorScales) -> Tensor:
+            prior = self.prior(SharedModel({**arrays, "scales": _scales_array(scales)}))
+            return fit_local(prior, train, self.limits, self.threads).kriging.evidence()
+
+        now = _scales(shared)
+        tried = [
+            replace(now, **{field.name: getattr(now, field.name) * factor})
+            for field in fields(now)
+            for factor in (FACTOR, 1 / FACTOR)
+        ]
+        begin = evidence(now)
+        return torch.stack([evidence(scales) - begin for scales in tried], 1)
+
+
+def _products(fitted: PersonalLocal) -> Tensor:
+    """W x' C^-1 y and, packed, W x' C^-1 x W of each user, W the root of the weights' prior variances."""
+    root = torch.diagonal(fitted.prior.spread).sqrt()
+    row, column = torch.triu_indices(len(root), len(root))
+    # As in the norm of the whole matrix, in which all but the diagonal stands twice.
+    scale = torch.where(row == column, 1.0, math.sqrt(2.0))
+    told = torch.zeros(len(fitted.users), len(root) + len(row), dtype=torch.float64)
+    for fit in fitted.kriging.own_fits():
+        whitened = fit.vectors * root
+        targets = torch.einsum("unt,un->ut", whitened, fit.solution)
+        products = whitened.transpose(1, 2) @ fit.inverse @ whitened
+        told[fit.users] = torch.cat([targets, PRODUCTS_SHARE * products[:, row, column] * scale], 1)
+    return told
+
+
+def _unpacked(packed: Tensor, size: int) -> Tensor:
+    row, column = torch.triu_indices(size, size)
+    values = packed / torch.where(row == column, 1.0, math.sqrt(2.0))
+    matrix = packed.new_zeros(size, size)
+    matrix[row, column] = matrix[column, row] = values
+    return matrix
+
+
+def _own_biases(fitted: PersonalLocal, items: np.ndarray, count: int) -> Tensor:
+    """C^-1 y and the diagonal of C^-1 of each user, at the places of the items."""
+    place = torch.full((count,), len(items))
+    place[torch.from_numpy(items)] = torch.arange(len(items))
+    told = torch.zeros(len(fitted.users), 2, len(items) + 1, dtype=torch.float64)
+    for fit in fitted.kriging.own_fits():
+        where = torch.where(fit.inside, place[fit.items], len(items))
+        user = fit.users[:, None].expand_as(where)
+        told[user, 0, where] = fit.solution
+        told[user, 1, where] = WEIGHTS_SHARE * torch.diagonal(fit.inverse, dim1=1, dim2=2)
+    return told[:, :, :-1].flatten(1)
+
+
+def _thinned(train: Ratings) -> Ratings:
+    """At most MOST_RATINGS of each user, evenly from all of them."""
+    order = np.argsort(train.user, kind="stable")
+    _, counts = np.unique(train.user, return_counts=True)
+    turn = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    size = np.repeat(counts, counts)
+    # Of the ratings that fall into the same of MOST_RATINGS parts, the first.
+    first = (turn * MOST_RATINGS // size) != ((turn - 1) * MOST_RATINGS // size)
+    return train.take(order[first | (size <= MOST_RATINGS)])
+
+
+def _scales_array(scales: PriorScales) -> Tensor:
+    return torch.tensor(astuple(scales), dtype=torch.float64)
+
+
+def _scales(shared: SharedModel) -> PriorScales:
+    return PriorScales(*shared.arrays["scales"].tolist())

@@ -1,0 +1,1 @@
+"""Ranking models from sums: Ease, implicit factors, and their blend."""

@@ -1,0 +1,138 @@
+"""EASE (Steck, WWW 2019, arXiv:1905.03375): items recommend items, learned from one sum of co-rating counts.
+
+    G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
+
+s_u: which items user u has rated, 0 or 1. K, where it is used, stands for what is publicly known to be alike, as if a
+share of the raters had rated alike items together: K_ij = k(i, j) sqrt(n_i n_j); it costs no message and helps where
+few have rated. The entries of G are counts, exact in float64 up to 2^53, so any division of
+the users into nodes gives the same model bit for bit. It asks that a user's rows lie together on one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from hierfed.data.content import Content
+from hierfed.data.federation import Node, Nodes
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical.cohort import cohort_of
+from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
+from hierfed.models.kernel import ItemKernel
+from hierfed.models.symmetric import inverse, packed_size
+
+# The Gram matrix of so many items takes 3.2 GB, and the server holds a few matrices of its size while it inverts.
+MOST_ITEMS = 20_000
+TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
+
+
+@dataclass(frozen=True)
+class Ease:
+    """The method, finished after round 1; see SumMethod. The shared model's arrays are:
+
+    raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
+    further is ever sent. weights [k, k]: B of the k other items, ascending; row: the rated one, column: the scored one.
+
+    items: size of the catalogue. penalty: above 0, in raters. least_raters: at least 1. likeness: k, or None for none.
+    """
+
+    items: int
+    penalty: float = 250.0
+    least_raters: int = 4
+    likeness: ItemKernel | None = None
+
+    def start(self) -> SharedModel:
+        """Nothing is known yet; round 0 counts the raters. See SumMethod."""
+        return SharedModel({}, round=-1)
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, None]]:
+        """The raters of each item; then the lower triangle of G, row by row, of the items with enough of them."""
+        for node in nodes:
+            yield self._sums(shared, own_users_matrix(node.train, self.items)), None
+
+    def contribute_pooled(
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """The same counts, of all users at once; see PooledMethod."""
+        return self._sums(shared, users_matrix(cohort_of(nodes), self.items)), private
+
+    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
+        if not shared.arrays:
+            return Contribution({"raters": torch.from_numpy(rated.sum(0))})
+        known = known_items(shared.arrays["raters"]).numpy()
+        return Contribution({"co_raters": _co_raters(rated[:, known])})
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The counts that may be known, then B; raises HierfedError where G would not fit in memory. See SumMethod."""
+        if not shared.arrays:
+            raters = known_raters(total.arrays["raters"], self.least_raters)
+            self._check_size(raters)
+            return SharedModel({"raters": raters}, shared.round + 1)
+        known = known_items(shared.arrays["raters"])
+        regularised = _unpacked(total.arrays["co_raters"], len(known))
+        if self.likeness is not None:
+            root = shared.arrays["raters"][known].sqrt()
+            regularised += self.likeness.between(known[None], known[None])[0] * root[:, None] * root[None, :]
+        regularised.diagonal().add_(self.penalty)
+        precision = inverse(regularised)
+        weights = precision / -precision.diagonal()
+        weights.fill_diagonal_(0.0)
+        return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        """Scores of all items, float64 [users, items], 0 for items with too few raters.
+
+        seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
+        users.
+        """
+        known = known_items(shared.arrays["raters"])
+        return torch.zeros_like(seen).index_copy_(1, known, seen[:, known] @ shared.arrays["weights"])
+
+    def _check_size(self, raters: Tensor) -> None:
+        known = len(known_items(raters))
+        if known > MOST_ITEMS:
+            fits = int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
+            raise HierfedError(
+                f"Ease would need a matrix of {known:,} x {known:,} items, above its bound of {MOST_ITEMS:,}: "
+                f"raise least_raters from {self.least_raters} to {fits}"
+            )
+
+
+def public_likeness(content: Content) -> ItemKernel:
+    """k of items of like titles, and of like years, genres and public votes; weighed on validation rows."""
+    where = [content.year, 0.5 * content.votes, 0.5 * content.vote]
+    coordinates = torch.from_numpy(np.column_stack([*where, content.genres]))
+    return ItemKernel(((CONTENT_LIKENESS, coordinates),), content.titles, TITLE_LIKENESS)
+
+
+def _co_raters(rated: csr_array) -> Tensor:
+    """How many users have rated both items of each pair: the lower triangle, row by row, of [items, items]."""
+    together = (rated.T @ rated).tocoo()
+    lower = together.row >= together.col
+    row, column = (each[lower].astype(np.int64) for each in (together.row, together.col))
+    packed = np.zeros(packed_size(rated.shape[1]))
+    packed[row * (row + 1) // 2 + column] = together.data[lower]
+    return torch.from_numpy(packed)
+
+
+def _unpacked(packed: Tensor, size: int) -> Tensor:
+    """The whole symmetric matrix; by a mask, since the places of so many numbers would take more room than they do."""
+    lower = np.zeros((size, size))
+    lower[np.tri(size, dtype=bool)] = packed.numpy()
+    diagonal = lower.diagonal().copy()
+    whole = lower + lower.T
+    np.fill_diagonal(whole, diagonal)
+    return torch.from_numpy(whole)

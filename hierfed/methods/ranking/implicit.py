@@ -1,0 +1,134 @@
+"""Implicit matrix factorisation by alternating least squares (Hu, Koren and Volinsky, ICDM 2008), from sums.
+
+    loss = sum_{rated u, i} (1 - x_u . y_i)^2 + a0 sum_{u, i} (x_u . y_i)^2 + sum_u w_u |x_u|^2 + sum_i w_i |y_i|^2
+
+up to a constant, where a rated pair stands in both sums; w_u = penalty (n_u + a0 items) and w_i = penalty
+(n_i + a0 users) grow with what stands against them (Rendle, Krichene, Zhang and Koren, RecSys 2022, arXiv:2110.14037).
+Each half step solves one ridge regression per user or item,
+
+    x_u = [sum_{i rated by u} y_i y_i' + a0 Y'Y + w_u I]^-1 sum_{i rated by u} y_i,
+
+and likewise y_i: the first on the nodes, in private, the second on the server, from sums over users. So any division of
+the users into nodes gives the factors of the pooled ratings. It asks that a user's rows lie together on one node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from hierfed.data.federation import Node, Nodes
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical.cohort import cohort_of
+from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
+from hierfed.models.symmetric import outer_packed, ridges
+from hierfed.randomness import generator
+
+FIRST_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class RatedByUsers(PrivateState):
+    """What a node keeps: which of the known items its users have rated, ones in CSR [users, known items]."""
+
+    rated: csr_array
+
+
+@dataclass(frozen=True)
+class ImplicitFactors:
+    """The method; see SumMethod. The shared model's arrays are:
+
+    raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
+    further is ever sent. users [1]: how many there are. factors [k, rank]: y of the k other items, ascending.
+
+    items: size of the catalogue. unobserved: a0. penalty: above 0. least_raters: at least 1.
+    """
+
+    items: int
+    seed: int
+    rank: int = 48
+    unobserved: float = 0.15
+    penalty: float = 0.02
+    least_raters: int = 4
+
+    def start(self) -> SharedModel:
+        """Nothing is known yet; round 0 counts the raters and the users. See SumMethod."""
+        return SharedModel({}, round=-1)
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
+        """Raters and users; then, over the node's users, sums of x x' (packed) and x by item, and of x x' in all."""
+        for node, kept in zip(nodes, private, strict=True):
+            if isinstance(kept, RatedByUsers):
+                yield self._sums(shared, kept.rated), kept
+                continue
+            rated = self._known(shared, own_users_matrix(node.train, self.items))
+            yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
+
+    def contribute_pooled(
+        self,
+        shared: SharedModel,
+        nodes: Nodes,
+        private: Sequence[PrivateState | None],
+        on_done: OnDone = unheard,
+    ) -> tuple[Contribution, Sequence[PrivateState | None]]:
+        """The same sums, of all users at once, equal to rounding; see PooledMethod."""
+        return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private
+
+    def _known(self, shared: SharedModel, rated: csr_array) -> csr_array:
+        return rated[:, known_items(shared.arrays["raters"]).numpy()] if shared.arrays else rated
+
+    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
+        if not shared.arrays:
+            users = torch.tensor([rated.shape[0]], dtype=torch.float64)
+            return Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users})
+        factors = shared.arrays["factors"]
+        found = self._solve(rated, factors, outer_packed(factors))
+        sums = {
+            "products": _times(rated.T, outer_packed(found)),
+            "factors": _times(rated.T, found),
+            "all_products": found.T @ found,
+        }
+        return Contribution(sums)
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The counts that may be known, with random factors of small numbers; then the items' half step."""
+        if not shared.arrays:
+            raters = known_raters(total.arrays["raters"], self.least_raters)
+            draws = generator(self.seed, 0, 0, "implicit factors").standard_normal((self.items, self.rank))
+            factors = torch.from_numpy(draws)[known_items(raters)] * (FIRST_SCALE / math.sqrt(self.rank))
+            arrays = {"raters": raters, "users": total.arrays["users"], "factors": factors}
+            return SharedModel(arrays, shared.round + 1)
+        raters = shared.arrays["raters"]
+        weights = self.penalty * (raters[known_items(raters)] + self.unobserved * shared.arrays["users"])
+        common = self.unobserved * total.arrays["all_products"]
+        factors = ridges(total.arrays["products"], total.arrays["factors"], common, weights)
+        return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        """x_u . y_i of all items, float64 [users, items], 0 for items with too few raters and users with no others.
+
+        seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
+        users, whether or not they took part in the rounds.
+        """
+        known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
+        users = self._solve(csr_array(seen[:, known].numpy()), factors, outer_packed(factors))
+        return torch.zeros_like(seen).index_copy_(1, known, users @ factors.T)
+
+    def _solve(self, rated: csr_array, factors: Tensor, products: Tensor) -> Tensor:
+        """The users' half step, x [users, rank]; products: y y' of each item, packed."""
+        counts = torch.from_numpy(rated.sum(1))
+        weights = self.penalty * (counts + self.unobserved * len(factors))
+        common = self.unobserved * (factors.T @ factors)
+        return ridges(_times(rated, products), _times(rated, factors), common, weights)
+
+
+def _times(sparse: csr_array, dense: Tensor) -> Tensor:
+    return torch.from_numpy(sparse @ dense.numpy())

@@ -1,1 +1,0 @@
-"""Hierarchical Bayesian factors: films, users and the priors of both, from sums over blocks of ratings."""

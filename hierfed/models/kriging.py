@@ -1,0 +1,243 @@
+"""Kriging at the user: a Gaussian process on the user's own ratings, on top of a shared linear model (Matheron, 1963).
+
+    K_l = X S X' + k(i, j) + l diag(noise),  y ~ N(0, s / l K_l),  log l ~ N(0, 1) on LEVELS,  s ~ Gamma^-1(a, a)
+    prediction = prior + K_q sum_l w_l K_l^-1 y
+    variance = s_l / l (k_q - K_q K_l^-1 K_q') + s_l noise,  s_l = (a + l y' K_l^-1 y / 2) / (a + n / 2),  likeliest l
+    log w_l = (n log l - log |K_l| - log^2 l) / 2 - (a + n / 2) log(a + l y' K_l^-1 y / 2)
+
+Users differ in how loud their noise is, and in how much their taste deviates: l is the ratio of the two, and s, which
+is integrated out, the scale of both. a is STRENGTH, n the number of the user's ratings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierfed.models.kernel import ItemKernel
+from hierfed.models.threads import in_order
+
+# Kernel values of users who share a block: 2 MB in float64, which stays in a core's cache.
+BLOCK = 1 << 18
+# Users share a block while the largest has at most this many times the ratings of the smallest, and some more.
+PADDING_RATIO, PADDING_ROWS = 1.2, 8
+# How much louder noise may be against the signal than told; their logarithms have a standard normal prior.
+LEVELS = (3.0, 1.0, 1 / 3)
+# A user's matrices grow as the square of the ratings, and the time as their cube: of more than these, so many are
+# kriged, evenly spread over the user's list. What is left out is known to all that is not kriging: factors and noise.
+MOST_KRIGED = 4096
+# The prior of a user's scale is worth twice as many ratings.
+STRENGTH = 6.0
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Users' own ratings, user after user, with all that a prediction needs of them; private.
+
+    counts [users]: ratings of each. items, ratings [ratings]: the items' numbers, and the ratings in stars.
+    vectors [ratings, t]: x_i. residuals [ratings]: the ratings minus their prior means. noise [ratings]: their
+    variances, given all that is known of item and user.
+    """
+
+    counts: Tensor
+    items: Tensor
+    ratings: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Of each user: K^-1 y averaged over the levels [users, n]; and of the likeliest level the Cholesky factor of K
+    [users, n, n], and the factors that its scale puts on the variances of the signal and of the noise [users]. evidence
+    [users]: log sum_l of the weights w_l, which is that of the ratings but for what hangs on their number alone."""
+
+    weights: Tensor
+    factor: Tensor
+    signal: Tensor
+    loudness: Tensor
+    evidence: Tensor
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """How the prior fits some users' own ratings, padded to n of each. users: their places; inside [users, n]: what is
+    no padding; items [users, n] and vectors [users, n, t]: as in Observations. inverse [users, n, n] and solution
+    [users, n]: C^-1 and C^-1 y, C the likeliest level's covariance of the ratings, scaled; both 0 where padded."""
+
+    users: Tensor
+    inside: Tensor
+    items: Tensor
+    vectors: Tensor
+    inverse: Tensor
+    solution: Tensor
+
+
+@dataclass(frozen=True)
+class Kriging:
+    """Predicts what deviates from the prior mean. spread: S [t, t], the prior covariance of the users' weights."""
+
+    kernel: ItemKernel
+    spread: Tensor
+    observations: Observations
+    threads: int = 1
+
+    def predict(self, place: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance [rows] of the deviation from the prior at items [rows] with x [rows, t], without noise.
+
+        place [rows]: the user of each row, as a place among the observations' users. Third: the factor on the user's
+        noise.
+        """
+        mean, variance, loudness = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
+
+        def fill(block: tuple[Tensor, Tensor]) -> None:
+            users, rows = block
+            inside = rows >= 0
+            item, x = items[rows.clamp_min(0)], vectors[rows.clamp_min(0)]
+            covariance, noise, cross, residuals = self._system(users, item, x)
+            prior = torch.einsum("umt,ts,ums->um", x, self.spread, x) + self.kernel.of_itself(item)
+            found = _solve(covariance, noise, residuals, self._counts[users])
+            gained = torch.linalg.solve_triangular(found.factor, cross.transpose(1, 2), upper=False).square().sum(1)
+            mean[rows[inside]] = (cross @ found.weights[:, :, None])[:, :, 0][inside]
+            variance[rows[inside]] = (found.signal[:, None] * (prior - gained))[inside]
+            loudness[rows[inside]] = found.loudness[:, None].expand_as(gained)[inside]
+
+        # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
+        # that no thread is left alone with one at the end.
+        blocks = list(self._blocks(place))[::-1]
+        deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
+        return mean, variance, loudness
+
+    def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
+        """How much each own rating of one user moved the mean at each item, [items, own ratings]; they add up to it.
+
+        The levels' weights, which hang on the ratings too, are held. Ratings that are not kriged moved nothing.
+        """
+        here = torch.tensor([place], device=items.device)
+        covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
+        moved = cross[0] * _solve(covariance, noise, residuals, self._counts[here]).weights[0]
+        counts = self.observations.counts
+        found = moved.new_zeros(len(items), int(counts[place]))
+        found[:, self._own(here)[0][0] - counts[:place].sum()] = moved
+        return found
+
+    def evidence(self) -> Tensor:
+        """How likely each user's own ratings are, as a logarithm, but for what hangs on their number alone: [users]."""
+        counts = self._counts
+        found = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
+        for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
+            own, inside = self._own(users)
+            found[users] = _solve(*self._own_system(own, inside), counts[users]).evidence
+        return found
+
+    def own_fits(self) -> Iterator[OwnFit]:
+        """How the prior fits the users' own ratings, some users at a time."""
+        known, counts = self.observations, self._counts
+        for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
+            own, inside = self._own(users)
+            covariance, noise, residuals = self._own_system(own, inside)
+            solved, on = _solve(covariance, noise, residuals, counts[users]), inside.to(residuals.dtype)
+            inverse = torch.cholesky_inverse(solved.factor) / solved.signal[:, None, None]
+            inverse *= on[:, :, None] * on[:, None, :]
+            solution = (inverse @ residuals[:, :, None])[:, :, 0]
+            yield OwnFit(users, inside, known.items[own], known.vectors[own], inverse, solution)
+
+    def _own(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The places of these users' kriged ratings among all, and which are no padding, [users, n] each."""
+        counts, kriged = self.observations.counts, self._counts[users]
+        reach = torch.arange(int(kriged.max()), device=users.device)
+        inside = reach < kriged[:, None]
+        first = (torch.cumsum(counts, 0) - counts)[users][:, None]
+        evenly = reach * counts[users][:, None] // kriged[:, None].clamp_min(1)
+        return torch.where(inside, first + evenly, 0), inside
+
+    def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each user: K without noise [users, n, n], the noise [users, n] and the residuals [users, n].
+
+        Users with fewer than n ratings are padded with ones that say nothing.
+        """
+        known, on = self.observations, inside.to(self.spread.dtype)
+        x, items = known.vectors[own], known.items[own]
+        covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(items, items)
+        covariance *= on[:, :, None] * on[:, None, :]
+        # The padding is marked by infinite noise, which no level may scale: else it would enter their evidence.
+        noise = torch.where(inside, known.noise[own], torch.inf)
+        return covariance, noise, known.residuals[own] * on
+
+    def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of each user with K_q [users, m, n] before the residuals."""
+        own, inside = self._own(users)
+        covariance, noise, residuals = self._own_system(own, inside)
+        left = self.observations.vectors[own] @ self.spread
+        cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, self.observations.items[own])
+        return covariance, noise, cross * inside.to(vectors.dtype)[:, None, :], residuals
+
+    @property
+    def _counts(self) -> Tensor:
+        """How many ratings of each user are kriged, [users]."""
+        return self.observations.counts.clamp_max(MOST_KRIGED)
+
+    def _blocks(self, place: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Users with like numbers of ratings, and the rows to predict for each [users, most rows], -1 where padded."""
+        order = torch.argsort(place, stable=True)
+        users, queries = torch.unique_consecutive(place[order], return_counts=True)
+        first = torch.cumsum(queries, 0) - queries
+        own = self._counts[users]
+        by_size = torch.argsort(own, stable=True)
+        begin = 0
+        while begin < len(by_size):
+            end, most_own, most_queries = begin, 0, 0
+            while end < len(by_size):
+                most_own = max(most_own, int(own[by_size[end]]))
+                most_queries = max(most_queries, int(queries[by_size[end]]))
+                smallest = max(int(own[by_size[begin]]), 1)
+                size = (end - begin + 1) * max(most_own, 1) * (most_own + most_queries)
+                if end > begin and (size > BLOCK or most_own > PADDING_RATIO * smallest + PADDING_ROWS):
+                    break
+                end += 1
+            chosen = by_size[begin:end]
+            reach = torch.arange(int(queries[chosen].max()), device=place.device)
+            inside = reach < queries[chosen][:, None]
+            rows = order[torch.where(inside, first[chosen][:, None] + reach, 0)]
+            yield users[chosen], torch.where(inside, rows, -1)
+            begin = end
+
+
+def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor) -> _Solved:
+    """K^-1 y at every level, weighed by evidence in which the user's scale is integrated out.
+
+    The evidence is that of a multivariate t; counts [users]: the ratings of each, without padding.
+    """
+    inside, half = noise.isfinite(), counts / 2
+    factors, solutions, evidence, scales = [], [], [], []
+    for level in LEVELS:
+        system = covariance.clone()
+        torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
+        factor = torch.linalg.cholesky(system)
+        solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
+        fit = STRENGTH + level * (residuals * solution).sum(1) / 2
+        log_level, log_root = math.log(level), torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
+        evidence.append(half * log_level - log_root - (STRENGTH + half) * fit.log() - log_level**2 / 2)
+        factors.append(factor)
+        solutions.append(solution)
+        scales.append(fit / (STRENGTH + half))
+    weighed = torch.stack(evidence, 1)
+    shares = torch.softmax(weighed, 1)
+    likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
+    for place, factor in enumerate(factors[1:], 1):
+        here = torch.nonzero(likeliest == place)[:, 0]
+        factors[0][here] = factor[here]
+    loudness = torch.stack(scales, 1)[users, likeliest]
+    return _Solved(
+        weights=torch.einsum("ul,lun->un", shares, torch.stack(solutions)),
+        factor=factors[0],
+        signal=loudness / shares.new_tensor(LEVELS)[likeliest],
+        loudness=loudness,
+        evidence=torch.logsumexp(weighed, 1),
+    )

@@ -1,0 +1,158 @@
+"""What a run leaves behind: one folder, whole at every moment, from which it can be repeated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from hierfed.atomic import write_atomically
+from hierfed.errors import HierfedError, SettingsError
+from hierfed.evaluation.summary import summarise
+from hierfed.experiment import Outcome
+from hierfed.ledger.entries import FILE as LEDGER
+from hierfed.ledger.files import file_digests
+from hierfed.report.figures import save_figures
+from hierfed.report.page import write_page, write_summary_page
+from hierfed.results import Result, RoundRecord, Summary, write_record
+from hierfed.runs.models import MODEL, RANKING, save_model, save_private, save_ranking
+
+ROUNDS = "rounds.jsonl"
+Kind = TypeVar("Kind", Result, Summary)
+
+
+class RoundLog:
+    """Makes the run's folder as the first round ends, and appends each round to its `rounds.jsonl`."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / ROUNDS
+
+    def on_stage(self, stage: str) -> None:
+        """Stages are not logged."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Append one line."""
+        make_folder(self.path.parent)
+        with self.path.open("a", encoding="utf-8") as lines:
+            lines.write(record.model_dump_json() + "\n")
+
+
+def free_folder(out: Path, name: str) -> Path:
+    """`out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another; nothing is made.
+
+    Raises SettingsError for a name that would lie elsewhere.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise SettingsError(f"'{name}' is no name for a folder: leave out slashes, and choose the place with --out")
+    folder, number = out / name, 1
+    while folder.exists():
+        number += 1
+        folder = out / f"{name}-{number}"
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; raises HierfedError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
+
+
+def keep_rounds_alone(folder: Path) -> Path | None:
+    """Take back all that a run that was stopped has written, but for the log of the rounds that it finished, if any."""
+    rounds = folder / ROUNDS
+    for path in folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != rounds:
+            path.unlink()
+    return rounds if rounds.is_file() else None
+
+
+def save_run(outcome: Outcome, folder: Path) -> Result:
+    """Write settings, model, private state, figures, report, result and ledger into the run's folder.
+
+    Gives the result with its name and the seconds that the report took filled in.
+    """
+    began = time.perf_counter()
+    make_folder(folder)
+    result = outcome.result.model_copy(update={"name": folder.name})
+    (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
+    lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
+    (folder / ROUNDS).write_text(lines, encoding="utf-8")
+    _save_models(outcome, folder)
+    write_report(result, folder)
+    spent = time.perf_counter() - began
+    seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
+    result = result.model_copy(update={"seconds": seconds})
+    write_record(result, folder / "result.json")
+    if outcome.recorder is not None:
+        files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
+        write_atomically(folder / LEDGER, outcome.recorder.sealed(outcome.shared_models(), files))
+    return result
+
+
+def write_report(result: Result, folder: Path) -> Path:
+    """Write `figures/` and `report.html` of one run; gives the path of the page."""
+    save_figures(result, folder / "figures")
+    return write_page(result, folder)
+
+
+def save_summary(results: Sequence[Result], folder: Path) -> Summary:
+    """Write `summary.json` and the report of several seeds into the folder that holds their own folders."""
+    summary = summarise(folder.name, results)
+    write_record(summary, folder / "summary.json")
+    write_summary_page(summary, list(results), folder)
+    return summary
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where one of several seeds of a run lies."""
+    return folder / f"seed-{seed}"
+
+
+def rewrite_report(folder: Path) -> Result | Summary:
+    """Write figures and pages of a run folder again, from its `result.json` or its seeds'; gives what was found."""
+    if not (folder / "summary.json").is_file():
+        result = _read(folder / "result.json", Result)
+        write_report(result, folder)
+        return result
+    seeds = _read(folder / "summary.json", Summary).seeds
+    results = [_read(seed_folder(folder, seed) / "result.json", Result) for seed in seeds]
+    for result in results:
+        write_report(result, seed_folder(folder, result.seed))
+    return save_summary(results, folder)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
+    except UnicodeDecodeError as error:
+        raise HierfedError(f"{path}: not a result of hierfed: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise HierfedError(f"{path}: not a result of this version of hierfed: {where}: {first['msg']}") from error
+
+
+def _save_models(outcome: Outcome, folder: Path) -> None:
+    kind, header = (
+        outcome.settings.method,
+        {
+            "digest": outcome.result.digest,
+            "features": json.dumps(outcome.result.data.features),
+            "settings": outcome.settings.model_dump_json(exclude={"data"}),
+        },
+    )
+    save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
+    if outcome.ranked is not None:
+        save_ranking(folder, outcome.ranked.models)
+    save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)

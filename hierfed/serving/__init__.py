@@ -1,0 +1,1 @@
+"""Finished runs that answer for one user at a time."""

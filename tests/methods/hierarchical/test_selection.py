@@ -1,0 +1,89 @@
+"""Hyperparameters are chosen inside the train rows, each from its trials, and intervals get the width that holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hierfed.data.federation import Node, make_nodes
+from hierfed.data.ratings import Ratings
+from hierfed.methods.hierarchical.selection import select
+from hierfed.settings import Settings, load_settings
+
+
+def settings_with(**changes: Any) -> Settings:
+    return load_settings(
+        "hierarchical", {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, **changes}
+    )
+
+
+@pytest.fixture
+def nodes(make_pairs) -> list[Node]:
+    """Two nodes of 20 users each, with test rows of their own."""
+    rows: Ratings = make_pairs(users=40, items=25, seed=7, most=14)
+    held = np.random.default_rng(0).random(len(rows)) < 0.2
+    group = rows.user // 20
+    return [Node(k, str(k + 1), rows.take(~held & (group == k)), rows.take(held & (group == k))) for k in range(2)]
+
+
+def test_test_rows_do_not_enter_the_choice(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    found = select(settings_with(), method, nodes)
+    others = [replace(node, test=replace(node.test, value=5.5 - node.test.value)) for node in nodes]
+    assert select(settings_with(), method, others).selection == found.selection
+
+
+def test_the_best_trial_is_chosen_where_it_gains_enough_and_else_the_first(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    for least in (0.0, 10.0):
+        chosen = select(settings_with(least_gain=least, amplitudes=[1.0, 0.2, 3.0]), method, nodes)
+        for setting in ("amplitude", "noise_share"):
+            trials = [trial for trial in chosen.selection.trials if trial.setting == setting]
+            best = min(trials, key=lambda trial: trial.rmse) if least == 0 else trials[0]
+            assert [trial for trial in trials if trial.chosen] == [best]
+        amplitude, share = (trial.value for trial in chosen.selection.trials if trial.chosen)
+        assert chosen.method.kernel.content == pytest.approx(amplitude * method.kernel.content)
+        assert chosen.method.kernel.title == pytest.approx(amplitude * method.kernel.title)
+        assert chosen.method.kernel.noise_share == share
+
+
+def test_a_larger_rank_is_tried_where_there_are_ratings_enough(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    enough = settings_with(larger_rank_from=100, larger_rank=4, least_gain=0.0)
+    trials = [trial for trial in select(enough, method, nodes).selection.trials if trial.setting == "rank"]
+    assert [trial.value for trial in trials] == [method.rank, 4]
+    too_few = settings_with(larger_rank_from=10**6)
+    assert "rank" not in {trial.setting for trial in select(too_few, method, nodes).selection.trials}
+
+
+def test_without_kriging_the_intervals_alone_are_fitted(nodes, make_content, make_factors):
+    found = select(settings_with(), make_factors(make_content(25), kernel=None), nodes)
+    assert found.selection.trials == []
+    assert found.selection.deviation_scale == found.method.deviation_scale > 0
+
+
+def test_the_fitted_width_holds_nine_in_ten_of_the_validation_rows(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    chosen = select(settings_with(amplitudes=[1.0], noise_shares=[0.4]), method, nodes)
+    # The same trial again, with deviations already scaled: the width is right, to a bin of the histogram.
+    again = select(settings_with(amplitudes=[1.0], noise_shares=[0.4]), chosen.method, nodes)
+    assert again.selection.deviation_scale == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize(("users", "judged"), [(4, 4), (12, 12), (25, 24), (100, 24)])
+def test_where_nodes_are_more_than_validation_users_some_nodes_validate(make_content, make_factors, users, judged):
+    """12 nodes of two users, who hold two of ten ratings out: as many users of each node, or one of some nodes."""
+    rng = np.random.default_rng(0)
+    item = np.concatenate([rng.choice(25, 10, replace=False) for _ in range(24)])
+    rows = Ratings(
+        np.repeat(np.arange(24), 10).astype(np.int32),
+        item.astype(np.int32),
+        (rng.integers(1, 11, len(item)) / 2).astype(np.float32),
+    )
+    nodes = make_nodes(rows, rows.user // 2, rows.between(0, 0), rows.user[:0], 12)
+    drawn = {"validation_users": users, "trial_users": users, "validation_share": 0.2}
+    wanted = settings_with(**drawn, amplitudes=[1.0], noise_shares=[0.4])
+    assert select(wanted, make_factors(make_content(25)), nodes).selection.rows == 2 * judged

@@ -1,0 +1,89 @@
+"""Scores, blends and lists against sums by hand, and what must leave a list as it is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from hierfed.data.ratings import Ratings
+from hierfed.methods.ranking.scores import (
+    BLEND_WEIGHTS,
+    blend,
+    exclude,
+    known_items,
+    known_raters,
+    own_users_matrix,
+    popularity,
+    rated_matrix,
+    standardise,
+    top,
+)
+
+# Whole numbers tie often, and stay apart under the transforms below.
+tables = arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 30)), elements=st.integers(-6, 6))
+
+
+def rows(pairs: list[tuple[int, int]]) -> Ratings:
+    user, item = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
+    return Ratings(user, item, np.linspace(1, 5, len(pairs), dtype=np.float32))
+
+
+def test_rated_matrices_hold_ones_whatever_the_ratings_and_however_often():
+    ratings = rows([(5, 2), (0, 1), (5, 2), (5, 0)])
+    whole = rated_matrix(ratings, users=6, items=4)
+    assert whole.toarray()[[0, 5]].tolist() == [[0, 1, 0, 0], [1, 0, 1, 0]]
+    assert (whole.sum(), whole.nnz, whole.shape, whole.dtype) == (3, 3, (6, 4), np.float64)
+    assert own_users_matrix(ratings, 4).toarray().tolist() == [[0, 1, 0, 0], [1, 0, 1, 0]]
+
+
+def test_items_with_too_few_raters_are_not_known():
+    raters = torch.tensor([3.0, 4.0, 0.0, 9.0], dtype=torch.float64)
+    known = known_raters(raters, 4)
+    assert known.tolist() == [0, 4, 0, 9]
+    assert known_items(known).tolist() == [1, 3]
+    assert popularity(known, 2).tolist() == [[0, 4, 0, 9]] * 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.floats(0.01, 100), st.floats(-1e3, 1e3))
+def test_standardised_scores_have_no_unit_and_no_origin(table, unit, origin):
+    scores = torch.from_numpy(table)
+    found = standardise(scores)
+    alike = (scores == scores[:, :1]).all(1)
+    assert not found[alike].any()
+    torch.testing.assert_close(found.mean(1), torch.zeros(len(found), dtype=torch.float64), rtol=0, atol=1e-9)
+    ones = torch.ones(int((~alike).sum()), dtype=torch.float64)
+    torch.testing.assert_close(found[~alike].square().mean(1), ones, rtol=1e-9, atol=0)
+    torch.testing.assert_close(standardise(unit * scores + origin), found, rtol=0, atol=1e-6)
+
+
+def test_a_blend_weighs_standardised_scores_and_leaves_out_models_without_a_weight():
+    scores = {
+        "ease": torch.tensor([[0.0, 2.0], [5.0, 5.0]]).double(),
+        "rating": torch.tensor([[30.0, 10.0], [1.0, 3.0]]).double(),
+        "other": torch.full((2, 2), math.nan).double(),
+    }
+    assert blend(scores, {"ease": 1.0, "rating": 0.25}).tolist() == [[-0.75, 0.75], [-0.25, 0.25]]
+    with pytest.raises(KeyError, match="implicit"):
+        blend(scores, BLEND_WEIGHTS)
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables, st.integers(1, 35), st.data())
+def test_lists_are_sorted_by_score_and_then_by_number_without_the_seen_items(table, length, data):
+    seen = data.draw(arrays.arrays(bool, table.shape))
+    found = top(exclude(torch.from_numpy(table), torch.from_numpy(seen)), length)
+    for scores, known, items in zip(table.tolist(), seen.tolist(), found.tolist(), strict=True):
+        order = sorted(range(len(scores)), key=lambda item: (known[item], 0 if known[item] else -scores[item], item))
+        assert items == order[:length]
+
+
+def test_there_is_no_list_of_scores_that_are_not_numbers():
+    with pytest.raises(ValueError, match="NaN"):
+        top(torch.tensor([[1.0, math.nan]]), 1)
