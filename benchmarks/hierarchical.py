@@ -18,7 +18,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.private import PersonalModel
-from hierfed.methods.catalogue import prepare
+from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.local.local import LocalOnly
 from hierfed.settings import load_settings
@@ -41,7 +41,7 @@ def judge(source: str, protocol: str, seed: int) -> dict[str, float]:
     split = divide(dataset, settings)
     nodes, personal = assign(dataset, split, settings)
     tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = prepare(settings, dataset.catalogue, dataset.ratings.limits, tallies).method
+    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits, tallies)).method
     assert isinstance(method, HierarchicalFactors)
     found = {}
     for threshold in (0, settings.factors.min_raters):

@@ -27,7 +27,8 @@ from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, popularity, rated_matrix
+from hierfed.methods.ranking.scores import BLEND_WEIGHTS, popularity
+from hierfed.models.lists import rated_matrix
 from hierfed.models.threads import one_torch_thread
 from hierfed.randomness import generator
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hierfed.experiment import Observer, Outcome, run_experiment
-from hierfed.methods.catalogue import ModuleMaker
+from hierfed.experiment import run_experiment
+from hierfed.methods.kind import ModuleMaker
+from hierfed.observer import Observer
+from hierfed.outcome import Outcome
 from hierfed.results import Result
 from hierfed.runs.folder import save_run
 from hierfed.settings import load_settings

@@ -1,278 +1,132 @@
-"""The experiment, read as the method section of a paper: load, divide, train, personalise, judge."""
+"""The experiment, read as the method section of a paper: load, divide, tune, train, personalise, judge."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from collections.abc import Sequence
 
 from hierfed.data.division import allocate, load_dataset
-from hierfed.data.features import Tallies, no_tallies, tally
-from hierfed.data.federation import Node, train_rows
-from hierfed.data.ratings import Dataset
-from hierfed.data.reading.download import Progress
-from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
+from hierfed.data.federation import Node
+from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.engines.rounds import round_of
+from hierfed.engines.tallies import tally_nodes
+from hierfed.evaluation.collection import collect
 from hierfed.evaluation.comparison import run_baselines, run_new_users, summarise_data
-from hierfed.evaluation.judging import (
-    OnJudged,
-    judge_intervals,
-    judge_nodes,
-    judge_round,
-    judge_threshold,
-    judge_users,
-)
-from hierfed.evaluation.new_users import TrainedMethod
-from hierfed.evaluation.verdict import give_verdict
-from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.participation import Participation
+from hierfed.evaluation.judging import judge_nodes, judge_round
+from hierfed.evaluation.ranking import judge_scorers
+from hierfed.federated.contract import Contribution
+from hierfed.federated.method import Method, Trained
 from hierfed.federated.private import PersonalModel
-from hierfed.federated.recording import Recorder, recorded
-from hierfed.federated.summation import Summation, sum_openly
-from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods.catalogue import AnyMethod, ModuleMaker, prepare
-from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.personal import PersonalFactors
-from hierfed.methods.hierarchical.pieces import PiecewiseFactors
-from hierfed.methods.hierarchical.selection import select
-from hierfed.methods.local.local import LocalOnly
-from hierfed.methods.private_prior.private_prior import PrivatePrior
-from hierfed.methods.ranking.stages import Ranked, rank
+from hierfed.ledger.record import ledger_of
+from hierfed.methods import Case, Prepared, prepare
+from hierfed.methods.kind import ModuleMaker
 from hierfed.models.threads import one_torch_thread
-from hierfed.privacy.protection import recorder_of, summation_of
+from hierfed.observer import Observer, Observers, SharesOnly
+from hierfed.outcome import Outcome
 from hierfed.private_randomness import foreseeable_streams
-from hierfed.results import Result, RoundRecord, Seconds
+from hierfed.results import RoundRecord
 from hierfed.settings import Settings
-
-
-class Observer(Protocol):
-    """Who watches a run: told of each stage as it begins, and of each round as it ends."""
-
-    def on_stage(self, stage: str) -> None:
-        """`data`, `select`, `train`, `personalise`, `baselines`, `rank` or `report` begins; not all occur."""
-        ...
-
-    def on_round(self, record: RoundRecord) -> None:
-        """A round has ended."""
-        ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: its result, the shared model, and (on these nodes alone) the personal models.
-
-    ranked: the ranking models, where there are any. federated_models: of the federated nodes' users, where they are
-    others than the personalisation users and have models of their own. recorder: has the ledger, if one is kept.
-    """
-
-    settings: Settings
-    result: Result
-    dataset: Dataset
-    method: AnyMethod
-    shared: SharedModel
-    ranked: Ranked | None
-    personal_nodes: Sequence[Node]
-    personal_models: Sequence[PersonalModel]
-    federated_nodes: Sequence[Node]
-    federated_models: Sequence[PersonalModel]
-    recorder: Recorder | None = None
-
-    def shared_models(self) -> dict[str, SharedModel]:
-        """The shared models by the stage of the training that made them."""
-        return {"rating": self.shared} | ({} if self.ranked is None else self.ranked.models)
-
-    def private_models(self) -> dict[str, PersonalModel]:
-        """The personal models by the name of their node; those of federated nodes, where these are others, too."""
-        named = {
-            f"node-{node.name}": model for node, model in zip(self.personal_nodes, self.personal_models, strict=True)
-        }
-        others = zip(self.federated_nodes, self.federated_models, strict=False)
-        return named | {f"federated-{node.name}": model for node, model in others}
+from hierfed.stopwatch import Stopwatch
 
 
 def run_experiment(
-    settings: Settings,
-    *,
-    module: ModuleMaker | None = None,
-    observers: Sequence[Observer] = (),
-    progress: Progress | None = None,
-    wanted: Callable[[], bool] = lambda: True,
-    on_share: OnShare = untold,
-    on_judged: OnJudged = lambda done, nodes: None,
+    settings: Settings, *, module: ModuleMaker | None = None, observers: Sequence[Observer] = ()
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
-    torch's generator is seeded for it. progress: told of a download's bytes, done and in all.
-    wanted: asked before every round but the first whether to train on; where not, the run is finished with the rounds
-    that there are. on_share: see OnShare. on_judged: see OnJudged.
+    torch's generator is seeded for it.
+    observers: watch the run, and may end its training; the run is finished with the rounds that there are.
     """
-    watch, summation = _Stopwatch(observers), summation_of(settings.privacy)
+    observer = Observers(observers)
+    watch, how, shares = Stopwatch(observer), round_of(settings), SharesOnly(observer)
     with one_torch_thread():
         watch.start("data")
-        allocation = allocate(load_dataset(settings, progress), settings)
+        allocation = allocate(load_dataset(settings, observer.download), settings)
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
-        ratings, nodes, personal_nodes = dataset.ratings, allocation.nodes, allocation.personal_nodes
-        tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
-        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module, streams)
-        method, selection = prepared.method, None
+        nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
+        limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
+        tallies = tally_nodes(settings, nodes, dataset.items, how.rule)
 
-        if isinstance(method, HierarchicalFactors) and settings.selection.select:
+        def prepared_for(chosen: Settings) -> Prepared:
+            return prepare(Case(chosen, dataset.catalogue, limits, tallies, module, streams))
+
+        prepared, tuned, selection = prepared_for(settings), settings, None
+
+        if prepared.method.tunes(settings):
             watch.start("select")
-            chosen = select(settings, method, nodes, summation, on_share)
-            method, selection = chosen.method, chosen.selection
+
+            def try_out(candidate: Method, some: Sequence[Node], rounds: int) -> Trained:
+                return run_rounds(candidate, some, rounds, how=how.with_everyone(), observer=shares)
+
+            tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
+            prepared = prepared_for(tuned)
 
         watch.start("train")
+        method = prepared.method
+        first, *later = method.stages(tuned)
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
-            rounds.append(judge_round(finished, method, ratings.take(split.test)))
-            for observer in observers:
-                observer.on_round(rounds[-1])
+            rounds.append(judge_round(finished, method, parts.test))
+            observer.round(rounds[-1])
 
-        recorder = recorder_of(settings, dataset.catalogue, nodes, partial(prepared.privacy, nodes))
-        trained = _train(method, nodes, settings, judge, summation, recorder, wanted, on_share)
-        shared = trained.shared
+        ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
+        recorders = [] if ledger is None else [ledger]
+        trained = run_rounds(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
+        if not rounds:  # A method that sends nothing is judged as it is.
+            judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
+        models = {first.name: trained.shared}
 
         watch.start("personalise")
-        private = trained.private if personal_nodes is nodes else [None] * len(personal_nodes)
-        personal_models = method.personalise(shared, personal_nodes, private)
-        judged = judge_nodes(method, shared, personal_nodes, personal_models, on_judged)
-        rows = [each for _, each in judged]
+        same = personal_nodes is nodes
+        private = trained.private if same else [None] * len(personal_nodes)
+        personal_models = method.personalise(trained.shared, personal_nodes, private)
+        judged = judge_nodes(method, trained.shared, personal_nodes, personal_models, observer.judged)
         federated_models: Sequence[PersonalModel] = []
-        if isinstance(method, HierarchicalFactors) and personal_nodes is not nodes:
-            federated_models = method.personalise(shared, nodes, trained.private)
+        if method.user_models and not same:
+            federated_models = method.personalise(trained.shared, nodes, trained.private)
 
         watch.start("baselines")
-        baselines, personal_baselines = run_baselines(
-            settings, dataset, split, method, nodes, personal_nodes, shared.round
-        )
-        new_users = []
-        if isinstance(method, HierarchicalFactors) and settings.split.protocol == "cold":
-            new_users = run_new_users(settings, dataset, split, TrainedMethod(method, shared), nodes)
-        ranked = None
-        if isinstance(method, HierarchicalFactors) and settings.ranking.rank_items:
+        baselines = run_baselines(dataset, parts, method, nodes, personal_nodes, trained.shared.round)
+        new_users = run_new_users(settings, dataset, parts, method, trained.shared, nodes)
+
+        if later:
             watch.start("rank")
-            factors = [model for model in personal_models if isinstance(model, PersonalFactors | PiecewiseFactors)]
-            own, held_out = ratings.take(split.personal_train), ratings.take(split.personal_test)
-            ranked = rank(
-                settings,
-                nodes,
-                factors,
-                method.content,
-                shared.arrays["raters"],
-                own,
-                held_out,
-                summation,
-                recorder,
-                on_share,
-            )
+        for stage in later:
+            watched = Observers([shares, *recorders])
+            ranker = stage.build(models)
+            models[stage.name] = run_rounds(
+                ranker, nodes, stage.rounds, how=how.with_everyone(), observer=watched, stage=stage.name
+            ).shared
+        scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
+        rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items)
         watch.stop()
 
-    records, users = [record for record, _ in judged], judge_users(rows)
-    threshold, alone = None, ("each user alone, with nothing sent", personal_baselines.local_only)
-    beside = [alone] if isinstance(method, HierarchicalFactors | PrivatePrior) else []
-    if isinstance(method, HierarchicalFactors):
-        threshold = judge_threshold(rows, shared.arrays["raters"].numpy(), method.threshold)
-    result = Result(
-        name=settings.preset,
-        preset=settings.preset,
-        seed=settings.seed,
-        settings=settings.model_dump(mode="json"),
+    result = collect(
+        settings,
+        prepared,
+        nodes,
+        trained.shared,
         data=summarise_data(settings, dataset, split, prepared, len(nodes)),
         rounds=rounds,
-        ended_early=not isinstance(method, LocalOnly) and shared.round < settings.training.rounds,
-        nodes=records,
-        users=users,
+        asked=first.rounds,
+        judged=judged,
         baselines=baselines,
-        personal_baselines=personal_baselines,
         selection=selection,
-        intervals=judge_intervals(rows),
         new_users=new_users,
-        ranking=ranked.figures if ranked else {},
-        rankers=ranked.records if ranked else [],
-        threshold=threshold,
-        privacy=prepared.privacy(nodes, len(rounds)),
-        verdict=give_verdict(rounds[-1].global_rmse, baselines, personal_baselines, records, users, beside),
-        digest=shared.digest(),
+        rankers=rankers,
         seconds=watch.seconds(),
     )
     return Outcome(
         settings,
+        tuned,
         result,
         dataset,
         method,
-        shared,
-        ranked,
+        models,
         personal_nodes,
         personal_models,
         nodes,
         federated_models,
-        recorder,
+        ledger,
     )
-
-
-def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
-    """What the features of networks are fitted on, added up as the rounds' contributions are.
-
-    Nothing under differential privacy: it would be a release without noise.
-    """
-    if settings.privacy.privacy_unit != "none":
-        return no_tallies(items)
-    if len(nodes) >= POOLED_FROM and summation is sum_openly:
-        return tally([train_rows(nodes)[1]], items)
-    sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
-    return read_tallies(summation(sent).total.arrays)
-
-
-def _train(
-    method: AnyMethod,
-    nodes: Sequence[Node],
-    settings: Settings,
-    judge: Callable[[FinishedRound], None],
-    summation: Summation,
-    recorder: Recorder | None,
-    wanted: Callable[[], bool],
-    on_share: OnShare,
-) -> Trained:
-    """Run the rounds; a method without any is judged once, as it is."""
-    if not isinstance(method, LocalOnly):
-        participation = Participation(settings.federation.participation, settings.seed)
-        return run_rounds(
-            recorded(method, "rating", recorder),
-            nodes,
-            settings.training.rounds,
-            judge,
-            summation,
-            participation,
-            wanted,
-            on_share,
-        )
-    shared = method.start()
-    judge(FinishedRound(0, shared, Contribution({}), 0, 0, 0, 0.0))
-    return Trained(shared, [None] * len(nodes))
-
-
-class _Stopwatch:
-    """Wall seconds by stage, telling the observers as each begins."""
-
-    def __init__(self, observers: Sequence[Observer]):
-        self._observers = observers
-        self._spent: dict[str, float] = {}
-        self._stage = ""
-        self._began = 0.0
-
-    def start(self, stage: str) -> None:
-        self.stop()
-        self._stage, self._began = stage, time.perf_counter()
-        for observer in self._observers:
-            observer.on_stage(stage)
-
-    def stop(self) -> None:
-        if self._stage:
-            self._spent[self._stage] = time.perf_counter() - self._began
-        self._stage = ""
-
-    def seconds(self) -> Seconds:
-        return Seconds(**self._spent, report=0.0, total=sum(self._spent.values()))

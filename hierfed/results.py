@@ -17,6 +17,22 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class MethodWords(Record):
+    """What a method's models are called, so that a report needs to know no method.
+
+    shared, personal: in tables of models; shared_short, personal_short: elsewhere.
+    mark: a node's mark in a figure's key.
+    alone: what learns without sending anything, to be compared with.
+    """
+
+    shared: str = "Federated, global model"
+    personal: str = "Federated, personal models"
+    shared_short: str = "Global model"
+    personal_short: str = "Personal models"
+    mark: str = "personal model"
+    alone: str = "Each node alone"
+
+
 class JoinSummary(Record):
     """Which join gave the items their features, how many ratings it kept, and what to know before using it.
 
@@ -258,6 +274,7 @@ class Result(Record):
     preset: str
     seed: int
     settings: dict[str, Any]
+    words: MethodWords | None = None
     data: DataSummary
     rounds: list[RoundRecord]
     ended_early: bool = False

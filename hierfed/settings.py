@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from hierfed.data.settings import DataSettings, SplitSettings
 from hierfed.errors import SettingsError
-from hierfed.refusals import device_refusal, privacy_refusal
-from hierfed.sections import (
-    DataSettings,
-    FactorsSettings,
-    FederationSettings,
-    KrigingSettings,
-    ModelSettings,
-    PersonalisationSettings,
-    PrivacySettings,
-    RankingSettings,
-    Section,
-    SelectionSettings,
-    SplitSettings,
-    TrainingSettings,
-)
+from hierfed.federated.settings import FederationSettings, TrainingSettings
+from hierfed.lookup import nearest
+from hierfed.methods import METHODS
+from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
+from hierfed.methods.hierarchical.settings import FactorsSettings, KrigingSettings, SelectionSettings
+from hierfed.methods.ranking.settings import RankingSettings
+from hierfed.privacy.settings import PrivacySettings
+from hierfed.section import Section, named_in
 
 # Where the ratings lie is nothing to others.
 PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
@@ -40,13 +33,12 @@ _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
-    method: `averaging` of networks, `hierarchical` factors, `local`, which sends nothing, or `private_prior`, whose
-    releases about users are differentially private.
+    method: a name in hierfed.methods.METHODS.
     """
 
     preset: str = ""
     description: str = ""
-    method: Literal["averaging", "hierarchical", "local", "private_prior"] = "averaging"
+    method: Annotated[str, AfterValidator(named_in(METHODS, "method"))] = "averaging"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -80,18 +72,49 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _privacy_holds(self) -> Settings:
-        reason = privacy_refusal(self.method, self.privacy, self.model, self.federation, self.training.rounds)
+    def _promises_hold(self) -> Settings:
+        """Refuse what would be words only: a protection that hides nothing, a device that computes nothing."""
+        reason = self._privacy_refusal() or self._device_refusal()
         if reason:
             raise ValueError(reason)
         return self
 
-    @model_validator(mode="after")
-    def _device_computes(self) -> Settings:
-        reason = device_refusal(self.method, self.training, self.privacy)
+    def _privacy_refusal(self) -> str:
+        kind, privacy, unit = METHODS[self.method], self.privacy, self.privacy.privacy_unit
+        if privacy.secure_sums and (not kind.sends or self.federation.nodes < 2):
+            what = (
+                "a sum over one node is its own contribution" if kind.sends else f"method '{self.method}' sends nothing"
+            )
+            return f"privacy.secure_sums: {what}: leave it out, or take nodes whose sums there are"
+        if self.federation.participation != 1 and unit != "none":
+            return (
+                "federation.participation: noise is measured out for all nodes in every round, and only some of them "
+                "would add too little or too much: leave it at 1"
+            )
+        reason = kind.refusal(self)
         if reason:
-            raise ValueError(reason)
-        return self
+            return reason
+        if unit == "none":
+            return privacy.without_effect()
+        if unit not in kind.units:
+            hides = ", ".join(sorted(kind.units)) or "none"
+            return (
+                f"privacy.privacy_unit '{unit}': method '{self.method}' does not protect this unit (it protects: "
+                f"{hides}): leave it at 'none', or choose another method"
+            )
+        return ""
+
+    def _device_refusal(self) -> str:
+        device = self.training.device
+        if device == "cpu":
+            return ""
+        if device not in METHODS[self.method].devices:
+            reason = f"method '{self.method}' computes on the CPU"
+        elif self.privacy.privacy_unit != "none":
+            reason = "under differential privacy nodes compute on the CPU"
+        else:
+            return ""
+        return f"training.device '{device}': {reason}: leave it at 'cpu'"
 
     def digest(self) -> str:
         """sha256 of what a federation's nodes agree to: all but the words and where the ratings lie."""
@@ -171,7 +194,7 @@ def _read(preset: str) -> dict[str, Any]:
         text = (_preset_folder() / f"{preset}.toml").read_text(encoding="utf-8")
     else:
         raise SettingsError(
-            f"no preset '{preset}'{_nearest(preset, preset_names())}; there are: {', '.join(preset_names())}"
+            f"no preset '{preset}'{nearest(preset, preset_names())}; there are: {', '.join(preset_names())}"
         )
     try:
         raw = tomllib.loads(text)
@@ -200,13 +223,8 @@ def _resolve(key: str) -> list[str]:
         return ["data", "columns", name]
     names = [name for _, name in known] + [f"{s}.{n}" for s, n in known if s]
     raise SettingsError(
-        f"unknown setting '{key}'{_nearest(key, names)}; `hierfed presets --settings network` lists them all"
+        f"unknown setting '{key}'{nearest(key, names)}; `hierfed presets --settings network` lists them all"
     )
-
-
-def _nearest(word: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f", did you mean '{close[0]}'?" if close else ""
 
 
 def _validated(raw: dict[str, Any]) -> Settings:
@@ -220,7 +238,7 @@ def _validated(raw: dict[str, Any]) -> Settings:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             names = [name for _, name in _keys()]
-            raise SettingsError(f"unknown setting '{where}'{_nearest(where.rpartition('.')[2], names)}") from error
+            raise SettingsError(f"unknown setting '{where}'{nearest(where.rpartition('.')[2], names)}") from error
         message = first["msg"].removeprefix("Value error, ")
         found = "" if first["type"] == "value_error" else f" (found {first['input']!r})"
         raise SettingsError(f"{where}: {message}{found}" if where else message) from error

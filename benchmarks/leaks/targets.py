@@ -13,7 +13,8 @@ from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
-from hierfed.methods.catalogue import AnyMethod, prepare
+from hierfed.federated.method import Method
+from hierfed.methods import Case, prepare
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.randomness import generator
 from hierfed.settings import Settings, load_settings
@@ -129,7 +130,7 @@ def train(target: Target, population: Population, rows: Ratings, seed: int) -> T
     nodes, rounds = population.nodes(rows, target.every_user), settings.training.rounds
     tallies = tally((node.train for node in nodes), population.items)
     streams = foreseeable_streams(seed)
-    method = prepare(settings, population.catalogue, population.ratings.limits, tallies, streams=streams).method
+    method = prepare(Case(settings, population.catalogue, population.ratings.limits, tallies, streams=streams)).method
     first = method.start().round + 1
     server = CuriousServer(method, {first, rounds})
     trained = run_rounds(server, nodes, rounds)

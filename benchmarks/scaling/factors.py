@@ -31,7 +31,7 @@ from hierfed.data.features import no_tallies
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
 from hierfed.generated.files import read_truth
-from hierfed.methods.catalogue import prepare
+from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.factor_states import PooledStates
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.threads import one_torch_thread
@@ -60,7 +60,7 @@ def load(folder: Path, threads: int, chunk_rows: int, device: str) -> tuple[Allo
     allocation = allocate(load_dataset(settings), settings)
     dataset, settings = allocation.dataset, allocation.settings
     limits = settings.data.limits(dataset.ratings.limits)
-    method = prepare(settings, dataset.catalogue, limits, no_tallies(dataset.items)).method
+    method = prepare(Case(settings, dataset.catalogue, limits, no_tallies(dataset.items))).method
     assert isinstance(method, HierarchicalFactors)
     return allocation, method
 

@@ -24,7 +24,7 @@ from hierfed.data.federation import Nodes, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods.averaging.averaging import FederatedAveraging
-from hierfed.methods.catalogue import make_averaging
+from hierfed.methods.averaging.build import make_averaging
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 

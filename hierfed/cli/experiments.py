@@ -181,18 +181,11 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
         gc.enable()
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         # Who presses Ctrl-C wants an answer, however quiet the run is.
-        answer = partial(typer.echo, err=True) if silent else watcher.tell
+        answer = partial(typer.echo, err=True) if silent else watcher.note
         try:
             with interruption.heard(answer):
-                outcome = run_experiment(
-                    settings,
-                    observers=[runs.RoundLog(folder), interruption, watcher],
-                    progress=watcher.on_download,
-                    wanted=interruption.wanted,
-                    on_share=watcher.on_share,
-                    on_judged=watcher.on_judged,
-                )
-                watcher.on_stage("report")
+                outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher])
+                watcher.stage("report")
                 return runs.save_run(outcome, folder)
         except KeyboardInterrupt:
             if (rounds := runs.keep_rounds_alone(folder)) is not None:

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 from types import FrameType
 
-from hierfed.results import RoundRecord
+from hierfed.observer import Observer
 
 INTERRUPTED = 130
 """The exit code of a command that was stopped before it had done all that it was asked for."""
@@ -17,8 +17,8 @@ INTERRUPTED = 130
 TOLD = "stopping after this round, then judging and saving; Ctrl-C again stops at once"
 
 
-class Interruption:
-    """An observer of a command's runs that knows whether a Ctrl-C has asked for an end; see experiment.Observer.
+class Interruption(Observer):
+    """An observer of a command's runs that knows whether a Ctrl-C has asked for an end; see Observer.
 
     asked: whether it has. While a run trains the first Ctrl-C asks; any other one does what Ctrl-C did before.
     """
@@ -27,15 +27,12 @@ class Interruption:
         self.asked = False
         self._training = False
 
-    def on_stage(self, stage: str) -> None:
+    def stage(self, name: str) -> None:
         """Only the training has rounds to end with."""
-        self._training = stage == "train"
+        self._training = name == "train"
 
-    def on_round(self, record: RoundRecord) -> None:
-        """Rounds are part of their stage."""
-
-    def wanted(self) -> bool:
-        """Whether the training shall go on."""
+    def should_continue(self) -> bool:
+        """See Observer."""
         return not self.asked
 
     @contextmanager

@@ -9,8 +9,8 @@ import numpy as np
 from hierfed.data import splits
 from hierfed.data.features import genre_flags
 from hierfed.data.federation import Nodes, rows_by_node
-from hierfed.data.partition import partition
-from hierfed.data.ratings import Dataset
+from hierfed.data.partitions import RowsToDivide, partitioner_of
+from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.data.reading.sources import load
 from hierfed.errors import SettingsError
@@ -32,6 +32,48 @@ class Allocation:
     split: splits.Split
     nodes: Nodes
     personal_nodes: Nodes
+
+    def parts(self) -> Parts:
+        """The ratings in the parts of the split."""
+        return Parts(self.dataset.ratings, self.split)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The ratings in the parts of a split. Each part is taken as it is asked for, since it is a copy of its rows."""
+
+    ratings: Ratings
+    split: splits.Split
+
+    @property
+    def train(self) -> Ratings:
+        """The global model learns from these."""
+        return self.ratings.take(self.split.train)
+
+    @property
+    def test(self) -> Ratings:
+        """The global model is judged on these."""
+        return self.ratings.take(self.split.test)
+
+    @property
+    def personal_train(self) -> Ratings:
+        """Personal models are fitted on these."""
+        return self.ratings.take(self.split.personal_train)
+
+    @property
+    def personal_test(self) -> Ratings:
+        """Personal models are judged on these."""
+        return self.ratings.take(self.split.personal_test)
+
+    @property
+    def known(self) -> Ratings:
+        """All rows that anything is learned from."""
+        return self.ratings.take(np.union1d(self.split.train, self.split.personal_train))
+
+    @property
+    def same(self) -> bool:
+        """Whether the personalisation users' rows are the federated users' own."""
+        return self.split.personal_train is self.split.train and self.split.personal_test is self.split.test
 
 
 def allocate(dataset: Dataset, settings: Settings) -> Allocation:
@@ -97,19 +139,21 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
     held = ratings if settings.split.protocol == "temporal" else replace(ratings, time=None)
 
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
-        # By users, a row's node does not depend on where the row stands.
-        whole = how != "rows" and len(train) + len(test) == len(ratings)
+        partitioner = partitioner_of(how)
+        # Where a partitioner keeps users together, a row's node does not depend on where the row stands.
+        whole = partitioner.keeps_users and len(train) + len(test) == len(ratings)
         rows = None if whole else np.concatenate([train, test])
-        node = partition(
-            how,
-            ratings,
-            count,
+        divided_rows = RowsToDivide(
+            user=_chosen(ratings.user, rows),
+            item=_chosen(ratings.item, rows),
+            time=None if ratings.time is None else _chosen(ratings.time, rows),
+            nodes=count,
             skew=federation.skew,
             concentration=federation.concentration,
             genre_flags=lambda: genre_flags(dataset.catalogue)[0],
             rng=generator(settings.seed, 0, 0, purpose),
-            rows=rows,
         )
+        node = partitioner.divide(divided_rows)
         if rows is not None:
             node_of_rows, node = node, np.zeros(len(ratings), node.dtype)
             node[rows] = node_of_rows
@@ -131,3 +175,7 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[N
             "personal partition",
         ),
     )
+
+
+def _chosen(column: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    return column if rows is None else column[rows]

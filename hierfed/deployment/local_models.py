@@ -11,12 +11,13 @@ from hierfed.data.ratings import Ratings
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
-from hierfed.deployment.plan import RATING, Plan
+from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.method import RATING
 from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.models.intervals import half_width
 from hierfed.runs.models import save_private
 
 # What nodes add up of held-out rows, one number each.

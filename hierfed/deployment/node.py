@@ -15,7 +15,7 @@ from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.local_models import judged, read_source
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
+from hierfed.deployment.plan import Plan, read_finished, read_plan
 from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
@@ -24,6 +24,7 @@ from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
+from hierfed.federated.method import RATING
 from hierfed.federated.private import PrivateState
 from hierfed.federated.tallies import sent_tallies
 from hierfed.runs.models import save_model, save_ranking
@@ -186,7 +187,7 @@ class NodeSide:
         shared = SharedModel(request.arrays, number - 1)
         if stage not in self._methods:
             streams = self.state.streams(plan.training) if plan.private else None
-            self._methods[stage] = plan.stage(stage, self._models.get(RATING), streams)
+            self._methods[stage] = plan.trainer(stage, self._models, streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         if kept is not None:
@@ -208,8 +209,9 @@ class NodeSide:
         if stage == RATING:
             header = {"digest": shared.digest(), "settings": plan.settings.model_dump_json(exclude={"data"})}
             save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
-        elif stage == IMPLICIT:
-            save_ranking(self.state.folder, {name: self._models[name] for name in (EASE, IMPLICIT)})
+        later = [each.name for each in plan.stages() if each.name != RATING]
+        if stage in later and all(name in self._models for name in later):
+            save_ranking(self.state.folder, {name: self._models[name] for name in later})
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""

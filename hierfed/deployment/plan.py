@@ -16,21 +16,13 @@ from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import Circle
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
+from hierfed.federated.method import Method, Stage
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods.averaging.averaging import FederatedAveraging
-from hierfed.methods.catalogue import Prepared, prepare
-from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.local.local import LocalOnly
-from hierfed.methods.private_prior.private_prior import PrivatePrior
-from hierfed.methods.ranking.stages import ranking_methods
+from hierfed.methods import Case, Prepared, kind_of, prepare
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
-
-RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
-
-Deployed = FederatedAveraging | HierarchicalFactors | PrivatePrior
 
 
 @dataclass(frozen=True)
@@ -64,48 +56,45 @@ class Plan:
         return self.settings.privacy.privacy_unit != "none"
 
     @cached_property
-    def method(self) -> Deployed:
-        """The method of ratings; raises SettingsError for one that sends nothing."""
-        return self._prepared(None)[0]
+    def method(self) -> Method:
+        """The method of ratings; raises SettingsError for one that no federation can train."""
+        return self._prepared(None).method
 
     def record(self, rounds: int) -> PrivacyRecord | None:
         """What so many rounds have released; None without differential privacy."""
-        protected = self._prepared(None)[1].protected
-        return None if protected is None else protected.record([], rounds)
+        return self._prepared(None).privacy([], rounds)
 
-    def _prepared(self, streams: PrivateStreams | None) -> tuple[Deployed, Prepared]:
+    def _prepared(self, streams: PrivateStreams | None) -> Prepared:
         check_deployable(self.settings)
         # Of those that stay to the end of a sum, the colluding ones may have added no noise.
         sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
-        prepared = prepare(self.settings, self.catalogue, self.limits, self.tallies, streams=streams, sharers=sharers)
-        if isinstance(prepared.method, LocalOnly):
-            raise AssertionError("a method that sends nothing is not deployable")
-        return prepared.method, prepared
+        case = Case(self.settings, self.catalogue, self.limits, self.tallies, streams=streams, sharers=sharers)
+        return prepare(case)
 
-    def stages(self) -> dict[str, int]:
-        """The rounds of each training, in order; ranking models come after the hierarchical one."""
-        rounds = {RATING: self.settings.training.rounds}
-        if isinstance(self.method, HierarchicalFactors) and self.settings.ranking.rank_items:
-            rounds |= {EASE: 1, IMPLICIT: self.settings.ranking.implicit_rounds}
-        return rounds
+    def stages(self) -> list[Stage]:
+        """Every training, in order."""
+        return self.method.stages(self.settings)
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
-        opening = {RATING: -self.method.start().round, EASE: 1, IMPLICIT: 1}
-        return sum(
-            rounds - (models[stage].round if stage in models else -opening[stage])
-            for stage, rounds in self.stages().items()
-        )
+        done = {
+            stage.name: models[stage.name].round if stage.name in models else stage.before for stage in self.stages()
+        }
+        return sum(stage.rounds - done[stage.name] for stage in self.stages())
 
-    def stage(self, name: str, rating: SharedModel | None, streams: PrivateStreams | None = None) -> SumMethod:
-        """The method of a stage; rating: the finished model of ratings, which the ranking models build upon. streams: a
-        node's own, for its noise."""
-        if name == RATING:
-            return self.method if streams is None else self._prepared(streams)[0]
-        if rating is None or not isinstance(self.method, HierarchicalFactors) or name not in self.stages():
-            raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
-        methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
-        return methods.ease if name == EASE else methods.implicit
+    def trainer(
+        self, name: str, finished: Mapping[str, SharedModel], streams: PrivateStreams | None = None
+    ) -> SumMethod:
+        """The method that a stage trains.
+
+        finished: the models of the stages before. streams: a node's own, for its noise.
+        Raises HierfedError for a stage that the training does not have, or has not come to.
+        """
+        stages = self.stages() if streams is None else self._prepared(streams).method.stages(self.settings)
+        for place, stage in enumerate(stages):
+            if stage.name == name and all(earlier.name in finished for earlier in stages[:place]):
+                return stage.build(finished)
+        raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
 
     def request(self, number: int, finished: Mapping[str, SharedModel]) -> Request:
         """All of it, but for the catalogue, which nodes have seen already; number: the node's.
@@ -134,14 +123,15 @@ def check_deployable(settings: Settings) -> None:
             "federation.participation: a real federation asks every node in every round, and goes on with those that "
             "answer (--quorum): leave it at 1"
         )
-    if settings.method == "local":
+    kind, unit = kind_of(settings), settings.privacy.privacy_unit
+    if not kind.sends:
         raise SettingsError(
-            "method 'local' sends nothing, so it needs no server: `hierfed run local` on each node's data"
+            f"method '{settings.method}' sends nothing, so it needs no server: `hierfed run` on each node's data"
         )
-    if settings.privacy.privacy_unit not in ("none", "user"):
+    if unit != "none" and unit not in kind.deployed_units:
         raise SettingsError(
-            f"privacy.privacy_unit '{settings.privacy.privacy_unit}': networks are protected in one process alone, by "
-            "`hierfed run`; a federation has secure sums, and preset private"
+            f"privacy.privacy_unit '{unit}': networks are protected in one process alone, by `hierfed run`; a "
+            "federation has secure sums, and preset private"
         )
 
 

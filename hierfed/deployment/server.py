@@ -15,7 +15,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.agreement import agree, gain, with_tallies
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
+from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.deployment.results import DeployedResult, DeployedRound, RefusedAnswer
 from hierfed.engines.exchange import Member, Reply, Request
@@ -24,6 +24,7 @@ from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.models import save_model, save_ranking
 from hierfed.settings import Settings
@@ -175,13 +176,14 @@ def conduct(
     plan = desk.plan = checkpoint.plan
     watcher.on_plan(plan.rounds_left(checkpoint.models))
     training = _Training(plan, checkpoint, federation, desk, wanted, folder)
-    for stage, rounds in plan.stages().items():
-        training.run(stage, rounds)
+    for stage in plan.stages():
+        training.run(stage.name, stage.rounds)
     rating = training.checkpoint.models[RATING]
     header = {"digest": rating.digest(), "settings": settings.model_dump_json(exclude={"data"})}
     save_model(folder, settings.method, plan.method, rating, catalogue, header)
-    if IMPLICIT in training.checkpoint.models:
-        save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})
+    rankers = {name: model for name, model in training.checkpoint.models.items() if name != RATING}
+    if rankers:
+        save_ranking(folder, rankers)
     gained = None if plan.private else gain(federation, plan, wanted.patience)
     if not desk.ledger.ended:
         seal = desk.ledger.seal(training.checkpoint.models)
@@ -223,7 +225,7 @@ class _Training:
         """Run the rounds of a stage that are still to come, and hand out its model."""
         # The server's own noise goes with the one made-up rating that shows what contributions look like.
         streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self._plan.private else None
-        method = self._plan.stage(stage, None if stage == RATING else self.checkpoint.models[RATING], streams)
+        method = self._plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, circle = self._wanted.quorum, self._plan.circle
         strategy, ledger = SumStrategy(method, shared, self._plan.training, stage, quorum, circle), self._desk.ledger

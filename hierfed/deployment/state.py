@@ -24,10 +24,11 @@ from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read_catalogue
 from hierfed.deployment.keys import new_key, read_key
-from hierfed.deployment.plan import RATING, Plan, read_plan
+from hierfed.deployment.plan import Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import RATING
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.federated.tallies import TALLIES
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams

@@ -9,22 +9,17 @@ from functools import partial
 
 import numpy as np
 
-from hierfed.data.federation import Node, Nodes, row_counts
+from hierfed.data.federation import Node, Nodes, numbers_of, row_counts
+from hierfed.engines.rounds import PLAIN, Round
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
-from hierfed.federated.participation import EVERYONE, Participation
+from hierfed.federated.method import RATING, Trained
 from hierfed.federated.private import PrivateState
-from hierfed.federated.summation import Summation, Summed, sum_openly
+from hierfed.federated.rules import OPEN_SUM, Summed
+from hierfed.observer import SILENT, Observer
 
 # From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
 # than their arithmetic. A part of a federation is not, since what nodes keep then lies at their numbers.
 POOLED_FROM = 256
-
-OnShare = Callable[[int, float], None]
-"""Is told, as a round goes on, its number and what share of its nodes' ratings has been added up; 0 as it begins."""
-
-
-def untold(number: int, share: float) -> None:
-    """The OnShare of those who do not ask."""
 
 
 @dataclass(frozen=True)
@@ -44,50 +39,51 @@ class FinishedRound:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished training: the shared model, and what each node kept, in the order of the nodes."""
-
-    shared: SharedModel
-    private: Sequence[PrivateState | None]
-
-
 def run_rounds(
     method: SumMethod,
     nodes: Sequence[Node],
     rounds: int,
     on_round: Callable[[FinishedRound], None] = lambda finished: None,
-    summation: Summation = sum_openly,
-    participation: Participation = EVERYONE,
-    wanted: Callable[[], bool] = lambda: True,
-    on_share: OnShare = untold,
+    how: Round = PLAIN,
+    observer: Observer = SILENT,
+    stage: str = RATING,
+    begin: Trained | None = None,
 ) -> Trained:
-    """Train the shared model over the nodes for this many rounds; on_round is called as each one ends.
+    """Train the shared model over the nodes until it has this many rounds.
 
-    wanted: asked before every round but the first whether to go on; where not, training ends with the rounds that there
-    are. on_share: see OnShare.
+    on_round: called as each round ends.
+    how: the rule, steps and participation of the rounds.
+    observer: told of shares and sums; may end the training.
+    stage: the name of the training, for the observer.
+    begin: a training to go on from; None for a new one.
     """
-    shared = method.start()
-    pooled = method if isinstance(method, PooledMethod) and summation is sum_openly else None
+    shared = method.start() if begin is None else begin.shared
+    private: Sequence[PrivateState | None] = [None] * len(nodes) if begin is None else begin.private
+    pooled = method if isinstance(method, PooledMethod) and how.rule is OPEN_SUM and not how.steps else None
     many = nodes if isinstance(nodes, Nodes) and len(nodes) >= POOLED_FROM and nodes.complete else None
-    private: Sequence[PrivateState | None] = [None] * len(nodes)
     rows, bytes_up, bytes_down = row_counts(nodes), 0, 0
     began = time.perf_counter()
-    while shared.round < rounds and (shared.round < 1 or wanted()):
-        places = participation.places(shared.round + 1, len(nodes))
-        on_done = partial(on_share, shared.round + 1)
+    while shared.round < rounds and (shared.round < 1 or observer.should_continue()):
+        places = how.participation.places(shared.round + 1, len(nodes))
+        on_done = partial(observer.share, shared.round + 1)
         on_done(0.0)
         if pooled is not None and many is not None:
+            taking_part: Sequence[Node] = many.take(places)
             total, private = pooled.contribute_pooled(shared, many.take(places), private, on_done)
             summed = Summed(total, total.nbytes * len(places))
         else:
-            summed, private = _sum_one_by_one(method, shared, nodes, places, private, summation, on_done)
+            taking_part = [nodes[place] for place in places]
+            summed, private = _sum_one_by_one(method, shared, taking_part, places, private, how, on_done)
         bytes_up += summed.bytes_up
         bytes_down += shared.nbytes * len(places) + summed.bytes_down
-        shared = method.combine(shared, summed.total)
+        total = summed.total
+        for step in reversed(how.steps):
+            total = step.at_server(total, shared)
+        shared = method.combine(shared, total)
+        observer.summed(stage, total, shared, numbers_of(taking_part))
         if shared.round > 0:
-            seconds, taking_part = time.perf_counter() - began, int(rows[places].sum())
-            on_round(FinishedRound(shared.round, shared, summed.total, taking_part, bytes_up, bytes_down, seconds))
+            seconds, learned_from = time.perf_counter() - began, int(rows[places].sum())
+            on_round(FinishedRound(shared.round, shared, total, learned_from, bytes_up, bytes_down, seconds))
             bytes_up, bytes_down, began = 0, 0, time.perf_counter()
     return Trained(shared, private)
 
@@ -95,25 +91,26 @@ def run_rounds(
 def _sum_one_by_one(
     method: SumMethod,
     shared: SharedModel,
-    nodes: Sequence[Node],
+    present: Sequence[Node],
     places: np.ndarray,
     private: Sequence[PrivateState | None],
-    summation: Summation,
+    how: Round,
     on_done: Callable[[float], None],
 ) -> tuple[Summed, Sequence[PrivateState | None]]:
-    """The sum of what the nodes at these places send, and what all nodes keep.
+    """The total of what the nodes at these places send, and what all nodes keep.
 
     on_done: told what share of the nodes' ratings is in the sum.
     """
-    present = [nodes[place] for place in places]
     before, kept = [private[place] for place in places], list(private)
     passed = row_counts(present).cumsum()
 
-    def passing() -> Iterator[tuple[int, Contribution]]:
+    def sent() -> Iterator[tuple[int, Contribution]]:
         pairs = method.contribute(shared, present, before)
         for place, node, rows, (contribution, state) in zip(places, present, passed, pairs, strict=True):
             kept[place] = state
             on_done(float(rows / max(passed[-1], 1)))
+            for step in how.steps:
+                contribution = step.at_node(contribution, shared, node.number)  # noqa: PLW2901 - each step's input is the last one's output
             yield node.number, contribution
 
-    return summation(passing()), kept
+    return how.rule(sent()), kept

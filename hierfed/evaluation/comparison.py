@@ -1,53 +1,43 @@
-"""What a run is compared with: baselines on the same rows, and new users' first ratings."""
+"""Comparisons of a run: rivals on the same rows, and new users' first ratings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from hierfed.data.features import features_of, tally
+from hierfed.data.division import Parts
+from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
 from hierfed.engines.in_process import run_rounds
-from hierfed.evaluation.baselines import TrainedAlone, local_rmse, simple_baselines, train_alone
+from hierfed.evaluation.baselines import simple_baselines
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
-from hierfed.methods.averaging.averaging import FederatedAveraging
-from hierfed.methods.catalogue import AnyMethod, Prepared, make_averaging
-from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.local.local import LocalOnly
-from hierfed.methods.private_prior.private_prior import PrivatePrior
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Method, RivalRows
+from hierfed.methods import Case, Prepared, prepare
 from hierfed.randomness import generator
 from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
 from hierfed.settings import Settings, load_settings
 
+RIVAL = "network"
+"""The preset that new users' first ratings are compared with."""
+
 
 def run_baselines(
-    settings: Settings,
     dataset: Dataset,
-    split: Split,
-    method: AnyMethod,
+    parts: Parts,
+    method: Method,
     nodes: Sequence[Node],
     personal_nodes: Sequence[Node],
     rounds: int,
 ) -> tuple[Baselines, Baselines]:
     """Baselines on the test rows and on the personal test rows, where means and biases may use the tuning rows too.
 
-    rounds: how many the federation trained; networks that learn without it train no longer than that.
+    rounds: how many the federation trained; what learns without it trains no longer than that.
     """
-    ratings = dataset.ratings
-    train, test = ratings.take(split.train), ratings.take(split.test)
-    known, held_out = ratings.take(np.union1d(split.train, split.personal_train)), ratings.take(split.personal_test)
-    alone = TrainedAlone(*(float("nan"),) * 4)
-    if isinstance(method, FederatedAveraging):
-        alone = train_alone(method, nodes, personal_nodes, train, test, rounds)
-    elif isinstance(method, HierarchicalFactors | PrivatePrior):
-        model = LocalOnly(method.content, method.limits, method.threads)
-        found = local_rmse(model, train, test)
-        same = split.personal_train is split.train and split.personal_test is split.test
-        personal = found if same else local_rmse(model, ratings.take(split.personal_train), held_out)
-        alone = TrainedAlone(found, personal, float("nan"), float("nan"))
+    train, test, held_out = parts.train, parts.test, parts.personal_test
+    rows = RivalRows(nodes, personal_nodes, train, test, parts.personal_train, held_out, parts.same, rounds)
+    alone = method.rivals(rows)
     return (
         Baselines(
             **simple_baselines(train, test, dataset.users, dataset.items),
@@ -55,7 +45,7 @@ def run_baselines(
             centralised=alone.centralised,
         ),
         Baselines(
-            **simple_baselines(known, held_out, dataset.users, dataset.items),
+            **simple_baselines(parts.known, held_out, dataset.users, dataset.items),
             local_only=alone.personal_local_only,
             centralised=alone.personal_centralised,
         ),
@@ -63,18 +53,21 @@ def run_baselines(
 
 
 def run_new_users(
-    settings: Settings, dataset: Dataset, split: Split, ours: TrainedMethod, nodes: Sequence[Node]
+    settings: Settings, dataset: Dataset, parts: Parts, method: Method, shared: SharedModel, nodes: Sequence[Node]
 ) -> list[NewUserRecord]:
-    """The curve of the personalisation users' first ratings, beside the preset `network` on the same nodes."""
-    federated = dataset.ratings.take(split.train)
-    rival = load_settings("network", {"seed": settings.seed})
-    network = make_averaging(rival, features_of(dataset.catalogue, tally([federated], dataset.items)))
+    """The curve of new users' first ratings under protocol cold, beside the preset RIVAL on the same nodes."""
+    if not method.first_ratings_curve or settings.split.protocol != "cold":
+        return []
+    federated = parts.train
+    rival = load_settings(RIVAL, {"seed": settings.seed})
+    limits = settings.data.limits(dataset.ratings.limits)
+    network = prepare(Case(rival, dataset.catalogue, limits, tally([federated], dataset.items))).method
     return new_user_curve(
-        ours,
+        TrainedMethod(method, shared),
         TrainedMethod(network, run_rounds(network, nodes, rival.training.rounds).shared),
         federated,
-        dataset.ratings.take(split.personal_train),
-        dataset.ratings.take(split.personal_test),
+        parts.personal_train,
+        parts.personal_test,
         users=dataset.users,
         items=dataset.items,
         rng=generator(settings.seed, 0, 0, "first ratings"),

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound
 from hierfed.errors import HierfedError
-from hierfed.evaluation.metrics import rating_errors, user_rmse
-from hierfed.federated.contract import Method, SharedModel
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import JudgedItems, Method
 from hierfed.federated.private import PersonalModel, UncertainModel
-from hierfed.methods.averaging.averaging import FederatedAveraging, PersonalNetwork
-from hierfed.methods.averaging.network import first_layer_change
-from hierfed.results import Intervals, NodeRecord, RoundRecord, ThresholdRecord, UserSummary
-
-INTERVAL_LEVEL = 0.9
+from hierfed.models.intervals import INTERVAL_LEVEL, half_width
+from hierfed.models.metrics import rating_errors, user_rmse
+from hierfed.results import Intervals, NodeRecord, RoundRecord, UserSummary
 
 OnJudged = Callable[[int, int], None]
 """Is told, as personalisation nodes are judged, how many have been, and of how many."""
@@ -46,7 +43,6 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
     if not np.isfinite(errors.rmse):
         raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
-    epochs = method.training.epochs if isinstance(method, FederatedAveraging) else 1
     return RoundRecord(
         round=finished.number,
         train_loss=method.train_loss(finished.total),
@@ -55,7 +51,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
         global_user_macro_rmse=errors.user_macro_rmse,
         bytes_up=finished.bytes_up,
         bytes_down=finished.bytes_down,
-        ratings=finished.rows * epochs,
+        ratings=finished.rows * method.local_epochs,
         seconds=finished.seconds,
     )
 
@@ -89,7 +85,7 @@ def judge_node(
         user_macro_rmse_after=errors_after.user_macro_rmse,
         gain=errors_before.rmse - errors_after.rmse,
         train_gain=_gain_on_tuned_rows(method, shared, node, personal),
-        weight_change_l2=_weight_change(method, shared, personal),
+        weight_change_l2=personal.weight_change(shared.arrays),
     )
     errors = before - node.test.value, after - node.test.value
     return record, JudgedRows(node.test.user, node.test.item, *errors, deviation)
@@ -111,18 +107,11 @@ def judge_nodes(
 
 
 def _gain_on_tuned_rows(method: Method, shared: SharedModel, node: Node, personal: PersonalModel) -> float:
-    """Of networks; a Gaussian process all but repeats the rows that it knows, so that its gain there says nothing."""
-    if not isinstance(personal, PersonalNetwork):
+    if personal.interpolates:
         return float("nan")
     predictions = method.predict(shared, node.train).numpy(), personal.predict(*_numbers(node.train)).numpy()
     before, after = (rating_errors(each, node.train.value, node.train.user).rmse for each in predictions)
     return before - after
-
-
-def _weight_change(method: Method, shared: SharedModel, personal: PersonalModel) -> float:
-    if not (isinstance(method, FederatedAveraging) and isinstance(personal, PersonalNetwork)):
-        return float("nan")
-    return first_layer_change(method.predictor, shared.arrays["parameters"], personal.parameters)
 
 
 def _numbers(rows: Ratings) -> tuple[Tensor, Tensor]:
@@ -141,26 +130,10 @@ def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:
     )
 
 
-def half_width(deviation: Tensor) -> Tensor:
-    """Half the width of the central normal interval of INTERVAL_LEVEL, from the standard deviation."""
-    return float(ndtri((1 + INTERVAL_LEVEL) / 2)) * deviation
-
-
-def judge_threshold(judged: Sequence[JudgedRows], raters: np.ndarray, min_raters: int) -> ThresholdRecord:
-    """What the personal models reach on items that were never summed; raters [items]: in the federated rows."""
+def judged_items(judged: Sequence[JudgedRows]) -> JudgedItems:
+    """The items and errors of the personal models on all held-out rows."""
     item, error = (np.concatenate([getattr(rows, name) for rows in judged]) for name in ("item", "after"))
-    under = raters[item] < min_raters
-
-    def root_mean(chosen: np.ndarray) -> float:
-        return float(np.sqrt(np.mean(error[chosen] ** 2))) if chosen.any() else float("nan")
-
-    return ThresholdRecord(
-        min_raters=min_raters,
-        items=int((raters < min_raters).sum()),
-        rows=int(under.sum()),
-        rmse=root_mean(under),
-        rmse_others=root_mean(~under),
-    )
+    return JudgedItems(item, error)
 
 
 def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:

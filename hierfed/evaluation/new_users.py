@@ -10,9 +10,10 @@ import torch
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.evaluation.metrics import rating_errors
-from hierfed.federated.contract import Method, SharedModel
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Method
 from hierfed.models.baselines import fit_biases
+from hierfed.models.metrics import rating_errors
 from hierfed.results import NewUserRecord
 
 FIRST_RATINGS = (0, 1, 2, 5, 10, 20, 50)

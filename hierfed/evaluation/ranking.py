@@ -11,9 +11,8 @@ Sampled negatives would change the order of methods (Krichene and Rendle, KDD 20
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,36 +20,13 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
-from hierfed.federated.contract import SharedModel
-from hierfed.methods.ranking.scores import blend, exclude, rated_matrix, top
+from hierfed.federated.method import Scorer
+from hierfed.models.lists import exclude, rated_matrix, top
+from hierfed.results import RankingRecord
 
 NDCG_LENGTH, RECALL_LENGTH, HIT_LENGTH = 10, 20, 10
 # Scores are asked for so many users at once that they are about this many: 32 MB for each array of them.
 SCORES_AT_ONCE = 2**22
-
-Scorer = Callable[[Tensor], Tensor]
-"""Scores of all items, float64 [users, items], for user numbers, int64 [users]."""
-
-
-class Ranker(Protocol):
-    """A method whose shared model scores items for a user by what that user has rated."""
-
-    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
-        """Scores, float64 [users, items]; seen: which items each user has rated, 0 or 1, float64 [users, items]."""
-        ...
-
-
-def model_scorer(ranker: Ranker, shared: SharedModel, train: Ratings, items: int) -> Scorer:
-    """The scores of a trained model; each user's come from that user's own train rows and the shared model alone."""
-    # The last row is empty, and stands for whoever comes after the last user with train rows.
-    nobody = 1 + int(train.user.max(initial=-1))
-    rated = rated_matrix(train, nobody + 1, items)
-    return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
-
-
-def blended_scorer(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Scorer:
-    """The named models' scores, standardised user by user and added with their weights; see methods.ranking."""
-    return lambda users: blend({name: scorers[name](users) for name in weights}, weights)
 
 
 @dataclass(frozen=True)
@@ -121,3 +97,23 @@ def judge_lists(scores: Tensor, seen: Tensor, relevant: Tensor) -> UserRanking:
 def _mean(parts: list[UserRanking]) -> RankingMetrics:
     ndcg, recall, hit = (torch.cat([getattr(part, name) for part in parts]) for name in ("ndcg", "recall", "hit"))
     return RankingMetrics(len(ndcg), float(ndcg.mean()), float(recall.mean()), float(hit.mean()))
+
+
+def judge_scorers(scorers: Mapping[str, Scorer], own: Ratings, held_out: Ratings, items: int) -> list[RankingRecord]:
+    """The record of each scorer's lists; none where there are no scorers. See judge_ranking."""
+    if not scorers:
+        return []
+    return [
+        RankingRecord(
+            model=name, ndcg_at_10=found.ndcg_at_10, recall_at_20=found.recall_at_20, hr_at_10=found.hit_rate_at_10
+        )
+        for name, found in judge_ranking(scorers, own, held_out, items).items()
+    ]
+
+
+def figures_of(records: Sequence[RankingRecord], recommends: str) -> dict[str, float]:
+    """The figures of the model that recommends, by their usual names; empty where it was not judged."""
+    for record in records:
+        if record.model == recommends:
+            return {"ndcg@10": record.ndcg_at_10, "recall@20": record.recall_at_20, "hr@10": record.hr_at_10}
+    return {}

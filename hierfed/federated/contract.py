@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
-from hierfed.data.ratings import Ratings
-from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.federated.private import PrivateState
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,10 @@ class SumMethod(Protocol):
 
 
 OnDone = Callable[[float], None]
-"""Is told what share of the ratings of a round is in its sum."""
+"""Called with the share of a round's ratings that is in its sum."""
 
 
-def unheard(share: float) -> None:
+def ignore_share(share: float) -> None:
     """The OnDone of those who do not ask."""
 
 
@@ -118,38 +117,13 @@ class PooledMethod(SumMethod, Protocol):
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The sum of what these nodes send to round shared.round + 1, and what all nodes keep for the next.
 
         private: what each node of the federation keeps, at the place of its number, whether or not it takes part.
         on_done: told, from time to time, what share of the nodes' ratings is in the sum. The sum is that of
         `contribute`, up to rounding where a method says so; the same bits on any number of threads.
-        """
-        ...
-
-
-class Method(SumMethod, Protocol):
-    """A federated model of ratings, which nodes and their users make their own."""
-
-    def train_loss(self, total: Contribution) -> list[float]:
-        """The nodes' training loss in each local epoch of the round whose sum this is: MSE, mean over rows."""
-        ...
-
-    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
-        """The shared model's expected ratings of these rows, float64 [rows]; it knows nothing of the users."""
-        ...
-
-    def named(self, shared: SharedModel) -> dict[str, Tensor]:
-        """The shared model as named tensors, for export."""
-        ...
-
-    def personalise(
-        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
-    ) -> Sequence[PersonalModel]:
-        """Each node's own model, fitted on the node's train rows; nothing is sent.
-
-        private: what each node kept from the rounds, None where it took no part in them.
         """
         ...
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from math import nan
+from typing import ClassVar, NoReturn
 
+import torch
 from torch import Tensor
 
 
@@ -32,11 +34,28 @@ class StoredState(PrivateState):
 
 
 class PersonalModel(PrivateState):
-    """A node's own model after personalisation, with what its users keep."""
+    """A node's own model after personalisation, with what its users keep.
+
+    interpolates: whether it all but repeats the ratings that it was fitted on, so that its errors there say nothing.
+    """
+
+    interpolates: ClassVar[bool] = False
 
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
         """Expected ratings, float64 [rows], for user and item numbers, int64 [rows]."""
         raise NotImplementedError
+
+    def scores(self, user: Tensor, items: int) -> Tensor:
+        """Scores of all items, float64 [users, items], for user numbers, int64 [users]: the expected ratings."""
+        every = torch.arange(items).repeat(len(user))
+        return self.predict(user.repeat_interleave(items), every).view(len(user), items)
+
+    def weight_change(self, shared: Mapping[str, Tensor]) -> float:
+        """The L2 norm of what personalisation changed in the first layer; NaN for models without layers.
+
+        shared: the arrays of the shared model.
+        """
+        return nan
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """What the node keeps on its own disk: named tensors, after a user's number; None for what its users share."""

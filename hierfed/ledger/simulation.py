@@ -11,14 +11,14 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.federated.contract import Contribution, SharedModel, digest_of
-from hierfed.federated.recording import Spent
 from hierfed.ledger.chain import Chain
 from hierfed.ledger.keys import public_text
+from hierfed.ledger.record import LedgerRecord, Spent
 from hierfed.ledger.scribe import Scribe, countersign_all
 
 
-class SimulatedLedger:
-    """A Recorder that signs as the server and as every node, with keys that are made for this run and never written.
+class SimulatedLedger(LedgerRecord):
+    """Signs as the server and as every node, with keys that are made for this run and never written.
 
     settings, catalogue: their digests. nodes: the nodes' names, by number. spent: see Spent.
     """
@@ -37,8 +37,8 @@ class SimulatedLedger:
         )
         self._append(opening)
 
-    def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
-        """Write the entry of a round, while the training goes on; see Recorder."""
+    def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+        """Write the entry of a round, while the training goes on; see Observer."""
         self._writing.append(self._thread.submit(self._write, stage, total, shared, numbers))
 
     def _write(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
@@ -50,7 +50,7 @@ class SimulatedLedger:
         self._append(scribe.round(stage, shared.round, names, [], sums, shared.digest(), signatures, epsilon=epsilon))
 
     def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
-        """All lines; see Recorder."""
+        """All lines; see LedgerRecord."""
         for each in self._writing:
             each.result()
         chain = copy.deepcopy(self._chain)

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from hierfed.observer import SILENT, Observer
 from hierfed.report import words
 from hierfed.results import RoundRecord
 from hierfed.settings import Settings
@@ -26,66 +27,44 @@ STAGES = {
 }
 
 
-class Watcher:
-    """Shows nothing; the observer of quiet runs."""
-
-    def on_stage(self, stage: str) -> None:
-        """A stage begins."""
-
-    def on_round(self, record: RoundRecord) -> None:
-        """A round has ended."""
-
-    def on_share(self, number: int, share: float) -> None:
-        """This share of a round's ratings is done; see engines.in_process.OnShare."""
-
-    def on_judged(self, done: int, nodes: int) -> None:
-        """So many of the personalisation nodes have been judged; see evaluation.judging.OnJudged."""
-
-    def on_download(self, done: int, total: int | None) -> None:
-        """So many bytes of the data have come."""
-
-    def tell(self, line: str) -> None:
-        """Something that a person may want to know."""
-
-
-class Bar(Watcher):
+class ProgressBar(Observer):
     """What runs and how good it is, and under it a live bar with rounds, ratings per second and time left."""
 
     def __init__(self, progress: Progress, label: str, rounds: int):
-        self.progress, self.stage = progress, ""
+        self.progress, self._stage = progress, ""
         self.task = progress.add_task("", total=rounds, label=label, stage="", errors="", speed="", training=False)
 
-    def on_stage(self, stage: str) -> None:
+    def stage(self, name: str) -> None:
         """Show the stage's name; only the training has errors, ratings per second and a time left."""
-        self.stage = stage
-        self.progress.update(self.task, stage=STAGES[stage], errors="", speed="", training=stage == "train")
+        self._stage = name
+        self.progress.update(self.task, stage=STAGES[name], errors="", speed="", training=name == "train")
 
-    def on_share(self, number: int, share: float) -> None:
+    def share(self, number: int, share: float) -> None:
         """Move the bar within a round of the training; others are told in words, until they end."""
-        name = STAGES[self.stage]
+        name = STAGES[self._stage]
         if number < 1:
             self.progress.update(self.task, stage=f"{name}, opening rounds")
-        elif self.stage == "train":
+        elif self._stage == "train":
             self.progress.update(self.task, stage=name, completed=number - 1 + share)
         else:
             self.progress.update(self.task, stage=f"{name}, round {number}, {share:.0%}" if share < 1 else name)
 
-    def on_round(self, record: RoundRecord) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Move the bar to the round's end."""
         done, total = (record.round, None) if record.round else (1, 1)  # a method without rounds is judged once
         self.progress.update(self.task, completed=done, total=total, errors=_errors(record), speed=_speed(record))
 
-    def on_judged(self, done: int, nodes: int) -> None:
+    def judged(self, done: int, nodes: int) -> None:
         """Tell how many, until it was all of them."""
         told = f", {done:,} of {nodes:,} nodes" if done < nodes else ""
-        self.progress.update(self.task, stage=f"{STAGES[self.stage]}{told}")
+        self.progress.update(self.task, stage=f"{STAGES[self._stage]}{told}")
 
-    def on_download(self, done: int, total: int | None) -> None:
+    def download(self, done: int, total: int | None) -> None:
         """Show the share, or the bytes, that have come."""
         share = f"{done / total:.0%}" if total else f"{done:,} bytes"
         self.progress.update(self.task, stage=f"downloading {share}")
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Write the line above the bar."""
         self.progress.console.print(line, highlight=False, markup=False)
 
@@ -110,19 +89,19 @@ class _Time(TimeRemainingColumn):
         return Text.assemble(passed, " ", super().render(task), " left")
 
 
-class Lines(Watcher):
+class ProgressLines(Observer):
     """One line per round, for logs."""
 
     def __init__(self, console: Console, label: str, rounds: int):
         self.console, self.label, self.rounds = console, label, rounds
 
-    def on_round(self, record: RoundRecord) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Write the line."""
         place = f"round {record.round}/{self.rounds}" if record.round else "no rounds"
         told = "  ".join(part for part in (place, _errors(record), _speed(record)) if part)
         self.console.print(f"{self.label}: {told}", highlight=False, soft_wrap=True)
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Write the line."""
         self.console.print(line, highlight=False, markup=False)
 
@@ -137,13 +116,13 @@ def _speed(record: RoundRecord) -> str:
 
 
 @contextmanager
-def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
+def watching(settings: Settings, label: str, silent: bool) -> Iterator[Observer]:
     """An observer that reports on standard error while the block runs, as the terminal there allows."""
     console, rounds = Console(stderr=True), settings.training.rounds
     if silent:
-        yield Watcher()
+        yield SILENT
     elif not console.is_terminal:
-        yield Lines(console, label, rounds)
+        yield ProgressLines(console, label, rounds)
     else:
         columns = (
             BarColumn(bar_width=28),
@@ -153,7 +132,7 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Watcher]:
         )
         # By rich's own habit a round of more than half a minute leaves no speed to go by.
         with _TwoLines(*columns, console=console, transient=True, speed_estimate_period=math.inf) as progress:
-            yield Bar(progress, label, rounds)
+            yield ProgressBar(progress, label, rounds)
 
 
 @contextmanager

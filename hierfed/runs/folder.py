@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
-from hierfed.experiment import Outcome
+from hierfed.federated.method import RATING
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
+from hierfed.observer import Observer
+from hierfed.outcome import Outcome
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
@@ -26,16 +28,13 @@ ROUNDS = "rounds.jsonl"
 Kind = TypeVar("Kind", Result, Summary)
 
 
-class RoundLog:
+class RoundLog(Observer):
     """Makes the run's folder as the first round ends, and appends each round to its `rounds.jsonl`."""
 
     def __init__(self, folder: Path):
         self.path = folder / ROUNDS
 
-    def on_stage(self, stage: str) -> None:
-        """Stages are not logged."""
-
-    def on_round(self, record: RoundRecord) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Append one line."""
         make_folder(self.path.parent)
         with self.path.open("a", encoding="utf-8") as lines:
@@ -92,9 +91,9 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
     result = result.model_copy(update={"seconds": seconds})
     write_record(result, folder / "result.json")
-    if outcome.recorder is not None:
+    if outcome.ledger is not None:
         files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
-        write_atomically(folder / LEDGER, outcome.recorder.sealed(outcome.shared_models(), files))
+        write_atomically(folder / LEDGER, outcome.ledger.sealed(outcome.models, files))
     return result
 
 
@@ -153,6 +152,7 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
         },
     )
     save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
-    if outcome.ranked is not None:
-        save_ranking(folder, outcome.ranked.models)
+    rankers = {name: model for name, model in outcome.models.items() if name != RATING}
+    if rankers:
+        save_ranking(folder, rankers)
     save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)

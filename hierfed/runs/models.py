@@ -22,8 +22,8 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.content import content_of
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Method
 from hierfed.federated.private import PersonalModel
-from hierfed.methods.catalogue import AnyMethod
 from hierfed.methods.hierarchical.beliefs import Strengths
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.kernel import KernelSettings
@@ -38,7 +38,7 @@ def model_format(method: str) -> str:
 
 
 def save_model(
-    folder: Path, kind: str, method: AnyMethod, shared: SharedModel, catalogue: Catalogue, header: dict[str, str]
+    folder: Path, kind: str, method: Method, shared: SharedModel, catalogue: Catalogue, header: dict[str, str]
 ) -> None:
     """Write the shared model and what is public of the items; kind: the method's name in the settings."""
     header = {"format": model_format(kind), "round": str(shared.round), **header}

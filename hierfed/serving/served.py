@@ -18,13 +18,14 @@ from torch import Tensor
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import SharedModel
 from hierfed.methods.hierarchical.personal import PersonalFactors, SharedKnowledge, load_user, newcomer
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, blend, exclude, top
+from hierfed.methods.ranking.scores import BLEND_WEIGHTS, blend
+from hierfed.models.intervals import half_width
 from hierfed.models.kriging import Observations
+from hierfed.models.lists import exclude, top
 from hierfed.runs.models import MODEL, PRIVATE, load_ranking, model_format, read_method, user_file
 from hierfed.serving.answers import Answer, Reason, Recommendation
 

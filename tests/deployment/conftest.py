@@ -26,7 +26,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState
-from hierfed.methods.catalogue import AnyMethod, prepare
+from hierfed.federated.method import Method
+from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.ranking.stages import ranking_methods
 from hierfed.settings import Settings, load_settings
@@ -148,7 +149,7 @@ def refer(data: Data, preset: str) -> Reference:
     values = data.table["rating"]
     tallies = tally([node.train for node in nodes], ITEMS)
     limits = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    method = prepare(settings, data.catalogue, limits, tallies).method
+    method = prepare(Case(settings, data.catalogue, limits, tallies)).method
     trained = run_rounds(method, nodes, settings.training.rounds)
     models = {"rating": trained.shared}
     if isinstance(method, HierarchicalFactors):

@@ -16,7 +16,7 @@ from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import STEPS, UNMASK
 from hierfed.errors import HierfedError
-from hierfed.methods.catalogue import prepare
+from hierfed.methods import Case, prepare
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.settings import Settings, load_settings
@@ -66,7 +66,7 @@ def test_but_for_the_noise_it_is_the_prior_of_one_process(village, data, monkeyp
     found = village(settings)
     found.serve()
     streams = PrivateStreams(bytes(32))
-    method = prepare(settings, data.catalogue, SCALE, no_tallies(len(data.catalogue)), streams=streams).method
+    method = prepare(Case(settings, data.catalogue, SCALE, no_tallies(len(data.catalogue)), streams=streams)).method
     # What noise is reckoned with hangs on how many nodes share it, which nodes that may collude do not.
     plan, _ = found.sides["node 1"].state.plan()
     expected = run_rounds(replace(method, sharers=plan.method.sharers), data.nodes(), 3).shared.arrays

@@ -17,8 +17,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import MESSAGE, STEPS
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods.catalogue import prepare
-from hierfed.privacy.secure_sum.simulation import SecureSummation
+from hierfed.methods import Case, prepare
+from hierfed.privacy.secure_sum.simulation import SecureSum
 
 NAMES = ("node 1", "node 2", "node 10")
 SCALE = (0.5, 5.0)
@@ -47,12 +47,12 @@ def expected(data):
         nodes = data.nodes()
         tallies = tally([node.train for node in nodes], len(data.catalogue))
         if secure_sums:
-            summed = SecureSummation()(
+            summed = SecureSum()(
                 (node.number, sent_tallies(tally([node.train], len(data.catalogue)))) for node in nodes
             )
             tallies = read_tallies(summed.total.arrays)
-        method = prepare(settings, data.catalogue, SCALE, tallies).method
-        summation = {"summation": SecureSummation()} if secure_sums else {}
+        method = prepare(Case(settings, data.catalogue, SCALE, tallies)).method
+        summation = {"summation": SecureSum()} if secure_sums else {}
         return run_rounds(method, nodes, settings.training.rounds, **summation).shared
 
     return find

@@ -15,7 +15,7 @@ from hierfed.federated.contract import Contribution, OnDone, SharedModel, ordere
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import PrivateState
 from hierfed.federated.recording import recorded
-from hierfed.federated.summation import Summed, sum_openly
+from hierfed.federated.rules import Summed, OPEN_SUM
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.network import Network
 from hierfed.methods.averaging.node_level import NodePersonalisation
@@ -165,7 +165,7 @@ def test_sums_states_and_bytes_are_those_of_who_takes_part(many, monkeypatch, op
 
 def counted(contributions: Iterable[tuple[int, Contribution]]) -> Summed:
     """Another summation than the open one."""
-    return sum_openly(contributions)
+    return OPEN_SUM(contributions)
 
 
 def test_nodes_are_pooled_where_they_are_many_and_their_sum_is_open(many, monkeypatch):

@@ -11,14 +11,14 @@ from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.summation import sum_openly
+from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.privacy.protection import keeps_ledger, summation_of
+from hierfed.privacy.protection import keeps_ledger, rule_of
 from hierfed.privacy.secure_sum import bounds
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
-from hierfed.privacy.secure_sum.simulation import SecureSummation
-from hierfed.sections import PrivacySettings
+from hierfed.privacy.secure_sum.simulation import SecureSum
+from hierfed.privacy.settings import PrivacySettings
 
 ITEMS, USERS = 25, 40
 
@@ -34,14 +34,14 @@ def largest_difference(first: SharedModel, second: SharedModel) -> float:
 
 
 def test_settings_say_how_contributions_are_added():
-    assert summation_of(PrivacySettings()) is sum_openly
-    assert summation_of(PrivacySettings(secure_sums=True, colluding=0.2)) == SecureSummation(0.2)
+    assert rule_of(PrivacySettings()) is OPEN_SUM
+    assert rule_of(PrivacySettings(secure_sums=True, colluding=0.2)) == SecureSum(0.2)
 
 
 def test_secure_sums_without_their_package_are_one_clear_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'hierfed\[privacy\]'"):
-        summation_of(PrivacySettings(secure_sums=True))
+        rule_of(PrivacySettings(secure_sums=True))
 
 
 def test_a_ledger_is_kept_where_it_can_be_and_asking_for_one_that_cannot_is_one_clear_line(monkeypatch):
@@ -61,7 +61,7 @@ def test_personal_predictions_are_off_by_less_than_a_millionth(few, nodes, make_
     method = make_factors(make_content(ITEMS), embedding_rank=4)
     users, items = torch.arange(USERS).repeat_interleave(ITEMS), torch.arange(ITEMS).repeat(USERS)
     predictions = []
-    for summation in (sum_openly, SecureSummation()):
+    for summation in (OPEN_SUM, SecureSum()):
         trained = run_rounds(method, nodes, 8, summation=summation)
         models = method.personalise(trained.shared, nodes, trained.private)
         predictions.append(torch.stack([model.distribution(users, items)[0] for model in models]))
@@ -71,27 +71,27 @@ def test_personal_predictions_are_off_by_less_than_a_millionth(few, nodes, make_
 
 def test_counts_and_so_the_ranking_model_are_exact(nodes):
     method = Ease(ITEMS)
-    openly, securely = (run_rounds(method, nodes, 1, summation=each).shared for each in (sum_openly, SecureSummation()))
+    openly, securely = (run_rounds(method, nodes, 1, summation=each).shared for each in (OPEN_SUM, SecureSum()))
     assert openly.digest() == securely.digest()
 
 
 def test_implicit_factors_are_off_by_less_than_a_millionth(nodes):
     method = ImplicitFactors(ITEMS, seed=0, rank=4)
-    openly, securely = (run_rounds(method, nodes, 3, summation=each).shared for each in (sum_openly, SecureSummation()))
+    openly, securely = (run_rounds(method, nodes, 3, summation=each).shared for each in (OPEN_SUM, SecureSum()))
     assert largest_difference(openly, securely) <= 1e-6
 
 
 def test_sums_do_not_hang_on_the_masks_nor_on_the_order_of_the_nodes(nodes):
     method = ImplicitFactors(ITEMS, seed=0, rank=4)
     digests = {
-        run_rounds(method, each, 2, summation=SecureSummation()).shared.digest() for each in (nodes, nodes[::-1])
+        run_rounds(method, each, 2, summation=SecureSum()).shared.digest() for each in (nodes, nodes[::-1])
     }
     assert len(digests) == 1
 
 
 def test_masked_vectors_and_keys_are_what_nodes_send(nodes):
     told: dict[str, list[FinishedRound]] = {"openly": [], "securely": []}
-    for name, summation in (("openly", sum_openly), ("securely", SecureSummation())):
+    for name, summation in (("openly", OPEN_SUM), ("securely", SecureSum())):
         run_rounds(Ease(ITEMS), nodes, 1, told[name].append, summation)
     (openly,), (securely,) = told.values()
     # The arrays of this method are small, so each entry takes two words.
@@ -101,11 +101,11 @@ def test_masked_vectors_and_keys_are_what_nodes_send(nodes):
 
 def test_one_node_alone_has_no_sum_to_hide_in(nodes):
     with pytest.raises(SecureSumError, match="of 1 nodes"):
-        run_rounds(Ease(ITEMS), nodes[:1], 1, summation=SecureSummation())
+        run_rounds(Ease(ITEMS), nodes[:1], 1, summation=SecureSum())
 
 
 @pytest.mark.parametrize("wild", [float("nan"), 2.0**61])
 def test_what_cannot_be_encoded_is_refused_before_anything_is_sent(wild):
     sent = [(node, Contribution({"sum": torch.tensor([wild], dtype=torch.float64)})) for node in range(3)]
     with pytest.raises(OutOfBounds, match="array 'sum'"):
-        SecureSummation()(sent)
+        SecureSum()(sent)

@@ -1,1 +1,51 @@
 """Federated averaging of networks, with its two levels of personalisation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hierfed.methods.kind import Case, MethodKind, Prepared
+
+if TYPE_CHECKING:
+    from hierfed.settings import Settings
+
+
+class Averaging(MethodKind):
+    """Declares federated averaging."""
+
+    units = frozenset({"example", "node"})
+    takes_module = True
+    devices = frozenset({"cpu", "cuda"})
+
+    def refusal(self, settings: Settings) -> str:
+        """See MethodKind."""
+        privacy, model = settings.privacy, settings.model
+        if privacy.privacy_unit == "none":
+            return ""
+        begins = f"privacy.privacy_unit '{privacy.privacy_unit}': "
+        if privacy.privacy_unit == "user":
+            return begins + (
+                "a node's change counts by its rows and is clipped for no user: use unit 'example' or 'node', or "
+                "preset private"
+            )
+        if model.output_bias == "train_mean":
+            return begins + (
+                "output_bias 'train_mean' sends the sum of each node's ratings as it is: set output_bias to 'random'"
+            )
+        if privacy.privacy_unit == "example" and model.dropout:
+            return begins + (
+                "dropout draws its masks by a row's place in the batch, so that one row more changes those of others: "
+                "set dropout to 0"
+            )
+        if privacy.privacy_unit == "node" and not privacy.secure_sums:
+            return begins + (
+                "each node adds a share of the noise, which hides it in the sum alone, and the server would see the "
+                "node's own: set secure_sums to true"
+            )
+        return ""
+
+    def prepare(self, case: Case) -> Prepared:
+        """See MethodKind."""
+        from hierfed.methods.averaging.build import build  # noqa: PLC0415 - torch takes seconds to load
+
+        return build(case)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,16 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.federated.private import PersonalModel, PrivateState
-from hierfed.methods.averaging.network import Predictor, last_hidden, rate
+from hierfed.methods.averaging.network import Predictor, first_layer_change, last_hidden, rate
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
 from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
 
 
 @dataclass(frozen=True)
-class FederatedAveraging:
+class FederatedAveraging(Method):
     """A network whose global parameters move by the row-weighted mean of the nodes' changes.
 
     features: [items, features], public, in the type that all training is done in: float32, or float64 to check it.
@@ -92,6 +93,17 @@ class FederatedAveraging:
             start, _ = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
         return start
 
+    @property
+    def local_epochs(self) -> int:
+        """See Method."""
+        return self.training.epochs
+
+    def rivals(self, rows: RivalRows) -> RivalErrors:
+        """The same network on each node alone, and on all rows in one place; see Method."""
+        from hierfed.methods.averaging.rivals import train_without_federation  # noqa: PLC0415 - it trains this class
+
+        return train_without_federation(self, rows)
+
     def _initial(self) -> Tensor:
         return self.predictor.initial(self.seed).to(self.features.dtype)
 
@@ -141,6 +153,10 @@ class PersonalNetwork(PersonalModel):
         if self.heads is None:
             return prediction
         return prediction + self.heads.adjust(user, last_hidden(self.predictor, self.parameters, self.features, item))
+
+    def weight_change(self, shared: Mapping[str, Tensor]) -> float:
+        """See PersonalModel."""
+        return first_layer_change(self.predictor, shared["parameters"], self.parameters)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """The node's network, and its users' numbers, biases and weights; see PersonalModel."""

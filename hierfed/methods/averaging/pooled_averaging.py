@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Nodes, row_counts, train_rows
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.threads import STACK, stacks_of
@@ -37,7 +37,7 @@ class PooledAveraging(FederatedAveraging):
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """See PooledMethod; nodes keep nothing."""
         counts = row_counts(nodes)

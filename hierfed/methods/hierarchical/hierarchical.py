@@ -18,12 +18,13 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical import opening
 from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
 from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
 from hierfed.methods.hierarchical.design import Design, design_of
+from hierfed.methods.hierarchical.duties import HierarchicalDuties
 from hierfed.methods.hierarchical.embedding import OVERSAMPLING
 from hierfed.methods.hierarchical.factor_states import FactorsState, Memory, PooledStates, state_of
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
@@ -53,7 +54,7 @@ class FactorsModel(SharedModel):
 
 
 @dataclass(frozen=True)
-class HierarchicalFactors:
+class HierarchicalFactors(HierarchicalDuties):
     """The method; content: public features of the items.
 
     threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
@@ -105,7 +106,7 @@ class HierarchicalFactors:
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, PooledStates]:
         """The same sums, of many nodes' users at once: equal to rounding. See PooledMethod."""
         states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
@@ -197,10 +198,6 @@ class HierarchicalFactors:
             beliefs, design, Scale(centre, unit, *self.limits), kernel, share, self.deviation_scale, self.threads
         )
 
-    def named(self, shared: SharedModel) -> dict[str, Tensor]:
-        """All arrays, the embedding's and the counts included; see Method."""
-        return dict(shared.arrays)
-
     def design(self, shared: SharedModel) -> Design:
         """The features of all items as this model uses them."""
         if isinstance(shared, FactorsModel) and shared.design is not None:
@@ -251,7 +248,7 @@ class HierarchicalFactors:
         cohort: Cohort,
         arranged: tuple[Users, ...],
         memory: Memory | None,
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[dict[str, Tensor], Memory | None]:
         """What a cohort's users add to the next round, and what they remember of it; those who are not arranged are
         arranged as they are needed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ class PersonalFactors(UncertainModel):
     prior_mean: Tensor
     own: Observations
     newcomer: Tensor
+    interpolates: ClassVar[bool] = True
 
     def with_kriging(self, kernel: ItemKernel, noise_share: float) -> PersonalFactors:
         """The same users with another kernel and share of noise."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class PiecewiseFactors(UncertainModel):
 
     users [users]: their numbers, ascending; pieces: the places of each piece's users among them.
     """
+
+    interpolates: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,19 +8,18 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 
 from hierfed.data.federation import Node, Nodes, RowsByNode, row_counts, train_rows
 from hierfed.data.grouping import is_grouped
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
-from hierfed.engines.in_process import OnShare, Trained, run_rounds, untold
-from hierfed.evaluation.judging import INTERVAL_LEVEL
 from hierfed.federated.contract import Contribution
-from hierfed.federated.summation import Summation, sum_openly
+from hierfed.federated.method import Train, Trained
+from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.models.intervals import INTERVAL_LEVEL, quantile
 from hierfed.models.kernel import ItemKernel, KernelSettings
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
@@ -30,14 +29,6 @@ Models = Sequence[PersonalFactors | PiecewiseFactors]
 
 # The errors' histogram, in standard deviations, from which the interval's width is read.
 BINS, WIDEST = 400, 8.0
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The method with the chosen hyperparameters, and how they were found."""
-
-    method: HierarchicalFactors
-    selection: Selection
 
 
 @dataclass(frozen=True)
@@ -52,14 +43,15 @@ def select(
     settings: Settings,
     method: HierarchicalFactors,
     nodes: Sequence[Node],
-    summation: Summation = sum_openly,
-    on_share: OnShare = untold,
-) -> Chosen:
+    train: Train,
+    rule: Rule,
+) -> tuple[Settings, Selection]:
     """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
 
     Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
     errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
-    on_share: told how far each round of a trial training is.
+    train: trains a candidate. rule: adds up what nodes tell of their validation rows.
+    Gives the settings with the chosen values, and how they were chosen.
     """
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
@@ -75,20 +67,20 @@ def select(
             trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
         return place
 
-    def train(candidate: HierarchicalFactors) -> Trained:
-        return run_rounds(candidate, reduced, wanted.validation_rounds, summation=summation, on_share=on_share)
+    def try_out(candidate: HierarchicalFactors) -> Trained:
+        return train(candidate, reduced, wanted.validation_rounds)
 
     def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
         return candidate.personalise(trained.shared, reduced, trained.private)
 
     def validate(models: Models, sampled: Mapping[int, Ratings]) -> Validation:
         errors = ((place, _errors(models[place], rows)) for place, rows in sampled.items())
-        return _validation(summation(errors).total)
+        return _validation(rule(errors).total)
 
-    trained = train(method)
+    trained = try_out(method)
     if row_counts(nodes).sum() >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
-        pairs = (method, trained), (larger, train(larger))
+        pairs = (method, trained), (larger, try_out(larger))
         # Kriging on top would cost more than it tells: what a factor adds shows without it.
         plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
         tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
@@ -111,9 +103,32 @@ def select(
         method = replace(method, kernel=kernel)
     # A width needs more rows than a choice.
     more = _of_some_users(reduced, wanted.validation_users, settings.seed)
-    scale = validate(models, more).quantile / float(ndtri((1 + INTERVAL_LEVEL) / 2))
+    scale = validate(models, more).quantile / quantile()
     rows = sum(map(len, more.values()))
-    return Chosen(replace(method, deviation_scale=scale), Selection(rows=rows, trials=trials, deviation_scale=scale))
+    chosen = _with_choices(settings, method.rank, kernel, scale)
+    return chosen, Selection(rows=rows, trials=trials, deviation_scale=scale)
+
+
+def _with_choices(settings: Settings, rank: int, kernel: KernelSettings | None, deviation_scale: float) -> Settings:
+    """The settings with the chosen values; kernel: None without kriging."""
+    kriging = settings.kriging
+    if kernel is not None:
+        kriging = kriging.model_copy(
+            update={
+                "content_amplitude": kernel.content,
+                "embedding_amplitude": kernel.embedding,
+                "year_amplitude": kernel.year,
+                "title_amplitude": kernel.title,
+                "noise_share": kernel.noise_share,
+            }
+        )
+    return settings.model_copy(
+        update={
+            "factors": settings.factors.model_copy(update={"rank": rank}),
+            "kriging": kriging,
+            "selection": settings.selection.model_copy(update={"deviation_scale": deviation_scale}),
+        }
+    )
 
 
 def _set_aside(nodes: Sequence[Node], share: float, newest: bool, seed: int) -> Nodes:

@@ -12,12 +12,14 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.method import Method
 from hierfed.federated.private import PrivateState
 from hierfed.methods.local.personal import PersonalLocal, fit_local, in_stars, public_prior
+from hierfed.settings import Settings
 
 
 @dataclass(frozen=True)
-class LocalOnly:
+class LocalOnly(Method):
     """A method of no rounds, whose shared model is empty; limits: the lowest and the highest rating that there is."""
 
     content: Content
@@ -38,18 +40,14 @@ class LocalOnly:
         """Still nothing; see SumMethod."""
         return SharedModel({}, shared.round + 1)
 
-    def train_loss(self, total: Contribution) -> list[float]:
-        """No node says how well it fits; see Method."""
-        return []
+    def rounds(self, settings: Settings) -> int:
+        """None; see Method."""
+        return 0
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What public votes alone say of an item; see Method."""
         mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
         return in_stars(mean, self.limits).clamp(*self.limits)
-
-    def named(self, shared: SharedModel) -> dict[str, Tensor]:
-        """No tensor is shared; see Method."""
-        return {}
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +88,7 @@ class PersonalLocal(UncertainModel):
     users: Tensor
     own: Observations
     threads: int
+    interpolates: ClassVar[bool] = True
 
     def within(self, ratings: Tensor) -> Tensor:
         """See UncertainModel."""

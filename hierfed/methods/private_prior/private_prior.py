@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.federated.private import PrivateState
 from hierfed.methods.local.personal import PersonalLocal, PriorScales, PublicPrior, fit_local, in_stars, public_prior
+from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.private_prior.prior_updates import (
     FACTOR,
     item_biases,
@@ -71,7 +74,7 @@ RELEASES = (Release("scales", 3.0, 0.3), Release("mean", 3.0, 0.1), Release("bia
 
 
 @dataclass(frozen=True)
-class PrivatePrior:
+class PrivatePrior(Method):
     """The method, of one round for each of RELEASES; limits: the lowest and the highest rating that there is.
 
     sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases
@@ -84,6 +87,7 @@ class PrivatePrior:
     allow: Allow
     streams: PrivateStreams | None
     threads: int = 1
+    beside: ClassVar[str] = ALONE
 
     def start(self) -> SharedModel:
         """The first guess; see SumMethod."""
@@ -139,9 +143,9 @@ class PrivatePrior:
         mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
         return in_stars(mean, self.limits).clamp(*self.limits)
 
-    def named(self, shared: SharedModel) -> dict[str, Tensor]:
-        """All arrays; see Method."""
-        return dict(shared.arrays)
+    def rivals(self, rows: RivalRows) -> RivalErrors:
+        """Each user alone; see Method."""
+        return each_user_alone(self.content, self.limits, self.threads, rows)
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

@@ -21,7 +21,7 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
@@ -64,7 +64,7 @@ class Ease:
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same counts, of all users at once; see PooledMethod."""
         return self._sums(shared, users_matrix(cohort_of(nodes), self.items)), private

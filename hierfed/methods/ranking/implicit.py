@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, unheard
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
@@ -77,7 +77,7 @@ class ImplicitFactors:
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same sums, of all users at once, equal to rounding; see PooledMethod."""
         return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private

@@ -1,4 +1,4 @@
-"""Scores of whole catalogues: from what users have rated to the items at the top of their lists.
+"""Scores of whole catalogues, and how several models' scores make one list.
 
 A score says where an item stands in one user's list and nothing else: it has no unit. Scores are float64
 [users, items]; equal ones are ranked by item number, so that a list never depends on the sorting algorithm.
@@ -6,9 +6,9 @@ A score says where an item stands in one user's list and nothing else: it has no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,18 +16,20 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import SharedModel
 from hierfed.methods.hierarchical.cohort import Cohort
+from hierfed.models.lists import rated_matrix
 
 # The highest NDCG@10 on validation rows of MovieLens; neighbours in the grid differ by less than seeds do.
 BLEND_WEIGHTS: Mapping[str, float] = {"ease": 1.0, "implicit": 1.5, "rating": 1.2}
 
 
-def rated_matrix(ratings: Ratings, users: int, items: int) -> csr_array:
-    """Which of the items each user has rated: ones, float64 CSR [users, items]; a repeated rating counts once."""
-    rated = csr_array((np.ones(len(ratings)), (ratings.user, ratings.item)), shape=(users, items))
-    rated.sum_duplicates()
-    rated.data[:] = 1.0
-    return rated
+class Ranker(Protocol):
+    """A method whose shared model scores items for a user by what that user has rated."""
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        """Scores, float64 [users, items]; seen: which items each user has rated, 0 or 1, float64 [users, items]."""
+        ...
 
 
 def own_users_matrix(ratings: Ratings, items: int) -> csr_array:
@@ -75,18 +77,3 @@ def blend(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """
     parts = [weight * standardise(scores[name]) for name, weight in weights.items()]
     return torch.stack(parts).sum(0)
-
-
-def exclude(scores: Tensor, seen: Tensor) -> Tensor:
-    """The scores, with -inf where a user has seen the item; seen: bool [users, items]."""
-    return scores.masked_fill(seen, -math.inf)
-
-
-def top(scores: Tensor, length: int) -> Tensor:
-    """The items of the highest scores, best first, int64 [users, length]; of equal ones the lower number first.
-
-    The lists are as long as the catalogue where that is shorter. Raises ValueError where a score is NaN.
-    """
-    if scores.isnan().any():
-        raise ValueError("a score is NaN, so there is no order of the items")
-    return scores.sort(dim=1, descending=True, stable=True).indices[:, :length]

@@ -10,7 +10,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.federated.contract import Contribution
-from hierfed.federated.summation import Summed
+from hierfed.federated.rules import Summed
 from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
 from hierfed.privacy.secure_sum.bounds import public_bounds
 from hierfed.privacy.secure_sum.client import Client
@@ -58,8 +58,8 @@ def secure_total(
 
 
 @dataclass(frozen=True)
-class SecureSummation:
-    """Nodes and a server of this process by the whole protocol; see Summation. colluding: see colluders."""
+class SecureSum:
+    """Nodes and a server of this process by the whole protocol; see Rule. colluding: see colluders."""
 
     colluding: float = USUAL_COLLUDING
 

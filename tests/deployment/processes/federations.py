@@ -11,9 +11,9 @@ from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.summation import Summation, sum_openly
+from hierfed.federated.rules import Rule, OPEN_SUM
 from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods.catalogue import prepare
+from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 
@@ -56,7 +56,7 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     raise AssertionError(f"ended without saying {wanted!r}: {lines}")
 
 
-def in_process_digest(tables, summation: Summation = sum_openly) -> str:
+def in_process_digest(tables, summation: Rule = OPEN_SUM) -> str:
     """What the three tables give in one process; the ratings are on SCALE."""
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
     settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
@@ -65,6 +65,6 @@ def in_process_digest(tables, summation: Summation = sum_openly) -> str:
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
     sent = [(node.number, sent_tallies(tally([node.train], len(catalogue)))) for node in nodes]
     tallies: Tallies = read_tallies(summation(sent).total.arrays)
-    method = prepare(settings, catalogue, SCALE, tallies).method
+    method = prepare(Case(settings, catalogue, SCALE, tallies)).method
     with one_torch_thread():
         return run_rounds(method, nodes, ROUNDS, summation=summation).shared.digest()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.features import tally
 from hierfed.engines.in_process import run_rounds
-from hierfed.methods.catalogue import prepare
+from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 from tests.deployment.processes.federations import (
@@ -42,7 +42,7 @@ def test_the_same_digest_as_in_one_process(preset, tmp_path):
     dataset = load_dataset(settings)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
     tallies = tally((node.train for node in nodes), dataset.items)
-    method = prepare(settings, dataset.catalogue, dataset.ratings.limits, tallies).method
+    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits, tallies)).method
     with one_torch_thread():
         expected = run_rounds(method, nodes, rounds).shared.digest()
     assert json.loads(ran.stdout)["digest"] == expected

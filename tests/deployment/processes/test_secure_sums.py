@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hierfed.privacy.secure_sum.simulation import SecureSummation
+from hierfed.privacy.secure_sum.simulation import SecureSum
 from tests.deployment.processes.federations import (
     ROUNDS,
     digest_of,
@@ -52,7 +52,7 @@ def test_the_model_is_that_of_one_process_and_who_listens_hears_no_tally(start, 
     nodes = [join(start, tables, proxy.port, 1), *(join(start, tables, port, number) for number in (2, 3))]
     lines = read_until(server, "digest")
     assert [server.wait(), *(node.wait() for node in nodes)] == [0, 0, 0, 0]
-    assert digest_of(lines) == in_process_digest(tables, SecureSummation())
+    assert digest_of(lines) == in_process_digest(tables, SecureSum())
     counts = np.zeros(40)
     np.add.at(counts, pl.read_parquet(tables / "1.parquet")["item"].to_numpy() - 100, 1)
     assert counts.tobytes() not in proxy.close()

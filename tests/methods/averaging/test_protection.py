@@ -21,7 +21,7 @@ from hierfed.federated.contract import ordered_sum
 from hierfed.methods.averaging.network import occupied
 from hierfed.methods.averaging.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
 from hierfed.privacy.accounting import BudgetSpent, Releases, epsilon_of
-from hierfed.privacy.secure_sum.simulation import SecureSummation
+from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.private_randomness import PrivateStreams, foreseeable_streams
 from hierfed.settings import load_settings
 from tests.reference.private_loop import train_privately_in_a_loop
@@ -181,7 +181,7 @@ def test_unit_node_is_the_same_under_secure_sums_and_in_the_open(outcomes):
     outcome = outcomes["node"]
     nodes = nodes_of(outcome)
     openly = run_rounds(outcome.method, nodes, 2).shared
-    securely = run_rounds(outcome.method, nodes, 2, summation=SecureSummation(0.33)).shared
+    securely = run_rounds(outcome.method, nodes, 2, summation=SecureSum(0.33)).shared
     assert openly.digest() == securely.digest() == outcome.shared.digest()
 
 

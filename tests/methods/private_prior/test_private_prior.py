@@ -18,7 +18,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
-from hierfed.federated.summation import sum_openly
+from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.local.personal import fit_local
 from hierfed.methods.private_prior.private_prior import (
     FIRST_GUESS,
@@ -29,7 +29,7 @@ from hierfed.methods.private_prior.private_prior import (
     PrivatePrior,
     _thinned,
 )
-from hierfed.privacy.secure_sum.simulation import SecureSummation
+from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.private_randomness import PrivateStreams
 
 LIMITS = (0.5, 5.0)
@@ -150,7 +150,7 @@ def nodes(content):
 def test_secure_sums_give_the_same_prior(nodes, make_method):
     openly, securely = (
         run_rounds(make_method(2.0), nodes, len(RELEASES), summation=summation).shared
-        for summation in (sum_openly, SecureSummation())
+        for summation in (OPEN_SUM, SecureSum())
     )
     for name, array in openly.arrays.items():
         torch.testing.assert_close(securely.arrays[name], array, rtol=0, atol=1e-9)

@@ -18,7 +18,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.methods.ranking import ease
 from hierfed.methods.ranking.ease import Ease, public_likeness
-from hierfed.methods.ranking.scores import rated_matrix
+from hierfed.models.lists import rated_matrix
 
 USERS, ITEMS, LEAST = 24, 15, 4
 METHOD = Ease(ITEMS, penalty=7.0, least_raters=LEAST)

@@ -21,7 +21,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import SharedModel, ordered_sum
 from hierfed.federated.private import PrivateState
 from hierfed.methods.ranking.implicit import ImplicitFactors, RatedByUsers
-from hierfed.methods.ranking.scores import rated_matrix
+from hierfed.models.lists import rated_matrix
 from hierfed.models import symmetric
 from hierfed.randomness import generator
 

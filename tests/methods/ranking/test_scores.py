@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hierfed.data.ratings import Ratings
-from hierfed.methods.ranking.scores import (
-    BLEND_WEIGHTS,
-    blend,
-    exclude,
-    known_items,
-    known_raters,
-    own_users_matrix,
-    popularity,
-    rated_matrix,
-    standardise,
-    top,
-)
+from hierfed.methods.ranking.scores import BLEND_WEIGHTS, blend, known_items, known_raters, own_users_matrix, popularity, standardise
+from hierfed.models.lists import exclude, rated_matrix, top
 
 # Whole numbers tie often, and stay apart under the transforms below.
 tables = arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 30)), elements=st.integers(-6, 6))

@@ -6,13 +6,14 @@ numbers. All but `by_rows` keep a user's rows together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from hierfed.data.grouping import distinct, look_up
-from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
+from hierfed.lookup import look_up as look_up_in
 
 ATTEMPTS = 100
 
@@ -84,40 +85,71 @@ def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
     return _of_rows(user, users, _equal_groups(len(users), nodes)[rank])
 
 
-def partition(
-    how: str,
-    ratings: Ratings,
-    nodes: int,
-    *,
-    skew: float,
-    concentration: float,
-    genre_flags: Callable[[], np.ndarray],
-    rng: np.random.Generator,
-    rows: np.ndarray | None = None,
-) -> np.ndarray:
-    """The node of each rating by the named partitioner: `rows`, `users`, `sizes`, `genre` or `time`.
+@dataclass(frozen=True)
+class RowsToDivide:
+    """The rows that a partitioner divides, and what it may go by.
 
-    genre_flags: gives bool [items, genres], asked for only where it is needed. rows: numbers of those ratings that are
-    divided, in this order; all where None. Raises DataError where there are fewer users (or rows) than nodes, and where
-    the source lacks what the partitioner goes by.
+    user, item, time: of each row, [rows]; time is None where the source has none.
+    nodes: how many nodes share the rows.
+    skew, concentration: see `by_group_size` and `by_favourite_genre`.
+    genre_flags: gives bool [items, genres]; only a partitioner that needs genres calls it.
+    rng: the generator of this division.
     """
 
-    def of(column: np.ndarray) -> np.ndarray:
-        return column if rows is None else column[rows]
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None
+    nodes: int
+    skew: float
+    concentration: float
+    genre_flags: Callable[[], np.ndarray]
+    rng: np.random.Generator
 
-    user = of(ratings.user)
-    if how == "rows":
-        _refuse_fewer(nodes, len(user), "rows")
-        return by_rows(len(user), nodes, rng)
-    if how == "users":
-        return by_users(user, nodes, rng)
-    if how == "sizes":
-        return by_group_size(user, nodes, skew, rng)
-    if how == "genre":
-        return by_favourite_genre(user, genre_flags(), nodes, concentration, rng, of(ratings.item))
-    if ratings.time is None:
+
+@dataclass(frozen=True)
+class Partitioner:
+    """A way to divide rows among nodes.
+
+    divide: gives the node of each row, [rows]. Raises DataError where there are too few rows or users, or where the
+    source lacks what the partitioner goes by.
+    keeps_users: whether all rows of a user lie on one node.
+    """
+
+    divide: Callable[[RowsToDivide], np.ndarray]
+    keeps_users: bool = True
+
+
+def _rows(rows: RowsToDivide) -> np.ndarray:
+    _refuse_fewer(rows.nodes, len(rows.user), "rows")
+    return by_rows(len(rows.user), rows.nodes, rows.rng)
+
+
+def _time(rows: RowsToDivide) -> np.ndarray:
+    if rows.time is None:
         raise DataError("partition 'time' needs timestamps, and this source has none: choose 'users' or 'rows'")
-    return by_time(user, of(ratings.time), nodes)
+    return by_time(rows.user, rows.time, rows.nodes)
+
+
+PARTITIONERS: Mapping[str, Partitioner] = {
+    "rows": Partitioner(_rows, keeps_users=False),
+    "users": Partitioner(lambda rows: by_users(rows.user, rows.nodes, rows.rng)),
+    "sizes": Partitioner(lambda rows: by_group_size(rows.user, rows.nodes, rows.skew, rows.rng)),
+    "genre": Partitioner(
+        lambda rows: by_favourite_genre(
+            rows.user, rows.genre_flags(), rows.nodes, rows.concentration, rows.rng, rows.item
+        )
+    ),
+    "time": Partitioner(_time),
+}
+"""The partitioners by the name that the settings give them."""
+
+WHOLE_USERS: Mapping[str, Partitioner] = {name: each for name, each in PARTITIONERS.items() if each.keeps_users}
+"""Those that keep a user's rows together."""
+
+
+def partitioner_of(name: str) -> Partitioner:
+    """The partitioner of this name; raises SettingsError for an unknown one."""
+    return look_up_in(PARTITIONERS, name, "partition")
 
 
 def _users_of(user: np.ndarray, nodes: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data import partition as parts
+from hierfed.data import partitions as parts
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
@@ -38,7 +38,8 @@ def flags_of_items() -> np.ndarray:
 
 def divide(how: str, rows: Ratings, nodes: int, seed: int = 0, skew: float = 1.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return parts.partition(how, rows, nodes, skew=skew, concentration=50.0, genre_flags=flags_of_items, rng=rng)
+    asked = parts.RowsToDivide(rows.user, rows.item, rows.time, nodes, skew, 50.0, flags_of_items, rng)
+    return parts.partitioner_of(how).divide(asked)
 
 
 def node_of_users(rows: Ratings, node: np.ndarray) -> dict[int, int]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
-from hierfed.evaluation.metrics import rating_errors, user_rmse
+from hierfed.models.metrics import rating_errors, user_rmse
 
 rows = st.lists(st.tuples(st.floats(-5, 10), st.integers(1, 10), st.integers(0, 6)), min_size=1, max_size=40)
 

@@ -1,0 +1,38 @@
+"""The shape of a training's rounds, whichever engine runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hierfed.federated.participation import EVERYONE, Participation
+from hierfed.federated.rules import OPEN_SUM, Rule
+from hierfed.federated.steps import Step
+from hierfed.privacy.protection import rule_of
+from hierfed.settings import Settings
+
+
+@dataclass(frozen=True)
+class Round:
+    """The shape of a round.
+
+    rule: makes one total of the contributions.
+    steps: change what nodes send, in order; the server undoes what it must in the reverse order.
+    participation: which nodes take part.
+    """
+
+    rule: Rule = OPEN_SUM
+    steps: tuple[Step, ...] = ()
+    participation: Participation = EVERYONE
+
+    def with_everyone(self) -> Round:
+        """The same rounds with all nodes, for trainings that have no participation of their own."""
+        return replace(self, participation=EVERYONE)
+
+
+PLAIN = Round()
+
+
+def round_of(settings: Settings) -> Round:
+    """The rounds that the settings ask for, in one process."""
+    participation = Participation(settings.federation.participation, settings.seed)
+    return Round(rule_of(settings.privacy), participation=participation)

@@ -1,0 +1,192 @@
+"""The base of every method of ratings: what a run, a federation and a server ask of it, with defaults.
+
+So nobody needs to ask which method it is. Source: the contract in hierfed.federated.contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.federated.rules import Rule
+from hierfed.results import Selection, ThresholdRecord
+from hierfed.settings import Settings
+
+RATING = "rating"
+"""The name of the stage that trains the model of ratings."""
+
+Scorer = Callable[[Tensor], Tensor]
+"""Scores of all items, float64 [users, items], for user numbers, int64 [users]."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training of a run: its name, its rounds, and what is trained.
+
+    build: gives the method from the finished shared models of the stages before, by name.
+    before: the round of its first shared model; below 0 while opening rounds are to come.
+    """
+
+    name: str
+    rounds: int
+    build: Callable[[Mapping[str, SharedModel]], SumMethod]
+    before: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the shared model, and what each node kept, in the order of the nodes."""
+
+    shared: SharedModel
+    private: Sequence[PrivateState | None]
+
+
+Train = Callable[["Method", Sequence[Node], int], Trained]
+"""Trains a method over nodes for so many rounds, by the engine and the sums of the run."""
+
+
+@dataclass(frozen=True)
+class RivalRows:
+    """The nodes and rows of rivals that learn without a federation.
+
+    same: whether the personalisation users' rows are the federated users' own.
+    rounds: how many the federation trained; rivals train no longer.
+    """
+
+    nodes: Sequence[Node]
+    personal_nodes: Sequence[Node]
+    train: Ratings
+    test: Ratings
+    personal_train: Ratings
+    personal_test: Ratings
+    same: bool
+    rounds: int
+
+
+@dataclass(frozen=True)
+class RivalErrors:
+    """RMSE without a federation, on the test rows and on the personalisation users' held-out rows; NaN: not measured.
+
+    local_only: learned without sending anything. centralised: learned from all rows in one place.
+    """
+
+    local_only: float = nan
+    personal_local_only: float = nan
+    centralised: float = nan
+    personal_centralised: float = nan
+
+
+@dataclass(frozen=True)
+class JudgedItems:
+    """Held-out rows of the personal models: the item of each, and the personal model's error."""
+
+    item: np.ndarray
+    error: np.ndarray
+
+
+class Method:
+    """A federated model of ratings, which nodes and their users make their own; see SumMethod for its rounds.
+
+    user_models: whether each user of a federated node gets a model, so that all can be served.
+    first_ratings_curve: whether new users' first ratings are measured under protocol cold.
+    recommends_by: which of the scorers makes the lists.
+    beside: what `RivalErrors.local_only` is called in the verdict; empty where the verdict does not name it.
+    """
+
+    user_models: ClassVar[bool] = False
+    first_ratings_curve: ClassVar[bool] = False
+    recommends_by: ClassVar[str] = RATING
+    beside: ClassVar[str] = ""
+
+    @property
+    def local_epochs(self) -> int:
+        """How often a round learns from each rating."""
+        return 1
+
+    def start(self) -> SharedModel:
+        """See SumMethod."""
+        raise NotImplementedError
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, PrivateState | None]]:
+        """See SumMethod."""
+        raise NotImplementedError
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """See SumMethod."""
+        raise NotImplementedError
+
+    def train_loss(self, total: Contribution) -> list[float]:
+        """The nodes' training loss in each local epoch of the round whose sum this is: MSE, mean over rows."""
+        return []
+
+    def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
+        """The shared model's expected ratings of these rows, float64 [rows]; it knows nothing of the users."""
+        raise NotImplementedError
+
+    def named(self, shared: SharedModel) -> dict[str, Tensor]:
+        """The shared model as named tensors, for export."""
+        return dict(shared.arrays)
+
+    def personalise(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Sequence[PersonalModel]:
+        """Each node's own model, fitted on the node's train rows; nothing is sent.
+
+        private: what each node kept from the rounds, None where it took no part in them.
+        """
+        raise NotImplementedError
+
+    def tunes(self, settings: Settings) -> bool:
+        """Whether the settings ask this method to choose hyperparameters."""
+        return False
+
+    def tune(
+        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Settings, Selection | None]:
+        """Choose hyperparameters on validation rows inside the train rows.
+
+        train: trains a candidate on nodes. rule: adds up what nodes tell of their validation rows.
+        Gives the settings with the chosen values, and how they were chosen.
+        """
+        return settings, None
+
+    def rounds(self, settings: Settings) -> int:
+        """How many rounds the training of the model of ratings has; 0 where nothing is sent."""
+        return settings.training.rounds
+
+    def stages(self, settings: Settings) -> list[Stage]:
+        """All trainings of a run, in order; the first is that of the model of ratings."""
+        first = Stage(RATING, self.rounds(settings), lambda models: self, self.start().round)
+        return [first, *self.later_stages(settings)]
+
+    def later_stages(self, settings: Settings) -> list[Stage]:
+        """The trainings after the one of ratings."""
+        return []
+
+    def scorers(
+        self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings
+    ) -> dict[str, Scorer]:
+        """Everything that makes recommendation lists, by name; empty where lists are not judged.
+
+        models: the finished shared models by stage. personal: the nodes' personal models. own: their users' ratings.
+        """
+        return {}
+
+    def rivals(self, rows: RivalRows) -> RivalErrors:
+        """What learning without a federation reaches on the same rows."""
+        return RivalErrors()
+
+    def threshold_record(self, shared: SharedModel, judged: JudgedItems) -> ThresholdRecord | None:
+        """What a threshold on items costs; None where the method has none."""
+        return None

@@ -1,0 +1,42 @@
+"""The settings of a federation and its rounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from hierfed.data.partitions import PARTITIONERS
+from hierfed.section import Count, NonNegative, Positive, Section, named_in
+
+
+class FederationSettings(Section):
+    """The federated nodes, and how rows are divided among them; see hierfed.data.partitions.
+
+    participation: the share of the nodes that take part in a round, or above 1 their number; see
+    hierfed.federated.participation.
+    """
+
+    nodes: Count = 8
+    partition: Annotated[str, AfterValidator(named_in(PARTITIONERS, "partition"))] = "rows"
+    skew: NonNegative = 1.0
+    concentration: Positive = 0.5
+    participation: Positive = 1.0
+
+
+class TrainingSettings(Section):
+    """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
+
+    threads: how many threads share the nodes. chunk_rows: of many small nodes, each thread trains at a time those with
+    about so many ratings, which bounds memory. The numbers depend on neither. device: where the nodes' training is
+    computed; on `cuda`, a GPU, the numbers are those of the CPU to rounding.
+    """
+
+    rounds: Count = 10
+    local_epochs: Count = 2
+    batch_size: Count = 64
+    learning_rate: Positive = 0.003
+    proximal: NonNegative = 0.0
+    threads: Count = 1
+    chunk_rows: Count = 262_144
+    device: Literal["cpu", "cuda"] = "cpu"

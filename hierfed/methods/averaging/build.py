@@ -1,0 +1,75 @@
+"""Federated averaging as the settings ask for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hierfed.data.features import Features, features_of, prepare_features
+from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
+from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
+from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.pooled_averaging import pooled
+from hierfed.methods.averaging.stacked import train_stacked
+from hierfed.methods.averaging.threads import STACK, ThreadedTrainer
+from hierfed.methods.averaging.training import LocalTraining, Trainer
+from hierfed.methods.averaging.user_level import UserPersonalisation
+from hierfed.methods.kind import Case, ModuleMaker, Prepared
+from hierfed.methods.packages import check_privacy_packages
+from hierfed.models.devices import CPU, device_of
+from hierfed.randomness import stream_keys
+from hierfed.settings import Settings
+
+
+def build(case: Case) -> Prepared:
+    """The settings' network; under differential privacy its features are fitted on the catalogue, each item once."""
+    settings, catalogue = case.settings, case.catalogue
+    private = settings.privacy.privacy_unit != "none"
+    features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, case.tallies)
+    plain = make_averaging(settings, features, case.module)
+    if not private:
+        return Prepared(plain, features.names, features.missing)
+    check_privacy_packages()
+    from hierfed.methods.averaging.protection import protect_network  # noqa: PLC0415 - it is an extra
+
+    protected = protect_network(plain, settings, case.streams)
+    return Prepared(protected.method, features.names, features.missing, protected)
+
+
+def make_averaging(settings: Settings, features: Features, module: ModuleMaker | None = None) -> FederatedAveraging:
+    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation."""
+    model, training, personal = settings.model, settings.training, settings.personalisation
+    inputs = features.matrix.shape[1]
+    predictor: Predictor = Network(inputs, model.hidden, model.dropout)
+    if module is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
+            predictor = ModuleNetwork(module(inputs))
+    device, stack = device_of(settings.training.device), STACK
+    trainer: Trainer = train_stacked
+    if device != CPU:
+        trainer, stack = DeviceTrainer(trainer, device), DEVICE_STACK
+    plain = FederatedAveraging(
+        predictor=predictor,
+        trainer=ThreadedTrainer(trainer, training.threads, stack),
+        features=torch.from_numpy(features.matrix),
+        training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
+        node_level=NodePersonalisation(
+            personal.node_level,
+            LocalTraining(
+                personal.tuning_epochs,
+                personal.tuning_batch_size,
+                personal.tuning_learning_rate,
+                personal.tuning_proximal,
+            ),
+            personal.validation,
+        ),
+        user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
+        start_at_mean=model.output_bias == "train_mean",
+        seed=settings.seed,
+    )
+    if module is not None:
+        # Its own draws come from torch's generator for a whole stack, so that all nodes must be in one.
+        return plain
+    return pooled(plain, trainer, training.threads, training.chunk_rows, stack)

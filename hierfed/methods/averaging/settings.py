@@ -1,0 +1,38 @@
+"""The settings of networks and their personalisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from hierfed.data.partitions import WHOLE_USERS
+from hierfed.section import Count, NonNegative, Positive, Section, named_in
+
+
+class ModelSettings(Section):
+    """The network: hidden layers' widths, dropout after each, and what the output bias starts at."""
+
+    hidden: tuple[Count, ...] = (64, 32)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    output_bias: Literal["random", "train_mean"] = "train_mean"
+
+
+class PersonalisationSettings(Section):
+    """The personalisation nodes and what they and their users fit; see methods.averaging.
+
+    node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`. user_level: `none`, `bias` or `ridge_head`.
+    tuning_proximal: Ditto's pull to the global model. validation: share of a node's train rows that choose the epoch.
+    """
+
+    personal_nodes: Count = 8
+    personal_partition: Annotated[str, AfterValidator(named_in(WHOLE_USERS, "partition of whole users"))] = "users"
+    node_level: Literal["none", "fine_tuning", "head", "ditto", "bias"] = "fine_tuning"
+    tuning_epochs: Count = 10
+    tuning_batch_size: Count = 64
+    tuning_learning_rate: Positive = 0.005
+    tuning_proximal: NonNegative = 0.1
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    user_level: Literal["none", "bias", "ridge_head"] = "none"
+    bias_shrinkage: NonNegative = 5.0
+    head_penalty: Positive = 10.0

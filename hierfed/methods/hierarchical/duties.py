@@ -1,0 +1,84 @@
+"""The hierarchical model beside its rounds: choices, lists, rivals, and the price of its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import JudgedItems, Method, RivalErrors, RivalRows, Scorer, Stage, Train
+from hierfed.federated.private import PersonalModel
+from hierfed.federated.rules import Rule
+from hierfed.methods.local.rivals import ALONE, each_user_alone
+from hierfed.methods.ranking.stages import BLEND, ranking_scorers, ranking_stages
+from hierfed.results import Selection, ThresholdRecord
+from hierfed.settings import Settings
+
+if TYPE_CHECKING:
+    from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+    from hierfed.methods.hierarchical.personal import PersonalFactors
+
+
+class HierarchicalDuties(Method):
+    """All that a run asks of the hierarchical model beside its rounds."""
+
+    user_models = True
+    first_ratings_curve = True
+    recommends_by = BLEND
+    beside = ALONE
+
+    def tunes(self, settings: Settings) -> bool:
+        """See Method."""
+        return settings.selection.select
+
+    def tune(
+        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Settings, Selection | None]:
+        """See Method."""
+        from hierfed.methods.hierarchical.selection import select  # noqa: PLC0415 - it makes candidates of this class
+
+        return select(settings, self._own, nodes, train, rule)
+
+    def later_stages(self, settings: Settings) -> list[Stage]:
+        """See Method."""
+        return ranking_stages(settings, self._own.content) if settings.ranking.rank_items else []
+
+    def scorers(
+        self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings
+    ) -> dict[str, Scorer]:
+        """See Method."""
+        if not settings.ranking.rank_items:
+            return {}
+        from hierfed.methods.hierarchical.lists import expected_ratings  # noqa: PLC0415 - it serves this class
+
+        expected = expected_ratings(cast("Sequence[PersonalFactors]", personal))
+        return ranking_scorers(settings, self._own.content, models, expected, own)
+
+    def rivals(self, rows: RivalRows) -> RivalErrors:
+        """See Method."""
+        own = self._own
+        return each_user_alone(own.content, own.limits, own.threads, rows)
+
+    def threshold_record(self, shared: SharedModel, judged: JudgedItems) -> ThresholdRecord:
+        """See Method."""
+        raters, least = shared.arrays["raters"].numpy(), self._own.threshold
+        under = raters[judged.item] < least
+
+        def root_mean(chosen: np.ndarray) -> float:
+            return float(np.sqrt(np.mean(judged.error[chosen] ** 2))) if chosen.any() else float("nan")
+
+        return ThresholdRecord(
+            min_raters=least,
+            items=int((raters < least).sum()),
+            rows=int(under.sum()),
+            rmse=root_mean(under),
+            rmse_others=root_mean(~under),
+        )
+
+    @property
+    def _own(self) -> HierarchicalFactors:
+        return cast("HierarchicalFactors", self)

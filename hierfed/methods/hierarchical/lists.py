@@ -1,0 +1,27 @@
+"""Lists by the expected ratings of the hierarchical model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hierfed.federated.method import Scorer
+from hierfed.methods.hierarchical.personal import PersonalFactors, newcomer
+from hierfed.methods.hierarchical.pieces import PiecewiseFactors
+from hierfed.models.places import places_among
+
+
+def expected_ratings(models: Sequence[PersonalFactors | PiecewiseFactors]) -> Scorer:
+    """Scores by expected rating; a user whom no model knows gets a newcomer's."""
+    knowledge = models[0].knowledge
+    pairs = [(model.users, model.weights) for model in models]
+    numbers, order = torch.cat([users for users, _ in pairs]).sort()
+    weights, unknown = torch.cat([weights for _, weights in pairs])[order], newcomer(knowledge).newcomer
+
+    def score(users: Tensor) -> Tensor:
+        place, known = places_among(numbers, users)
+        return knowledge.expected(torch.where(known[:, None], weights[place], unknown))
+
+    return score

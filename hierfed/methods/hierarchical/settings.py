@@ -1,0 +1,62 @@
+"""The settings of the hierarchical model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hierfed.section import Count, NonNegative, OpenShare, Positive, Section
+
+
+class FactorsSettings(Section):
+    """The hierarchical model; see hierfed.methods.hierarchical.hierarchical.
+
+    rank: factors of an item. min_raters: items with fewer raters are never summed. embedding_rank: columns of the
+    embedding of what was rated together, 0 for none; embedding_rounds: rounds that it takes, less two. The strengths
+    are those of priors, in users or items that they count for. between_nodes: whether nodes may have their own means.
+    """
+
+    rank: Count = 8
+    min_raters: Annotated[int, Field(ge=0, strict=True)] = 5
+    embedding_rank: Annotated[int, Field(ge=0, strict=True)] = 32
+    embedding_rounds: Count = 6
+    noise_strength: Positive = 6.0
+    covariate_strength: Positive = 50.0
+    content_strength: Positive = 10.0
+    moment_strength: Positive = 10.0
+    between_nodes: bool = True
+
+
+class KrigingSettings(Section):
+    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.models.kernel."""
+
+    krige: bool = True
+    content_amplitude: NonNegative = 0.25
+    embedding_amplitude: NonNegative = 0.035
+    year_amplitude: NonNegative = 0.02
+    title_amplitude: NonNegative = 0.14
+    noise_share: Positive = 0.4
+
+
+class SelectionSettings(Section):
+    """Choices of the hierarchical model, on validation rows inside its train rows; see methods.hierarchical.
+
+    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings.
+    trial_users, validation_users: how many users' rows choose, and fit the width of intervals, at most. larger_rank:
+    tried where there are larger_rank_from ratings. amplitudes: factors on the kernel's amplitudes. noise_shares: as
+    in kriging. The first of each is kept unless another gains least_gain in RMSE.
+    deviation_scale: factor on the standard deviations of personal predictions; a run that selects finds its own.
+    """
+
+    select: bool = True
+    validation_share: OpenShare = 0.1
+    validation_rounds: Count = 12
+    trial_users: Count = 120
+    validation_users: Count = 300
+    larger_rank: Count = 16
+    larger_rank_from: Count = 300_000
+    amplitudes: tuple[Positive, ...] = (1.0, 0.5)
+    noise_shares: tuple[Positive, ...] = (0.4, 0.6)
+    least_gain: NonNegative = 0.002
+    deviation_scale: Positive = 1.0

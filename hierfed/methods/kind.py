@@ -1,0 +1,102 @@
+"""A method as it is declared before any data are read; free of torch, so that settings are checked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hierfed.results import MethodWords, PrivacyRecord
+
+if TYPE_CHECKING:
+    import torch
+
+    from hierfed.data.catalogue import Catalogue
+    from hierfed.data.features import Tallies
+    from hierfed.data.federation import Node
+    from hierfed.federated.method import Method
+    from hierfed.private_randomness import PrivateStreams
+    from hierfed.settings import Settings
+
+ModuleMaker = Callable[[int], "torch.nn.Module"]
+"""Makes a network from the number of features."""
+
+
+class Protection(Protocol):
+    """The differential privacy of a method's releases."""
+
+    def record(self, rows: Sequence[int], rounds: int) -> PrivacyRecord:
+        """What the first rounds of nodes with these numbers of rows have released."""
+        ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a method is made from.
+
+    limits: the lowest and the highest rating that there is.
+    tallies: of the rows that the features of networks are fitted on.
+    module: makes the network in place of the settings' own.
+    streams: where noise comes from; without them nodes cannot contribute under differential privacy.
+    sharers: how many nodes at least share the noise of a sum; None for the settings' nodes that do not collude.
+    """
+
+    settings: Settings
+    catalogue: Catalogue
+    limits: tuple[float, float]
+    tallies: Tallies
+    module: ModuleMaker | None = None
+    streams: PrivateStreams | None = None
+    sharers: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method that is ready for its first round.
+
+    features: the names of the item features that it uses.
+    missing_features: those of the paper's features that the data lack.
+    protection: what it may release; None without differential privacy.
+    """
+
+    method: Method
+    features: tuple[str, ...]
+    missing_features: tuple[str, ...]
+    protection: Protection | None = None
+
+    def privacy(self, nodes: Sequence[Node], rounds: int) -> PrivacyRecord | None:
+        """What the first rounds of these nodes have released; None without differential privacy."""
+        return None if self.protection is None else self.protection.record([len(node.train) for node in nodes], rounds)
+
+
+class MethodKind:
+    """What a method promises, refuses and is called; a kind overrides what differs from these defaults.
+
+    units: the units of differential privacy that it can protect in one process; none where it is not told.
+    deployed_units: those that it can protect on a real federation.
+    sends: whether nodes send anything; a method that sends nothing has no rounds.
+    takes_module: whether it trains a network that the caller may give.
+    devices: where its nodes can compute.
+    """
+
+    units: frozenset[str] = frozenset()
+    deployed_units: frozenset[str] = frozenset()
+    sends: bool = True
+    takes_module: bool = False
+    devices: frozenset[str] = frozenset({"cpu"})
+
+    def rounds(self, settings: Settings) -> int:
+        """How many rounds the settings ask for; 0 where nothing is sent."""
+        return settings.training.rounds if self.sends else 0
+
+    def refusal(self, settings: Settings) -> str:
+        """A reason why the settings would be words only, and what to do; empty where they hold."""
+        return ""
+
+    def words(self) -> MethodWords:
+        """What its models are called."""
+        return MethodWords()
+
+    def prepare(self, case: Case) -> Prepared:
+        """Make the method. Its modules are loaded here and not before."""
+        raise NotImplementedError

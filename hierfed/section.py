@@ -1,0 +1,36 @@
+"""A section of the settings, and the kinds of numbers that stand in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hierfed.errors import SettingsError
+from hierfed.lookup import look_up
+
+Share = Annotated[float, Field(gt=0, le=1)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the settings; it is immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+def named_in(table: Mapping[str, Any], kind: str) -> Callable[[str], str]:
+    """A validator that refuses a name which the table does not have; kind: what the table holds, for the message."""
+
+    def check(name: str) -> str:
+        try:
+            look_up(table, name, kind)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    return check
