@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from hierfed.data.settings import DataSettings, SplitSettings
 from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
+from hierfed.federated.tables import RULES
 from hierfed.lookup import nearest
 from hierfed.methods import METHODS
 from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
@@ -74,7 +75,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
         """Refuse what would be words only: a protection that hides nothing, a device that computes nothing."""
-        reason = self._privacy_refusal() or self._device_refusal()
+        reason = self._privacy_refusal() or self._device_refusal() or self._rule_refusal()
         if reason:
             raise ValueError(reason)
         return self
@@ -102,6 +103,29 @@ class Settings(Section):
                 f"privacy.privacy_unit '{unit}': method '{self.method}' does not protect this unit (it protects: "
                 f"{hides}): leave it at 'none', or choose another method"
             )
+        return ""
+
+    def _rule_refusal(self) -> str:
+        kind, federation = METHODS[self.method], self.federation
+        usual = FederationSettings()
+        if RULES[federation.rule].single and self.privacy.secure_sums:
+            return (
+                f"federation.rule '{federation.rule}': it must see single contributions, which secure sums hide: "
+                f"leave it at '{usual.rule}', or leave privacy.secure_sums out"
+            )
+        if federation.rule != usual.rule and not kind.averaged:
+            return (
+                f"federation.rule '{federation.rule}': the sums of method '{self.method}' can only be added: "
+                f"leave it at '{usual.rule}'"
+            )
+        if federation.server_optimizer != usual.server_optimizer:
+            if not kind.takes_optimizer:
+                reason = f"method '{self.method}' has no parameters that an optimizer moves"
+            elif self.privacy.privacy_unit != "none":
+                reason = "it was never tried under differential privacy"
+            else:
+                return ""
+            return f"federation.server_optimizer '{federation.server_optimizer}': {reason}: leave it at 'none'"
         return ""
 
     def _device_refusal(self) -> str:

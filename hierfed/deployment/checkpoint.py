@@ -21,6 +21,7 @@ from hierfed.runs.models import owned
 from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 3"
+SERVER = "server "
 TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
 
@@ -46,6 +47,7 @@ class Checkpoint:
         tensors = {f"plan.{name}": array for name, array in sent_tallies(self.plan.tallies).arrays.items()}
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
+            tensors |= {f"{SERVER}{stage}.{name}": array.contiguous() for name, array in shared.server.items()}
         told = {
             "format": FORMAT,
             "training": self.plan.training,
@@ -86,7 +88,10 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     tallies, keys, threshold = read_tallies(arrays.pop("plan")), tuple(json.loads(told["keys"])), int(told["threshold"])
     plan = Plan(told["training"], settings, catalogue, (low, high), tallies, keys, threshold)
     rounds = json.loads(told["rounds"])
-    models = {stage: SharedModel(arrays.get(stage, {}), number) for stage, number in rounds.items()}
+    models = {
+        stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
+        for stage, number in rounds.items()
+    }
     return Checkpoint(plan, json.loads(told["nodes"]), told["entry"].encode("ascii"), models)
 
 

@@ -22,6 +22,7 @@ from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
+from hierfed.engines.rounds import rule_of
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import RATING
@@ -228,7 +229,10 @@ class _Training:
         method = self._plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, circle = self._wanted.quorum, self._plan.circle
-        strategy, ledger = SumStrategy(method, shared, self._plan.training, stage, quorum, circle), self._desk.ledger
+        strategy, ledger = (
+            SumStrategy(method, shared, self._plan.training, stage, quorum, circle, rule_of(self._plan.settings)),
+            self._desk.ledger,
+        )
         strategy.beside = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:

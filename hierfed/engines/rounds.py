@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.steps import Step
-from hierfed.privacy.protection import rule_of
+from hierfed.federated.tables import RULES
+from hierfed.methods import kind_of
+from hierfed.privacy.protection import secure_sum_of
 from hierfed.settings import Settings
 
 
@@ -35,4 +37,11 @@ PLAIN = Round()
 def round_of(settings: Settings) -> Round:
     """The rounds that the settings ask for, in one process."""
     participation = Participation(settings.federation.participation, settings.seed)
-    return Round(rule_of(settings.privacy), participation=participation)
+    return Round(rule_of(settings), participation=participation)
+
+
+def rule_of(settings: Settings) -> Rule:
+    """The rule of the settings; under secure sums, one that sees no single contribution."""
+    if settings.privacy.secure_sums:
+        return secure_sum_of(settings.privacy)
+    return RULES[settings.federation.rule].make(settings.federation, kind_of(settings).averaged)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -58,10 +58,13 @@ class SharedModel:
 
     round: below 0 while opening rounds are to come, which gather sums that no model depends on (counts, a mean).
     The next round is round + 1; a method's first one is start().round + 1.
+    server: arrays of the server's own, such as the moments of its optimizer. Checkpoints hold them; no node is sent
+    them, and they are no part of the digest.
     """
 
     arrays: Mapping[str, Tensor]
     round: int = 0
+    server: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         # A message's arrays are contiguous, and products of others may differ from theirs in the last digits.

@@ -1,12 +1,14 @@
-"""Rules that make one total of a round's contributions."""
+"""Rules that make one total of a round's contributions. Free of torch until one is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hierfed.federated.contract import Contribution, ordered_sum
+if TYPE_CHECKING:
+    from hierfed.federated.contract import Contribution
+    from hierfed.federated.settings import FederationSettings
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,26 @@ class Rule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RuleKind:
+    """A rule as the settings name it.
+
+    make: gives the rule. Its second argument names the arrays of the method that may be combined otherwise than by
+    adding, each with the array that weighs it; all other arrays are added.
+    single: whether the rule must see single contributions, which secure sums hide.
+    """
+
+    make: Callable[[FederationSettings, Mapping[str, str]], Rule]
+    single: bool = True
+
+
 class OpenSum:
     """The sum, by a server that sees each contribution."""
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
         """See Rule."""
+        from hierfed.federated.contract import ordered_sum  # noqa: PLC0415 - settings are checked without torch
+
         sizes: list[int] = []
 
         def seen() -> Iterator[Contribution]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from hierfed.data.partitions import PARTITIONERS
+from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
 
 
@@ -15,6 +16,7 @@ class FederationSettings(Section):
 
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
+    rule: makes one total of contributions. server_optimizer: moves the model by it. See hierfed.federated.tables.
     """
 
     nodes: Count = 8
@@ -22,6 +24,8 @@ class FederationSettings(Section):
     skew: NonNegative = 1.0
     concentration: Positive = 0.5
     participation: Positive = 1.0
+    rule: Annotated[str, AfterValidator(named_in(RULES, "rule"))] = "sum"
+    server_optimizer: Annotated[str, AfterValidator(named_in(SERVER_OPTIMIZERS, "server optimizer"))] = "none"
 
 
 class TrainingSettings(Section):

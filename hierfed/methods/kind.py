@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from hierfed.results import MethodWords, PrivacyRecord
@@ -77,6 +78,9 @@ class MethodKind:
     sends: whether nodes send anything; a method that sends nothing has no rounds.
     takes_module: whether it trains a network that the caller may give.
     devices: where its nodes can compute.
+    averaged: arrays that a rule may combine otherwise than by adding, each with the array that weighs it; without any,
+    sums are added and nothing else.
+    takes_optimizer: whether a server optimizer moves its model.
     """
 
     units: frozenset[str] = frozenset()
@@ -84,10 +88,8 @@ class MethodKind:
     sends: bool = True
     takes_module: bool = False
     devices: frozenset[str] = frozenset({"cpu"})
-
-    def rounds(self, settings: Settings) -> int:
-        """How many rounds the settings ask for; 0 where nothing is sent."""
-        return settings.training.rounds if self.sends else 0
+    averaged: Mapping[str, str] = MappingProxyType({})
+    takes_optimizer: bool = False
 
     def refusal(self, settings: Settings) -> str:
         """A reason why the settings would be words only, and what to do; empty where they hold."""

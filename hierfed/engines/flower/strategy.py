@@ -14,7 +14,8 @@ from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
 from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.rules import OPEN_SUM, Rule
 
 NOBODY = Member("unknown", -1)
 
@@ -43,9 +44,12 @@ class RoundOutcome:
 class SumStrategy(Strategy):
     """Any SumMethod, over Flower: contributions sorted by node, added in float64, and combined.
 
-    shared: the model so far. quorum: a round with fewer contributions leaves it as it is. circle: who adds securely,
-    None where the server sees single contributions. outcome: of the last round. beside: facts that every node is told
-    with the next one.
+    shared: the model so far.
+    quorum: a round with fewer contributions leaves it as it is.
+    circle: who adds securely, None where the server sees single contributions.
+    rule: makes one total of contributions that the server sees.
+    outcome: of the last round.
+    beside: facts that every node is told with the next one.
     """
 
     def __init__(
@@ -56,9 +60,10 @@ class SumStrategy(Strategy):
         stage: str,
         quorum: int,
         circle: Circle | None = None,
+        rule: Rule = OPEN_SUM,
     ):
         self.method, self.shared = method, shared
-        self.training, self.stage, self.quorum, self.circle = training, stage, quorum, circle
+        self.training, self.stage, self.quorum, self.circle, self.rule = training, stage, quorum, circle, rule
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
         self.beside: Mapping[str, Fact] = {}
@@ -93,7 +98,7 @@ class SumStrategy(Strategy):
         accepted, refused = accept(answers, asked, template(self.method, self.shared))
         total = None
         if len(accepted) >= self.quorum:
-            total = ordered_sum(accepted.values())
+            total = self.rule(accepted.items()).total
             self.shared = self.method.combine(self.shared, total)
         sent = sum(contribution.nbytes for contribution in accepted.values())
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
@@ -16,6 +17,8 @@ class Averaging(MethodKind):
     units = frozenset({"example", "node"})
     takes_module = True
     devices = frozenset({"cpu", "cuda"})
+    averaged = MappingProxyType({"change": "rows"})
+    takes_optimizer = True
 
     def refusal(self, settings: Settings) -> str:
         """See MethodKind."""

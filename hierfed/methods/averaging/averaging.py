@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.federated.server_optimizers import FullStep, ServerOptimizer
 from hierfed.methods.averaging.network import Predictor, first_layer_change, last_hidden, rate
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
@@ -26,7 +27,7 @@ class FederatedAveraging(Method):
 
     features: [items, features], public, in the type that all training is done in: float32, or float64 to check it.
     start_at_mean: begin with the train rows' mean rating as the output bias, which the nodes' sums give in a round 0
-    of their own.
+    of their own. optimizer: the server's.
     """
 
     predictor: Predictor
@@ -37,6 +38,7 @@ class FederatedAveraging(Method):
     user_level: UserPersonalisation
     start_at_mean: bool
     seed: int
+    optimizer: ServerOptimizer = field(default_factory=FullStep, kw_only=True)
 
     def start(self) -> SharedModel:
         """Random parameters; a round 0 is to come where the nodes first send the sum of their ratings. See Method."""
@@ -74,8 +76,8 @@ class FederatedAveraging(Method):
         if "ratings" in total.arrays:
             parameters[self.predictor.head.stop - 1] = (total.arrays["ratings"] / rows).item()
             return SharedModel({"parameters": parameters.to(kind)}, shared.round + 1)
-        moved = (parameters + total.arrays["change"] / rows).to(kind)
-        return SharedModel({"parameters": moved}, shared.round + 1)
+        moved, server = self.optimizer.step(parameters, total.arrays["change"] / rows, shared.server)
+        return SharedModel({"parameters": moved.to(kind)}, shared.round + 1, server=server)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Row-weighted mean of the nodes' losses per local epoch; see Method."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hierfed.data.features import Features, features_of, prepare_features
+from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
@@ -68,6 +69,7 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
+        optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
     if module is not None:
         # Its own draws come from torch's generator for a whole stack, so that all nodes must be in one.

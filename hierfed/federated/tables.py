@@ -1,0 +1,22 @@
+"""Everything that a federation's settings can name: a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from hierfed.federated.rules import OPEN_SUM, RuleKind
+from hierfed.federated.server_optimizers import FullStep, ServerOptimizer
+
+if TYPE_CHECKING:
+    from hierfed.federated.settings import FederationSettings
+
+RULES: Mapping[str, RuleKind] = {
+    "sum": RuleKind(lambda settings, averaged: OPEN_SUM, single=False),
+}
+"""The rules that make one total of contributions."""
+
+SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
+    "none": lambda settings: FullStep(),
+}
+"""How the server moves parameters by the nodes' mean change."""
