@@ -6,6 +6,7 @@ Source: Reddi et al., Adaptive Federated Optimization, ICLR 2021, arXiv:2003.002
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ class ServerOptimizer(Protocol):
         ...
 
 
-class FullStep:
-    """parameters + change, as in FedAvg; nothing is kept."""
+@dataclass(frozen=True)
+class PlainStep:
+    """parameters + learning_rate * change; with a rate of 1 it is FedAvg. Nothing is kept."""
+
+    learning_rate: float = 1.0
 
     def step(
         self, parameters: Tensor, change: Tensor, server: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See ServerOptimizer."""
-        return parameters + change, {}
+        return parameters + self.learning_rate * change, {}

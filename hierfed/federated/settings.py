@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from hierfed.data.partitions import PARTITIONERS
 from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS
@@ -16,7 +16,8 @@ class FederationSettings(Section):
 
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
-    rule: makes one total of contributions. server_optimizer: moves the model by it. See hierfed.federated.tables.
+    rule: makes one total of contributions; rule_share: the share of the nodes that a robust rule leaves out, at each
+    end. server_optimizer: moves the model by the total, with server_learning_rate. See hierfed.federated.tables.
     """
 
     nodes: Count = 8
@@ -25,7 +26,9 @@ class FederationSettings(Section):
     concentration: Positive = 0.5
     participation: Positive = 1.0
     rule: Annotated[str, AfterValidator(named_in(RULES, "rule"))] = "sum"
+    rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     server_optimizer: Annotated[str, AfterValidator(named_in(SERVER_OPTIMIZERS, "server optimizer"))] = "none"
+    server_learning_rate: Positive = 1.0
 
 
 class TrainingSettings(Section):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hierfed.federated.rules import OPEN_SUM, RuleKind
-from hierfed.federated.server_optimizers import FullStep, ServerOptimizer
+from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 
 if TYPE_CHECKING:
     from hierfed.federated.settings import FederationSettings
@@ -17,6 +17,6 @@ RULES: Mapping[str, RuleKind] = {
 """The rules that make one total of contributions."""
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
-    "none": lambda settings: FullStep(),
+    "none": lambda settings: PlainStep(settings.server_learning_rate),
 }
 """How the server moves parameters by the nodes' mean change."""

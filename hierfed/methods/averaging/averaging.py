@@ -14,7 +14,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.federated.private import PersonalModel, PrivateState
-from hierfed.federated.server_optimizers import FullStep, ServerOptimizer
+from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 from hierfed.methods.averaging.network import Predictor, first_layer_change, last_hidden, rate
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
@@ -38,7 +38,7 @@ class FederatedAveraging(Method):
     user_level: UserPersonalisation
     start_at_mean: bool
     seed: int
-    optimizer: ServerOptimizer = field(default_factory=FullStep, kw_only=True)
+    optimizer: ServerOptimizer = field(default_factory=PlainStep, kw_only=True)
 
     def start(self) -> SharedModel:
         """Random parameters; a round 0 is to come where the nodes first send the sum of their ratings. See Method."""
