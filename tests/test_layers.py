@@ -39,6 +39,8 @@ LAYERS = (
     ("api",),
     ("cli",),
 )
+# The rules, steps and optimizers of a federation are declarations too: settings name them.
+FEDERATED = ("contract", "method", "participation", "private", "steps", "tallies")
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer} | {"__init__": len(LAYERS) - 2}
 RANK |= {"__main__": len(LAYERS)}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -50,7 +52,7 @@ def layer_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if len(parts) > 1 and parts[-1] == "settings":
         return "declarations"
-    if parts[0] == "federated" and parts[-1] in ("rules", "server_optimizers", "tables"):
+    if parts[0] == "federated" and parts[-1] not in ("__init__", *FEDERATED):
         return "declarations"
     if parts[0] == "methods" and parts[-1] in ("__init__", "kind", "words"):
         return "declarations"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 
@@ -18,5 +19,6 @@ RULES: Mapping[str, RuleKind] = {
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
     "none": lambda settings: PlainStep(settings.server_learning_rate),
+    "adam": lambda settings: FedAdam(settings.server_learning_rate),
 }
 """How the server moves parameters by the nodes' mean change."""
