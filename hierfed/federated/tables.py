@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
+from hierfed.federated.trimmed_mean import TrimmedMean
 
 if TYPE_CHECKING:
     from hierfed.federated.settings import FederationSettings
 
 RULES: Mapping[str, RuleKind] = {
     "sum": RuleKind(lambda settings, averaged: OPEN_SUM, single=False),
+    "trimmed_mean": RuleKind(lambda settings, averaged: TrimmedMean(settings.rule_share, averaged)),
 }
 """The rules that make one total of contributions."""
 
