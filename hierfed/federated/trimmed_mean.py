@@ -39,8 +39,8 @@ class TrimmedMean:
         left_out = int(self.share * len(given))
         if not left_out:
             raise HierfedError(
-                f"federation.rule 'trimmed_mean': a share of {self.share:g} leaves none of {len(given)} nodes out: raise "
-                "federation.rule_share, or take more nodes"
+                f"federation.rule 'trimmed_mean': a share of {self.share:g} leaves none of {len(given)} nodes out: "
+                "raise federation.rule_share, or take more nodes"
             )
         arrays = dict(total.arrays)
         for name, weight in self.averaged.items():
