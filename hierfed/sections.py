@@ -207,6 +207,16 @@ class RankingSettings(Section):
     implicit_rounds: Count = 8
 
 
+class ServingSettings(Section):
+    """What a run keeps to serve its users from; its figures are those of what was judged, whatever this says.
+
+    refit: `users`, once judged, learn from all their rows, held-out ones too, by their own models alone: nothing is
+    trained anew and nothing is sent. `none` keeps the models that were judged.
+    """
+
+    refit: Literal["users", "none"] = "users"
+
+
 class PrivacySettings(Section):
     """What protects the nodes' data beyond sending sums; see docs/privacy.md.
 

@@ -26,12 +26,13 @@ from hierfed.sections import (
     RankingSettings,
     Section,
     SelectionSettings,
+    ServingSettings,
     SplitSettings,
     TrainingSettings,
 )
 
-# Where the ratings lie is nothing to others.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
+# Where the ratings lie, and how a run serves its own users, is nothing to others.
+PRIVATE_SETTINGS: Mapping[str, Any] = {"data": {"source", "columns", "test", "query"}, "serving": True}
 
 
 class Settings(Section):
@@ -56,6 +57,7 @@ class Settings(Section):
     selection: SelectionSettings = SelectionSettings()
     ranking: RankingSettings = RankingSettings()
     privacy: PrivacySettings = PrivacySettings()
+    serving: ServingSettings = ServingSettings()
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:
@@ -91,7 +93,7 @@ class Settings(Section):
         return self
 
     def digest(self) -> str:
-        """sha256 of what a federation's nodes agree to: all but the words and where the ratings lie."""
+        """sha256 of what a federation's nodes agree to: all but the words and PRIVATE_SETTINGS."""
         told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
