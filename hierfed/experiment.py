@@ -14,6 +14,7 @@ from hierfed.data.download import Progress
 from hierfed.data.features import Tallies, no_tallies, tally
 from hierfed.data.federation import Node, train_rows
 from hierfed.data.ratings import Dataset
+from hierfed.data.splits import Split
 from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
 from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import (
@@ -37,7 +38,7 @@ from hierfed.methods import AnyMethod, ModuleMaker, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.pieces import PiecewiseFactors
-from hierfed.personal.private import PersonalModel
+from hierfed.personal.private import PersonalModel, PrivateState
 from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.protection import recorder_of, summation_of
 from hierfed.private_randomness import foreseeable_streams
@@ -65,6 +66,7 @@ class Outcome:
 
     ranked: the ranking models, where there are any. federated_models: of the federated nodes' users, where they are
     others than the personalisation users and have models of their own. recorder: has the ledger, if one is kept.
+    split: of the data set's rows. states: what the federated nodes keep of the last round.
     """
 
     settings: Settings
@@ -77,6 +79,8 @@ class Outcome:
     personal_models: Sequence[PersonalModel]
     federated_nodes: Sequence[Node]
     federated_models: Sequence[PersonalModel]
+    split: Split
+    states: Sequence[PrivateState | None]
     recorder: Recorder | None = None
 
     def shared_models(self) -> dict[str, SharedModel]:
@@ -213,6 +217,8 @@ def run_experiment(
         personal_models,
         nodes,
         federated_models,
+        split,
+        trained.private,
         recorder,
     )
 

@@ -15,12 +15,15 @@ from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
 from hierfed.experiment import Outcome
+from hierfed.federated.factors import HierarchicalFactors
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
+from hierfed.private_files import save_private
+from hierfed.refit import held_out, models_for_use
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
-from hierfed.storage import MODEL, RANKING, save_model, save_private, save_ranking
+from hierfed.storage import MODEL, RANKING, save_model, save_ranking
 
 ROUNDS = "rounds.jsonl"
 Kind = TypeVar("Kind", Result, Summary)
@@ -155,4 +158,7 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
     if outcome.ranked is not None:
         save_ranking(folder, outcome.ranked.models)
-    save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)
+    held = held_out(outcome.dataset, outcome.split)
+    # Of the other methods nothing recommends.
+    seen = held.by_user if isinstance(outcome.method, HierarchicalFactors) else None
+    save_private(folder, kind, models_for_use(outcome, held), outcome.dataset.user_ids, seen)

@@ -1,34 +1,34 @@
-"""What a run keeps of its models: the shared one with a versioned header, the catalogue, and each user's own file.
+"""What a run keeps of its models: the shared one with a versioned header, and the catalogue.
 
-Everything is safetensors or Parquet; nothing is pickled. Private files are readable by their owner only.
+Everything is safetensors or Parquet; nothing is pickled. Users' own files are hierfed.private_files'.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import polars as pl
-from safetensors.torch import load_file, save, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes
 from hierfed.data.content import content_of
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.methods import AnyMethod
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.personal.kernel import KernelSettings
-from hierfed.personal.private import PersonalModel
 
-CATALOGUE, MODEL, RANKING, PRIVATE = "catalogue.parquet", "model.safetensors", "ranking.safetensors", "private"
+CATALOGUE, MODEL, RANKING = "catalogue.parquet", "model.safetensors", "ranking.safetensors"
 FORMAT = "2"
 
 
@@ -64,31 +64,30 @@ def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
     if not (folder / RANKING).is_file():
         return None
     arrays: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / RANKING).items():
-        model, _, array = name.partition(".")
-        arrays.setdefault(model, {})[array] = tensor.double()
+    with sound(folder / RANKING):
+        for name, tensor in load_file(folder / RANKING).items():
+            model, _, array = name.partition(".")
+            arrays.setdefault(model, {})[array] = tensor.double()
     return {model: SharedModel(each, 1) for model, each in arrays.items()}
 
 
-def save_private(folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series) -> None:
-    """Write a folder per node, as it would lie on that node's own disk, a file per user; models: by node's name."""
-    place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700)
-    for name, model in models.items():
-        own = unfinished / name
-        own.mkdir(mode=0o700)
-        for user, tensors in model.tensors():
-            file = "node" if user is None else user_file(str(user_ids[user]))
-            save_file(tensors, own / f"{file}.safetensors", metadata={"format": model_format(f"private {kind}")})
-    if place.exists():
-        shutil.rmtree(place)
-    unfinished.rename(place)
-
-
-def user_file(user_id: str) -> str:
-    """The name of a user's own file, without its ending: the source's id, with what a file name cannot hold escaped."""
-    return f"user-{quote(user_id, safe='')}"
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Within the block, whatever of a file cannot be read or understood is a HierfedError that names it as damaged."""
+    try:
+        yield
+    except (
+        OSError,
+        SafetensorError,
+        pl.exceptions.PolarsError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        RuntimeError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise HierfedError(f"{path}: damaged: {reason}; make it again, or take it from a copy") from error
 
 
 def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

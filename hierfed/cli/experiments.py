@@ -24,6 +24,7 @@ from hierfed.cli.options import (
     ProtocolOption,
     Query,
     Quiet,
+    Refit,
     Seed,
     Sets,
     Test,
@@ -49,6 +50,7 @@ def run(
     seed: Seed = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
     set_: Sets = None,
+    refit: Refit = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -61,7 +63,16 @@ def run(
     Ctrl-C stops at once.
     """
     settings = settings_of(
-        preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
+        preset,
+        data=data,
+        query=query,
+        join=join,
+        protocol=protocol,
+        test=test,
+        columns=column,
+        seed=seed,
+        sets=set_,
+        refit=refit,
     )
     companion, interruption = _companion([settings]), Interruption()
     from hierfed import runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it

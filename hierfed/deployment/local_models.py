@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.assembly import Source
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, rows_by_node
 from hierfed.data.own import own_ratings
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.data.sources import read_ratings
-from hierfed.deployment.plan import RATING, Plan
+from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
 from hierfed.evaluation.judging import half_width
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.factors import HierarchicalFactors
 from hierfed.personal.private import PersonalModel, UncertainModel
-from hierfed.storage import save_private
+from hierfed.private_files import PRIVATE, save_private
+from hierfed.refit import refit_users
+from hierfed.served_pair import replace_pair
+from hierfed.storage import save_model, save_ranking
 
 # What nodes add up of held-out rows, one number each.
 JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")
@@ -43,11 +52,27 @@ def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings)
     return Contribution({name: torch.tensor([total], dtype=torch.float64) for name, total in sums.items()})
 
 
-def personalise(state: NodeState) -> int:
-    """Fit the models of a node's users, on this node alone, and keep each in a file of its own; gives how many users.
+def header_of(plan: Plan, shared: SharedModel) -> dict[str, str]:
+    """What the header of a node's shared model tells besides what it is."""
+    return {"digest": shared.digest(), "settings": plan.settings.model_dump_json(exclude={"data"})}
 
-    The users learn from the rows that took part in the federation, and from those that have come since. Raises
-    HierfedError where no federation has finished with this node.
+
+@dataclass(frozen=True)
+class Personalised:
+    """What a node's users learned from. folder: their own files. users: how many have one. unknown: rows left out, of
+    items that the federation's catalogue does not know."""
+
+    folder: Path
+    users: int
+    ratings: int
+    unknown: int
+
+
+def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> Personalised:
+    """Fit the models of a node's users, on this node alone, and serve from them and their shared model from now on.
+
+    The users learn from the rows that took part in the federation, from those that have come since and, unless `refit`
+    is none, from those that were held out. Raises HierfedError where no federation has finished with this node.
     """
     known, shared = state.plan(), state.model(RATING)
     if known is None or shared is None:
@@ -58,9 +83,22 @@ def personalise(state: NodeState) -> int:
     own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
     kept = state.recall(plan.training, RATING, shared.round, own.digest)
     node = Node(number, state.name, own.train, own.test)
-    (model,) = plan.method.personalise(shared, [node], [kept])
-    save_private(state.folder, plan.settings.method, {f"node-{state.name}": model}, own.user_ids)
-    return len(np.unique(own.train.user))
+    models: Sequence[PersonalModel] = plan.method.personalise(shared, [node], [kept])
+    if refit == "users":
+        models = refit_users(plan.method, shared, [node], [kept], lambda node: node.test, models)
+    kind, named = plan.settings.method, {f"node-{state.name}": models[0]}
+    held = rows_by_node(own.test, own.test.user, len(own.user_ids))
+    ranking = {stage: found for stage in (EASE, IMPLICIT) if (found := state.model(stage)) is not None}
+
+    def fill(place: Path) -> None:
+        save_model(place, kind, plan.method, shared, plan.catalogue, header_of(plan, shared))
+        if len(ranking) == len((EASE, IMPLICIT)):
+            save_ranking(place, ranking)
+        save_private(place, kind, named, own.user_ids, held if isinstance(plan.method, HierarchicalFactors) else None)
+
+    learned = own.train if refit == "none" else concatenated([own.train, own.test])
+    pair = replace_pair(state.folder, fill)
+    return Personalised(pair / PRIVATE, len(np.unique(learned.user)), len(learned), own.unknown)
 
 
 def _squares(predicted: Tensor, rows: Ratings) -> float:

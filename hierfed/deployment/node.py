@@ -14,7 +14,7 @@ from hierfed.data.catalogue_file import catalogue_of_bytes
 from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
-from hierfed.deployment.local_models import judged, read_source
+from hierfed.deployment.local_models import header_of, judged, read_source
 from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
 from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
@@ -206,7 +206,7 @@ class NodeSide:
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
         if stage == RATING:
-            header = {"digest": shared.digest(), "settings": plan.settings.model_dump_json(exclude={"data"})}
+            header = header_of(plan, shared)
             save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
         elif stage == IMPLICIT:
             save_ranking(self.state.folder, {name: self._models[name] for name in (EASE, IMPLICIT)})
