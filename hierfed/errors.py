@@ -7,6 +7,12 @@ class HierfedError(Exception):
     exit_code = 1
 
 
+class NotPersonalisedError(HierfedError):
+    """A node whose users have no models of their own yet (exit code 3)."""
+
+    exit_code = 3
+
+
 class DataError(HierfedError):
     """The data cannot be used as they are (exit code 2)."""
 

@@ -128,5 +128,7 @@ def run_experiment(
         personal_models,
         nodes,
         federated_models,
+        split,
+        trained.private,
         ledger,
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
+from hierfed.data.splits import Split
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import RATING, Method
-from hierfed.federated.private import PersonalModel
+from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.ledger.record import LedgerRecord
 from hierfed.results import Result
 from hierfed.settings import Settings
@@ -24,6 +25,7 @@ class Outcome:
     models: the finished shared models, by stage.
     federated_models: of the federated nodes' users, where they are others than the personalisation users and have
     models of their own.
+    split: of the data set's rows. states: what the federated nodes keep of the last round.
     ledger: the signed record of the rounds, if one is kept.
     """
 
@@ -37,6 +39,8 @@ class Outcome:
     personal_models: Sequence[PersonalModel]
     federated_nodes: Sequence[Node]
     federated_models: Sequence[PersonalModel]
+    split: Split
+    states: Sequence[PrivateState | None]
     ledger: LedgerRecord | None = None
 
     @property

@@ -23,9 +23,10 @@ from hierfed.methods.hierarchical.settings import FactorsSettings, KrigingSettin
 from hierfed.methods.ranking.settings import RankingSettings
 from hierfed.privacy.settings import PrivacySettings
 from hierfed.section import Section, named_in
+from hierfed.serving.settings import ServingSettings
 
-# Where the ratings lie is nothing to others.
-PRIVATE_SETTINGS = {"data": {"source", "columns", "test", "query"}}
+# Where the ratings lie, and how a run serves its own users, is nothing to others.
+PRIVATE_SETTINGS: Mapping[str, Any] = {"data": {"source", "columns", "test", "query"}, "serving": True}
 
 # Keys that settings files of earlier versions have. None of them ever changed a number.
 _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
@@ -52,6 +53,7 @@ class Settings(Section):
     selection: SelectionSettings = SelectionSettings()
     ranking: RankingSettings = RankingSettings()
     privacy: PrivacySettings = PrivacySettings()
+    serving: ServingSettings = ServingSettings()
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:
@@ -141,7 +143,7 @@ class Settings(Section):
         return f"training.device '{device}': {reason}: leave it at 'cpu'"
 
     def digest(self) -> str:
-        """sha256 of what a federation's nodes agree to: all but the words and where the ratings lie."""
+        """sha256 of what a federation's nodes agree to: all but the words and PRIVATE_SETTINGS."""
         told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

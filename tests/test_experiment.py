@@ -165,7 +165,7 @@ def test_a_run_on_a_device_has_the_bits_of_a_run_on_the_cpu(folder: str, preset:
         return ELSEWHERE
 
     here = experiment(folder, preset, threads=1)
-    monkeypatch.setattr("hierfed.methods.catalogue._device", device_of)
+    monkeypatch.setattr("hierfed.methods._device", device_of)
     with elsewhere():
         there = experiment(folder, preset, threads=1)
     assert asked
@@ -455,7 +455,7 @@ def test_a_module_of_one_s_own_is_trained_alike_by_vmap_and_by_the_loop(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stacked = experiment(folder, module=make_module, node_level="fine_tuning")
-    monkeypatch.setattr("hierfed.methods.catalogue.train_stacked", train_loop)
+    monkeypatch.setattr("hierfed.methods.train_stacked", train_loop)
     loop = experiment(folder, module=make_module, node_level="fine_tuning")
     for one, other in zip(stacked.result.rounds, loop.result.rounds, strict=True):
         assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)

@@ -23,6 +23,7 @@ from hierfed.cli.options import (
     ProtocolOption,
     Query,
     Quiet,
+    Refit,
     Seed,
     Sets,
     Test,
@@ -47,6 +48,7 @@ def run(
     seed: Seed = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
     set_: Sets = None,
+    refit: Refit = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -59,7 +61,16 @@ def run(
     Ctrl-C stops at once.
     """
     settings = settings_of(
-        preset, data=data, query=query, join=join, protocol=protocol, test=test, columns=column, seed=seed, sets=set_
+        preset,
+        data=data,
+        query=query,
+        join=join,
+        protocol=protocol,
+        test=test,
+        columns=column,
+        seed=seed,
+        sets=set_,
+        refit=refit,
     )
     interruption = Interruption()
     from hierfed.report import terminal  # noqa: PLC0415

@@ -22,6 +22,7 @@ from hierfed.cli.options import (
     ProtocolOption,
     Query,
     Quiet,
+    Refit,
     Seed,
     Sets,
     settings_of,
@@ -185,7 +186,7 @@ def federation(
         print_path("Server and nodes", folder)
 
 
-def personalise(state: State) -> None:
+def personalise(state: State, refit: Refit = None) -> None:
     """Fit the models of this node's users, here alone, from the finished global model and their own ratings."""
     _require_flower()
     from hierfed.deployment.local_models import personalise as fit  # noqa: PLC0415
@@ -193,10 +194,12 @@ def personalise(state: State) -> None:
 
     node = NodeState.of_a_node(state)
     try:
-        users = fit(node)
+        made = fit(node, "users" if refit is None else refit)
     finally:
         node.close()
-    print_path(f"{users:,} users' own models", state / "private")
+    if made.unknown:
+        typer.echo(f"{made.unknown:,} ratings left out whose items the catalogue does not know", err=True)
+    print_path(f"{made.users:,} users' own models, of {made.ratings:,} ratings", made.folder)
 
 
 def keys_new(

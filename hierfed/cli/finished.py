@@ -24,15 +24,29 @@ def recommend(
         Path | None, typer.Option(help="On a node: its own folder, in place of a run's.", show_default=False)
     ] = None,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="How many items.")] = 10,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="List what the user has rated too, and say so beside it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them."""
+    """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them.
+
+    What the user has rated is left out, held-out rows too. A user of whom nothing
+    is known gets what suits a newcomer, and the list says so. On a node that has
+    not been personalised yet the exit code is 3.
+    """
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.serving.served import Served  # noqa: PLC0415
 
     if (folder is None) == (state is None):
         raise SettingsError("recommend from a run's folder, or on a node with --state DIR")
-    answer = Served(folder or state or Path()).recommend(user, count)
+    if user != user.encode("utf-8", "replace").decode():
+        raise SettingsError(f"--user {user!r}: expected an id as it is in the ratings, in UTF-8")
+    served = Served(folder or state or Path())
+    answer = served.recommend(user, count, include_seen)
+    if served.superseded:
+        personalise = f"`hierfed personalise --state {state or folder}`"
+        typer.echo(f"the model of the training before serves until {personalise} has run", err=True)
     if as_json:
         sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,10 @@ Seed = Annotated[
     typer.Option(min=0, help="The seed, or the first of --seeds; else the settings' own.", show_default=False),
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value, overriding a setting; repeatable.")]
+Refit = Annotated[
+    Literal["users", "none"] | None,
+    typer.Option(help="users: they learn from held-out rows too, to be served. none: from train rows alone."),
+]
 Out = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
@@ -52,12 +56,13 @@ def settings_of(
     columns: list[str] | None,
     seed: int | None,
     sets: list[str] | None,
+    refit: str | None = None,
 ) -> Settings:
     """The preset's settings with these options over them; raises SettingsError where they do not fit."""
     if test is not None and protocol not in (None, "given"):
         raise SettingsError(f"--test gives the test rows, so --protocol {protocol} cannot choose others: leave one out")
     named = {"seed": seed, "data.source": data, "data.query": query, "data.join": join, "data.test": test}
-    named["split.protocol"] = protocol
+    named |= {"split.protocol": protocol, "serving.refit": refit}
     overrides: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if columns:
         overrides["data.columns"] = parse_assignments(columns)

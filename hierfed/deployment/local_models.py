@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.federation import Node, rows_by_node
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
@@ -18,7 +23,9 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import RATING
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.models.intervals import half_width
-from hierfed.runs.models import save_private
+from hierfed.runs.models import KeptModel, save_model, save_ranking
+from hierfed.runs.private_files import PRIVATE, save_private
+from hierfed.runs.served_pair import replace_pair
 
 # What nodes add up of held-out rows, one number each.
 JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")
@@ -44,11 +51,27 @@ def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings)
     return Contribution({name: torch.tensor([total], dtype=torch.float64) for name, total in sums.items()})
 
 
-def personalise(state: NodeState) -> int:
-    """Fit the models of a node's users, on this node alone, and keep each in a file of its own; gives how many users.
+def kept_model(plan: Plan, shared: SharedModel) -> KeptModel:
+    """The finished model of ratings as a node keeps it."""
+    return KeptModel(plan.settings, plan.limits, plan.catalogue, shared, {"digest": shared.digest()})
 
-    The users learn from the rows that took part in the federation, and from those that have come since. Raises
-    HierfedError where no federation has finished with this node.
+
+@dataclass(frozen=True)
+class Personalised:
+    """What a node's users learned from. folder: their own files. users: how many have one. unknown: rows left out, of
+    items that the federation's catalogue does not know."""
+
+    folder: Path
+    users: int
+    ratings: int
+    unknown: int
+
+
+def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> Personalised:
+    """Fit the models of a node's users, on this node alone, and serve from them and their shared model from now on.
+
+    The users learn from the rows that took part in the federation, from those that have come since and, unless `refit`
+    is none, from those that were held out. Raises HierfedError where no federation has finished with this node.
     """
     known, shared = state.plan(), state.model(RATING)
     if known is None or shared is None:
@@ -59,9 +82,23 @@ def personalise(state: NodeState) -> int:
     own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
     kept = state.recall(plan.training, RATING, shared.round, own.digest)
     node = Node(number, state.name, own.train, own.test)
-    (model,) = plan.method.personalise(shared, [node], [kept])
-    save_private(state.folder, plan.settings.method, {f"node-{state.name}": model}, own.user_ids)
-    return len(np.unique(own.train.user))
+    models: Sequence[PersonalModel] = plan.method.personalise(shared, [node], [kept])
+    if refit == "users":
+        models = plan.method.refit(shared, [node], [kept], lambda node: node.test, models)
+    kind, named = plan.settings.method, {f"node-{state.name}": models[0]}
+    held = rows_by_node(own.test, own.test.user, len(own.user_ids))
+    later = [stage.name for stage in plan.stages() if stage.name != RATING]
+    ranking = {stage: found for stage in later if (found := state.model(stage)) is not None}
+
+    def fill(place: Path) -> None:
+        save_model(place, kept_model(plan, shared), plan.method)
+        if len(ranking) == len(later):
+            save_ranking(place, ranking)
+        save_private(place, kind, named, own.user_ids, held)
+
+    learned = own.train if refit == "none" else concatenated([own.train, own.test])
+    pair = replace_pair(state.folder, fill)
+    return Personalised(pair / PRIVATE, len(np.unique(learned.user)), len(learned), own.unknown)
 
 
 def _squares(predicted: Tensor, rows: Ratings) -> float:

@@ -14,7 +14,7 @@ from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.data.reading.own import OwnRatings, own_ratings
-from hierfed.deployment.local_models import judged, read_source
+from hierfed.deployment.local_models import judged, kept_model, read_source
 from hierfed.deployment.plan import Plan, read_finished, read_plan
 from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
 from hierfed.deployment.signing import NodeSigner, public_text
@@ -207,8 +207,7 @@ class NodeSide:
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
         if stage == RATING:
-            header = {"digest": shared.digest(), "settings": plan.settings.model_dump_json(exclude={"data"})}
-            save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
+            save_model(self.state.folder, kept_model(plan, shared), plan.method)
         later = [each.name for each in plan.stages() if each.name != RATING]
         if stage in later and all(name in self._models for name in later):
             save_ranking(self.state.folder, {name: self._models[name] for name in later})

@@ -27,7 +27,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
-from hierfed.runs.models import save_model, save_ranking
+from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings
 
 
@@ -180,11 +180,8 @@ def conduct(
     for stage in plan.stages():
         training.run(stage.name, stage.rounds)
     rating = training.checkpoint.models[RATING]
-    header = {"digest": rating.digest(), "settings": settings.model_dump_json(exclude={"data"})}
-    save_model(folder, settings.method, plan.method, rating, catalogue, header)
-    rankers = {name: model for name, model in training.checkpoint.models.items() if name != RATING}
-    if rankers:
-        save_ranking(folder, rankers)
+    save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
+    save_ranking(folder, {name: model for name, model in training.checkpoint.models.items() if name != RATING})
     gained = None if plan.private else gain(federation, plan, wanted.patience)
     if not desk.ledger.ended:
         seal = desk.ledger.seal(training.checkpoint.models)

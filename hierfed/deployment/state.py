@@ -1,6 +1,6 @@
 """What a node keeps on its own disk: readable by its owner only, whole at every moment, and never sent.
 
-The folder is laid out as a run's (model, catalogue, private files), so that what serves a run serves a node.
+What serves the node's users lies in a folder of its own (hierfed.runs.served_pair), laid out as a run's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,14 +27,14 @@ from hierfed.deployment.plan import Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import RATING
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.federated.tallies import TALLIES
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
-from hierfed.runs.models import PRIVATE, owned
+from hierfed.runs.models import owned
+from hierfed.runs.served_pair import NODE, keep_pair_before
 
 FORMAT = "hierfed node 2"
-NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
+PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
 
@@ -134,7 +133,8 @@ class NodeState:
         return origin
 
     def keep_plan(self, request: Request, catalogue: Catalogue) -> None:
-        """What the server told before the first round; of a training before this one nothing is kept."""
+        """What the server told before the first round; of a training before this one only what serves users is kept."""
+        keep_pair_before(self.folder)
         before = self.folder / PLAN
         if before.is_file() and _read(before, PLAN_FACTS)[0]["training"] != request.facts["training"]:
             for path in (*self.folder.glob(f"*.{SHARED}"), *(self.folder / ROUNDS).glob("*.safetensors")):
@@ -157,10 +157,7 @@ class NodeState:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 
     def keep_model(self, stage: str, shared: SharedModel) -> None:
-        """The finished shared model of a stage; users' own models that were made from another one are deleted."""
-        before = self.model(stage)
-        if stage == RATING and (before is None or before.digest() != shared.digest()):
-            shutil.rmtree(self.folder / PRIVATE, ignore_errors=True)
+        """The finished shared model of a stage; what serves users stays as it is."""
         content = save(
             {name: array.contiguous() for name, array in shared.arrays.items()}, {"round": str(shared.round)}
         )

@@ -6,7 +6,7 @@ So nobody needs to ask which method it is. Source: the contract in hierfed.feder
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import ClassVar
 
@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
@@ -26,6 +27,10 @@ RATING = "rating"
 
 Scorer = Callable[[Tensor], Tensor]
 """Scores of all items, float64 [users, items], for user numbers, int64 [users]."""
+
+
+Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
+"""Makes the model of one user, number 0, of what PersonalModel.tensors gave of that user; a newcomer's of nothing."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,25 @@ class Method:
         private: what each node kept from the rounds, None where it took no part in them.
         """
         raise NotImplementedError
+
+    def refit(
+        self,
+        shared: SharedModel,
+        nodes: Sequence[Node],
+        private: Sequence[PrivateState | None],
+        besides: Callable[[Node], Ratings],
+        judged: Sequence[PersonalModel],
+    ) -> Sequence[PersonalModel]:
+        """Each node's own model for use, from its train rows and those `besides`, which are in no sum of its.
+
+        judged: the models from the train rows alone. Nothing is sent, and the shared model stays as it is.
+        """
+        whole = [replace(node, train=concatenated([node.train, besides(node)])) for node in nodes]
+        return self.personalise(shared, whole, private)
+
+    def restorer(self, shared: SharedModel) -> Restorer:
+        """What makes a user's model again from the user's own file; raises HierfedError where that is not possible."""
+        raise HierfedError("users of this method cannot be served: run preset hierarchical or local")
 
     def tunes(self, settings: Settings) -> bool:
         """Whether the settings ask this method to choose hyperparameters."""

@@ -50,6 +50,13 @@ class PersonalModel(PrivateState):
         every = torch.arange(items).repeat(len(user))
         return self.predict(user.repeat_interleave(items), every).view(len(user), items)
 
+    def influence(self, item: Tensor) -> Tensor | None:
+        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
+
+        None for models that cannot say.
+        """
+        return None
+
     def weight_change(self, shared: Mapping[str, Tensor]) -> float:
         """The L2 norm of what personalisation changed in the first layer; NaN for models without layers.
 

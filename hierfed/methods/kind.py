@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from hierfed.errors import HierfedError
 from hierfed.results import MethodWords, PrivacyRecord
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ class MethodKind:
     def refusal(self, settings: Settings) -> str:
         """A reason why the settings would be words only, and what to do; empty where they hold."""
         return ""
+
+    def former_settings(self, settings: Settings, described: Mapping[str, Any]) -> Settings:
+        """The settings with the hyperparameters of a model that the version before this one has saved.
+
+        described: what its header says of the method. Raises HierfedError for a method that it did not describe.
+        """
+        raise HierfedError("a model of the version before this one, which kept no users to serve: run the preset again")
 
     def words(self) -> MethodWords:
         """What its models are called."""

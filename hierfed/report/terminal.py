@@ -16,6 +16,7 @@ from hierfed.results import NodeRecord, PairedDifference, Result, Summary
 from hierfed.serving.answers import Answer, Recommendation
 
 MOST_NODES = 20
+ORDERED_BY_SCORE = "Ordered by score, how well an item suits the user next to all others; not by expected rating."
 
 
 def result_tables(result: Result) -> Group:
@@ -87,12 +88,18 @@ def dataset_table(dataset: Dataset) -> Table:
 
 
 def recommendations_table(answer: Answer) -> Group:
-    """A user's recommendations, and under each the own ratings that moved it most."""
-    table = _table(f"For user {answer.user}", "item", "rating", "90% interval")
+    """A user's recommendations in their order, and under each the own ratings that moved it most."""
+    scored = answer.ordered_by == "score"
+    table = _table(f"For user {answer.user}", "item", *(["score"] if scored else []), "rating", "90% interval")
     for item in answer.items:
-        table.add_row(_with_reasons(item), f"{item.rating:.2f}", f"{item.lowest:.1f} to {item.highest:.1f}")
+        interval = f"{item.lowest:.1f} to {item.highest:.1f}"
+        score = [words.decimals(item.score, 2)] if scored else []
+        table.add_row(_with_reasons(item), *score, f"{item.rating:.2f}", interval)
+    captions = [ORDERED_BY_SCORE] if scored else []
     if any(item.reasons for item in answer.items):
-        table.caption = Text("Under each item: the own ratings that moved it most, by so many stars.")
+        captions.append("Under each item: the own ratings that moved it most, by so many stars.")
+    if captions:
+        table.caption = Text("\n".join(captions))
         table.caption_justify = "left"
     if answer.known:
         return Group(table)
@@ -100,7 +107,8 @@ def recommendations_table(answer: Answer) -> Group:
 
 
 def _with_reasons(item: Recommendation) -> Group:
-    lines = [Text(item.title, style="bold", overflow="fold")]
+    seen = " (rated before)" if item.seen else ""
+    lines = [Text(f"{item.rank}. {item.title}{seen}", style="bold", overflow="fold")]
     for each in item.reasons:
         reason = f"  {words.decimals(each.moved, 2, '+')}  rated {each.rating:g}: {each.title}"
         lines.append(Text(reason, no_wrap=True, overflow="ellipsis"))

@@ -22,7 +22,9 @@ from hierfed.outcome import Outcome
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
-from hierfed.runs.models import MODEL, RANKING, save_model, save_private, save_ranking
+from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
+from hierfed.runs.private_files import save_private
+from hierfed.runs.refit import held_out, models_for_use
 
 ROUNDS = "rounds.jsonl"
 Kind = TypeVar("Kind", Result, Summary)
@@ -143,16 +145,11 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 def _save_models(outcome: Outcome, folder: Path) -> None:
-    kind, header = (
-        outcome.settings.method,
-        {
-            "digest": outcome.result.digest,
-            "features": json.dumps(outcome.result.data.features),
-            "settings": outcome.settings.model_dump_json(exclude={"data"}),
-        },
-    )
-    save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
-    rankers = {name: model for name, model in outcome.models.items() if name != RATING}
-    if rankers:
-        save_ranking(folder, rankers)
-    save_private(folder, kind, outcome.private_models(), outcome.dataset.user_ids)
+    header = {"digest": outcome.result.digest, "features": json.dumps(outcome.result.data.features)}
+    limits = outcome.settings.data.limits(outcome.dataset.ratings.limits)
+    kept = KeptModel(outcome.tuned, limits, outcome.dataset.catalogue, outcome.shared, header)
+    save_model(folder, kept, outcome.method)
+    save_ranking(folder, {name: model for name, model in outcome.models.items() if name != RATING})
+    held = held_out(outcome.dataset, outcome.split)
+    models = models_for_use(outcome, held)
+    save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, held.by_user)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Reason:
-    """An own rating that moved a prediction, and by how many stars."""
+    """An own rating that moved a prediction, and by how many stars. item: the source's own id."""
 
+    item: str
     title: str
     rating: float
     moved: float
@@ -16,20 +18,31 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """An item, its expected rating in stars with the interval that holds it nine times in ten, and why."""
+    """An item, its expected rating in stars with the interval that holds it nine times in ten, and why.
 
-    item: int
+    rank: from 1. item: the source's own id. score: what lists are ordered by, which has no unit. seen: whether the user
+    has rated it.
+    """
+
+    rank: int
+    item: str
     title: str
     rating: float
     lowest: float
     highest: float
+    score: float
+    seen: bool
     reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Items for a user, best first. known: whether the run knows the user; else they suit anyone."""
+    """Items for a user, best first. known: whether the run knows the user; else they suit anyone.
+
+    ordered_by: the items' `score`, or their expected `rating`, of which the score then says the same.
+    """
 
     user: str
     known: bool
+    ordered_by: Literal["score", "rating"]
     items: tuple[Recommendation, ...]

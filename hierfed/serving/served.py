@@ -1,4 +1,4 @@
-"""A finished run of the hierarchical model, loaded from its folder, answering for one user at a time.
+"""A finished run, loaded from its folder, answering for one user at a time.
 
 The shared model, the catalogue and the ranking models are public within the federation; the user's own file is private
 to the user's node. Together they give the numbers of the run, in any process.
@@ -6,99 +6,148 @@ to the user's node. Together they give the numbers of the run, in any process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-import polars as pl
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from hierfed.data.catalogue import Catalogue
-from hierfed.data.reading.catalogue_file import CATALOGUE
+from hierfed.data.features import no_tallies
+from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import SharedModel
-from hierfed.methods.hierarchical.personal import PersonalFactors, SharedKnowledge, load_user, newcomer
-from hierfed.methods.ranking.ease import Ease
-from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, blend
+from hierfed.federated.method import RATING, Restorer
+from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.methods import Case, prepare
 from hierfed.models.intervals import half_width
-from hierfed.models.kriging import Observations
 from hierfed.models.lists import exclude, top
-from hierfed.runs.models import MODEL, PRIVATE, load_ranking, model_format, read_method, user_file
+from hierfed.runs.models import MODEL, RANKING, load_model, load_ranking, read_header, sound
+from hierfed.runs.private_files import read_private
+from hierfed.runs.served_pair import pair_folder
 from hierfed.serving.answers import Answer, Reason, Recommendation
 
 REASONS = 3
 
 
+@dataclass(frozen=True)
+class ServedUser:
+    """A user whom the run knows.
+
+    model: the user's own, a newcomer's where nothing was learned of the user.
+    own: the ratings that the model knows, of user 0.
+    seen: the numbers of all items that the user has rated, some twice.
+    """
+
+    model: PersonalModel
+    own: Ratings
+    seen: Tensor
+
+
 class Served:
-    """A run that answers. catalogue: one row per item number, as hierfed.data.catalogue has it."""
+    """A run, or a node's state, that answers. catalogue: one row per item number, as hierfed.data.catalogue has it.
+
+    superseded: whether a newer model than the one that serves waits for `hierfed personalise`.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        try:
-            with safe_open(folder / MODEL, framework="pt") as model:
-                header = model.metadata() or {}
-        except (OSError, SafetensorError) as error:
+        self.folder = pair_folder(folder)
+        if not (self.folder / MODEL).is_file():
             several = (folder / "summary.json").is_file()
             hint = f"name one of its seeds, such as {folder}/seed-0" if several else "runs are under runs/"
-            raise HierfedError(f"{folder}: no run to recommend from; {hint}") from error
-        wanted = model_format("hierarchical")
-        if header.get("format") != wanted:
-            found = header.get("format", "a model without a format")
-            raise HierfedError(
-                f"{folder}: holds '{found}', and only '{wanted}' recommends: run the preset hierarchical"
-            )
-        try:
-            arrays = load_file(folder / MODEL)
-            self.catalogue = Catalogue(pl.read_parquet(folder / CATALOGUE))
-        except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
-            raise HierfedError(f"{folder}: the run is damaged: {error}") from error
-        self.method = read_method(header["method"], self.catalogue)
-        self.shared = SharedModel(arrays, int(header["round"]))
+            raise HierfedError(f"{folder}: no run to recommend from; {hint}")
+        kept = load_model(self.folder)
+        self.settings, self.catalogue, self.shared = kept.settings, kept.catalogue, kept.shared
+        case = Case(kept.settings, kept.catalogue, kept.limits, no_tallies(len(kept.catalogue)))
+        self.method = prepare(case).method
+        newest = folder / MODEL
+        self.superseded = newest.is_file() and read_header(folder).get("digest") != kept.header.get("digest")
 
     @cached_property
-    def knowledge(self) -> SharedKnowledge:
-        """What every node holds to serve its users."""
-        return self.method.knowledge(self.shared)
+    def restore(self) -> Restorer:
+        """Makes users' models from their own files."""
+        with sound(self.folder / MODEL):
+            restore: Restorer = self.method.restorer(self.shared)
+            return restore
 
-    def user(self, user_id: str) -> PersonalFactors | None:
-        """The model of one user, from the user's own file alone; None for a user without one."""
-        paths = list((self.folder / PRIVATE).glob(f"*/{user_file(user_id)}.safetensors"))
-        return load_user(self.knowledge, load_file(paths[0])) if paths else None
+    def user(self, user_id: str) -> ServedUser | None:
+        """One user, from the user's own files alone; None for a user without any.
 
-    def recommend(self, user_id: str, count: int) -> Answer:
-        """The best unseen items for a user, best first; for a user without ratings what suits a newcomer."""
-        personal = self.user(user_id)
-        model = personal or newcomer(self.knowledge)
-        own = model.own
-        seen = torch.zeros(1, len(self.catalogue), dtype=torch.float64)
-        seen[0, own.items] = 1.0
-        chosen = top(exclude(self._scores(model, seen), seen > 0), min(count, len(self.catalogue) - len(own.items)))[0]
-        user = torch.zeros_like(chosen)
-        mean, variance = model.distribution(user, chosen)
-        half = half_width(variance.sqrt())
-        low, rating, high = (model.within(each).tolist() for each in (mean - half, mean, mean + half))
-        moved = model.influence(chosen)
-        items = tuple(
-            Recommendation(item, self._title(item), rating[row], low[row], high[row], self._reasons(own, moved[row]))
+        A user of several nodes is served from the first of them, and has seen what was rated on any.
+        """
+        found, seen = [], []
+        for file in read_private(self.folder, self.settings.method, user_id):
+            seen.append(file.seen)
+            if file.tensors:
+                with sound(file.path):
+                    own = _ratings(file.tensors)
+                    found.append((self.restore(file.tensors), own))
+                    seen.append(torch.from_numpy(own.item))
+        if not seen:
+            return None
+        model, own = found[0] if found else (self.restore({}), _ratings({}))
+        return ServedUser(model, own, torch.cat(seen))
+
+    def recommend(self, user_id: str, count: int, include_seen: bool = False) -> Answer:
+        """The best items for a user, best first; for a user without ratings what suits a newcomer.
+
+        include_seen: whether to list what the user has rated too.
+        """
+        user, items = self.user(user_id), len(self.catalogue)
+        known = user is not None
+        user = user or ServedUser(self.restore({}), _ratings({}), torch.empty(0, dtype=torch.int64))
+        seen = torch.zeros(1, items, dtype=torch.bool)
+        seen[0, user.seen] = True
+        scores, ordered_by = self._scores(user)
+        left = items if include_seen else int((~seen).sum())
+        chosen = top(scores if include_seen else exclude(scores, seen), min(count, left))[0]
+        low, rating, high = self._intervals(user.model, chosen)
+        moved = user.model.influence(chosen)
+        listed = tuple(
+            Recommendation(
+                rank=row + 1,
+                item=self._item_id(item),
+                title=self._title(item),
+                rating=rating[row],
+                lowest=low[row],
+                highest=high[row],
+                score=float(scores[0, item]),
+                seen=bool(seen[0, item]),
+                reasons=() if moved is None else self._reasons(user.own, moved[row]),
+            )
             for row, item in enumerate(chosen.tolist())
         )
-        return Answer(user_id, personal is not None, items)
+        return Answer(user_id, known, ordered_by, listed)
 
-    def _scores(self, model: PersonalFactors, seen: Tensor) -> Tensor:
-        """The blend's scores of a user who has rated something; of others the expected ratings alone."""
-        expected, trained = model.expected(), load_ranking(self.folder)
-        if trained is None or not seen.any():
-            return expected
-        items = len(self.catalogue)
-        scores = {
-            "rating": expected,
-            "ease": Ease(items).scores(trained["ease"], seen),
-            "implicit": ImplicitFactors(items, self.method.seed).scores(trained["implicit"], seen),
-        }
-        return blend(scores, BLEND_WEIGHTS)
+    def _intervals(self, model: PersonalModel, items: Tensor) -> tuple[list[float], list[float], list[float]]:
+        """Lower end, expected rating and upper end; all alike where the model does not say how sure it is."""
+        nobody = torch.zeros_like(items)
+        if not isinstance(model, UncertainModel):
+            expected = model.predict(nobody, items).tolist()
+            return expected, expected, expected
+        mean, variance = model.distribution(nobody, items)
+        half = half_width(variance.sqrt())
+        low, rating, high = (model.within(each).tolist() for each in (mean - half, mean, mean + half))
+        return low, rating, high
+
+    def _scores(self, user: ServedUser) -> tuple[Tensor, Literal["score", "rating"]]:
+        """Scores of all items, [1, items], and what they are: `score` of lists, or expected `rating`.
+
+        A user of whom nothing is known gets expected ratings.
+        """
+        trained, nobody = load_ranking(self.folder), torch.zeros(1, dtype=torch.int64)
+        if trained is not None and len(user.own):
+            with sound(self.folder / RANKING):
+                models = {RATING: self.shared, **trained}
+                scorers = self.method.scorers(self.settings, models, [user.model], user.own)
+                if self.method.recommends_by in scorers:
+                    return scorers[self.method.recommends_by](nobody), "score"
+        return user.model.scores(nobody, len(self.catalogue)), "rating"
+
+    def _item_id(self, item: int) -> str:
+        return str(self.catalogue.frame["item_id"][item])
 
     def _title(self, item: int) -> str:
         title, year, item_id = self.catalogue.frame.select("title", "year", "item_id").row(item)
@@ -106,9 +155,21 @@ class Served:
             return f"item {item_id}"
         return f"{title} ({year})" if year is not None else str(title)
 
-    def _reasons(self, own: Observations, moved: Tensor) -> tuple[Reason, ...]:
+    def _reasons(self, own: Ratings, moved: Tensor) -> tuple[Reason, ...]:
         places = moved.abs().argsort(descending=True)[:REASONS].tolist()
         return tuple(
-            Reason(self._title(int(own.items[place])), float(own.ratings[place]), float(moved[place]))
+            Reason(
+                item=self._item_id(int(own.item[place])),
+                title=self._title(int(own.item[place])),
+                rating=float(own.value[place]),
+                moved=float(moved[place]),
+            )
             for place in places
         )
+
+
+def _ratings(kept: Mapping[str, Tensor]) -> Ratings:
+    """The own ratings in a user's file, of user 0."""
+    items = kept["items"].numpy() if kept else np.empty(0, np.int64)
+    values = kept["ratings"].numpy() if kept else np.empty(0)
+    return Ratings(np.zeros(len(items), np.int32), items, values)

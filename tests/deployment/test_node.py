@@ -23,7 +23,7 @@ from hierfed.engines.exchange import Reply, Request
 from hierfed.errors import DataError, HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel
 from hierfed.ledger import keys as ledger_keys
-from hierfed.runs.models import user_file
+from hierfed.runs.private_files import user_file
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 
@@ -274,9 +274,10 @@ def test_personal_models_are_made_on_the_node_alone_and_serve_its_users(
     state, sent = found.sides["node 2"].state, len(found.sent)
     own = data.table.filter((data.table["node"] == "node 2") & ~data.table["held"])
     users = own["user"].unique().sort().to_list()
-    assert personalise(state) == len(users)
+    made = personalise(state, "none")
+    assert (made.users, made.ratings, made.unknown) == (len(users), len(own), 0)
     assert len(found.sent) == sent
-    private = state.folder / "private" / "node-node 2"
+    private = made.folder / "node-node 2"
     assert {path.name for path in private.iterdir()} == {f"{user_file(str(user))}.safetensors" for user in users}
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     served, items = Served(state.folder), torch.arange(len(data.catalogue))
@@ -287,14 +288,13 @@ def test_personal_models_are_made_on_the_node_alone_and_serve_its_users(
     (model,) = expected.method.personalise(expected.models["rating"], [expected.nodes[1]], [kept])
     for user in users:
         number = torch.full_like(items, user - 7_310_001)
-        mine = served.user(str(user)).distribution(torch.zeros_like(items), items)
+        mine = served.user(str(user)).model.distribution(torch.zeros_like(items), items)
         for each, theirs in zip(mine, model.distribution(number, items), strict=True):
             torch.testing.assert_close(each, theirs, rtol=0, atol=1e-9)
     answer = served.recommend(str(users[0]), 5)
     assert answer.known
     rated = own.filter(own["user"] == users[0])["item"].to_list()
-    numbers = data.catalogue.frame["item_id"].to_list()
-    assert not {numbers[each.item] for each in answer.items} & set(rated)
+    assert not {each.item for each in answer.items} & set(map(str, rated))
 
 
 def test_ratings_that_have_come_since_are_used_too(village, make_settings, data, tmp_path):
@@ -307,10 +307,10 @@ def test_ratings_that_have_come_since_are_used_too(village, make_settings, data,
     found.start("node 2", origin=Origin(str(table)))
     found.serve()
     state = found.sides["node 2"].state
-    before = personalise(state)
+    before = personalise(state).users
     newcomer = pl.DataFrame({"user": [9_999_999] * 2, "item": [501, 502], "rating": [5.0, 1.0]})
     pl.concat([rows, newcomer]).write_parquet(table)
-    assert personalise(state) == before + 1
+    assert personalise(state).users == before + 1
     assert Served(state.folder).recommend("9999999", 3).known
 
 
@@ -318,8 +318,9 @@ def test_averaging_is_personalised_too(village, make_settings):
     found = village(make_settings("network"))
     found.serve()
     state = found.sides["node 1"].state
-    assert personalise(state) == 12
-    assert [path.name for path in (state.folder / "private" / "node-node 1").iterdir()] == ["node.safetensors"]
+    made = personalise(state)
+    assert made.users == 12
+    assert [path.name for path in (made.folder / "node-node 1").iterdir()] == ["node.safetensors"]
 
 
 def test_sums_of_judging_are_those_of_the_rows(data, make_settings, reference, plan):

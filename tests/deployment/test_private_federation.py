@@ -168,9 +168,9 @@ def test_users_models_are_made_on_the_node_from_the_shared_prior(village, data):
     found = village(private())
     found.serve()
     users = {str(user) for user in data.rows("node 1", False).user}
-    assert personalise(found.sides["node 1"].state) == len(users)
-    kept = found.place / "node 1" / "private" / "node-node 1"
-    assert len(list(kept.iterdir())) == len(users)
+    made = personalise(found.sides["node 1"].state)
+    assert made.users == len(users)
+    assert len(list((made.folder / "node-node 1").iterdir())) == len(users)
 
 
 def test_the_secret_is_the_node_s_own_and_readable_by_its_owner_alone(village):

@@ -236,7 +236,7 @@ def test_a_node_that_missed_the_last_round_is_judged_as_its_own_models_will_be(
     by_hand = judged(plan, shared, model, expected.nodes[1].test)
     sent = {name: float(array.numpy()[0]) for name, array in answer.content["arrays"].items()}
     assert sent == pytest.approx({name: float(array) for name, array in by_hand.arrays.items()}, rel=1e-12)
-    assert personalise(found.sides["node 2"].state) == len(np.unique(expected.nodes[1].train.user))
+    assert personalise(found.sides["node 2"].state).users == len(np.unique(expected.nodes[1].train.user))
 
 
 def test_a_late_answer_is_refused_and_told_with_the_next_round(village, make_settings, reference, train_by_hand):

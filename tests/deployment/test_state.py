@@ -23,6 +23,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.runs.models import describe
+from hierfed.runs.served_pair import pair_folder
 
 ORIGIN = Origin("ratings.csv", columns={"user": "who"}, test="", test_share=0.1)
 
@@ -207,15 +208,24 @@ def test_a_model_is_the_same_after_a_restart(state, folder):
     again.close()
 
 
-def test_users_own_models_go_with_the_model_that_they_were_made_from(state, folder):
-    shared = SharedModel({"a": torch.ones(2)}, 3)
-    state.keep_model("rating", shared)
-    (folder / "private").mkdir()
-    state.keep_model("rating", shared)
-    state.keep_model("ease", SharedModel({"a": torch.zeros(2)}, 1))
-    assert (folder / "private").is_dir()
-    state.keep_model("rating", SharedModel({"a": torch.zeros(2)}, 3))
+def test_what_a_version_before_has_left_to_serve_from_is_kept_as_a_pair_when_a_training_begins(state, folder, plan):
+    """Versions before this one kept the model and the users' own files in the state's folder itself."""
+    state.begin("north", ORIGIN)
+    for name in ("model.safetensors", "ranking.safetensors", "catalogue.parquet"):
+        (folder / name).write_text(f"old {name}")
+    (folder / "private" / "node-north").mkdir(parents=True)
+    (folder / "private" / "node-north" / "user-1.safetensors").write_text("old user")
+    assert pair_folder(folder) == folder
+    state.keep_plan(plan.request(1, {}), plan.catalogue)
+    pair = pair_folder(folder)
+    assert pair != folder
+    assert {path.name: path.read_text() for path in pair.iterdir() if path.is_file()} == {
+        name: f"old {name}" for name in ("model.safetensors", "ranking.safetensors", "catalogue.parquet")
+    }
+    assert (pair / "private" / "node-north" / "user-1.safetensors").read_text() == "old user"
     assert not (folder / "private").exists()
+    state.keep_plan(plan.request(1, {}), plan.catalogue)
+    assert pair_folder(folder) == pair
 
 
 def test_what_was_kept_is_recalled_for_this_training_stage_round_and_rows_alone(state):

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from hierfed.federated.recording import recorded
 
 from hierfed.data.federation import Node, Nodes, make_nodes
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ordered_sum, unheard
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import PrivateState
-from hierfed.federated.recording import recorded
-from hierfed.federated.rules import Summed, OPEN_SUM
+from hierfed.federated.rules import OPEN_SUM, Summed
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.network import Network
 from hierfed.methods.averaging.node_level import NodePersonalisation

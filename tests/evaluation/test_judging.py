@@ -12,7 +12,14 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_nodes, judge_threshold, judge_users
+from hierfed.evaluation.judging import (
+    JudgedRows,
+    judge_intervals,
+    judge_node,
+    judge_nodes,
+    judge_threshold,
+    judge_users,
+)
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 

@@ -83,9 +83,7 @@ def test_implicit_factors_are_off_by_less_than_a_millionth(nodes):
 
 def test_sums_do_not_hang_on_the_masks_nor_on_the_order_of_the_nodes(nodes):
     method = ImplicitFactors(ITEMS, seed=0, rank=4)
-    digests = {
-        run_rounds(method, each, 2, summation=SecureSum()).shared.digest() for each in (nodes, nodes[::-1])
-    }
+    digests = {run_rounds(method, each, 2, summation=SecureSum()).shared.digest() for each in (nodes, nodes[::-1])}
     assert len(digests) == 1
 
 

@@ -248,14 +248,16 @@ def test_a_threshold_that_no_item_is_under_costs_nothing(hierarchical: Result) -
 
 
 def test_recommendations_have_under_each_item_the_ratings_that_moved_it() -> None:
-    reasons = (Reason("Alien (1979)", 4.5, 0.123), Reason("A long title " * 9, 0.5, -1.2))
+    reasons = (Reason("9", "Alien (1979)", 4.5, 0.123), Reason("a1", "A long title " * 9, 0.5, -1.2))
     items = (
-        Recommendation(7, "Heat [1995]", 4.256, 2.81, 5.0, reasons),
-        Recommendation(8, "Title " * 20, 3.5, 2.0, 5.0, ()),
+        Recommendation(1, "0007", "Heat [1995]", 4.256, 2.81, 5.0, 3.333, False, reasons),
+        Recommendation(2, "8", "Title " * 20, 4.5, 2.0, 5.0, 1.2, True, ()),
     )
-    text = rendered(recommendations_table(Answer("17", True, items)))
+    text = rendered(recommendations_table(Answer("17", True, "score", items)))
     assert "For user 17" in text
-    assert cells(text, "Heat [1995]") == [["Heat [1995]", "4.26", "2.8 to 5.0"]]
+    assert cells(text, "1. Heat [1995]") == [["1. Heat [1995]", "3.33", "4.26", "2.8 to 5.0"]]
+    assert "not by expected rating" in flat(text)
+    assert text.count("(rated") == text.count("before)") == 1
     assert cells(text, "+0.12  rated 4.5: Alien (1979)")
     (cut,) = [line for line in text.splitlines() if "-1.20  rated 0.5: A long title" in line]
     assert "…" in cut
@@ -265,7 +267,8 @@ def test_recommendations_have_under_each_item_the_ratings_that_moved_it() -> Non
 
 
 def test_recommendations_for_a_stranger_say_so() -> None:
-    items = (Recommendation(7, "Heat (1995)", 4.2, 2.8, 5.0, ()),)
-    text = flat(rendered(recommendations_table(Answer("999", False, items))))
+    items = (Recommendation(1, "7", "Heat (1995)", 4.2, 2.8, 5.0, 0.8, False, ()),)
+    text = flat(rendered(recommendations_table(Answer("999", False, "rating", items))))
+    assert "score" not in text
     assert "This run holds no ratings of user 999: the list suits any newcomer." in text
     assert "moved it most" not in text

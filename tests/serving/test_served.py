@@ -25,6 +25,7 @@ from hierfed.experiment import Outcome, run_experiment
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.runs import folder as runs
 from hierfed.runs.models import describe, read_method, user_file
+from hierfed.runs.private_files import user_file
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 
@@ -59,10 +60,21 @@ def write_folder(place: Path) -> str:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
     source = write_folder(tmp_path_factory.mktemp("table"))
-    outcome = run_experiment(load_settings("hierarchical", {**SMALL, "data.source": source}))
+    outcome = run_experiment(load_settings("hierarchical", {**SMALL, "data.source": source, "refit": "none"}))
     folder = tmp_path_factory.mktemp("runs") / "mine"
     runs.save_run(outcome, folder)
     return outcome, folder
+
+
+def number_of(outcome: Outcome, item_id: str) -> int:
+    """An item's number in the run, from the source's id."""
+    return outcome.dataset.catalogue.frame["item_id"].cast(pl.String).to_list().index(item_id)
+
+
+def rows_of(outcome: Outcome) -> list[tuple[int, int, float]]:
+    """User, item and rating of every row that the run read."""
+    ratings = outcome.dataset.ratings
+    return list(zip(ratings.user.tolist(), ratings.item.tolist(), ratings.value.tolist(), strict=True))
 
 
 def everyone(outcome: Outcome) -> list[tuple[PersonalFactors, int]]:
@@ -90,7 +102,7 @@ def test_another_process_predicts_the_same_numbers(saved):
     script = (
         "import json, sys, torch; from pathlib import Path; from hierfed.serving.served import Served\n"
         "served = Served(Path(sys.argv[1])); items = torch.arange(len(served.catalogue))\n"
-        "models = {name: served.user(name) for name in json.loads(sys.argv[2])}\n"
+        "models = {name: served.user(name).model for name in json.loads(sys.argv[2])}\n"
         "print(json.dumps({name: [each.tolist() for each in"
         " (*model.distribution(torch.zeros_like(items), items), model.influence(items).sum(1))]"
         " for name, model in models.items()}))"
@@ -126,16 +138,22 @@ def test_recommendations_are_unseen_in_the_order_of_the_blend_with_what_moved_th
     answer = Served(folder).recommend(name, 10)
     place = model.users.tolist().index(user)
     own = torch.split(model.own.items, model.own.counts.tolist())[place]
-    assert answer.known
-    assert len({each.item for each in answer.items}) == 10
-    assert not {each.item for each in answer.items} & set(own.tolist())
-    for each in answer.items:
-        mean, variance = model.distribution(torch.tensor([user]), torch.tensor([each.item]))
+    assert (answer.known, answer.ordered_by) == (True, "score")
+    numbers = [number_of(outcome, each.item) for each in answer.items]
+    assert len(set(numbers)) == 10
+    assert not set(numbers) & set(own.tolist())
+    assert [each.rank for each in answer.items] == list(range(1, 11))
+    scores = [each.score for each in answer.items]
+    assert scores == sorted(scores, reverse=True)
+    stars = {(int(user), int(item)): float(value) for user, item, value in rows_of(outcome)}
+    for number, each in zip(numbers, answer.items, strict=True):
+        mean, variance = model.distribution(torch.tensor([user]), torch.tensor([number]))
         half = 1.6448536269514722 * float(variance.sqrt())
         assert each.rating == pytest.approx(min(max(float(mean), 0.5), 5.0), abs=1e-9)
         assert each.highest == pytest.approx(min(float(mean) + half, 5.0), abs=1e-6)
         assert each.lowest == pytest.approx(max(float(mean) - half, 0.5), abs=1e-6)
         assert len(each.reasons) == 3
+        assert all(stars[user, number_of(outcome, reason.item)] == reason.rating for reason in each.reasons)
         moved = [abs(reason.moved) for reason in each.reasons]
         assert moved == sorted(moved, reverse=True)
 
@@ -143,8 +161,9 @@ def test_recommendations_are_unseen_in_the_order_of_the_blend_with_what_moved_th
 def test_the_reasons_of_a_prediction_add_up_to_how_far_it_is_from_a_newcomers_prior(saved):
     outcome, folder = saved
     served = Served(folder)
-    model = served.user(str(outcome.dataset.user_ids[4]))
-    assert model is not None
+    user = served.user(str(outcome.dataset.user_ids[4]))
+    assert user is not None
+    model = user.model
     items = torch.arange(outcome.dataset.items)
     x, beliefs = served.knowledge.vectors(items), served.knowledge.beliefs
     prior = beliefs.item_mean[items, 0] + x @ model.prior_mean[0]
@@ -158,11 +177,11 @@ def test_the_reasons_of_a_prediction_add_up_to_how_far_it_is_from_a_newcomers_pr
 def test_a_user_without_ratings_gets_what_suits_a_newcomer_and_is_told_so(saved):
     outcome, folder = saved
     answer = Served(folder).recommend("nobody", 5)
-    assert not answer.known
+    assert (answer.known, answer.ordered_by) == (False, "rating")
     ratings = [each.rating for each in answer.items]
     assert ratings == sorted(ratings, reverse=True)
     assert all(each.reasons == () for each in answer.items)
-    items = torch.tensor([each.item for each in answer.items])
+    items = torch.tensor([number_of(outcome, each.item) for each in answer.items])
     nobody = torch.full_like(items, 10**6)
     expected = outcome.personal_models[0].predict(nobody, items)
     np.testing.assert_allclose(ratings, expected, rtol=0, atol=1e-9)
@@ -181,9 +200,10 @@ def test_the_figures_of_the_result_are_those_of_the_recommendation_lists(saved):
     def scores(users: torch.Tensor) -> torch.Tensor:
         rows = []
         for user in users.tolist():
-            answer = served.recommend(str(outcome.dataset.user_ids[user]), ITEMS)
+            answer = served.recommend(str(outcome.dataset.user_ids[user]), ITEMS, include_seen=True)
             row = torch.full((ITEMS,), -1e9, dtype=torch.float64)
-            row[[each.item for each in answer.items]] = -torch.arange(len(answer.items), dtype=torch.float64)
+            numbers = [number_of(outcome, each.item) for each in answer.items]
+            row[numbers] = -torch.arange(len(answer.items), dtype=torch.float64)
             rows.append(row)
         return torch.stack(rows)
 

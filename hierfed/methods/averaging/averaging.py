@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,6 +99,17 @@ class FederatedAveraging(Method):
     def local_epochs(self) -> int:
         """See Method."""
         return self.training.epochs
+
+    def refit(
+        self,
+        shared: SharedModel,
+        nodes: Sequence[Node],
+        private: Sequence[PrivateState | None],
+        besides: Callable[[Node], Ratings],
+        judged: Sequence[PersonalModel],
+    ) -> Sequence[PersonalModel]:
+        """The models that were judged: others would have to be trained. See Method."""
+        return judged
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
         """The same network on each node alone, and on all rows in one place; see Method."""

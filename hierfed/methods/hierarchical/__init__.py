@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
 
@@ -22,6 +23,35 @@ class Hierarchical(MethodKind):
         return (
             f"privacy.privacy_unit '{settings.privacy.privacy_unit}': the sums of this method are not clipped, so no "
             "noise hides anyone in them: use preset private"
+        )
+
+    def former_settings(self, settings: Settings, described: Mapping[str, Any]) -> Settings:
+        """See MethodKind."""
+        kernel, strengths = described["kernel"], described["strengths"]
+        factors = {
+            "rank": described["rank"],
+            "min_raters": described["threshold"],
+            "embedding_rank": described["embedding_rank"],
+            "embedding_rounds": described["embedding_rounds"],
+            "between_nodes": described["between_nodes"],
+            "noise_strength": strengths["noise"],
+            "covariate_strength": strengths["covariates"],
+            "content_strength": strengths["content"],
+            "moment_strength": strengths["moments"],
+        }
+        kriging: dict[str, Any] = {"krige": kernel is not None}
+        if kernel is not None:
+            kriging |= {f"{name}_amplitude": kernel[name] for name in ("content", "embedding", "year", "title")}
+            kriging["noise_share"] = kernel["noise_share"]
+        votes = "use" if described["vote_average"] else "leave_out"
+        return settings.model_copy(
+            update={
+                "seed": described["seed"],
+                "data": settings.data.model_copy(update={"vote_average": votes}),
+                "factors": settings.factors.model_copy(update=factors),
+                "kriging": settings.kriging.model_copy(update=kriging),
+                "selection": settings.selection.model_copy(update={"deviation_scale": described["deviation_scale"]}),
+            }
         )
 
     def prepare(self, case: Case) -> Prepared:

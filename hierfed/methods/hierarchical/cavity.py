@@ -26,11 +26,17 @@ def own_ratings(rows: UserRows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def without_own(
-    beliefs: Beliefs, rows: UserRows, design: Design, found: Posterior, precision: Tensor
+    beliefs: Beliefs,
+    rows: UserRows,
+    design: Design,
+    found: Posterior,
+    precision: Tensor,
+    was_sent: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean [ratings, 1 + rank] and packed covariance of each rating's item without what its user sent.
 
-    found, precision: the users' posteriors and precisions that made their last sums.
+    found, precision: the users' posteriors and precisions that made their last sums. was_sent: bool [ratings], the
+    ratings that are in those sums; None for all.
     """
     size = 1 + beliefs.rank
     user, number, value = own_ratings(rows)
@@ -44,7 +50,7 @@ def without_own(
     for begin in range(0, len(value), BLOCK):
         chosen = slice(begin, begin + BLOCK)
         who, what, rating = user[chosen], item[chosen], value[chosen]
-        sent = shared[what]
+        sent = shared[what] if was_sent is None else shared[what] * was_sent[chosen]
         own_pull = rating[:, None] * products[who, 0] - torch.einsum("nf,nfk->nk", content[what], mixed[who])
         left = inverse(prior_precision[what] - products[who] * sent[:, None, None])
         means.append(torch.bmm(left, (pull[what] - own_pull * sent[:, None])[:, :, None])[:, :, 0])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, train_rows
+from hierfed.data.ratings import Ratings
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.rows import arrange
 from hierfed.methods.hierarchical.users import Users, prepare
@@ -90,6 +91,14 @@ class Cohort:
         users, nodes = _spans(self.nodes, places)
         rows, starts = _spans(self.rows, users)
         return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows])
+
+    def joined(self, besides: Ratings) -> Cohort:
+        """The users of the only node with further rows of theirs, and with users who have none here."""
+        user = np.concatenate([np.repeat(self.users, np.diff(self.rows)), besides.user])
+        item, value = (
+            np.concatenate([mine, theirs]) for mine, theirs in ((self.item, besides.item), (self.value, besides.value))
+        )
+        return cohort_of([Node(0, "", Ratings(user, item, value), Ratings(user[:0], item[:0], value[:0]))])
 
     def places_of(self, nodes: np.ndarray) -> np.ndarray:
         """The places of all users of the nodes at these places, int64."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import JudgedItems, Method, RivalErrors, RivalRows, Scorer, Stage, Train
-from hierfed.federated.private import PersonalModel
+from hierfed.federated.method import JudgedItems, Method, Restorer, RivalErrors, RivalRows, Scorer, Stage, Train
+from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers, ranking_stages
@@ -30,6 +30,24 @@ class HierarchicalDuties(Method):
     first_ratings_curve = True
     recommends_by = BLEND
     beside = ALONE
+
+    def refit(
+        self,
+        shared: SharedModel,
+        nodes: Sequence[Node],
+        private: Sequence[PrivateState | None],
+        besides: Callable[[Node], Ratings],
+        judged: Sequence[PersonalModel],
+    ) -> Sequence[PersonalModel]:
+        """See Method."""
+        return self._own.personalise(shared, nodes, private, besides)
+
+    def restorer(self, shared: SharedModel) -> Restorer:
+        """See Method."""
+        from hierfed.methods.hierarchical.personal import load_user, newcomer  # noqa: PLC0415 - it serves this class
+
+        knowledge = self._own.knowledge(shared)
+        return lambda kept: load_user(knowledge, kept) if kept else newcomer(knowledge)
 
     def tunes(self, settings: Settings) -> bool:
         """See Method."""

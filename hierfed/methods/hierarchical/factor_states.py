@@ -12,7 +12,10 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical.cavity import own_ratings
 from hierfed.methods.hierarchical.cohort import Cohort, cohort_of
+from hierfed.methods.hierarchical.personal import LastSums
+from hierfed.methods.hierarchical.rows import UserRows
 from hierfed.methods.hierarchical.users import Posterior, Users
 from hierfed.models.symmetric import pack, unpack
 
@@ -31,7 +34,7 @@ class Memory:
     precision: Tensor
     deviation: Tensor
 
-    def of(self, users: slice) -> Memory:
+    def of(self, users: slice | Tensor) -> Memory:
         """What some of the users remember."""
         some = {name: values if name == "deviation" else values[users] for name, values in vars(self).items()}
         return Memory(**some)
@@ -70,6 +73,31 @@ def state_of(nodes: Sequence[Node], kept: PrivateState | None) -> FactorsState:
         return FactorsState(cohort_of(nodes))
     covariance, deviation = pack(stored["covariance"]), stored["deviation"][None]
     return FactorsState(cohort_of(nodes), (), Memory(**{**stored, "covariance": covariance, "deviation": deviation}))
+
+
+def nothing_besides(node: Node) -> None:
+    """A node whose users learn from its train rows alone."""
+
+
+def last_sums(trained: Cohort, memory: Memory, users: np.ndarray, rows: UserRows | None) -> LastSums:
+    """What these users of a node (their numbers, ascending) sent last; rows: theirs, where some may not have been sent.
+
+    trained: the node's users with what they sent, and memory: what they remember of it. Who sent nothing remembers
+    nothing, and nothing is taken out for them: their entries are another user's.
+    """
+    if rows is None:
+        places = np.searchsorted(trained.users, users)
+        here = memory.of(slice(int(places[0]), int(places[-1]) + 1))
+        return LastSums(here.posterior, here.precision)
+    places = np.searchsorted(trained.users, users).clip(max=len(trained) - 1)
+    here = memory.of(torch.from_numpy(places))
+    user, item, _ = own_ratings(rows)
+    first, last = np.searchsorted(trained.users, [users[0], users[-1] + 1])
+    begin, end = trained.rows[[first, last]]
+    sender = np.repeat(trained.users[first:last], np.diff(trained.rows[first : last + 1]))
+    items = rows.rated.shape[1]
+    sent = np.isin(users[user.numpy()] * items + item.numpy(), sender * items + trained.item[begin:end])
+    return LastSums(here.posterior, here.precision, torch.from_numpy(sent))
 
 
 @dataclass(frozen=True, eq=False)

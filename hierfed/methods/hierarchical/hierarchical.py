@@ -26,7 +26,14 @@ from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up
 from hierfed.methods.hierarchical.design import Design, design_of
 from hierfed.methods.hierarchical.duties import HierarchicalDuties
 from hierfed.methods.hierarchical.embedding import OVERSAMPLING
-from hierfed.methods.hierarchical.factor_states import FactorsState, Memory, PooledStates, state_of
+from hierfed.methods.hierarchical.factor_states import (
+    FactorsState,
+    Memory,
+    PooledStates,
+    last_sums,
+    nothing_besides,
+    state_of,
+)
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
@@ -155,33 +162,40 @@ class HierarchicalFactors(HierarchicalDuties):
         return (scale.centre + scale.unit * prediction).clamp(scale.lowest, scale.highest)
 
     def personalise(
-        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+        self,
+        shared: SharedModel,
+        nodes: Sequence[Node],
+        private: Sequence[PrivateState | None],
+        besides: Callable[[Node], Ratings | None] = nothing_besides,
     ) -> Sequence[PersonalFactors | PiecewiseFactors]:
         """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method.
 
+        besides: gives rows of a node's users that its sums were not made of, to learn from too; None for none.
         Where there are more ratings than memory should hold vectors of, the models are made as they are asked for.
         """
         knowledge = self.knowledge(shared)
 
         def make(place: int) -> PersonalFactors | PiecewiseFactors:
-            return self._personal(shared, knowledge, state_of([nodes[place]], private[place]))
+            return self._personal(shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
 
         if len(nodes) > KEPT_NODES or row_counts(nodes).sum() > KEPT_RATINGS:
             return ModelsOnDemand(len(nodes), make)
         return [make(place) for place in range(len(nodes))]
 
     def _personal(
-        self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState
+        self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState, besides: Ratings | None
     ) -> PersonalFactors | PiecewiseFactors:
-        cohort, memory = state.cohort, state.memory
-        arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, cohort, memory)[0]
+        trained, memory = state.cohort, state.memory
+        cohort = trained if besides is None else trained.joined(besides)
+        arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, trained, memory)[0]
         numbers = torch.from_numpy(cohort.users)
 
         def piece(number: int) -> PersonalFactors:
-            chosen, last = cohort.pieces[number], None
-            if memory is not None and self.everyone:
-                last = memory.of(chosen).posterior, memory.precision[chosen]
+            chosen = cohort.pieces[number]
             users = arrange(chosen)
+            last = None
+            if memory is not None and self.everyone:
+                last = last_sums(trained, memory, cohort.users[chosen], None if besides is None else users.rows)
             return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last)
 
         return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)

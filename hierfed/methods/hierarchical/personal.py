@@ -91,6 +91,16 @@ class SharedKnowledge:
 
 
 @dataclass(frozen=True)
+class LastSums:
+    """What users sent in the last round: the posteriors and precisions [users] that made their sums, and the ratings
+    that are in them, bool [ratings], user after user and for each by item; None for all."""
+
+    posterior: Posterior
+    precision: Tensor
+    was_sent: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class PersonalFactors(UncertainModel):
     """The users of one node. users [users]: their numbers, ascending; posterior and precision: of z_u; prior_mean
     [users, t]: m_u; own: their ratings; newcomer [t]: the prior mean of a user without any."""
@@ -164,6 +174,13 @@ class PersonalFactors(UncertainModel):
         """What the factors alone make of all items, up to a constant: [users, items]; of a newcomer without users."""
         return self.knowledge.expected(self.weights if len(self.users) else self.newcomer[None])
 
+    def scores(self, user: Tensor, items: int) -> Tensor:
+        """What the factors alone make of all items; see PersonalModel."""
+        place, known = places_among(self.users, user)
+        weights = self.newcomer.expand(len(user), -1).clone()
+        weights[known] = self.weights[place[known]]
+        return self.knowledge.expected(weights)
+
     def influence(self, item: Tensor) -> Tensor:
         """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
 
@@ -206,19 +223,19 @@ def personalise_users(
     users: Users,
     node_mean: Tensor,
     strength: float,
-    last: tuple[Posterior, Tensor] | None,
+    last: LastSums | None,
 ) -> PersonalFactors:
     """The users' own models, from the shared one and their own ratings.
 
     numbers [users]: of the users, ascending. node_mean [t]: m_node. strength: a0, of the prior of the precisions. last:
-    posteriors and precisions that made these users' last sums, which are then taken out of the items they rated; None
-    for users who sent nothing.
+    what these users sent last, which is then taken out of the items that they sent ratings of; None for users who sent
+    nothing.
     """
     beliefs = knowledge.beliefs
     known = evidence(knowledge.moments, users)
     prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
-    if last is not None:
-        precision = last[1]
+    if last is not None and last.was_sent is None:
+        precision = last.precision
         found = posterior(known, beliefs.user_spread, prior_mean, precision)
     else:
         precision = beliefs.precision.expand(len(numbers))
@@ -243,14 +260,14 @@ def _observations(
     found: Posterior,
     precision: Tensor,
     prior_mean: Tensor,
-    last: tuple[Posterior, Tensor] | None,
+    last: LastSums | None,
 ) -> Observations:
     beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
     user, items, value = own_ratings(rows)
     if last is None:
         mean, covariance = beliefs.item_mean[items], beliefs.item_covariance[items]
     else:
-        mean, covariance = without_own(beliefs, rows, design, *last)
+        mean, covariance = without_own(beliefs, rows, design, last.posterior, last.precision, last.was_sent)
     products = factor_products(found, beliefs.rank)[user]
     uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
     counts, precision = rows.counts.long(), precision[user]

@@ -12,9 +12,9 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.method import Method
+from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PrivateState
-from hierfed.methods.local.personal import PersonalLocal, fit_local, in_stars, public_prior
+from hierfed.methods.local.personal import PersonalLocal, fit_local, in_stars, public_prior, restore_local
 from hierfed.settings import Settings
 
 
@@ -39,6 +39,11 @@ class LocalOnly(Method):
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """Still nothing; see SumMethod."""
         return SharedModel({}, shared.round + 1)
+
+    def restorer(self, shared: SharedModel) -> Restorer:
+        """See Method."""
+        prior = public_prior(self.content)
+        return lambda kept: restore_local(prior, kept, self.limits, self.threads)
 
     def rounds(self, settings: Settings) -> int:
         """None; see Method."""

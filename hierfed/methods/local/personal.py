@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -111,6 +111,12 @@ class PersonalLocal(UncertainModel):
         """What the users' own ratings say beyond the prior."""
         return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
+    def influence(self, item: Tensor) -> Tensor:
+        """See PersonalModel."""
+        if not len(self.own.items):
+            return self.own.residuals.new_zeros(len(item), 0)
+        return _unit(self.limits) * self.kriging.influence(0, item, self.prior.vectors[item])
+
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""
         counts, users = self.own.counts.tolist(), self.users.tolist()
@@ -140,6 +146,15 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
         ),
         threads,
     )
+
+
+def restore_local(
+    prior: PublicPrior, kept: Mapping[str, Tensor], limits: tuple[float, float], threads: int
+) -> PersonalLocal:
+    """The model of one user, number 0, from what PersonalLocal.tensors gave for that user; nobody's from nothing."""
+    items = kept["items"].numpy() if kept else np.empty(0, np.int64)
+    stars = kept["ratings"].numpy() if kept else np.empty(0)
+    return fit_local(prior, Ratings(np.zeros(len(items), np.int32), items, stars), limits, threads)
 
 
 def in_stars(value: Tensor, limits: tuple[float, float]) -> Tensor:

@@ -21,9 +21,17 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.method import Method, RivalErrors, RivalRows
+from hierfed.federated.method import Method, Restorer, RivalErrors, RivalRows
 from hierfed.federated.private import PrivateState
-from hierfed.methods.local.personal import PersonalLocal, PriorScales, PublicPrior, fit_local, in_stars, public_prior
+from hierfed.methods.local.personal import (
+    PersonalLocal,
+    PriorScales,
+    PublicPrior,
+    fit_local,
+    in_stars,
+    public_prior,
+    restore_local,
+)
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.private_prior.prior_updates import (
     FACTOR,
@@ -142,6 +150,11 @@ class PrivatePrior(Method):
         """What the prior says of an item; see Method."""
         mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
         return in_stars(mean, self.limits).clamp(*self.limits)
+
+    def restorer(self, shared: SharedModel) -> Restorer:
+        """See Method."""
+        prior = self.prior(shared)
+        return lambda kept: restore_local(prior, kept, self.limits, self.threads)
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
         """Each user alone; see Method."""

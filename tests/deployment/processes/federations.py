@@ -11,7 +11,7 @@ from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.rules import Rule, OPEN_SUM
+from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread

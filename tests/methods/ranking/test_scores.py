@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hierfed.data.ratings import Ratings
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, blend, known_items, known_raters, own_users_matrix, popularity, standardise
+from hierfed.methods.ranking.scores import (
+    BLEND_WEIGHTS,
+    blend,
+    known_items,
+    known_raters,
+    own_users_matrix,
+    popularity,
+    standardise,
+)
 from hierfed.models.lists import exclude, rated_matrix, top
 
 # Whole numbers tie often, and stay apart under the transforms below.

@@ -1,0 +1,125 @@
+"""Users' own files: one for each user, in a folder for each node, as they would lie on that node's own disk.
+
+They are readable by their owner only. A file's name is a hash of the user's id, which is in its header: an id may be
+longer than a name may be, and on some disks `A` and `a` are one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import polars as pl
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hierfed.data.federation import RowsByNode
+from hierfed.errors import HierfedError
+from hierfed.federated.private import PersonalModel
+from hierfed.runs.models import owned, sound
+
+PRIVATE = "private"
+FORMAT, FORMAT_BEFORE = "3", "2"
+# Where users lie whom no node knows, since all of their rows were held out.
+NOWHERE = "held-out"
+# Of a name, so many bytes are allowed on every disk.
+LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class UserFile:
+    """A user's own file. tensors: what PersonalModel.tensors gave of the user, none where nothing was learned. seen:
+    the numbers of the items that the user has rated besides."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    seen: Tensor
+
+
+def private_format(method: str, version: str = FORMAT) -> str:
+    """What the header of a private file says that it is."""
+    return f"hierfed private {method} {version}"
+
+
+def save_private(
+    folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series, held: RowsByNode | None = None
+) -> None:
+    """Write a folder per node, and in it a file per user; models: by node's name.
+
+    held: rows, user by user, that models may not have learned from, of which each user's own file keeps the items.
+    """
+    place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    told, missed = {"format": private_format(kind)}, set() if held is None else _holders(held)
+    for name, model in models.items():
+        own = unfinished / name
+        own.mkdir(mode=0o700)
+        for user, tensors in model.tensors():
+            if user is None:
+                save_file(tensors, own / "node.safetensors", metadata=told)
+                continue
+            missed.discard(user)
+            kept = tensors if held is None else tensors | _seen(held, user, tensors.get("items"))
+            _save_user(own, told, str(user_ids[user]), kept)
+    if held is not None and missed:
+        (unfinished / NOWHERE).mkdir(mode=0o700, exist_ok=True)
+        for user in sorted(missed):
+            _save_user(unfinished / NOWHERE, told, str(user_ids[user]), _seen(held, user, None))
+    if place.exists():
+        shutil.rmtree(place)
+    unfinished.rename(place)
+
+
+def user_file(user_id: str) -> str:
+    """The name of a user's own file, without its ending."""
+    return f"user-{hashlib.sha256(user_id.encode()).hexdigest()[:32]}"
+
+
+def read_private(folder: Path, kind: str, user_id: str) -> list[UserFile]:
+    """A user's own files, one for each node that has one; personalisation nodes come first.
+
+    Raises HierfedError for a file that is damaged, or of another version than this one and the one before.
+    """
+    names = [user_file(user_id)]
+    # As files of format 2 are called.
+    if len(before := f"user-{quote(user_id, safe='')}") + len(".safetensors") <= LONGEST_NAME:
+        names.append(before)
+    nodes = sorted((folder / PRIVATE).glob("*/"), key=lambda path: (not path.name.startswith("node-"), path.name))
+    paths = [node / f"{name}.safetensors" for node in nodes for name in names]
+    return [_read_user(path, kind, user_id) for path in paths if path.is_file()]
+
+
+def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict[str, Tensor]) -> None:
+    save_file(tensors, place / f"{user_file(user_id)}.safetensors", metadata={**told, "user": user_id})
+
+
+def _read_user(path: Path, kind: str, user_id: str) -> UserFile:
+    with sound(path):
+        with safe_open(path, framework="pt") as file:
+            told = dict(file.metadata() or {})
+        tensors = owned(load_file(path))
+    if told.get("format") not in (private_format(kind), private_format(kind, FORMAT_BEFORE)):
+        raise HierfedError(f"{path}: holds '{told.get('format')}', and '{private_format(kind)}' was expected")
+    if told.get("user", user_id) != user_id:
+        raise HierfedError(f"{path}: damaged: it is the file of another user")
+    seen = tensors.pop("seen", torch.empty(0, dtype=torch.int64))
+    return UserFile(path, tensors, seen)
+
+
+def _holders(held: RowsByNode) -> set[int]:
+    counts = held.offsets[1:] - held.offsets[:-1]
+    return set(counts.nonzero()[0].tolist())
+
+
+def _seen(held: RowsByNode, user: int, learned: Tensor | None) -> dict[str, Tensor]:
+    """The items of a user's held-out rows that the model did not learn from; nothing where there are none."""
+    items = torch.from_numpy(held.of(user).item).long()
+    left = items if learned is None else items[~torch.isin(items, learned)]
+    return {"seen": left} if len(left) else {}
