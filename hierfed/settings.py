@@ -184,6 +184,11 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
     return _validated(raw)
 
 
+def read_settings(text: str) -> Settings:
+    """Settings from JSON that this version, or one before it, has written; raises SettingsError where they do not fit."""
+    return _validated(json.loads(text))
+
+
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     """`["rounds=3"]` as `{"rounds": "3"}`; raises SettingsError where there is no `=`."""
     parsed = {}

@@ -23,7 +23,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
 from hierfed.methods import kind_of
-from hierfed.settings import PRIVATE_SETTINGS, Settings
+from hierfed.settings import PRIVATE_SETTINGS, Settings, read_settings
 
 MODEL, RANKING = "model.safetensors", "ranking.safetensors"
 FORMAT, FORMAT_BEFORE = "3", "2"
@@ -78,7 +78,7 @@ def load_model(folder: Path) -> KeptModel:
         catalogue = Catalogue(pl.read_parquet((folder / CATALOGUE).read_bytes()))
     with sound(path):
         shared = SharedModel(load_file(path), int(header["round"]))
-        settings = Settings.model_validate_json(header["settings"])
+        settings = read_settings(header["settings"])
         if found == model_format(settings.method):
             low, high = json.loads(header["limits"])
             return KeptModel(settings, (low, high), catalogue, shared, header)
