@@ -33,7 +33,7 @@ from hierfed.settings import Settings
 # Fewer rows are read and divided before a person notices, and would only fill the disk.
 LEAST_ROWS = 1_000_000
 # To be raised with every change of what an entry holds, or of how rows are read, numbered or divided.
-_FORMAT = 2
+_FORMAT = 3
 _COLUMNS = ("user", "item", "value", "time")
 _PARTS = ("train", "test", "personal_train", "personal_test", "unused")
 
@@ -148,6 +148,7 @@ def _dataset_of(entry: Entry) -> Dataset:
             "files": tuple(SourceFile(**file) for file in facts["files"]),
             "join": JoinReport(**facts["join"]),
             "notes": tuple(facts["notes"]),
+            "warnings": tuple(facts["warnings"]),
         }
     )
     return Dataset(

@@ -117,6 +117,7 @@ def summarise_data(settings: Settings, dataset: Dataset, split: Split, prepared:
             dropped=provenance.rows_in - provenance.join.kept,
             warning=provenance.join.warning,
         ),
+        warnings=list(provenance.warnings),
         features=list(prepared.features),
         missing_features=list(prepared.missing_features),
         protocol=settings.split.protocol,

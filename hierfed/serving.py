@@ -50,7 +50,7 @@ class Served:
             )
         try:
             arrays = load_file(folder / MODEL)
-            self.catalogue = Catalogue(pl.read_parquet(folder / CATALOGUE))
+            self.catalogue = Catalogue(pl.read_parquet(folder / CATALOGUE, glob=False))
         except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
             raise HierfedError(f"{folder}: the run is damaged: {error}") from error
         self.method = read_method(header["method"], self.catalogue)

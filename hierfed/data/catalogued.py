@@ -12,11 +12,11 @@ from hierfed.data.catalogue import NUMERIC_FEATURES
 from hierfed.data.catalogue_file import read_catalogue
 from hierfed.data.files import read_bytes
 from hierfed.data.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
+from hierfed.data.ids import places
 from hierfed.data.licences import generated_terms
 from hierfed.data.rating_part import join_parts
 from hierfed.data.ratings import SourceFile
 from hierfed.data.tables import read_tables
-from hierfed.errors import DataError
 
 _DESCRIBED = ("item_id", "title", "year", "genres")
 _UNUSED = ("metadata_genres", *NUMERIC_FEATURES)
@@ -37,12 +37,8 @@ def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str |
     raw = read_bytes(items)
     catalogue = read_catalogue(items).frame
     rated = join_parts([source.train] if source.test is None else [source.train, source.test]).item.ids
-    if rated.dtype != catalogue["item_id"].dtype:
-        raise DataError(
-            f"{items}, column item_id: found {catalogue['item_id'].dtype}, expected {rated.dtype} as in {RATINGS}"
-        )
     notes = list(source.notes)
-    unknown = len(rated) - int(rated.is_in(catalogue["item_id"].implode()).sum())
+    unknown = places(rated, catalogue["item_id"]).null_count()
     if unknown:
         notes.append(f"{unknown} rated items are not in {ITEMS}: no title, year or genres")
     unused = [name for name in _UNUSED if name in catalogue.columns and catalogue[name].count()]

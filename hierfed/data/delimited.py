@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from hierfed.data.files import read_bytes
+from hierfed.data.grouping import blocks, on_threads
 from hierfed.data.ratings import SourceFile
 from hierfed.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", "|")
 # The ASCII unit separator stands in for GroupLens' `::`, since polars splits on single bytes only.
 _UNIT_SEPARATOR = "\x1f"
+_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Delimited:
         return SourceFile(self.path.name, self.size, self.sha256, rows)
 
     def typed(self, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame | None:
-        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`)."""
-        if b'"' in self.data:
+        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`).
+
+        Nor does a file fit with a field such as `007`, `+7` or ` 7`: a number would not tell how that is written.
+        """
+        if b'"' in self.data or _has_padded(self.data, self.separator):
             return None
         try:
             frame = self._read(types).select(list(types))
@@ -175,6 +181,22 @@ def decode(data: bytes, path: Path) -> str:
         raise DataError(
             f"{path}, line {line}: byte {column} of the line is 0x{data[error.start]:02x}, expected UTF-8 text"
         ) from error
+
+
+def _has_padded(data: bytes, separator: str) -> bool:
+    """Whether a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
+
+    def padded(block: slice) -> bool:
+        before = b"\n" if block.start == 0 else b""
+        codes = np.frombuffer(before + data[max(block.start - 1, 0) : block.stop + 2] + b"\n\n", np.uint8)
+        ended, first, second, third = codes[:-3], codes[1:-2], codes[2:-1], codes[3:]
+        begins = (ended == ord(separator)) | (ended == ord("\n"))
+        odd = (first == ord(" ")) | (first == ord("\t")) | (first == ord("+"))
+        odd |= (first == ord("0")) & (second - np.uint8(ord("0")) < _DIGITS)
+        odd |= (first == ord("-")) & (second == ord("0")) & (third != ord("."))
+        return bool((begins & odd).any())
+
+    return any(on_threads(padded, blocks(len(data))))
 
 
 def _to_utf8(raw: bytes, path: Path, encoding: str | None) -> bytes:

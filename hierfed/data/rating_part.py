@@ -11,6 +11,7 @@ import polars as pl
 
 from hierfed.data.checks import Rules, check_column
 from hierfed.data.numbering import Numbered, array, join_numbered, number
+from hierfed.data.ratings import Ratings
 
 _THREADS = 2
 
@@ -31,6 +32,11 @@ class RatingPart:
 
     def __len__(self) -> int:
         return len(self.value)
+
+    @property
+    def ratings(self) -> Ratings:
+        """The columns with the part's own numbers of users and items."""
+        return Ratings(self.user.numbers, self.item.numbers, self.value, self.time)
 
     @classmethod
     def of(cls, column: Callable[[str], pl.Series], roles: Collection[str], place: Callable[[int], str]) -> RatingPart:
