@@ -20,7 +20,6 @@ from hierfed.errors import DataError
 _SEPARATORS = (",", "\t", ";", "|")
 # The ASCII unit separator stands in for GroupLens' `::`, since polars splits on single bytes only.
 _UNIT_SEPARATOR = "\x1f"
-_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -187,14 +186,16 @@ def _has_padded(data: bytes, separator: str) -> bool:
     """Whether a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
 
     def padded(block: slice) -> bool:
-        before = b"\n" if block.start == 0 else b""
-        codes = np.frombuffer(before + data[max(block.start - 1, 0) : block.stop + 2] + b"\n\n", np.uint8)
-        ended, first, second, third = codes[:-3], codes[1:-2], codes[2:-1], codes[3:]
-        begins = (ended == ord(separator)) | (ended == ord("\n"))
+        before, after = b"\n" * (block.start == 0), b"\n\n" * (block.stop == len(data))
+        codes = np.frombuffer(before + data[max(block.start - 1, 0) : block.stop + 2] + after, np.uint8)
+        begins = (codes[:-3] == ord(separator)) | (codes[:-3] == ord("\n"))
+        # White space, plus and minus come before the zero in ASCII, the other digits after it.
+        places = np.flatnonzero(begins & (codes[1:-2] <= ord("0")))
+        first, second, third = (codes[places + ahead] for ahead in (1, 2, 3))
         odd = (first == ord(" ")) | (first == ord("\t")) | (first == ord("+"))
-        odd |= (first == ord("0")) & (second - np.uint8(ord("0")) < _DIGITS)
+        odd |= (first == ord("0")) & (second >= ord("0")) & (second <= ord("9"))
         odd |= (first == ord("-")) & (second == ord("0")) & (third != ord("."))
-        return bool((begins & odd).any())
+        return bool(odd.any())
 
     return any(on_threads(padded, blocks(len(data))))
 

@@ -74,8 +74,8 @@ def test_a_list_of_items_with_other_ids_is_told_of(folder):
     dataset = load(str(folder))
     assert dataset.catalogue.frame["title"].to_list() == [None] * 3
     assert dataset.provenance.warnings == (
-        "3 of 3 rated item ids are not in the source's list of items: not there are '10' and '20', there are '0010' and "
-        "'0020', for instance; ids are compared as they are written",
+        "3 of 3 rated item ids are not in the source's list of items: not there are '10' and '20', there are "
+        "'0010' and '0020', for instance; ids are compared as they are written",
     )
 
 

@@ -87,7 +87,7 @@ def test_items_that_the_catalogue_does_not_know_are_left_out_and_counted(own):
 
 def test_a_catalogue_that_knows_nothing_is_refused_in_one_line(own):
     with pytest.raises(
-        DataError, match="knows none of its 5 ratings' items: .*not there are '10' and '20', there are '99' and '100'"
+        DataError, match=r"knows none of its 5 ratings' items: .*not there are '10' and '20', there are '99' and '100'"
     ) as error:
         own(ROWS, catalogue_of(99, 100))
     assert "\n" not in str(error.value)
