@@ -186,7 +186,7 @@ def _has_padded(data: bytes, separator: str) -> bool:
     """Whether a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
 
     def padded(block: slice) -> bool:
-        before, after = b"\n" * (block.start == 0), b"\n\n" * (block.stop == len(data))
+        before, after = b"\n" * (block.start == 0), b"\n\n" * (block.stop + 2 > len(data))
         codes = np.frombuffer(before + data[max(block.start - 1, 0) : block.stop + 2] + after, np.uint8)
         begins = (codes[:-3] == ord(separator)) | (codes[:-3] == ord("\n"))
         # White space, plus and minus come before the zero in ASCII, the other digits after it.
