@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from hierfed.data.partition import by_users
 from rich.console import Console
 from rich.table import Table
 
 from hierfed.data import splits
 from hierfed.data.federation import Node, make_nodes
-from hierfed.data.partition import by_users
 from hierfed.data.ratings import Dataset
 from hierfed.data.reading.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds

@@ -47,7 +47,7 @@ class JoinSummary(Record):
 
 
 class DataSummary(Record):
-    """What the run learned from; rows_in = ratings + the sum of dropped."""
+    """What the run learned from; rows_in = ratings + the sum of dropped. warnings: of the data, a line each."""
 
     source: str
     ratings: int
@@ -57,6 +57,7 @@ class DataSummary(Record):
     rows_in: int
     dropped: dict[str, int]
     join: JoinSummary
+    warnings: list[str] = []
     features: list[str]
     missing_features: list[str]
     protocol: str = "two_groups"

@@ -185,7 +185,7 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
 
 
 def read_settings(text: str) -> Settings:
-    """Settings from JSON that this version, or one before it, has written; raises SettingsError where they do not fit."""
+    """Settings from JSON that this version or the one before has written; raises SettingsError where they do not fit."""
     return _validated(json.loads(text))
 
 

@@ -13,7 +13,6 @@ from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import Method
 from hierfed.methods import Case, prepare
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.randomness import generator

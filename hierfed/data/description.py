@@ -30,6 +30,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
     ]
     if join.warning:
         lines.append(("warning", join.warning))
+    lines += [("warning", warning) for warning in provenance.warnings]
     lines += [
         ("file", f"{file.name}: {file.rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}")
         for file in provenance.files

@@ -100,7 +100,10 @@ class JoinReport:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a data set came from and what happened to each row: rows_in = rows used + sum of dropped."""
+    """Where a data set came from and what happened to each row: rows_in = rows used + sum of dropped.
+
+    warnings: what a person must know before believing the figures, a line each.
+    """
 
     name: str
     licence: str
@@ -110,6 +113,7 @@ class Provenance:
     rows_in: int
     dropped: dict[str, int]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ class NodeSide:
         if not self._securely:
             rows = Overview(own.limits, tally([own.train], len(catalogue)), own.unknown)
         left_out = f", {own.unknown:,} left out whose items the catalogue does not know" if own.unknown else ""
+        for warning in own.warnings:
+            self._tell(f"warning: {warning}")
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
         return introduce(
             Introduction(self.name, self._identity, self._public, self._witness.public, rows), nonce, self._key

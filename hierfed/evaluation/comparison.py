@@ -96,4 +96,5 @@ def summarise_data(settings: Settings, dataset: Dataset, split: Split, prepared:
         missing_features=list(prepared.missing_features),
         protocol=settings.split.protocol,
         split=split.sizes(),
+        warnings=list(provenance.warnings),
     )

@@ -37,8 +37,8 @@ def result_tables(result: Result) -> Group:
     if join.name != "none":
         before = f"{words.count(join.kept_before_deduplication)} before repeated metadata ids were taken out"
         parts.append(Text(f"Join {join.name}: {words.count(join.kept)} ratings with metadata, {before}."))
-    if data.join.warning:
-        parts.append(Text(f"Warning: {words.sentence(data.join.warning)}", style="bold"))
+    for warning in filter(None, [data.join.warning, *data.warnings]):
+        parts.append(Text(f"Warning: {words.sentence(warning)}", style="bold"))
     if data.missing_features:
         parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
     if contents.secure_sums_sentence(result):

@@ -33,14 +33,8 @@ BAD_ROWS = {
     "rating empty": ("1,11,,1000000000", r"line 3, column rating: found nothing, expected a number"),
     "rating too high": ("1,11,5.5,1000000000", r"line 3, column rating: found 5.5, expected a number from 0.5 to 5"),
     "rating zero": ("1,11,0,1000000000", r"line 3, column rating: found 0.0, expected a number from 0.5 to 5"),
-    "user empty": (",11,4,1000000000", r"line 3, column userId: found nothing, expected a whole number"),
-    "user negative": ("-1,11,4,1000000000", r"line 3, column userId: found -1, expected a whole number"),
-    "user not whole": ("1.5,11,4,1000000000", r"line 3, column userId: found '1.5', expected a whole number"),
-    "item is text": ("1,abc,4,1000000000", r"line 3, column movieId: found 'abc', expected a whole number"),
-    "item overflows": (
-        "1,99999999999999999999,4,1000000000",
-        r"line 3, column movieId: found '9{20}', expected a whole",
-    ),
+    "user empty": (",11,4,1000000000", r"line 3, column userId: found nothing, expected an id"),
+    "item of white space": ("1,  ,4,1000000000", r"line 3, column movieId: found '  ', expected an id"),
     "time is text": ("1,11,4,yesterday", r"line 3, column timestamp: found 'yesterday', expected a time in seconds"),
     "time negative": ("1,11,4,-5", r"line 3, column timestamp: found -5, expected a time"),
     "time in milliseconds": ("1,11,4,1260759144000", r"line 3, column timestamp: found 1260759144000, expected a time"),
@@ -66,7 +60,11 @@ def test_a_bad_row_of_a_folder_is_named(write, tmp_path, row, expected):
     assert re.search(expected, message), message
 
 
-@pytest.mark.parametrize("row", [row for row, _ in BAD_ROWS.values()], ids=BAD_ROWS.keys())
+# No field is quoted in that format, so there a quote is a part of an id.
+BAD_UNQUOTED = {name: row for name, (row, _) in BAD_ROWS.items() if name != "open quote"}
+
+
+@pytest.mark.parametrize("row", BAD_UNQUOTED.values(), ids=BAD_UNQUOTED.keys())
 def test_a_bad_row_is_named_in_the_100k_format_too(write, tmp_path, row):
     write("u.data", (GOOD + row + "\n2\t10\t1\t1000000000\n").replace(",", "\t"))
     message = failure(str(tmp_path))
@@ -168,8 +166,8 @@ def test_metadata_without_a_column(write, csv_folder):
         ),
         (
             "movies.csv",
-            "movieId,title,genres\nx,A (1990),Drama\n",
-            r"line 2, column movieId: found 'x', expected a whole",
+            "movieId,title,genres\n,A (1990),Drama\n",
+            r"line 2, column movieId: found nothing, expected an id",
         ),
         ("links.csv", "movieId,imdbId,tmdbId\n10,1,2\n20,1,z\n", r"line 3, column tmdbId: found 'z', expected a whole"),
         ("links.csv", "movieId,imdbId,tmdb\n10,1,2\n", r"no column 'tmdbId' \(did you mean 'tmdb'\?\)"),
@@ -211,7 +209,7 @@ def test_a_parquet_file_that_is_none(write, tmp_path):
         ("rating", [1.0, float("nan")], r"row 2, column rating: found nan, expected a finite number"),
         ("rating", ["1", "two"], r"row 2, column rating: found 'two', expected a finite number"),
         ("rating", [True, False], r"column rating: found values of type Boolean, expected numbers"),
-        ("user", [1.0, 2.5], r"row 2, column user: found 2.5, expected a whole number"),
+        ("user", [1.0, 2.0], r"row 1, column user: found Float64, expected text or whole numbers as ids.*astype"),
         ("user", [[1], [2]], r"column user: found values of type List.*, expected ids"),
         ("item", [1, None], r"row 2, column item: found nothing, expected an id"),
         ("time", [1, 2**62], r"row 2, column time: found 4611686018427387904, expected a time"),
@@ -231,9 +229,6 @@ def test_an_empty_parquet(tmp_path):
 
 
 def test_ids_of_a_table(write):
-    assert "column user: found '99999999999999999999', expected a whole number that fits 64 bits" in failure(
-        write("a.csv", "user,item,rating\n99999999999999999999,1,3\n")
-    )
     assert "line 3, column user: found '  ', expected an id" in failure(
         write("b.csv", "user,item,rating\nu1,1,3\n  ,1,3\n")
     )

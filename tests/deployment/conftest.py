@@ -115,7 +115,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
         for user in range(USERS)
         for turn, item in enumerate(rng.choice(ITEMS, PER_USER, replace=False).tolist())
     ]
-    table = pl.DataFrame(rows, schema=["user", "item", "rating", "node", "held"], orient="row")
+    table = pl.DataFrame(rows, schema=["user", "item", "rating", "node", "held"], orient="row").sort("user", "item")
     items = pl.DataFrame(
         {
             "item_id": range(FIRST_ITEM, FIRST_ITEM + ITEMS),

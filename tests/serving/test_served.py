@@ -24,7 +24,6 @@ from hierfed.evaluation.ranking import judge_ranking
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.runs import folder as runs
-from hierfed.runs.models import load_model
 from hierfed.runs.private_files import user_file
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings

@@ -10,7 +10,9 @@ import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.grouping import count
-from hierfed.data.ratings import Dataset, JoinReport, Provenance, Ratings, SourceFile
+from hierfed.data.ids import compact, places, strangers
+from hierfed.data.order import in_order
+from hierfed.data.ratings import Dataset, JoinReport, Provenance, SourceFile
 from hierfed.data.reading.joins import Join, Match
 from hierfed.data.reading.licences import Terms
 from hierfed.data.reading.numbering import compress
@@ -40,20 +42,20 @@ class Source:
 def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset:
     """Number users and items densely by sorted id, join, and drop unmatched ratings where the join or user says so.
 
-    Ratings keep the source's order, test ratings last. Raises DataError for a (user, item) pair that stands twice,
-    and where no rating is left.
+    Ratings stand by user and item, in whatever order the source lists them; test ratings last. Raises DataError for a
+    (user, item) pair that stands twice, and where no rating is left.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     whole = join_parts(parts)
     refuse_repeated_pairs(whole, len(source.train))
-    user_ids, user, item = whole.user.ids, whole.user.numbers, whole.item.numbers
-    films = _films_of(whole.item.ids, source.films)
+    user_ids, films = whole.user.ids, _films_of(whole.item.ids, source.films)
+    ratings = in_order(whole.ratings, len(source.train))
+    user, item = ratings.user, ratings.item
     match = join.match(films)
     matched = match.row.is_not_null().to_numpy()
     drop = join.drops if unmatched is None else unmatched == "drop"
     per_item = count(item, len(films))
     described = _describe_items(films, match, join)
-    ratings = Ratings(user, item, whole.value, whole.time)
     test_rows = None if source.test is None else np.arange(len(whole)) >= len(source.train)
     if drop and not matched.all():
         keep = matched[item]
@@ -63,7 +65,8 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
             )
         kept_users, user = compress(user[keep], len(user_ids))
         kept_items, item = compress(item[keep], len(films))
-        user_ids, described = user_ids[kept_users], described[kept_items]
+        user_ids, described = _tidy(user_ids[kept_users]), described[kept_items]
+        described = described.with_columns(_tidy(described["item_id"]))
         ratings = replace(ratings.take(keep), user=user, item=item)
         test_rows = None if test_rows is None else test_rows[keep]
     metadata = () if join.metadata is None else (join.metadata,)
@@ -76,6 +79,7 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
         rows_in=len(whole),
         dropped={f"no metadata (join {join.name})": len(whole) - len(ratings)} if drop else {},
         notes=source.notes + tuple(note for table in metadata for note in table.notes) + match.describe(per_item),
+        warnings=unknown_test_ids(source) + _unknown_films(whole.item.ids, source.films),
     )
     return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows)
 
@@ -101,6 +105,27 @@ def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:
     )
 
 
+def unknown_test_ids(source: Source) -> tuple[str, ...]:
+    """A warning each where most of the users, or most of the items, of the test ratings have no other ratings."""
+    if source.test is None:
+        return ()
+    train, test, there = source.train, source.test, "the train rows"
+    users = strangers(test.user.ids, train.user.ids, "user ids of test rows", there)
+    items = strangers(test.item.ids, train.item.ids, "item ids of test rows", there)
+    return tuple(filter(None, [users, items]))
+
+
+def _unknown_films(item_ids: pl.Series, films: pl.DataFrame | None) -> tuple[str, ...]:
+    if films is None:
+        return ()
+    return tuple(filter(None, [strangers(item_ids, films["item_id"], "rated item ids", "the source's list of items")]))
+
+
+def _tidy(ids: pl.Series) -> pl.Series:
+    """Ids that are left of others, in the type that they would have alone."""
+    return compact(ids) if ids.dtype == pl.String else ids
+
+
 def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:
     """`item_id`, `title`, `year` and `genres` of each item, null where unknown."""
     items = pl.DataFrame({"item_id": item_ids})
@@ -108,7 +133,8 @@ def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:
         return items.with_columns(
             title=pl.lit(None, pl.String), year=pl.lit(None, pl.Int32), genres=pl.lit(None, pl.List(pl.String))
         )
-    return items.join(films, on="item_id", how="left", maintain_order="left")
+    rows = places(item_ids, films["item_id"])
+    return items.with_columns(films[name].gather(rows) for name in ("title", "year", "genres"))
 
 
 def _describe_items(films: pl.DataFrame, match: Match, join: Join) -> pl.DataFrame:

@@ -8,6 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
+from hierfed.data.ids import ascending
+from hierfed.data.reading.checks import parse_ids
 from hierfed.data.reading.columns import require
 from hierfed.errors import DataError
 
@@ -26,7 +28,12 @@ def read_catalogue(path: Path) -> Catalogue:
     line, for a file that is no catalogue.
     """
     try:
-        frame = pl.read_csv(path) if path.suffix.casefold() == ".csv" else pl.read_parquet(path)
+        # By path alone, polars takes brackets for a pattern of names.
+        content = path.read_bytes()
+        if path.suffix.casefold() == ".csv":
+            frame = pl.read_csv(content, schema_overrides=dict.fromkeys(("item_id", "title", *_LISTS), pl.String))
+        else:
+            frame = pl.read_parquet(content)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {error}") from error
     return _checked(frame, path)
@@ -50,15 +57,13 @@ def catalogue_of_bytes(content: bytes) -> Catalogue:
 
 def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
     require(frame.columns, ["item_id"], path)
-    ids = frame["item_id"]
-    if ids.null_count() or not (ids.dtype.is_integer() or ids.dtype == pl.String) or frame.is_empty():
-        raise DataError(
-            f"{path}, column item_id: found {ids.dtype} with {ids.null_count()} nulls, expected an id a row"
-        )
+    if frame.is_empty():
+        raise DataError(f"{path}: the catalogue holds no items")
+    ids = parse_ids(frame["item_id"], "item_id", lambda row: f"{path}, item {row + 1}")
     if ids.n_unique() < len(ids):
         raise DataError(f"{path}, column item_id: {ids.filter(ids.is_duplicated())[0]} stands twice, expected once")
     try:
-        columns = [ids.cast(pl.Int64) if ids.dtype.is_integer() else ids]
+        columns = [ids if ids.dtype == pl.String else ids.cast(pl.Int64)]
         for name, kind in _TEXTS.items():
             columns.append(frame[name].cast(kind) if name in frame.columns else _nulls(name, len(ids), kind))
         for name in _LISTS:
@@ -71,7 +76,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
     if known is None:
         known = pl.Series("matched", [bool(numeric)] * len(ids))
-    return Catalogue(pl.DataFrame([*columns, known]).sort("item_id"))
+    return Catalogue(pl.DataFrame([*columns, known])[ascending(ids)])
 
 
 def _nulls(name: str, rows: int, kind: pl.DataType | type[pl.DataType]) -> pl.Series:

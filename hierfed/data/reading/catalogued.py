@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hierfed.data.catalogue import NUMERIC_FEATURES
+from hierfed.data.ids import places
 from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.catalogue_file import read_catalogue
@@ -15,7 +16,6 @@ from hierfed.data.reading.files import read_bytes
 from hierfed.data.reading.licences import generated_terms
 from hierfed.data.reading.rating_part import join_parts
 from hierfed.data.reading.tables import read_tables
-from hierfed.errors import DataError
 from hierfed.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
 
 _DESCRIBED = ("item_id", "title", "year", "genres")
@@ -37,12 +37,8 @@ def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str |
     raw = read_bytes(items)
     catalogue = read_catalogue(items).frame
     rated = join_parts([source.train] if source.test is None else [source.train, source.test]).item.ids
-    if rated.dtype != catalogue["item_id"].dtype:
-        raise DataError(
-            f"{items}, column item_id: found {catalogue['item_id'].dtype}, expected {rated.dtype} as in {RATINGS}"
-        )
     notes = list(source.notes)
-    unknown = len(rated) - int(rated.is_in(catalogue["item_id"].implode()).sum())
+    unknown = places(rated, catalogue["item_id"]).null_count()
     if unknown:
         notes.append(f"{unknown} rated items are not in {ITEMS}: no title, year or genres")
     unused = [name for name in _UNUSED if name in catalogue.columns and catalogue[name].count()]

@@ -8,24 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hierfed.data.ids import compact
 from hierfed.data.reading.numbering import limits
 from hierfed.errors import DataError
 
 # The last second of year 2261: times beyond it are milliseconds, or no times at all.
 LATEST_TIME = 9_214_646_399
-_DIGITS = r"^[+-]?\d+$"
 _TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 _SHOWN = 60
-_WHOLE = "a whole number that fits 64 bits"
+_SIGNED = (pl.Int8, pl.Int16, pl.Int32, pl.Int64)
+FLOAT_IDS = (
+    "text or whole numbers as ids: 7 and 7.0 would be two; write whole numbers, in pandas with astype('Int64'), in SQL "
+    "with CAST(... AS bigint)"
+)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a source's ratings must be: their range in stars, and whether ids are whole numbers (or may be text)."""
+    """What a source's ratings must be: their range in stars."""
 
     low: float = -np.inf
     high: float = np.inf
-    integer_ids: bool = True
 
 
 def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
@@ -38,31 +41,25 @@ def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], st
         return parse_ratings(raw, name, place, rules)
     if role == "time":
         return parse_times(raw, name, place)
-    return parse_ids(raw, name, place, rules.integer_ids)
+    return parse_ids(raw, name, place)
 
 
-def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str], integers: bool) -> pl.Series:
-    """Ids as int64 where all of them are whole numbers, as text otherwise (an error where `integers`).
+def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Series:
+    """Ids as hierfed.data.ids has them: text as it was written, but for white space around it, or whole numbers.
 
-    Signed integers keep their type.
+    Signed integers keep their type. Decimal columns mean their shortest decimal text. Raises DataError for floats.
     """
-    _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype in _TEXT_TYPES, name, "ids", place)
-    if raw.dtype.is_signed_integer() and _within(raw, 0 if integers else -np.inf, np.inf):
-        return raw
-    whole = _integers(raw)
-    if integers:
-        refuse(raw, whole.is_null() | (whole < 0), name, "a whole number from 0 to 9223372036854775807", place)
-        return whole
     if raw.dtype.is_float():
-        refuse(raw, whole.is_null(), name, _WHOLE, place)
-        return whole
+        raise DataError(f"{place(0)}, column {name}: found {raw.dtype}, expected {FLOAT_IDS}")
+    fits = raw.dtype.is_integer() or raw.dtype.is_decimal() or raw.dtype in _TEXT_TYPES
+    _refuse_type(raw, fits, name, "ids (text or whole numbers)", place)
+    if raw.dtype in _SIGNED and not raw.null_count():
+        return raw
     text = raw.cast(pl.String).str.strip_chars()
+    if raw.dtype.is_decimal():
+        text = text.str.replace(r"(\.[0-9]*[1-9])0+$", "${1}").str.replace(r"\.0+$", "")
     refuse(raw, text.is_null() | (text == ""), name, "an id", place)
-    if not whole.null_count():
-        return whole
-    if text.str.contains(_DIGITS).all():
-        refuse(raw, whole.is_null(), name, _WHOLE, place)
-    return text
+    return compact(text)
 
 
 def parse_ratings(raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from hierfed.data.grouping import blocks, on_threads
 from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.files import read_bytes
 from hierfed.errors import DataError
@@ -42,8 +44,11 @@ class Delimited:
         return SourceFile(self.path.name, self.size, self.sha256, rows)
 
     def typed(self, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame | None:
-        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`)."""
-        if b'"' in self.data:
+        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`).
+
+        Nor does a file fit with a field such as `007`, `+7` or ` 7`: a number would not tell how that is written.
+        """
+        if b'"' in self.data or _has_padded(self.data, self.separator):
             return None
         try:
             frame = self._read(types).select(list(types))
@@ -175,6 +180,24 @@ def decode(data: bytes, path: Path) -> str:
         raise DataError(
             f"{path}, line {line}: byte {column} of the line is 0x{data[error.start]:02x}, expected UTF-8 text"
         ) from error
+
+
+def _has_padded(data: bytes, separator: str) -> bool:
+    """Whether a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
+
+    def padded(block: slice) -> bool:
+        before, after = b"\n" * (block.start == 0), b"\n\n" * (block.stop + 2 > len(data))
+        codes = np.frombuffer(before + data[max(block.start - 1, 0) : block.stop + 2] + after, np.uint8)
+        begins = (codes[:-3] == ord(separator)) | (codes[:-3] == ord("\n"))
+        # White space, plus and minus come before the zero in ASCII, the other digits after it.
+        places = np.flatnonzero(begins & (codes[1:-2] <= ord("0")))
+        first, second, third = (codes[places + ahead] for ahead in (1, 2, 3))
+        odd = (first == ord(" ")) | (first == ord("\t")) | (first == ord("+"))
+        odd |= (first == ord("0")) & (second >= ord("0")) & (second <= ord("9"))
+        odd |= (first == ord("-")) & (second == ord("0")) & (third != ord("."))
+        return bool(odd.any())
+
+    return any(on_threads(padded, blocks(len(data))))
 
 
 def _to_utf8(raw: bytes, path: Path, encoding: str | None) -> bytes:

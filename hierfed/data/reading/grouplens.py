@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
+from hierfed.data.ids import compact, places
 from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.assembly import Source
-from hierfed.data.reading.checks import Rules, parse_ids
+from hierfed.data.reading.checks import Rules, parse_ids, refuse
 from hierfed.data.reading.columns import nearest, require
 from hierfed.data.reading.delimited import Delimited, open_delimited
 from hierfed.data.reading.licences import grouplens_terms
@@ -50,16 +51,15 @@ _PUBLISHED_RATINGS = {
 
 
 def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
-    """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null where TMDB has no such film), both int64."""
+    """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null where TMDB has no such film)."""
     table = open_delimited(path)
     require(table.names, ("movieId", "tmdbId"), path)
     raw = table.strings()
     items = _film_ids(raw["movieId"], table)
-    metadata = pl.Series([None] * len(items), dtype=pl.Int64)
-    linked = raw["tmdbId"].is_not_null()
-    rows = linked.arg_true()
-    ids = parse_ids(raw["tmdbId"].filter(linked), "tmdbId", lambda row: _line(table, int(rows[row])), integers=True)
-    links = pl.DataFrame({"item_id": items, "metadata_id": metadata.scatter(rows, ids)})
+    films = raw["tmdbId"].str.strip_chars()
+    wrong = ~films.str.contains(r"^[0-9]+$").fill_null(True)
+    refuse(raw["tmdbId"], wrong, "tmdbId", "a whole number", lambda row: _line(table, row))
+    links = pl.DataFrame({"item_id": items, "metadata_id": compact(films)})
     return links, table.source_file(len(links))
 
 
@@ -138,7 +138,7 @@ def _source(
             notes.append(f"{rated.file.name}: {early} ratings are from before MovieLens began (1995): an altered copy?")
     if films is not None:
         rated_items = join_numbered([rated.part.item for rated in ratings]).ids
-        unknown = len(rated_items) - int(rated_items.is_in(films["item_id"].implode()).sum())
+        unknown = places(rated_items, films["item_id"]).null_count()
         if unknown:
             notes.append(f"{unknown} rated films are not in {film_files[0].name}: no title, year or genres")
     return Source(
@@ -210,8 +210,8 @@ def _split_genres(raw: pl.Series) -> pl.Series:
 
 
 def _film_ids(raw: pl.Series, table: Delimited) -> pl.Series:
-    """Film ids as int64; DataError where one stands twice."""
-    ids = parse_ids(raw, "movieId", lambda row: _line(table, row), integers=True)
+    """Film ids; DataError where one stands twice."""
+    ids = parse_ids(raw, "movieId", lambda row: _line(table, row))
     repeated = ~ids.is_first_distinct()
     if repeated.any():
         row = int(repeated.arg_true()[0])

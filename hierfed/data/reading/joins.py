@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from hierfed.data.ids import places
 from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.columns import nearest
 from hierfed.data.reading.titles import STEPS, match_titles
@@ -23,8 +24,8 @@ _PAPER_WARNING = (
 class Metadata:
     """What another source knows of films, one row per film.
 
-    frame: `title`, `year`, `copies` (how often the film's id stood in the file), and any of `id` (int64),
-    `metadata_genres` (list[str]) and the numeric features (float64).
+    frame: `title`, `year`, `copies` (how often the film's id stood in the file), and any of `id`, `metadata_genres`
+    (list[str]) and the numeric features (float64).
     """
 
     frame: pl.DataFrame
@@ -65,11 +66,11 @@ def no_join() -> Join:
 
 
 def links_join(links: pl.DataFrame, file: SourceFile, metadata: Metadata) -> Join:
-    """Item id to metadata id through `links` (columns `item_id` and `metadata_id`, both int64), read from `file`."""
+    """Item id to metadata id through `links` (columns `item_id` and `metadata_id`), read from `file`."""
 
     def match(films: pl.DataFrame) -> Match:
-        linked = films.select("item_id").join(links, on="item_id", how="left", maintain_order="left")
-        return Match(_rows_of(linked["metadata_id"], metadata))
+        linked = links["metadata_id"].gather(places(films["item_id"], links["item_id"]))
+        return Match(places(linked, metadata.frame["id"]))
 
     return Join("links", match, True, metadata, (file,))
 
@@ -78,7 +79,7 @@ def paper_join(metadata: Metadata) -> Join:
     """Item id equal to metadata id, as the paper joined. The ids are unrelated, so films get other films' metadata."""
 
     def match(films: pl.DataFrame) -> Match:
-        rows = _rows_of(films["item_id"], metadata)
+        rows = places(films["item_id"], metadata.frame["id"])
 
         def describe(ratings: np.ndarray) -> tuple[str, ...]:
             known = rows.is_not_null().to_numpy()
@@ -125,8 +126,3 @@ def choose_join(asked: Sequence[str], available: Mapping[str, Join], source: str
         f"{source}: join {' or '.join(map(repr, asked))} is not possible here{nearest(asked[0], list(available))}; "
         f"possible: {', '.join(available)}"
     )
-
-
-def _rows_of(ids: pl.Series, metadata: Metadata) -> pl.Series:
-    index = metadata.frame.select("id", row=pl.int_range(pl.len()))
-    return pl.DataFrame({"id": ids}).join(index, on="id", how="left", maintain_order="left")["row"]

@@ -8,12 +8,14 @@ from pathlib import Path
 import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES
+from hierfed.data.ids import compact
 from hierfed.data.reading.columns import require
 from hierfed.data.reading.delimited import open_delimited
 from hierfed.data.reading.joins import Metadata
 from hierfed.errors import DataError
 
 FILE_NAME = "movies_metadata.csv"
+_NUMBER = r"^[+-]?[0-9]+$"
 _COLUMNS = ("id", "title", "release_date", "genres", *NUMERIC_FEATURES)
 # Three rows of the published file are split in two by a newline outside quotes. The ids of the first halves are
 # TMDB's, those of the second halves are dates; nothing else in the file is short.
@@ -36,7 +38,8 @@ def read_metadata(path: Path) -> Metadata:
         return len(fields) > position and fields[position] in _PUBLISHED_HALVES
 
     raw = table.strings(known_short=known_half)
-    ids = raw["id"].str.strip_chars().cast(pl.Int64, strict=False)
+    ids = raw["id"].str.strip_chars()
+    ids = ids.set(~ids.str.contains(_NUMBER), None)
     numbers, notes = _numbers(raw)
     frame = raw.select(
         id=ids,
@@ -48,6 +51,7 @@ def read_metadata(path: Path) -> Metadata:
     films = good.unique("id", keep="first", maintain_order=True)
     if films.is_empty():
         raise DataError(f"{path}: no row has a whole number as id, expected TMDB ids")
+    films = films.with_columns(compact(films["id"]))
     counted = (
         f"{path.name}: {raw.height} rows; {raw.height - good.height} dropped whose id is no number, "
         f"{good.height - films.height} dropped whose id stood before; {films.height} films left",

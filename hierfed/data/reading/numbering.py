@@ -1,4 +1,4 @@
-"""Users and items are numbered from 0, without gaps, by ascending id."""
+"""Users and items are numbered from 0, without gaps, by ascending id; see hierfed.data.ids for their order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.grouping import blocks, look_up
+from hierfed.data.ids import ascending
 
 # Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
 _SPARSEST = 4
@@ -17,7 +18,7 @@ _SPARSEST = 4
 
 @dataclass(frozen=True, eq=False)
 class Numbered:
-    """A column of ids: the distinct ones, sorted (int64 or text), and for each row the number of its own (int32)."""
+    """A column of ids: the distinct ones, ascending (int64 or text), and for each row the number of its own (int32)."""
 
     ids: pl.Series
     numbers: np.ndarray
@@ -29,7 +30,8 @@ def number(ids: pl.Series) -> Numbered:
         lowest, highest = limits(ids)
         if highest - lowest < _SPARSEST * len(ids):
             return _count(ids, lowest, highest)
-    distinct = ids.unique().sort()
+    distinct = ids.unique()
+    distinct = distinct[ascending(distinct)]
     places = pl.DataFrame({"id": distinct, "number": np.arange(len(distinct), dtype=np.int32)})
     joined = pl.DataFrame({"id": ids}).join(places, on="id", how="left", maintain_order="left")
     return Numbered(distinct if distinct.dtype == pl.String else distinct.cast(pl.Int64), array(joined["number"]))

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import polars as pl
 
+from hierfed.data.reading.checks import FLOAT_IDS
 from hierfed.data.reading.columns import find_columns
 from hierfed.data.reading.queries import Selected, one_line, quoted, statement
 from hierfed.errors import DataError
@@ -27,7 +28,8 @@ _EXPECTED = {
     "time": "dates, timestamps or seconds since 1970",
 }
 _INTEGERS = {"smallint", "integer", "bigint"}
-_NUMBERS = {"numeric", "real", "double precision"}
+_FLOATS = {"real", "double precision"}
+_NUMBERS = {"numeric", *_FLOATS}
 _TIMES_OF_DAY = {"time without time zone", "time with time zone"}
 _CONNECTION_HINTS = (
     ("password", "check the user's name, and the password in ~/.pgpass or PGPASSWORD"),
@@ -125,6 +127,8 @@ def _cast(role: str, column: str, kind: str, category: str, name: str) -> str:
     value, is_id = f"asked.{quoted(column)}", role in ("user", "item")
     if kind in _INTEGERS:
         return f"{value}::bigint"
+    if is_id and kind in _FLOATS:
+        raise DataError(f"{name}, column {column}: has the type {kind}, expected {FLOAT_IDS}")
     if kind in _NUMBERS:
         return f"trim_scale({value})::text" if is_id and kind == "numeric" else f"{value}::float8"
     if category == "S" or (is_id and (kind == "uuid" or category == "E")):

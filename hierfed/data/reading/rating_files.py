@@ -61,8 +61,9 @@ def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) ->
 
 
 def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
-    with _explained(path):
-        names = list(pl.read_parquet_schema(path))
+    # By path alone, polars takes brackets for a pattern of names.
+    with _explained(path), path.open("rb") as file:
+        names = list(pl.read_parquet_schema(file))
 
     def read(name: str) -> pl.Series:
         with _explained(path):

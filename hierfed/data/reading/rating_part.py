@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hierfed.data.ratings import Ratings
 from hierfed.data.reading.checks import Rules, check_column
 from hierfed.data.reading.numbering import Numbered, array, join_numbered, number
 
@@ -31,6 +32,11 @@ class RatingPart:
 
     def __len__(self) -> int:
         return len(self.value)
+
+    @property
+    def ratings(self) -> Ratings:
+        """The columns with the part's own numbers of users and items."""
+        return Ratings(self.user.numbers, self.item.numbers, self.value, self.time)
 
     @classmethod
     def of(cls, column: Callable[[str], pl.Series], roles: Collection[str], place: Callable[[int], str]) -> RatingPart:

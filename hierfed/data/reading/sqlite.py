@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+from hierfed.data.reading.checks import FLOAT_IDS
 from hierfed.data.reading.columns import find_columns
 from hierfed.data.reading.queries import Selected, one_line, quoted, statement
 from hierfed.errors import DataError
@@ -19,6 +20,7 @@ MAGIC = b"SQLite format 3\0"
 BATCH = 50_000
 PATIENCE = 5.0  # seconds
 _MOST_NAMED = 20
+_IDS = ("user", "item")
 _HINTS = {
     "SQLITE_BUSY": "another program is writing to it; try again",
     "SQLITE_LOCKED": "another program is writing to it; try again",
@@ -65,6 +67,10 @@ def _rows(cursor: sqlite3.Cursor, path: Path, what: str, mapping: Mapping[str, s
             if bytes in map(type, values):
                 row = done + 1 + next(row for row, value in enumerate(values) if isinstance(value, bytes))
                 raise DataError(f"{path}, row {row}, column {columns[role]}: found a BLOB, expected a number or text")
+            if role in _IDS and float in map(type, values):
+                row, value = next((row, value) for row, value in enumerate(values) if isinstance(value, float))
+                where = f"{path}, row {done + 1 + row}, column {columns[role]}"
+                raise DataError(f"{where}: found the float {value}, expected {FLOAT_IDS}")
             batches[role].append(_column(values))
         done += len(rows)
     if not done:

@@ -15,8 +15,8 @@ from hierfed.data.reading.licences import table_terms
 from hierfed.data.reading.rating_files import RatingFile, read_delimited, read_parquet
 from hierfed.errors import DataError
 
-# Nothing is known of the scale of a table of the user's own, and its ids may be text.
-_RULES = Rules(integer_ids=False)
+# Nothing is known of the scale of a table of the user's own.
+_RULES = Rules()
 _PARQUET_ENDINGS = {".parquet", ".pq"}
 
 
