@@ -17,7 +17,7 @@ from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
 from hierfed.federated.tables import RULES
 from hierfed.lookup import nearest
-from hierfed.methods import METHODS
+from hierfed.methods import METHODS, USUAL
 from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
 from hierfed.methods.hierarchical.settings import FactorsSettings, KrigingSettings, SelectionSettings
 from hierfed.methods.ranking.settings import RankingSettings
@@ -40,7 +40,7 @@ class Settings(Section):
 
     preset: str = ""
     description: str = ""
-    method: Annotated[str, AfterValidator(named_in(METHODS, "method"))] = "averaging"
+    method: Annotated[str, AfterValidator(named_in(METHODS, "method"))] = USUAL
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -185,7 +185,7 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
 
 
 def read_settings(text: str) -> Settings:
-    """Settings from JSON that this version or the one before has written; raises SettingsError where they do not fit."""
+    """Settings from JSON that this version or the one before has written; raises SettingsError where they are wrong."""
     return _validated(json.loads(text))
 
 

@@ -9,6 +9,7 @@ from hierfed.errors import SettingsError
 from hierfed.lookup import look_up
 from hierfed.methods.averaging import Averaging
 from hierfed.methods.hierarchical import Hierarchical
+from hierfed.methods.item_biases import ItemBiasesKind
 from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.methods.local import Local
 from hierfed.methods.private_prior import PrivatePriorKind
@@ -16,10 +17,14 @@ from hierfed.methods.private_prior import PrivatePriorKind
 if TYPE_CHECKING:
     from hierfed.settings import Settings
 
-__all__ = ["METHODS", "Case", "MethodKind", "Prepared", "kind_of", "prepare"]
+USUAL = "averaging"
+"""The method of settings that name none."""
+
+__all__ = ["METHODS", "USUAL", "Case", "MethodKind", "Prepared", "kind_of", "prepare"]
 
 METHODS: Mapping[str, MethodKind] = {
     "averaging": Averaging(),
+    "item_biases": ItemBiasesKind(),
     "hierarchical": Hierarchical(),
     "local": Local(),
     "private_prior": PrivatePriorKind(),

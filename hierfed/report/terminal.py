@@ -90,11 +90,13 @@ def dataset_table(dataset: Dataset) -> Table:
 def recommendations_table(answer: Answer) -> Group:
     """A user's recommendations in their order, and under each the own ratings that moved it most."""
     scored = answer.ordered_by == "score"
-    table = _table(f"For user {answer.user}", "item", *(["score"] if scored else []), "rating", "90% interval")
+    sure = all(item.lowest is not None for item in answer.items)
+    headings = [*(["score"] if scored else []), "rating", *(["90% interval"] if sure else [])]
+    table = _table(f"For user {answer.user}", "item", *headings)
     for item in answer.items:
-        interval = f"{item.lowest:.1f} to {item.highest:.1f}"
+        interval = [f"{item.lowest:.1f} to {item.highest:.1f}"] if sure else []
         score = [words.decimals(item.score, 2)] if scored else []
-        table.add_row(_with_reasons(item), *score, f"{item.rating:.2f}", interval)
+        table.add_row(_with_reasons(item), *score, f"{item.rating:.2f}", *interval)
     captions = [ORDERED_BY_SCORE] if scored else []
     if any(item.reasons for item in answer.items):
         captions.append("Under each item: the own ratings that moved it most, by so many stars.")

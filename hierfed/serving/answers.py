@@ -20,6 +20,7 @@ class Reason:
 class Recommendation:
     """An item, its expected rating in stars with the interval that holds it nine times in ten, and why.
 
+    lowest, highest: None where the model does not say how sure it is.
     rank: from 1. item: the source's own id. score: what lists are ordered by, which has no unit. seen: whether the user
     has rated it.
     """
@@ -28,8 +29,8 @@ class Recommendation:
     item: str
     title: str
     rating: float
-    lowest: float
-    highest: float
+    lowest: float | None
+    highest: float | None
     score: float
     seen: bool
     reasons: tuple[Reason, ...]

@@ -103,7 +103,7 @@ class Served:
         scores, ordered_by = self._scores(user)
         left = items if include_seen else int((~seen).sum())
         chosen = top(scores if include_seen else exclude(scores, seen), min(count, left))[0]
-        low, rating, high = self._intervals(user.model, chosen)
+        rating, low, high = self._expected(user.model, chosen)
         moved = user.model.influence(chosen)
         listed = tuple(
             Recommendation(
@@ -121,16 +121,18 @@ class Served:
         )
         return Answer(user_id, known, ordered_by, listed)
 
-    def _intervals(self, model: PersonalModel, items: Tensor) -> tuple[list[float], list[float], list[float]]:
-        """Lower end, expected rating and upper end; all alike where the model does not say how sure it is."""
-        nobody = torch.zeros_like(items)
+    def _expected(
+        self, model: PersonalModel, items: Tensor
+    ) -> tuple[list[float], list[float] | list[None], list[float] | list[None]]:
+        """Expected ratings, and the ends of their intervals; None where the model does not say how sure it is."""
+        user = torch.zeros_like(items)
         if not isinstance(model, UncertainModel):
-            expected = model.predict(nobody, items).tolist()
-            return expected, expected, expected
-        mean, variance = model.distribution(nobody, items)
+            unsure: list[None] = [None] * len(items)
+            return model.predict(user, items).tolist(), unsure, unsure
+        mean, variance = model.distribution(user, items)
         half = half_width(variance.sqrt())
-        low, rating, high = (model.within(each).tolist() for each in (mean - half, mean, mean + half))
-        return low, rating, high
+        rating, low, high = (model.within(each).tolist() for each in (mean, mean - half, mean + half))
+        return rating, low, high
 
     def _scores(self, user: ServedUser) -> tuple[Tensor, Literal["score", "rating"]]:
         """Scores of all items, [1, items], and what they are: `score` of lists, or expected `rating`.
