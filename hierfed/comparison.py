@@ -18,6 +18,7 @@ from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.methods import AnyMethod, Prepared, make_averaging
+from hierfed.models.scale import scale_of
 from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.randomness import generator
 from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
@@ -86,7 +87,8 @@ def run_new_users(
     """The curve of the personalisation users' first ratings, beside the preset `network` on the same nodes."""
     federated = dataset.ratings.take(split.train)
     rival = load_settings("network", {"seed": settings.seed})
-    network = make_averaging(rival, features_of(dataset.catalogue, tally([federated], dataset.items)))
+    scale = scale_of(settings.data.limits(dataset.ratings.limits))
+    network = make_averaging(rival, features_of(dataset.catalogue, tally([federated], dataset.items)), scale)
     return new_user_curve(
         ours,
         TrainedMethod(network, run_rounds(network, nodes, rival.training.rounds).shared),

@@ -23,6 +23,7 @@ from hierfed.models.devices import CPU, DEVICE_STACK, DeviceTrainer
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.models.loop import train_loop
 from hierfed.models.network import ModuleNetwork, Network, Predictor
+from hierfed.models.scale import RatingScale, scale_of
 from hierfed.models.stacked import train_stacked
 from hierfed.models.threads import STACK, ThreadedTrainer
 from hierfed.models.training import LocalTraining, Trainer
@@ -79,7 +80,7 @@ def prepare(
     if settings.method == "averaging":
         private = settings.privacy.privacy_unit != "none"
         features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, tallies)
-        plain = make_averaging(settings, features, module)
+        plain = make_averaging(settings, features, scale_of(limits), module)
         if not private:
             return Prepared(plain, features.names, features.missing)
         protected = _protect(plain, settings, streams)
@@ -132,8 +133,13 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
     )
 
 
-def make_averaging(settings: Settings, features: Features, module: ModuleMaker | None = None) -> FederatedAveraging:
-    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation."""
+def make_averaging(
+    settings: Settings, features: Features, scale: RatingScale, module: ModuleMaker | None = None
+) -> FederatedAveraging:
+    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation.
+
+    scale: what networks learn of each rating; a module's output is on that scale.
+    """
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
     predictor: Predictor = Network(inputs, model.hidden, model.dropout)
@@ -149,7 +155,9 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         predictor=predictor,
         trainer=ThreadedTrainer(trainer, training.threads, stack),
         features=torch.from_numpy(features.matrix),
-        training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
+        training=LocalTraining(
+            training.local_epochs, training.batch_size, training.learning_rate, training.proximal, scale=scale
+        ),
         node_level=NodePersonalisation(
             personal.node_level,
             LocalTraining(
@@ -157,6 +165,7 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
                 personal.tuning_batch_size,
                 personal.tuning_learning_rate,
                 personal.tuning_proximal,
+                scale=scale,
             ),
             personal.validation,
         ),

@@ -15,8 +15,10 @@ from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
 from hierfed.experiment import Outcome
+from hierfed.federated.averaging import FederatedAveraging
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
+from hierfed.models.scale import header_of
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
@@ -152,6 +154,8 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
             "settings": outcome.settings.model_dump_json(exclude={"data"}),
         },
     )
+    if isinstance(outcome.method, FederatedAveraging):
+        header |= header_of(outcome.method.training.scale)
     save_model(folder, kind, outcome.method, outcome.shared, outcome.dataset.catalogue, header)
     if outcome.ranked is not None:
         save_ranking(folder, outcome.ranked.models)

@@ -21,6 +21,7 @@ from hierfed.data.features import Features
 from hierfed.data.federation import Node
 from hierfed.evaluation.baselines import begin_here
 from hierfed.methods import make_averaging
+from hierfed.models.scale import RatingScale
 from hierfed.settings import Settings, load_settings
 
 Begun = tuple[Settings, Any, list[Node], int]
@@ -30,7 +31,7 @@ Begun = tuple[Settings, Any, list[Node], int]
 def begun(make_node: Callable[..., Node], features: Any) -> Begun:
     """What a run begins: settings, a method that trains otherwise than they say, nodes and rounds."""
     settings = load_settings("paper", {"hidden": [6], "seed": 3})
-    method = make_averaging(settings, Features(features.numpy(), (), ()))
+    method = make_averaging(settings, Features(features.numpy(), (), ()), RatingScale(2.0, -1.0))
     method = replace(method, training=replace(method.training, batch_size=20, epochs=2))
     return settings, method, [make_node(0, 50), make_node(3, 33)], 2
 

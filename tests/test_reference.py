@@ -12,6 +12,7 @@ from hierfed.allocation import assign, divide, load_dataset
 from hierfed.data.features import features_of, tally
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods import make_averaging
+from hierfed.models.scale import RatingScale
 from hierfed.settings import load_settings
 
 
@@ -21,7 +22,7 @@ def train(trainer: str, rounds: int) -> tuple[list[float], torch.Tensor]:
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
     tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = make_averaging(settings, features_of(dataset.catalogue, tallies))
+    method = make_averaging(settings, features_of(dataset.catalogue, tallies), RatingScale())
     method = replace(method, features=method.features.double())
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

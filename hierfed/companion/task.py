@@ -15,6 +15,7 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.averaging import FederatedAveraging
+from hierfed.models.scale import RatingScale
 from hierfed.models.training import LocalTraining
 from hierfed.settings import Settings
 
@@ -60,10 +61,11 @@ def read_task(stream: IO[bytes]) -> Task | None:
         return None
     ends = np.cumsum(arrays["lengths"])[:-1]
     nobody = np.empty(0, np.int64)
+    training = json.loads(arrays["training"].item())
     rows = [Ratings(*columns) for columns in zip(*(np.split(arrays[name], ends) for name in _COLUMNS), strict=True)]
     return Task(
         Settings.model_validate_json(arrays["settings"].item()),
-        LocalTraining(**json.loads(arrays["training"].item())),
+        LocalTraining(**{**training, "scale": RatingScale(**training["scale"])}),
         arrays["features"],
         [
             Node(n, str(n + 1), train, train.take(nobody))

@@ -15,5 +15,6 @@ def main() -> None:
     """Train the nodes of each task and answer with their parameters."""
     with one_torch_thread():
         while (task := read_task(sys.stdin.buffer)) is not None:
-            method = replace(make_averaging(task.settings, Features(task.features, (), ())), training=task.training)
+            method = make_averaging(task.settings, Features(task.features, (), ()), task.training.scale)
+            method = replace(method, training=task.training)
             write_answer(method.train_alone(task.nodes, task.rounds), sys.stdout.buffer)

@@ -23,7 +23,9 @@ from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
 from hierfed.errors import HierfedError
+from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel
+from hierfed.models.scale import header_of
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.settings import Settings
 from hierfed.storage import save_model, save_ranking
@@ -179,6 +181,8 @@ def conduct(
         training.run(stage, rounds)
     rating = training.checkpoint.models[RATING]
     header = {"digest": rating.digest(), "settings": settings.model_dump_json(exclude={"data"})}
+    if isinstance(plan.method, FederatedAveraging):
+        header |= header_of(plan.method.training.scale)
     save_model(folder, settings.method, plan.method, rating, catalogue, header)
     if IMPLICIT in training.checkpoint.models:
         save_ranking(folder, {name: training.checkpoint.models[name] for name in (EASE, IMPLICIT)})

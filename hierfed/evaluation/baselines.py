@@ -18,7 +18,6 @@ from hierfed.evaluation.metrics import rating_errors
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.local import LocalOnly
 from hierfed.models.baselines import fit_biases, fit_global_mean, fit_item_mean, fit_user_mean
-from hierfed.models.network import rate
 
 # Train ratings of the users who are looked at together, but for the last one's.
 _PIECE = 1 << 20
@@ -88,7 +87,7 @@ def train_alone(
     begun_pooled = begin(replace(method, training=pooled_training), [pooled_node], rounds)
 
     def squares(row: Tensor, rows: Ratings) -> np.ndarray:
-        prediction = rate(method.predictor, row, method.features, torch.from_numpy(rows.item).long())
+        prediction = method.rate(row, torch.from_numpy(rows.item).long())
         squared: np.ndarray = np.square(prediction.numpy() - rows.value)
         return squared
 
@@ -132,7 +131,7 @@ class _RowsByItem:
 
     def mean_square(self, method: FederatedAveraging, parameters: Tensor) -> float:
         """Of the errors on the rows: by items, since a hundred thousand nodes alone are each judged on all rows."""
-        off = rate(method.predictor, parameters, method.features, self.items).numpy() - self.means
+        off = method.rate(parameters, self.items).numpy() - self.means
         return float((self.counts @ np.square(off) + self.spread) / self.counts.sum())
 
 

@@ -12,7 +12,8 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.personal.local import PersonalLocal, fit_local, in_stars, public_prior
+from hierfed.models.scale import scale_of
+from hierfed.personal.local import PersonalLocal, fit_local, public_prior
 from hierfed.personal.private import PrivateState
 
 
@@ -45,7 +46,7 @@ class LocalOnly:
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What public votes alone say of an item; see Method."""
         mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
-        return in_stars(mean, self.limits).clamp(*self.limits)
+        return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """No tensor is shared; see Method."""

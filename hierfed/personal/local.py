@@ -11,13 +11,14 @@ from torch import Tensor
 
 from hierfed.data.content import NEUTRAL_VOTE, Content
 from hierfed.data.ratings import Ratings
+from hierfed.models.scale import scale_of
 from hierfed.personal.kernel import ItemKernel
 from hierfed.personal.kriging import Kriging, Observations
 from hierfed.personal.places import places_among
 from hierfed.personal.private import UncertainModel
 
-# On a scale from .5 to 5; other scales are stretched onto it.
-LOWEST, HIGHEST, USUAL_RATING = 0.5, 5.0, 3.3
+# On the scale that models learn on; see models.scale.
+USUAL_RATING = 3.3
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class PersonalLocal(UncertainModel):
         mean[known] += deviation
         variance[known], loudness[known] = left, louder
         noise = (self.prior.noise + self.prior.doubt[item]) * loudness
-        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + noise)
+        scale = scale_of(self.limits)
+        return scale.in_stars(mean), scale.unit**2 * (variance + noise)
 
     @property
     def kriging(self) -> Kriging:
@@ -123,7 +125,6 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
     users, counts = np.unique(train.user, return_counts=True)
     items = torch.from_numpy(train.item[order]).long()
     stars = torch.from_numpy(train.value[order]).double()
-    value = LOWEST + (stars - limits[0]) / _unit(limits)
     return PersonalLocal(
         prior,
         limits,
@@ -133,17 +134,8 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
             items=items,
             ratings=stars,
             vectors=prior.vectors[items],
-            residuals=value - prior.mean[items],
+            residuals=scale_of(limits).learned(stars) - prior.mean[items],
             noise=prior.noise + prior.doubt[items],
         ),
         threads,
     )
-
-
-def in_stars(value: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Values on the scale from .5 to 5, on the scale of these limits."""
-    return limits[0] + _unit(limits) * (value - LOWEST)
-
-
-def _unit(limits: tuple[float, float]) -> float:
-    return (limits[1] - limits[0]) / (HIGHEST - LOWEST) or 1.0

@@ -22,7 +22,8 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.models.clipping import clip_rows
 from hierfed.models.discrete_gaussian import discrete_gaussian, grid_of, on_grid
-from hierfed.personal.local import PersonalLocal, PriorScales, PublicPrior, fit_local, in_stars, public_prior
+from hierfed.models.scale import scale_of
+from hierfed.personal.local import PersonalLocal, PriorScales, PublicPrior, fit_local, public_prior
 from hierfed.personal.private import PrivateState
 from hierfed.privacy.prior_updates import FACTOR, item_biases, mean_weights, next_scales, popularity_features
 from hierfed.private_randomness import PrivateStreams
@@ -131,7 +132,7 @@ class PrivatePrior:
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What the prior says of an item; see Method."""
         mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
-        return in_stars(mean, self.limits).clamp(*self.limits)
+        return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """All arrays; see Method."""

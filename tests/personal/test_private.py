@@ -13,6 +13,7 @@ from torch import Tensor
 from hierfed.federated.averaging import PersonalNetwork
 from hierfed.federated.contract import Contribution
 from hierfed.models.network import Network
+from hierfed.models.scale import RatingScale
 from hierfed.personal.private import PersonalModel, PrivateState
 from hierfed.personal.user_level import UserHeads
 
@@ -27,7 +28,7 @@ def user_heads() -> UserHeads:
 
 def personal_network() -> PersonalNetwork:
     network = Network(3, (2,))
-    return PersonalNetwork(network, torch.zeros(4, 3), network.initial(0), user_heads())
+    return PersonalNetwork(network, torch.zeros(4, 3), network.initial(0), user_heads(), RatingScale())
 
 
 EVERY_KIND = pytest.mark.parametrize("make", [PrivateState, Diary, PersonalModel, user_heads, personal_network])
