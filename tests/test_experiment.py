@@ -604,6 +604,26 @@ def test_a_personalisation_that_diverges_says_so(folder: str) -> None:
         experiment(folder, node_level="fine_tuning", tuning_learning_rate=1e30)
 
 
+class BlindTo(torch.nn.Module):
+    """A network whose loss is no number once it has learned from an item of this genre, and whose ratings are."""
+
+    def __init__(self, features: int, genre: int):
+        super().__init__()
+        self.genre, self.head = genre, torch.nn.Linear(features, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        rated: torch.Tensor = self.head(inputs)
+        if self.training:
+            rated = rated + torch.where(inputs[..., self.genre : self.genre + 1] > 0, torch.nan, 0.0).detach()
+        return rated
+
+
+@pytest.mark.parametrize("preset", ["network", "paper"])
+def test_a_loss_that_is_no_number_ends_the_run(folder: str, preset: str) -> None:
+    with pytest.raises(HierfedError, match=r"^training diverged in round 1: lower training\.learning_rate$"):
+        experiment(folder, preset, module=lambda features: BlindTo(features, 2))
+
+
 def test_a_module_s_first_parameters_come_from_the_seed(folder: str) -> None:
     def make(features: int) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Linear(features, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
