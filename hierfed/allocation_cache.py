@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from hierfed import __version__
-from hierfed.allocation import Allocation, allocate, load_dataset, with_own_protocol
+from hierfed.allocation import Allocation, allocate, load_dataset, warnings_of, with_own_protocol
 from hierfed.data.cache import Entry, prune, read_entry, user_cache, write_entry
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.download import Progress
@@ -51,9 +51,18 @@ def allocate_cached(
 ) -> Allocation:
     """Load and divide the data that the settings name, or take them from the cache, where large data are kept.
 
-    progress: told of a download's bytes. tell: told in a line what was read from the cache or written to it. place: the
-    folder of the entries, by default `cache_folder`.
+    progress: told of a download's bytes. tell: told in a line what was read from the cache or written to it, and each
+    warning about the data. place: the folder of the entries, by default `cache_folder`.
     """
+    allocation = _allocate(settings, progress, tell, place, least_rows)
+    for warning in warnings_of(allocation):
+        tell(f"warning: {warning}")
+    return allocation
+
+
+def _allocate(
+    settings: Settings, progress: Progress | None, tell: Tell, place: Path | None, least_rows: int
+) -> Allocation:
     hashes = _hash_files(settings, least_rows) if settings.data.cache else {}
     if not hashes:
         return allocate(load_dataset(settings, progress), settings)

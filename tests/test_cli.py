@@ -486,6 +486,8 @@ BAD_RATINGS = {
 def test_bad_ratings_are_one_line_that_says_where(hierfed: Hierfed, tmp_path: Path, case: str, command: str) -> None:
     content, parts = BAD_RATINGS[case]
     write_folder(tmp_path / "ml", content)
+    # Else the folder would be nobody's, and of any scale.
+    (tmp_path / "ml" / "README.txt").write_text("MovieLens (ml-25m), by the University of Minnesota")
     words = ["run", "paper", "--data", "ml"] if command == "run" else ["data", "ml"]
     assert_refused(hierfed(*words), "ratings.csv", *parts)
     assert not (tmp_path / "runs").exists()
@@ -669,6 +671,31 @@ def test_users_heads_on_a_network_of_huge_units_are_one_line(hierfed: Hierfed, f
     assert found.code == 1
     assert found.errors[-1].startswith("error: personalisation diverged: ")
     assert "lower training.learning_rate" in found.errors[-1]
+
+
+def test_a_run_on_codes_and_tied_times_is_told_so_once(hierfed: Hierfed, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = []
+    for user in range(30):
+        for place, item in enumerate(rng.choice(40, 10, replace=False)):
+            rating = -1 if rng.random() < 0.3 else rng.integers(1, 11)
+            rows.append(f"{user},{item},{rating},{min(place, 8 if user % 2 else 9)}")
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,rating,time", *rows]) + "\n")
+    sets = [word for setting in ("nodes=2", "hidden=[4]", "rounds=1") for word in ("--set", setting)]
+    found = hierfed("run", "network", "--data", "r.csv", "--protocol", "temporal", "--set", "test_share=0.1", *sets)
+    assert found.code == 0
+    warnings = [line for line in found.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert "are -1, which stands apart from the others, 1 to 10" in warnings[0]
+    assert "50% of the test rows bear the same time as train rows" in warnings[1]
+
+
+def test_temporal_on_one_time_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    rows = [f"{user},{item},{(user + item) % 5 + 1},1000000000" for user in range(8) for item in range(9)]
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,rating,time", *rows]) + "\n")
+    found = hierfed("run", "network", "--data", "r.csv", "--protocol", "temporal", *SMALL)
+    assert_refused(found, "all 72 ratings bear the same time, so there is nothing to order by")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_that_is_asked_to_end_leaves_no_empty_folder(

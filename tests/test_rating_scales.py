@@ -87,14 +87,10 @@ def test_ratings_times_twenty_give_the_same_model_and_errors_times_twenty(make, 
         assert twentyfold[name] == pytest.approx(20 * error, rel=1e-5, nan_ok=True), name
 
 
-@pytest.mark.parametrize(("factor", "more"), [(100 / 4.5, -50 / 4.5), (4 / 4.5, 1 - 2 / 4.5), (-1, 5.5), (1, -0.5)])
+@pytest.mark.parametrize(("factor", "more"), [(100 / 4.5, -50 / 4.5), (4 / 4.5, 1 - 2 / 4.5), (1, -0.5)])
 @pytest.mark.parametrize("preset", ["network", "paper"])
 def test_no_scale_is_learned_worse_than_another(make, preset, factor, more):
     one, other = (experiment(make(*scale), preset, {}).result for scale in ((1, 0), (factor, more)))
-    if factor < 0:
-        # Another task: what was best is worst. It is as easy.
-        assert other.rounds[-1].global_rmse == pytest.approx(one.rounds[-1].global_rmse, rel=0.25)
-        return
     for name, error in figures(one).items():
         assert figures(other)[name] == pytest.approx(factor * error, rel=2e-3), name
 

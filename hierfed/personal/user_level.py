@@ -79,7 +79,8 @@ def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, setting
         products = torch.zeros(len(users), units, dtype=torch.float64).index_add_(0, row_user, targets)
         try:
             weights = torch.linalg.solve(moments, products)
-        except torch.linalg.LinAlgError as error:
+        # torch's LinAlgError is a RuntimeError that torch.linalg does not export.
+        except RuntimeError as error:
             raise HierfedError(
                 "personalisation diverged: the network's hidden units are too large for users' heads: lower "
                 "training.learning_rate"

@@ -124,7 +124,7 @@ class Lines(Watcher):
 
     def tell(self, line: str) -> None:
         """Write the line."""
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _errors(record: RoundRecord) -> str:
