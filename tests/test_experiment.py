@@ -104,7 +104,13 @@ def global_network(outcome: Outcome, parameters: torch.Tensor, items: np.ndarray
     for number in range(last + 1):
         hidden = hidden @ tensors[f"layers.{number}.weight"].double().T + tensors[f"layers.{number}.bias"].double()
         hidden = hidden.relu() if number < last else hidden
-    return hidden[:, 0].numpy()
+    return stretched(outcome, hidden[:, 0].numpy())
+
+
+def stretched(outcome: Outcome, learned: np.ndarray) -> np.ndarray:
+    """What is learned from 0.5 to 5, on the scale of the ratings that occur."""
+    value = outcome.dataset.ratings.value.astype(np.float64)
+    return value.min() + (learned - 0.5) * (value.max() - value.min()) / 4.5
 
 
 def personal_ratings(model: PersonalNetwork, rows: Ratings) -> np.ndarray:
@@ -468,7 +474,7 @@ def test_a_module_s_rating_is_its_own(folder: str) -> None:
     torch.nn.utils.vector_to_parameters(outcome.shared.arrays["parameters"], module.parameters())
     test = outcome.dataset.ratings.take(split_of(outcome).test)
     with torch.no_grad():
-        expected = module(outcome.method.features).double()[:, 0].numpy()[test.item]
+        expected = stretched(outcome, module(outcome.method.features).double()[:, 0].numpy()[test.item])
     assert outcome.result.final_rmse == pytest.approx(rmse(expected - test.value), abs=1e-6)
 
 
