@@ -43,7 +43,8 @@ def run(
     """Run a preset (or a settings file) and give what it found; nothing is written.
 
     data: the source of the ratings, as for `--data`. module: a function from the number of features to a
-    torch.nn.Module, to train in place of the settings' network. settings: overrides by name, such as rounds=3.
+    torch.nn.Module, to train in place of the settings' network, on ratings stretched onto 0.5 to 5. settings:
+    overrides by name, such as rounds=3.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
     >>> import hierfed

@@ -1,11 +1,13 @@
-"""Files that are whole or not there, whenever the process ends."""
+"""Files that are whole or not there, whenever the process ends, and files that one process holds at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -44,6 +46,17 @@ def written_atomically(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def held(path: Path) -> IO[str]:
+    """Make a file, and hold it until it is closed or this process ends; raises BlockingIOError where another does."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _sync(path: Path) -> None:

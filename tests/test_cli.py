@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -464,6 +465,8 @@ BAD_RATINGS = {
 def test_bad_ratings_are_one_line_that_says_where(hierfed: Hierfed, tmp_path: Path, case: str, command: str) -> None:
     content, parts = BAD_RATINGS[case]
     write_folder(tmp_path / "ml", content)
+    # Else the folder would be nobody's, and of any scale.
+    (tmp_path / "ml" / "README.txt").write_text("MovieLens (ml-25m), by the University of Minnesota")
     words = ["run", "paper", "--data", "ml"] if command == "run" else ["data", "ml"]
     assert_refused(hierfed(*words), "ratings.csv", *parts)
     assert not (tmp_path / "runs").exists()
@@ -586,6 +589,107 @@ def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hierfed", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["run", "network"], ["network/result.json", "network-2/result.json"]),
+        (["run", "network", "--seeds", "2"], ["network/summary.json", "network-2/summary.json"]),
+        (["compare", "network", "paper", "--seeds", "1"], ["compare/comparison.json", "compare-2/comparison.json"]),
+    ],
+    ids=["run", "seeds", "compare"],
+)
+def test_two_processes_that_start_together_keep_both_results(
+    folder: str, tmp_path: Path, words: list[str], whole: list[str]
+) -> None:
+    def start(seed: int) -> subprocess.Popen[str]:
+        own = ["--data", folder, *SMALL, "--quiet", "--seed", str(seed)]
+        command = [sys.executable, "-m", "hierfed", *words, *own]
+        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+
+    both = [start(seed) for seed in (3, 7)]
+    assert [(process.communicate(timeout=120)[1], process.returncode) for process in both] == [("", 0), ("", 0)]
+    runs = tmp_path / "runs"
+    assert all((runs / name).is_file() for name in whole)
+    results = [strict_json(path.read_text()) for path in runs.rglob("result.json")]
+    of_each = {"run": 1, "compare": 2}[words[0]] * (2 if words[-1] == "2" else 1)
+    seeds = sorted(result["seed"] for result in results)
+    firsts = [3] * of_each + [7] * of_each if words[-1] != "2" else [3, 4, 7, 8]
+    assert seeds == firsts
+    assert sorted(path.name for path in runs.iterdir()) == sorted(name.split("/")[0] for name in whole)
+
+
+def test_a_training_that_diverges_is_one_line_and_keeps_the_rounds_before(
+    hierfed: Hierfed, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hierfed.methods.averaging.averaging import FederatedAveraging
+
+    losses = iter([[1.0], [1.0], [float("nan")]])
+    monkeypatch.setattr(FederatedAveraging, "train_loss", lambda *_: next(losses))
+    found = hierfed("run", "network", "--data", folder, "--quiet", *SMALL, "--set", "rounds=5")
+    assert (found.code, found.out) == (1, "")
+    assert found.errors == [
+        "the rounds that were finished: runs/network/rounds.jsonl",
+        "error: training diverged in round 3: lower training.learning_rate",
+    ]
+    kept = (tmp_path / "runs" / "network" / "rounds.jsonl").read_text().splitlines()
+    assert [strict_json(line)["round"] for line in kept] == [1, 2]
+    assert [path.name for path in (tmp_path / "runs" / "network").iterdir()] == ["rounds.jsonl"]
+
+
+def test_a_training_that_diverges_at_once_leaves_nothing(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    found = hierfed("run", "network", "--data", folder, "--quiet", *SMALL, "--set", "learning_rate=1e30")
+    assert_refused(found, "training diverged in round 1: lower training.learning_rate", code=1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_users_heads_on_a_network_of_huge_units_are_one_line(hierfed: Hierfed, folder: str) -> None:
+    sets = ("--set", "rounds=5", "--set", "learning_rate=3e8")
+    found = hierfed("run", "network", "--data", folder, "--quiet", *SMALL, *sets)
+    assert found.code == 1
+    assert found.errors[-1].startswith("error: personalisation diverged: ")
+    assert "lower training.learning_rate" in found.errors[-1]
+
+
+def test_a_run_on_codes_and_tied_times_is_told_so_once(hierfed: Hierfed, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = []
+    for user in range(30):
+        for place, item in enumerate(rng.choice(40, 10, replace=False)):
+            rating = -1 if rng.random() < 0.3 else rng.integers(1, 11)
+            rows.append(f"{user},{item},{rating},{min(place, 8 if user % 2 else 9)}")
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,rating,time", *rows]) + "\n")
+    sets = [word for setting in ("nodes=2", "hidden=[4]", "rounds=1") for word in ("--set", setting)]
+    found = hierfed("run", "network", "--data", "r.csv", "--protocol", "temporal", "--set", "test_share=0.1", *sets)
+    assert found.code == 0
+    warnings = [line for line in found.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert "are -1, which stands apart from the others, 1 to 10" in warnings[0]
+    assert "50% of the test rows bear the same time as train rows" in warnings[1]
+
+
+def test_temporal_on_one_time_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    rows = [f"{user},{item},{(user + item) % 5 + 1},1000000000" for user in range(8) for item in range(9)]
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,rating,time", *rows]) + "\n")
+    found = hierfed("run", "network", "--data", "r.csv", "--protocol", "temporal", *SMALL)
+    assert_refused(found, "all 72 ratings bear the same time, so there is nothing to order by")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_asked_to_end_leaves_no_empty_folder(
+    hierfed: Hierfed, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hierfed import experiment
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(experiment, "run_experiment", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    try:
+        found = hierfed("run", "network", "--data", folder, *SMALL)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found.code == 128 + signal.SIGTERM
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_process_exits_with_the_code_and_the_line(tmp_path: Path) -> None:

@@ -105,7 +105,13 @@ def global_network(outcome: Outcome, parameters: torch.Tensor, items: np.ndarray
     for number in range(last + 1):
         hidden = hidden @ tensors[f"layers.{number}.weight"].double().T + tensors[f"layers.{number}.bias"].double()
         hidden = hidden.relu() if number < last else hidden
-    return hidden[:, 0].numpy()
+    return stretched(outcome, hidden[:, 0].numpy())
+
+
+def stretched(outcome: Outcome, learned: np.ndarray) -> np.ndarray:
+    """What is learned from 0.5 to 5, on the scale of the ratings that occur."""
+    value = outcome.dataset.ratings.value.astype(np.float64)
+    return value.min() + (learned - 0.5) * (value.max() - value.min()) / 4.5
 
 
 def personal_ratings(model: PersonalNetwork, rows: Ratings) -> np.ndarray:
@@ -470,7 +476,7 @@ def test_a_module_s_rating_is_its_own(folder: str) -> None:
     torch.nn.utils.vector_to_parameters(outcome.shared.arrays["parameters"], module.parameters())
     test = outcome.dataset.ratings.take(split_of(outcome).test)
     with torch.no_grad():
-        expected = module(outcome.method.features).double()[:, 0].numpy()[test.item]
+        expected = stretched(outcome, module(outcome.method.features).double()[:, 0].numpy()[test.item])
     assert outcome.result.final_rmse == pytest.approx(rmse(expected - test.value), abs=1e-6)
 
 
@@ -604,6 +610,26 @@ def test_a_run_that_diverges_says_so(folder: str) -> None:
 def test_a_personalisation_that_diverges_says_so(folder: str) -> None:
     with pytest.raises(HierfedError, match=r"diverged on node 1: lower personalisation\.tuning_learning_rate"):
         experiment(folder, node_level="fine_tuning", tuning_learning_rate=1e30)
+
+
+class BlindTo(torch.nn.Module):
+    """A network whose loss is no number once it has learned from an item of this genre, and whose ratings are."""
+
+    def __init__(self, features: int, genre: int):
+        super().__init__()
+        self.genre, self.head = genre, torch.nn.Linear(features, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        rated: torch.Tensor = self.head(inputs)
+        if self.training:
+            rated = rated + torch.where(inputs[..., self.genre : self.genre + 1] > 0, torch.nan, 0.0).detach()
+        return rated
+
+
+@pytest.mark.parametrize("preset", ["network", "paper"])
+def test_a_loss_that_is_no_number_ends_the_run(folder: str, preset: str) -> None:
+    with pytest.raises(HierfedError, match=r"^training diverged in round 1: lower training\.learning_rate$"):
+        experiment(folder, preset, module=lambda features: BlindTo(features, 2))
 
 
 def test_a_module_s_first_parameters_come_from_the_seed(folder: str) -> None:

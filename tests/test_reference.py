@@ -14,6 +14,7 @@ from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods.averaging.build import make_averaging
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.training import Trainer
+from hierfed.models.scale import RatingScale
 from hierfed.settings import load_settings
 from tests.reference.loop import train_loop
 
@@ -24,7 +25,7 @@ def train(trainer: Trainer, rounds: int) -> tuple[list[float], torch.Tensor]:
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
     tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = make_averaging(settings, features_of(dataset.catalogue, tallies))
+    method = make_averaging(settings, features_of(dataset.catalogue, tallies), RatingScale())
     method = replace(method, features=method.features.double(), trainer=trainer)
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

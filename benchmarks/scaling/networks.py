@@ -25,6 +25,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.build import make_averaging
+from hierfed.models.scale import RatingScale
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 
@@ -59,7 +60,7 @@ def make_method(threads: int, chunk_rows: int, device: str = "cpu") -> Federated
         "device": device,
     }
     names = tuple(f"feature {number}" for number in range(INPUTS))
-    return make_averaging(load_settings("network", chosen), Features(features, names, ()))
+    return make_averaging(load_settings("network", chosen), Features(features, names, ()), RatingScale())
 
 
 def floor_of_a_step() -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hierfed.cli.interruption import INTERRUPTED, Interruption
+from hierfed.cli.interruption import INTERRUPTED, Interruption, end_on_sigterm
 from hierfed.cli.options import (
     Columns,
     Data,
@@ -30,7 +30,7 @@ from hierfed.cli.options import (
     settings_of,
 )
 from hierfed.cli.output import print_content, print_path
-from hierfed.errors import SettingsError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, preset_names
 
 if TYPE_CHECKING:
@@ -72,32 +72,33 @@ def run(
         sets=set_,
         refit=refit,
     )
+    end_on_sigterm()
     interruption = Interruption()
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
 
     silent = quiet or as_json
-    folder = runs.free_folder(out, name or Path(preset).stem)
-    if seeds is None:
-        result = _run_one(settings, folder, silent, interruption)
-        found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
-        if not silent:
-            print_content(terminal.result_tables(result))
-    else:
-        every = range(settings.seed, settings.seed + seeds)
-        results = _run_seeds(settings, folder, every, silent, interruption)
-        whole, stopped = _whole(results), _tell_stop(results, seeds)
-        found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
-        if whole:
-            page, summary = folder / "report.html", runs.save_summary(whole, folder)
+    with runs.claimed_folder(out, name or Path(preset).stem) as folder:
+        if seeds is None:
+            result = _run_one(settings, folder, silent, interruption)
+            found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
             if not silent:
-                print_content(terminal.summary_table(summary))
-    if as_json:
-        sys.stdout.write(found.read_text(encoding="utf-8") if found.is_file() else "")
-    elif not quiet:
-        print_path("The report", page)
-    if stopped:
-        raise SystemExit(INTERRUPTED)
+                print_content(terminal.result_tables(result))
+        else:
+            every = range(settings.seed, settings.seed + seeds)
+            results = _run_seeds(settings, folder, every, silent, interruption)
+            whole, stopped = _whole(results), _tell_stop(results, seeds)
+            found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
+            if whole:
+                page, summary = folder / "report.html", runs.save_summary(whole, folder)
+                if not silent:
+                    print_content(terminal.summary_table(summary))
+        if as_json:
+            sys.stdout.write(found.read_text(encoding="utf-8") if found.is_file() else "")
+        elif not quiet:
+            print_path("The report", page)
+        if stopped:
+            raise SystemExit(INTERRUPTED)
 
 
 def compare(
@@ -131,36 +132,37 @@ def compare(
         )
         for label, preset in labels.items()
     }
+    end_on_sigterm()
     interruption = Interruption()
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415
 
     silent = quiet or as_json
-    folder = runs.free_folder(out, name)
-    first = next(iter(every.values())).seed
-    same = range(first, first + seeds)
-    results = {
-        label: _run_seeds(settings, folder / label, same, silent, interruption) for label, settings in every.items()
-    }
-    summaries = {
-        label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
-    }
-    if _tell_stop([result for each in results.values() for result in each], seeds * len(every)):
-        if not silent:
-            print_path("What there is", folder)
-        raise SystemExit(INTERRUPTED)
-    differences = compare_results(results)
-    found = {
-        "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
-        "differences": [difference.model_dump(mode="json") for difference in differences],
-    }
-    (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if as_json:
-        sys.stdout.write((folder / "comparison.json").read_text(encoding="utf-8"))
-    elif not quiet:
-        print_content(terminal.comparison_table(summaries, differences))
-        print_path("The reports", folder)
+    with runs.claimed_folder(out, name) as folder:
+        first = next(iter(every.values())).seed
+        same = range(first, first + seeds)
+        results = {
+            label: _run_seeds(settings, folder / label, same, silent, interruption) for label, settings in every.items()
+        }
+        summaries = {
+            label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
+        }
+        if _tell_stop([result for each in results.values() for result in each], seeds * len(every)):
+            if not silent:
+                print_path("What there is", folder)
+            raise SystemExit(INTERRUPTED)
+        differences = compare_results(results)
+        found = {
+            "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
+            "differences": [difference.model_dump(mode="json") for difference in differences],
+        }
+        (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if as_json:
+            sys.stdout.write((folder / "comparison.json").read_text(encoding="utf-8"))
+        elif not quiet:
+            print_content(terminal.comparison_table(summaries, differences))
+            print_path("The reports", folder)
 
 
 def _run_seeds(
@@ -198,7 +200,7 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
                 outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher])
                 watcher.stage("report")
                 return runs.save_run(outcome, folder)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit, HierfedError):
             if (rounds := runs.keep_rounds_alone(folder)) is not None:
                 typer.echo(f"the rounds that were finished: {rounds}", err=True)
             raise

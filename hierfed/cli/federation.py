@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hierfed.cli.interruption import end_on_sigterm
 from hierfed.cli.options import (
     Columns,
     Data,
@@ -34,7 +34,6 @@ from hierfed.settings import parse_assignments
 if TYPE_CHECKING:
     from hierfed.engines.flower.superlink import Certificates
 
-TERMINATED = 128 + signal.SIGTERM
 LAST_PORT = 65535
 
 NODE_SOURCES = "a folder, a table (CSV, TSV, Parquet, SQLite), or postgresql://USER@HOST/DATABASE."
@@ -88,7 +87,7 @@ def server(
     from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
-    _end_on_sigterm()
+    end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure)
     watcher = Lines()
     watcher.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
@@ -133,7 +132,7 @@ def node(
     from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
     from hierfed.deployment.state import Origin  # noqa: PLC0415
 
-    _end_on_sigterm()
+    end_on_sigterm()
     own_name = name or socket.gethostname()
     origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
     lines = Lines(quiet)
@@ -166,24 +165,23 @@ def federation(
     )
     from hierfed.deployment.plan import check_deployable  # noqa: PLC0415
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
-    from hierfed.runs.folder import free_folder  # noqa: PLC0415
+    from hierfed.runs.folder import claimed_folder  # noqa: PLC0415
 
     check_deployable(settings)
+    end_on_sigterm()
+    with claimed_folder(out, name) as folder:
+        settle(folder / "flower")
+        from hierfed.cli.watching import Lines, showing  # noqa: PLC0415
+        from hierfed.deployment.loopback import run_federation  # noqa: PLC0415
+        from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
 
-    folder = free_folder(out, name)
-    settle(folder / "flower")
-    from hierfed.cli.watching import Lines, showing  # noqa: PLC0415
-    from hierfed.deployment.loopback import run_federation  # noqa: PLC0415
-    from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
-
-    _end_on_sigterm()
-    with showing(quiet or as_json) as watcher:
-        result = run_federation(settings, folder, watcher, Patience(deadline=deadline))
-    if as_json:
-        sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
-    elif not quiet:
-        Lines().on_result(result)
-        print_path("Server and nodes", folder)
+        with showing(quiet or as_json) as watcher:
+            result = run_federation(settings, folder, watcher, Patience(deadline=deadline))
+        if as_json:
+            sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
+        elif not quiet:
+            Lines().on_result(result)
+            print_path("Server and nodes", folder)
 
 
 def personalise(state: State, refit: Refit = None) -> None:
@@ -254,12 +252,3 @@ def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -
 def _require_flower() -> None:
     if importlib.util.find_spec("flwr") is None:
         raise HierfedError("Flower is not installed, which carries the messages: pip install 'hierfed[flower]'")
-
-
-def _end_on_sigterm() -> None:
-    """Let SIGTERM unwind what is open, as Ctrl-C does."""
-
-    def end(*_: object) -> None:
-        sys.exit(TERMINATED)
-
-    signal.signal(signal.SIGTERM, end)

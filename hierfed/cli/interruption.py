@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -13,6 +14,9 @@ from hierfed.observer import Observer
 
 INTERRUPTED = 130
 """The exit code of a command that was stopped before it had done all that it was asked for."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code of a command that was asked to end."""
 
 TOLD = "stopping after this round, then judging and saving; Ctrl-C again stops at once"
 
@@ -65,3 +69,12 @@ class Interruption(Observer):
             signal.signal(signal.SIGINT, before)
             heard.put(False)
             teller.join()
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind what is open, as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)

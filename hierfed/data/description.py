@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from hierfed.data.rating_codes import code_warning
 from hierfed.data.ratings import Dataset
 
 
@@ -28,9 +29,8 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         *(("dropped", f"{count:,}: {reason}") for reason, count in provenance.dropped.items()),
         ("join", _join_text(dataset)),
     ]
-    if join.warning:
-        lines.append(("warning", join.warning))
-    lines += [("warning", warning) for warning in provenance.warnings]
+    told = (join.warning, code_warning(ratings.value), *provenance.warnings)
+    lines += [("warning", warning) for warning in told if warning]
     lines += [
         ("file", f"{file.name}: {file.rows:,} rows, {file.bytes:,} bytes, sha256 {file.sha256}")
         for file in provenance.files

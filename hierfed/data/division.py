@@ -10,6 +10,7 @@ from hierfed.data import splits
 from hierfed.data.features import genre_flags
 from hierfed.data.federation import Nodes, rows_by_node
 from hierfed.data.partitions import RowsToDivide, partitioner_of
+from hierfed.data.rating_codes import code_warning
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.data.reading.sources import load
@@ -17,6 +18,8 @@ from hierfed.errors import SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
+# Of test rows; where users rate many items in a second, as in MovieLens, a few are.
+_MANY_TIED = 0.2
 TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
 
 
@@ -81,6 +84,20 @@ def allocate(dataset: Dataset, settings: Settings) -> Allocation:
     settings = with_own_protocol(settings, dataset)
     split = divide(dataset, settings)
     return Allocation(settings, dataset, split, *assign(dataset, split, settings))
+
+
+def warnings_of(allocation: Allocation) -> list[str]:
+    """What a person should know of the ratings and of their division before trusting figures, a line each."""
+    ratings = allocation.dataset.ratings
+    found = [code_warning(ratings.value)]
+    if allocation.settings.split.protocol == "temporal":
+        tied = splits.tied_share(ratings, allocation.split)
+        if tied >= _MANY_TIED:
+            found.append(
+                f"protocol 'temporal': {tied:.0%} of the test rows bear the same time as train rows of their user, so "
+                "that the order in which they are listed decides which are test"
+            )
+    return [line for line in found if line]
 
 
 def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:

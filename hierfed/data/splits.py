@@ -71,11 +71,31 @@ def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Sp
 def temporal(ratings: Ratings, *, test_share: float) -> Split:
     """Each user's newest rows are test, a share of them and at least one of two; of rows of one time the last listed.
 
-    Raises DataError where the source has no times.
+    Raises DataError where the source has no times, or none that tells a user's rows apart.
     """
     if ratings.time is None:
         raise DataError("protocol 'temporal' needs timestamps, and this source has none: choose 'warm' or 'cold'")
-    return _users_themselves(last_of_each_user(ratings.user, ratings.time, test_share))
+    split = _users_themselves(last_of_each_user(ratings.user, ratings.time, test_share))
+    if tied_share(ratings, split) == 1:
+        one = ratings.time.min() == ratings.time.max()
+        alike = f"all {len(ratings):,} ratings bear" if one else "the newest and the older ratings of every user bear"
+        raise DataError(
+            f"protocol 'temporal': {alike} the same time, so there is nothing to order by: choose 'warm' or 'cold'"
+        )
+    return split
+
+
+def tied_share(ratings: Ratings, split: Split) -> float:
+    """The share of the test rows that no time tells from train rows: they are as old as their user's newest train row.
+
+    What is test among such rows is a matter of how they are listed.
+    """
+    if ratings.time is None:
+        return 1.0
+    newest = np.full(int(ratings.user.max()) + 1, np.iinfo(np.int64).min)
+    np.maximum.at(newest, ratings.user[split.train], ratings.time[split.train])
+    tied = ratings.time[split.test] == newest[ratings.user[split.test]]
+    return float(tied.mean())
 
 
 def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np.random.Generator) -> Split:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hierfed.atomic import write_atomically
+from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.checkpoint import FILE as CHECKPOINT
@@ -26,7 +26,7 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.results import write_record
 from hierfed.settings import Settings
 
-FLOWER, RESULT = "flower", "result.json"
+FLOWER, RESULT, LOCK = "flower", "result.json", ".lock"
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,14 @@ def host(
     if (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
         raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = held(folder / LOCK)
+    except BlockingIOError as error:
+        raise SettingsError(f"{folder}: another server is using it; choose another --name") from error
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
     wanted = Wanted(nodes, quorum, patience, allowed)
 
-    with one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
+    with lock, one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
 
         def connect(desk: Desk) -> Federation:
             return Federation(grid, desk, patience)

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.agreement import agree, gain, with_tallies
 from hierfed.deployment.bookkeeping import Bookkeeper
@@ -233,8 +231,10 @@ class _Training:
         strategy.beside = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
-            if outcome.total is not None:
-                _check_finite(strategy.shared, stage)
+            if outcome.total is not None and not strategy.shared.finite:
+                raise HierfedError(
+                    f"training diverged in round {strategy.shared.round} of '{stage}': lower training.learning_rate"
+                )
             released = self._plan.record(strategy.shared.round)
             names, keys = list(self._desk.nodes), self._desk.ledger_keys()
             line = ledger.round(outcome, strategy.shared, names, keys, released)
@@ -272,11 +272,6 @@ class _Training:
             bytes_down=bytes_down,
             seconds=seconds,
         )
-
-
-def _check_finite(shared: SharedModel, stage: str) -> None:
-    if not all(torch.isfinite(array).all() for array in shared.arrays.values()):
-        raise HierfedError(f"training diverged in round {shared.round} of '{stage}': lower training.learning_rate")
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -5,21 +5,20 @@ What serves the node's users lies in a folder of its own (hierfed.runs.served_pa
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from hierfed.atomic import write_atomically
+from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read_catalogue
 from hierfed.deployment.keys import new_key, read_key
@@ -59,13 +58,11 @@ class NodeState:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             (folder / ROUNDS).mkdir(mode=0o700, exist_ok=True)
-            self._lock: IO[str] = (folder / LOCK).open("w")
+            self._lock = held(folder / LOCK)
+        except BlockingIOError as error:
+            raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
         except OSError as error:
             raise HierfedError(f"--state {folder}: cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
 
     @classmethod
     def of_a_node(cls, folder: Path) -> NodeState:

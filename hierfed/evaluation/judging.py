@@ -39,13 +39,17 @@ class JudgedRows:
 
 
 def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> RoundRecord:
-    """The record of a round, with the shared model judged on `test`; raises HierfedError where it has diverged."""
+    """The record of a round, with the shared model judged on `test`.
+
+    Raises HierfedError where the round's model, loss or errors are no finite numbers: further rounds would be lost.
+    """
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
-    if not np.isfinite(errors.rmse):
-        raise HierfedError(f"training diverged in round {finished.number}: lower training.learning_rate")
+    losses = method.train_loss(finished.total)
+    if not (finished.shared.finite and np.isfinite([errors.rmse, *losses]).all()):
+        raise HierfedError(f"training diverged in round {finished.number}: {method.remedy}")
     return RoundRecord(
         round=finished.number,
-        train_loss=method.train_loss(finished.total),
+        train_loss=losses,
         global_rmse=errors.rmse,
         global_mae=errors.mae,
         global_user_macro_rmse=errors.user_macro_rmse,
@@ -70,7 +74,7 @@ def judge_node(
         after = personal.predict(user, item).numpy()
     errors_before = rating_errors(before, node.test.value, node.test.user)
     errors_after = rating_errors(after, node.test.value, node.test.user)
-    if len(node.test) and not np.isfinite(errors_after.rmse):
+    if not personal.finite or (len(node.test) and not np.isfinite(errors_after.rmse)):
         raise HierfedError(f"personalisation diverged on node {node.name}: lower personalisation.tuning_learning_rate")
     record = NodeRecord(
         node=node.name,

@@ -76,6 +76,11 @@ class SharedModel:
         """Bytes of the arrays as they are sent to one node."""
         return sum(array.nbytes for array in self.arrays.values())
 
+    @property
+    def finite(self) -> bool:
+        """Whether no array holds an infinite number, or none at all: else the training has diverged."""
+        return all(bool(array.isfinite().all()) for array in self.arrays.values())
+
     def digest(self) -> str:
         """Equal for equal models, wherever they were computed; see digest_of."""
         return digest_of(self.arrays)

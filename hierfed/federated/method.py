@@ -104,6 +104,7 @@ class Method:
     user_models: whether each user of a federated node gets a model, so that all can be served.
     first_ratings_curve: whether new users' first ratings are measured under protocol cold.
     recommends_by: which of the scorers makes the lists.
+    remedy: what to do where a training diverged.
     beside: what `RivalErrors.local_only` is called in the verdict; empty where the verdict does not name it.
     """
 
@@ -111,6 +112,7 @@ class Method:
     first_ratings_curve: ClassVar[bool] = False
     recommends_by: ClassVar[str] = RATING
     beside: ClassVar[str] = ""
+    remedy: ClassVar[str] = "look for ratings of extreme size with `hierfed data`"
 
     @property
     def local_epochs(self) -> int:
@@ -142,6 +144,10 @@ class Method:
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """The shared model as named tensors, for export."""
         return dict(shared.arrays)
+
+    def header(self) -> dict[str, str]:
+        """Facts for the header of the shared model's file, beside the settings."""
+        return {}
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

@@ -45,6 +45,11 @@ class PersonalModel(PrivateState):
         """Expected ratings, float64 [rows], for user and item numbers, int64 [rows]."""
         raise NotImplementedError
 
+    @property
+    def finite(self) -> bool:
+        """Whether its parameters are numbers: a training can diverge on a node that has no rows to judge it on."""
+        return True
+
     def scores(self, user: Tensor, items: int) -> Tensor:
         """Scores of all items, float64 [users, items], for user numbers, int64 [users]: the expected ratings."""
         every = torch.arange(items).repeat(len(user))

@@ -103,7 +103,7 @@ class ProgressLines(Observer):
 
     def note(self, line: str) -> None:
         """Write the line."""
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _errors(record: RoundRecord) -> str:

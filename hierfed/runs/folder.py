@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,18 +45,44 @@ class RoundLog(Observer):
             lines.write(record.model_dump_json() + "\n")
 
 
-def free_folder(out: Path, name: str) -> Path:
-    """`out/name`, or `out/name-2` and so on where that exists, so that no run overwrites another; nothing is made.
+@contextmanager
+def claimed_folder(out: Path, name: str) -> Iterator[Path]:
+    """A new folder `out/name`, or `out/name-2` and so on where that exists, which no other run gets.
 
-    Raises SettingsError for a name that would lie elsewhere.
+    Where the block fails, or is stopped, folders without any file are taken away again. Raises SettingsError for a name
+    that would lie elsewhere, HierfedError where the folder cannot be made.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise SettingsError(f"'{name}' is no name for a folder: leave out slashes, and choose the place with --out")
+    made = [place for place in (out, *out.parents) if not place.exists()]
+    folder = _claim(out, name)
+    try:
+        yield folder
+    except BaseException:
+        for place in [*(Path(below) for below, _, _ in os.walk(folder, topdown=False)), *made]:
+            # What holds a file, or another run's folder, stays.
+            with suppress(OSError):
+                place.rmdir()
+        raise
+
+
+def _claim(out: Path, name: str) -> Path:
+    """Make the first of these folders that is not there; of runs that begin together, each makes another."""
     folder, number = out / name, 1
-    while folder.exists():
-        number += 1
-        folder = out / f"{name}-{number}"
-    return folder
+    while True:
+        make_folder(out)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = out / f"{name}-{number}"
+        except FileNotFoundError:
+            # Another run has failed, and has taken away the empty `out`.
+            continue
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
+        else:
+            return folder
 
 
 def make_folder(folder: Path) -> None:
@@ -62,11 +90,15 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out") from error
+        raise _cannot_make(folder, error) from error
+
+
+def _cannot_make(folder: Path, error: OSError) -> HierfedError:
+    return HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out")
 
 
 def keep_rounds_alone(folder: Path) -> Path | None:
-    """Take back all that a run that was stopped has written, but for the log of the rounds that it finished, if any."""
+    """Take back all that a run that did not end well has written, but for the log of its finished rounds, if any."""
     rounds = folder / ROUNDS
     for path in folder.glob("*"):
         if path.is_dir():

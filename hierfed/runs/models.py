@@ -57,6 +57,7 @@ def save_model(folder: Path, kept: KeptModel, method: Method) -> None:
         "round": str(kept.shared.round),
         "settings": kept.settings.model_dump_json(exclude=PRIVATE_SETTINGS),
         "limits": json.dumps(kept.limits),
+        **method.header(),
         **kept.header,
     }
     write_atomically(folder / CATALOGUE, catalogue_bytes(kept.catalogue))

@@ -28,6 +28,10 @@ MOVIES = (
     'movieId,title,genres\n10,Heat (1995),Action|Crime\n20,"American President, The (1995)",Comedy\n'
     "30,Unrated (1990),Drama\n40,Amélie (2001),(no genres listed)\n"
 )
+README = (
+    "This dataset (ml-latest-small) describes 5-star rating and free-text tagging activity from MovieLens.\n"
+    "Neither the University of Minnesota nor any of the researchers involved can guarantee the data's correctness.\n"
+)
 LINKS = "movieId,imdbId,tmdbId\n10,0113277,949\n20,0112346,9087\n30,0000001,5\n40,0211915,\n"
 METADATA = (
     "id,imdb_id,title,release_date,genres,popularity,runtime,vote_average,vote_count,revenue\n"
@@ -57,7 +61,12 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], str]:
 @pytest.fixture
 def csv_folder(tmp_path: Path, write: Callable[[str, str | bytes], str]) -> Path:
     """A folder as GroupLens publishes it since 20m, and Kaggle's metadata, each one level down."""
-    for name, content in (("ratings.csv", RATINGS), ("movies.csv", MOVIES), ("links.csv", LINKS)):
+    for name, content in (
+        ("ratings.csv", RATINGS),
+        ("movies.csv", MOVIES),
+        ("links.csv", LINKS),
+        ("README.txt", README),
+    ):
         write(f"ml/{name}", content)
     write("kaggle/movies_metadata.csv", METADATA)
     return tmp_path

@@ -11,6 +11,7 @@ from hierfed.errors import DataError
 
 HEAD = "userId,movieId,rating,timestamp\n"
 GOOD = "1,10,4.0,1000000000\n"
+README = "MovieLens (ml-20m); neither the University of Minnesota nor anybody else guarantees it."
 
 
 def failure(source: str, **options) -> str:
@@ -54,6 +55,7 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("row, expected", BAD_ROWS.values(), ids=BAD_ROWS.keys())
 def test_a_bad_row_of_a_folder_is_named(write, tmp_path, row, expected):
+    write("README.txt", README)
     path = write("ratings.csv", HEAD + GOOD + row + "\n" + "2,10,1.0,1000000000\n")
     message = failure(str(tmp_path))
     assert message.startswith(path)
@@ -66,6 +68,7 @@ BAD_UNQUOTED = {name: row for name, (row, _) in BAD_ROWS.items() if name != "ope
 
 @pytest.mark.parametrize("row", BAD_UNQUOTED.values(), ids=BAD_UNQUOTED.keys())
 def test_a_bad_row_is_named_in_the_100k_format_too(write, tmp_path, row):
+    write("README", README)
     write("u.data", (GOOD + row + "\n2\t10\t1\t1000000000\n").replace(",", "\t"))
     message = failure(str(tmp_path))
     assert "u.data" in message

@@ -199,6 +199,37 @@ def test_temporal_holds_out_each_users_newest_rows(rows, share, seed):
         assert rows.time[known].max() <= rows.time[held_out & mine].min()
 
 
+SAME_TIMES = {
+    "one time": np.full(12, 1_000_000_000),
+    "one time for each user": np.repeat([5, 7, 9], 4),
+    "zero": np.zeros(12),
+    "the newest half": np.tile([1, 8, 8, 8], 3),
+}
+
+
+@pytest.mark.parametrize("case", SAME_TIMES)
+def test_temporal_needs_times_that_tell_rows_apart(case):
+    rows = Ratings(
+        np.repeat(np.arange(3, dtype=np.int32), 4),
+        np.tile(np.arange(4, dtype=np.int32), 3),
+        np.ones(12, np.float32),
+        SAME_TIMES[case].astype(np.int64),
+    )
+    with pytest.raises(DataError, match=r"the same time, so there is nothing to order by: choose 'warm' or 'cold'$"):
+        splits.temporal(rows, test_share=0.25)
+
+
+@pytest.mark.parametrize(
+    ("times", "share"),
+    [([1, 2, 3, 4] * 3, 0), ([1, 2, 4, 4] * 2 + [1, 2, 3, 4], 2 / 3), ([4, 4, 1, 2, 1, 2, 3, 4, 4, 3, 2, 1], 1 / 3)],
+)
+def test_the_share_of_test_rows_that_no_time_tells_from_train_rows(times, share):
+    user, item = np.repeat(np.arange(3, dtype=np.int32), 4), np.tile(np.arange(4, dtype=np.int32), 3)
+    rows = Ratings(user, item, np.ones(12, np.float32), np.array(times, np.int64))
+    split = splits.temporal(rows, test_share=0.25)
+    assert splits.tied_share(rows, split) == pytest.approx(share)
+
+
 def test_temporal_needs_times():
     rows = Ratings(np.zeros(9, np.int32), np.arange(9, dtype=np.int32), np.ones(9, np.float32))
     with pytest.raises(DataError, match="protocol 'temporal' needs timestamps"):

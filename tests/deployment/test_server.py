@@ -8,23 +8,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from hierfed.atomic import held
 from hierfed.data.features import Tallies
 from hierfed.deployment.agreement import agree
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
+from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, Overview, introduce
 from hierfed.deployment.results import DeployedRound
 from hierfed.deployment.server import Desk, Watcher
 from hierfed.deployment.state import NodeState
 from hierfed.engines.exchange import Reply
-from hierfed.engines.flower.federation import TurnedAway
-from hierfed.errors import HierfedError
+from hierfed.engines.flower.federation import Patience, TurnedAway
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.hierarchical.hierarchical import FactorsState
@@ -87,6 +90,33 @@ def test_the_model_is_that_of_the_same_rows_in_one_process(preset, village, make
         assert result.gain.coverage == pytest.approx(expected.coverage, rel=1e-12)
     # Else these tests would not see whether a personal model is used at all.
     assert abs(expected.rmse_before - expected.rmse_after) > 0.01
+
+
+def test_ratings_times_twenty_give_the_same_model_and_errors_times_twenty(
+    data, village, make_settings, tmp_path, monkeypatch
+):
+    one = village(make_settings("network", **{"data.scale": [0.5, 5]})).serve()
+    file = type(data).file
+
+    def twentyfold(self, name, is_held):
+        path = tmp_path / f"{name} {is_held}.parquet"
+        pl.read_parquet(file(self, name, is_held)).with_columns(pl.col("rating") * 20).write_parquet(path)
+        return str(path)
+
+    monkeypatch.setattr(type(data), "file", twentyfold)
+    twenty = village(make_settings("network", **{"data.scale": [10, 100]})).serve()
+    assert twenty.digest == one.digest
+    assert twenty.gain.rmse_before == pytest.approx(20 * one.gain.rmse_before, rel=1e-9)
+    assert twenty.gain.rmse_after == pytest.approx(20 * one.gain.rmse_after, rel=1e-9)
+    losses = [[loss for record in each.rounds for loss in record.train_loss] for each in (one, twenty)]
+    assert losses[0]
+    assert losses[1] == pytest.approx([400 * loss for loss in losses[0]], rel=1e-9)
+
+
+def test_a_second_server_on_the_same_folder_is_refused(tmp_path, data, make_settings):
+    with held(tmp_path / LOCK), pytest.raises(SettingsError, match="another server is using it; choose another --name"):
+        host(make_settings("network"), data.catalogue, tmp_path, Hosting("127.0.0.1", 1), 1, 1, Patience(), Watcher())
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -15,6 +15,7 @@ from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.methods.averaging.averaging import PersonalNetwork
 from hierfed.methods.averaging.network import Network
 from hierfed.methods.averaging.user_level import UserHeads
+from hierfed.models.scale import RatingScale
 
 
 class Diary(PrivateState):
@@ -27,7 +28,7 @@ def user_heads() -> UserHeads:
 
 def personal_network() -> PersonalNetwork:
     network = Network(3, (2,))
-    return PersonalNetwork(network, torch.zeros(4, 3), network.initial(0), user_heads())
+    return PersonalNetwork(network, torch.zeros(4, 3), network.initial(0), user_heads(), RatingScale())
 
 
 EVERY_KIND = pytest.mark.parametrize("make", [PrivateState, Diary, PersonalModel, user_heads, personal_network])

@@ -8,7 +8,9 @@ import re
 import shutil
 import stat
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -233,13 +235,61 @@ def test_result_json_is_strict_json_also_where_a_figure_is_undefined(saved: Save
 def test_a_folder_that_is_there_is_never_given_again(tmp_path: Path) -> None:
     names = []
     for _ in range(3):
-        folder = runs.free_folder(tmp_path, "paper")
-        assert not folder.exists()
-        folder.mkdir()
-        names.append(folder.name)
+        with runs.claimed_folder(tmp_path, "paper") as folder:
+            assert list(folder.iterdir()) == []
+            names.append(folder.name)
     assert names == ["paper", "paper-2", "paper-3"]
     (tmp_path / "file").write_text("mine")
-    assert runs.free_folder(tmp_path, "file").name == "file-2"
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        with runs.claimed_folder(tmp_path, name) as folder:
+            assert folder.name == f"{name}-2"
+
+
+def test_of_runs_that_begin_together_each_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    together = 12
+    barrier = Barrier(together)
+
+    def claim(number: int) -> str:
+        barrier.wait()
+        with runs.claimed_folder(tmp_path / "runs", "paper") as folder:
+            return folder.name
+
+    with ThreadPoolExecutor(together) as threads:
+        names = list(threads.map(claim, range(together)))
+    assert sorted(names) == sorted(["paper", *(f"paper-{number}" for number in range(2, together + 1))])
+
+
+def test_runs_that_begin_and_fail_together_leave_no_folder(tmp_path: Path) -> None:
+    together = 12
+    barrier = Barrier(together)
+
+    def fail(number: int) -> None:
+        barrier.wait()
+        for _ in range(20):
+            with pytest.raises(HierfedError, match="wrong"), runs.claimed_folder(tmp_path / "a" / "runs", "paper"):
+                raise HierfedError("wrong")
+
+    with ThreadPoolExecutor(together) as threads:
+        list(threads.map(fail, range(together)))
+    assert list(tmp_path.glob("a/runs/*")) == []
+
+
+@pytest.mark.parametrize("failure", [HierfedError, KeyboardInterrupt, SystemExit, MemoryError])
+def test_a_run_that_fails_takes_its_empty_folders_away_and_no_file(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(failure), runs.claimed_folder(tmp_path, "paper") as folder:
+        (folder / "seed-1" / "figures").mkdir(parents=True)
+        raise failure
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with pytest.raises(failure), runs.claimed_folder(tmp_path / "new" / "runs", "paper") as folder:
+        (folder / "seed-1").mkdir()
+        (folder / "seed-2").mkdir()
+        (folder / "seed-2" / "rounds.jsonl").write_text("{}")
+        raise failure
+    assert [path.name for path in folder.iterdir()] == ["seed-2"]
 
 
 def test_a_folder_below_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -356,4 +406,4 @@ def test_a_summary_whose_seed_is_lost_is_one_clear_line(
 @pytest.mark.parametrize("name", ["", ".", "..", "../elsewhere", "a/b"])
 def test_a_name_that_lies_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="no name for a folder"):
-        runs.free_folder(tmp_path, name)
+        runs.claimed_folder(tmp_path, name).__enter__()

@@ -17,7 +17,7 @@ from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.files import read_bytes
 from hierfed.errors import DataError
 
-_SEPARATORS = (",", "\t", ";", "|")
+SEPARATORS = (",", "\t", ";", "|")
 # The ASCII unit separator stands in for GroupLens' `::`, since polars splits on single bytes only.
 _UNIT_SEPARATOR = "\x1f"
 
@@ -162,7 +162,7 @@ def open_delimited(
     if not first.strip():
         raise DataError(f"{path}: the file is empty" if not data.strip() else f"{path}, line 1: is empty")
     if separator is None:
-        separator = max(_SEPARATORS, key=first.count)
+        separator = max(SEPARATORS, key=first.count)
     header = names is None
     columns = tuple(names) if names is not None else _header(first, separator, path)
     if header and b"\n" not in data.rstrip():

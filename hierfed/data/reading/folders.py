@@ -1,4 +1,4 @@
-"""Which data set a folder holds: one of GroupLens', or a table of ratings with a catalogue beside it."""
+"""Which data set a folder holds: one of GroupLens', or tables of unknown origin: ratings, and items beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.catalogued import read_catalogued
-from hierfed.data.reading.grouplens import read_100k, read_csv, read_dat
+from hierfed.data.reading.editions import READMES
+from hierfed.data.reading.grouplens import read_100k, read_dat
+from hierfed.data.reading.other_folders import ITEM_TABLES, read_csv_folder, read_txt
 from hierfed.errors import DataError
 from hierfed.generated.files import ITEMS, RATINGS, TRUTH
 
@@ -31,19 +33,28 @@ class _Format:
 
 _FORMATS = (
     _Format(
-        "ratings.csv (ml-latest, 20m, 25m, 32m)",
+        "ratings.csv (ml-latest, 20m, 25m, 32m, or other tables)",
         ("ratings.csv",),
-        ("ratings.csv", "movies.csv", "README.txt"),
-        read_csv,
+        ("ratings.csv", *ITEM_TABLES, *READMES),
+        read_csv_folder,
     ),
     _Format(
-        "u.data (ml-100k)", ("u.data", "u1.base", "ua.base"), ("u*.base", "u*.test", "u.data", "u.item"), read_100k
+        "u.data (ml-100k)",
+        ("u.data", "u1.base", "ua.base"),
+        ("u*.base", "u*.test", "u.data", "u.item", *READMES),
+        read_100k,
     ),
     _Format(
         "ratings.dat (ml-1m, ml-10m)",
         ("ratings.dat",),
-        ("ratings.dat", "r*.train", "r*.test", "movies.dat", "users.dat", "tags.dat"),
+        ("ratings.dat", "r*.train", "r*.test", "movies.dat", "users.dat", "tags.dat", *READMES),
         read_dat,
+    ),
+    _Format(
+        "ratings.txt (user, item, rating; no header)",
+        ("ratings.txt",),
+        ("ratings.txt", *ITEM_TABLES),
+        read_txt,
     ),
     _Format(
         "ratings.parquet (a table, with items.parquet)",

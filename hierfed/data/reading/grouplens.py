@@ -1,9 +1,12 @@
-"""GroupLens folders as published: ml-latest(-small), 20m, 25m, 32m (CSV), ml-100k, ml-1m and ml-10m."""
+"""Folders laid out as GroupLens publishes them: ml-latest(-small), 20m, 25m, 32m (CSV), ml-100k, ml-1m and ml-10m.
+
+Others use these layouts too. Their ratings, titles and genres are read all the same; but the scale, the whole numbers
+for ids, the licence and the citation are those of folders that bear a mark of MovieLens (see editions).
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -14,13 +17,13 @@ from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.checks import Rules, parse_ids, refuse
 from hierfed.data.reading.columns import nearest, require
 from hierfed.data.reading.delimited import Delimited, open_delimited
-from hierfed.data.reading.licences import grouplens_terms
+from hierfed.data.reading.editions import CSV_COLUMNS, dat_edition, is_100k
+from hierfed.data.reading.licences import folder_terms, grouplens_terms
 from hierfed.data.reading.numbering import join_numbered
 from hierfed.data.reading.rating_files import RatingFile, read_delimited
 from hierfed.data.reading.titles import split_year
 from hierfed.errors import DataError
 
-_RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 _GENRES_100K = [
     "unknown",
     "Action",
@@ -63,36 +66,42 @@ def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
     return links, table.source_file(len(links))
 
 
-def read_csv(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """A CSV edition: ml-latest, 20m, 25m, 32m; test: the path of a table with test ratings."""
-    rules = Rules(0.5, 5.0)
-    train = read_delimited(open_delimited(folder / "ratings.csv"), columns, rules)
-    held = None if test is None else read_delimited(open_delimited(Path(test)), columns, rules)
+def read_csv(
+    folder: Path, table: Delimited, edition: str, columns: Mapping[str, str] | None, test: str | None
+) -> Source:
+    """A CSV edition: ml-latest, 20m, 25m, 32m; table: its ratings.csv; test: the path of a table with test ratings."""
+    train = read_delimited(table, columns, _rules(edition, 0.5))
+    held = None if test is None else read_delimited(open_delimited(Path(test)), columns, _rules(edition, 0.5))
     films, files = _optional_films(folder / "movies.csv", _films_csv)
-    return _source(_edition(folder), train, held, films, files)
+    return source_of(folder, edition, train, held, films, files)
 
 
 def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """ml-100k; test: the name of one of its splits."""
+    """A folder as ml-100k; test: the name of one of its splits."""
     _refuse_columns(columns, "u.data")
-    rules = Rules(1.0, 5.0)
+    edition = "ml-100k" if is_100k(folder) else None
     splits = sorted(path.stem for path in folder.glob("u*.base"))
     train_name, test_path = _split(folder, test, splits, "u.data", ".base")
-    train, held = _read_both(folder / train_name, test_path, "\t", rules)
+    train, held = _read_both(folder / train_name, test_path, "\t", _rules(edition, 1.0))
     films, files = _optional_films(folder / "u.item", _films_100k)
-    return _source("ml-100k", train, held, films, files)
+    return source_of(folder, edition, train, held, films, files)
 
 
 def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """ml-1m or ml-10m; test: the name of one of its splits."""
+    """A folder as ml-1m or ml-10m; test: the name of one of its splits."""
     _refuse_columns(columns, "ratings.dat")
-    one_million = (folder / "users.dat").is_file()
-    rules = Rules(1.0 if one_million else 0.5, 5.0)
+    edition = dat_edition(folder)
     splits = sorted(path.stem for path in folder.glob("r*.train"))
     train_name, test_path = _split(folder, test, splits, "ratings.dat", ".train")
+    rules = _rules(edition, 1.0 if edition == "ml-1m" else 0.5)
     train, held = _read_both(folder / train_name, test_path, "::", rules)
     films, files = _optional_films(folder / "movies.dat", _films_dat)
-    return _source("ml-1m" if one_million else "ml-10m", train, held, films, files)
+    return source_of(folder, edition, train, held, films, files)
+
+
+def _rules(edition: str | None, lowest: float) -> Rules:
+    """MovieLens' own; nothing is known of the scale of others."""
+    return Rules() if edition is None else Rules(lowest, 5.0)
 
 
 def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending: str) -> tuple[str, Path | None]:
@@ -114,49 +123,47 @@ def _read_both(train: Path, test: Path | None, separator: str, rules: Rules) -> 
     """The ratings of a headerless train file, and of its test file where there is one."""
 
     def read(path: Path) -> RatingFile:
-        table = open_delimited(path, separator=separator, names=_RATING_COLUMNS, quoted=False)
+        table = open_delimited(path, separator=separator, names=CSV_COLUMNS, quoted=False)
         return read_delimited(table, None, rules)
 
     return read(train), None if test is None else read(test)
 
 
-def _source(
-    edition: str,
+def source_of(
+    folder: Path,
+    edition: str | None,
     train: RatingFile,
     held: RatingFile | None,
     films: pl.DataFrame | None,
     film_files: tuple[SourceFile, ...],
+    notes: Sequence[str] = (),
 ) -> Source:
+    """The ratings and films of a folder, with MovieLens' terms where it is one of its editions; None: it is not."""
     ratings = [train] if held is None else [train, held]
-    notes = []
+    notes = list(notes)
     for rated in ratings:
         if rated.file.sha256 in _PUBLISHED_RATINGS:
             published = _PUBLISHED_RATINGS[rated.file.sha256]
             notes.append(f"{rated.file.name} is, byte for byte, the file published as {published}")
-        early = 0 if rated.part.time is None else int((rated.part.time < _FIRST_TIME).sum())
+        early = 0 if rated.part.time is None or edition is None else int((rated.part.time < _FIRST_TIME).sum())
         if early:
             notes.append(f"{rated.file.name}: {early} ratings are from before MovieLens began (1995): an altered copy?")
+    if edition is None:
+        notes.append("no mark of a published MovieLens edition: tables of unknown origin, on the scale that occurs")
     if films is not None:
         rated_items = join_numbered([rated.part.item for rated in ratings]).ids
         unknown = places(rated_items, films["item_id"]).null_count()
         if unknown:
-            notes.append(f"{unknown} rated films are not in {film_files[0].name}: no title, year or genres")
+            rated_what = "items" if edition is None else "films"
+            notes.append(f"{unknown} rated {rated_what} are not in {film_files[0].name}: no title, year or genres")
     return Source(
-        terms=grouplens_terms(edition),
+        terms=folder_terms(folder.resolve().name) if edition is None else grouplens_terms(edition),
         files=tuple(rated.file for rated in ratings) + film_files,
         train=train.part,
         test=None if held is None else held.part,
         films=films,
         notes=tuple(notes),
     )
-
-
-def _edition(folder: Path) -> str:
-    """The name of a CSV edition, from its README or its folder."""
-    readme = folder / "README.txt"
-    text = readme.read_bytes()[:4000].decode("latin-1") if readme.is_file() else ""
-    found = re.search(r"\((ml-[\w-]+)\)", text) or re.fullmatch(r"(ml-[\w-]+)", folder.name)
-    return found.group(1) if found else "(edition not known)"
 
 
 def _optional_films(
@@ -172,7 +179,7 @@ def _films_csv(path: Path) -> tuple[pl.DataFrame, Delimited]:
     table = open_delimited(path)
     require(table.names, ("movieId", "title", "genres"), path)
     raw = table.strings()
-    return _films(raw, _split_genres(raw["genres"]), table), table
+    return films_of(raw, split_genres(raw["genres"]), table), table
 
 
 def _films_dat(path: Path) -> tuple[pl.DataFrame, Delimited]:
@@ -181,7 +188,7 @@ def _films_dat(path: Path) -> tuple[pl.DataFrame, Delimited]:
     names = ("movieId", "title", "genres")
     table = open_delimited(path, separator="::", names=names, encoding=encoding, quoted=False)
     raw = table.strings()
-    return _films(raw, _split_genres(raw["genres"]), table), table
+    return films_of(raw, split_genres(raw["genres"]), table), table
 
 
 def _films_100k(path: Path) -> tuple[pl.DataFrame, Delimited]:
@@ -194,29 +201,29 @@ def _films_100k(path: Path) -> tuple[pl.DataFrame, Delimited]:
             raise DataError(f"{_line(table, row)}, column {name}: found {raw[name][row]!r}, expected 0 or 1")
     flags = raw.select(_GENRES_100K).to_numpy() == "1"
     genres = [[name for name, flag in zip(_GENRES_100K[1:], row[1:], strict=True) if flag] for row in flags]
-    return _films(raw, pl.Series(genres, dtype=pl.List(pl.String)), table), table
+    return films_of(raw, pl.Series(genres, dtype=pl.List(pl.String)), table), table
 
 
-def _films(raw: pl.DataFrame, genres: pl.Series, table: Delimited) -> pl.DataFrame:
-    """`item_id`, `title`, `year` and `genres` of a film file's rows."""
-    ids = _film_ids(raw["movieId"], table)
+def films_of(raw: pl.DataFrame, genres: pl.Series, table: Delimited, name: str = "movieId") -> pl.DataFrame:
+    """`item_id`, `title`, `year` and `genres` of a film file's rows; name: the file's own for the column of ids."""
+    ids = _film_ids(raw["movieId"], table, name)
     return split_year(raw["title"]).select(item_id=ids, title="title", year="year", genres=genres)
 
 
-def _split_genres(raw: pl.Series) -> pl.Series:
+def split_genres(raw: pl.Series) -> pl.Series:
     """`A|B` as a list; `(no genres listed)` and an empty field as an empty list."""
     text = raw.fill_null("(no genres listed)")
     return text.str.split("|").list.eval(pl.element().filter(pl.element() != "(no genres listed)"))
 
 
-def _film_ids(raw: pl.Series, table: Delimited) -> pl.Series:
+def _film_ids(raw: pl.Series, table: Delimited, name: str = "movieId") -> pl.Series:
     """Film ids; DataError where one stands twice."""
-    ids = parse_ids(raw, "movieId", lambda row: _line(table, row))
+    ids = parse_ids(raw, name, lambda row: _line(table, row))
     repeated = ~ids.is_first_distinct()
     if repeated.any():
         row = int(repeated.arg_true()[0])
         first = _line(table, int((ids == ids[row]).arg_true()[0]))
-        raise DataError(f"{_line(table, row)}, column movieId: film {ids[row]} stands twice, first in {first}")
+        raise DataError(f"{_line(table, row)}, column {name}: film {ids[row]} stands twice, first in {first}")
     return ids
 
 

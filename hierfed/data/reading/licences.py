@@ -44,6 +44,11 @@ def embedded_terms() -> Terms:
     )
 
 
+def folder_terms(name: str) -> Terms:
+    """The terms of a folder of tables that bears no mark of a published edition: none are known."""
+    return Terms(f"tables in {name}", "not known: ask who gave you the tables", "none known")
+
+
 def table_terms(name: str) -> Terms:
     """The terms of a table of the user's own: none are known."""
     return Terms(name, "not known: the table is the user's own", "none")

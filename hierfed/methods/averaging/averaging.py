@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from hierfed.methods.averaging.network import Predictor, first_layer_change, las
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
 from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
+from hierfed.models.scale import RatingScale, header_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class FederatedAveraging(Method):
     user_level: UserPersonalisation
     start_at_mean: bool
     seed: int
+    remedy: ClassVar[str] = "lower training.learning_rate"
     optimizer: ServerOptimizer = field(default_factory=PlainStep, kw_only=True)
 
     def start(self) -> SharedModel:
@@ -74,26 +77,33 @@ class FederatedAveraging(Method):
         kind, parameters = self.features.dtype, shared.arrays["parameters"].double()
         rows = total.arrays["rows"]
         if "ratings" in total.arrays:
-            parameters[self.predictor.head.stop - 1] = (total.arrays["ratings"] / rows).item()
+            mean = (total.arrays["ratings"] / rows).item()
+            parameters[self.predictor.head.stop - 1] = self.training.scale.learned(mean)
             return SharedModel({"parameters": parameters.to(kind)}, shared.round + 1)
         moved, server = self.optimizer.step(parameters, total.arrays["change"] / rows, shared.server)
         return SharedModel({"parameters": moved.to(kind)}, shared.round + 1, server=server)
 
     def train_loss(self, total: Contribution) -> list[float]:
-        """Row-weighted mean of the nodes' losses per local epoch; see Method."""
-        mean: list[float] = (total.arrays["loss"] / total.arrays["rows"]).tolist()
-        return mean
+        """Row-weighted mean of the nodes' losses per local epoch, in stars; see Method."""
+        mean = total.arrays["loss"] / total.arrays["rows"]
+        in_stars: list[float] = (self.training.scale.unit**2 * mean).tolist()
+        return in_stars
 
     def train_alone(self, nodes: Sequence[Node], rounds: int) -> Tensor:
         """What each node reaches without the others, parameters [nodes, parameters]: a federation of one node each."""
         start = self._initial().repeat(len(nodes), 1)
         if self.start_at_mean:
             for row, node in enumerate(nodes):
-                start[row, self.predictor.head.stop - 1] = float(node.train.value.mean(dtype=np.float64))
+                mean = float(node.train.value.mean(dtype=np.float64))
+                start[row, self.predictor.head.stop - 1] = self.training.scale.learned(mean)
         for number in range(1, rounds + 1):
             streams = Streams(self.seed, number, "training")
             start, _ = self.trainer(self.predictor, start, self.features, nodes, self.training, streams)
         return start
+
+    def header(self) -> dict[str, str]:
+        """The scale of the network's output; see Method."""
+        return header_of(self.training.scale)
 
     @property
     def local_epochs(self) -> int:
@@ -122,7 +132,11 @@ class FederatedAveraging(Method):
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """The network's ratings; see Method."""
-        return rate(self.predictor, shared.arrays["parameters"], self.features, torch.from_numpy(ratings.item).long())
+        return self.rate(shared.arrays["parameters"], torch.from_numpy(ratings.item).long())
+
+    def rate(self, parameters: Tensor, item: Tensor) -> Tensor:
+        """Ratings of these items by a network of these parameters, float64 [rows]."""
+        return self.training.scale.in_stars(rate(self.predictor, parameters, self.features, item))
 
     def named(self, shared: SharedModel) -> dict[str, Tensor]:
         """The network's layers in torch's own layout; see Method."""
@@ -146,26 +160,33 @@ class FederatedAveraging(Method):
             heads = None
             if self.user_level.how != "none":
                 item = torch.from_numpy(node.train.item).long()
-                prediction = rate(self.predictor, parameters, self.features, item)
+                prediction = self.rate(parameters, item)
                 hidden = last_hidden(self.predictor, parameters, self.features, item)
                 heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
-            models.append(PersonalNetwork(self.predictor, self.features, parameters, heads))
+            models.append(PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale))
         return models
 
 
 class PersonalNetwork(PersonalModel):
     """A node's own parameters, and its users' heads where they have any."""
 
-    def __init__(self, predictor: Predictor, features: Tensor, parameters: Tensor, heads: UserHeads | None):
-        self.predictor, self.features = predictor, features
+    def __init__(
+        self, predictor: Predictor, features: Tensor, parameters: Tensor, heads: UserHeads | None, scale: RatingScale
+    ):
+        self.predictor, self.features, self.scale = predictor, features, scale
         self.parameters, self.heads = parameters, heads
 
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
         """The node's network plus the user's head; see PersonalModel."""
-        prediction = rate(self.predictor, self.parameters, self.features, item)
+        prediction = self.scale.in_stars(rate(self.predictor, self.parameters, self.features, item))
         if self.heads is None:
             return prediction
         return prediction + self.heads.adjust(user, last_hidden(self.predictor, self.parameters, self.features, item))
+
+    @property
+    def finite(self) -> bool:
+        """See PersonalModel."""
+        return bool(self.parameters.isfinite().all())
 
     def weight_change(self, shared: Mapping[str, Tensor]) -> float:
         """See PersonalModel."""

@@ -19,6 +19,7 @@ from hierfed.methods.averaging.user_level import UserPersonalisation
 from hierfed.methods.kind import Case, ModuleMaker, Prepared
 from hierfed.methods.packages import check_privacy_packages
 from hierfed.models.devices import CPU, device_of
+from hierfed.models.scale import RatingScale, scale_of
 from hierfed.randomness import stream_keys
 from hierfed.settings import Settings
 
@@ -28,7 +29,7 @@ def build(case: Case) -> Prepared:
     settings, catalogue = case.settings, case.catalogue
     private = settings.privacy.privacy_unit != "none"
     features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, case.tallies)
-    plain = make_averaging(settings, features, case.module)
+    plain = make_averaging(settings, features, scale_of(case.limits), case.module)
     if not private:
         return Prepared(plain, features.names, features.missing)
     check_privacy_packages()
@@ -38,8 +39,13 @@ def build(case: Case) -> Prepared:
     return Prepared(protected.method, features.names, features.missing, protected)
 
 
-def make_averaging(settings: Settings, features: Features, module: ModuleMaker | None = None) -> FederatedAveraging:
-    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation."""
+def make_averaging(
+    settings: Settings, features: Features, scale: RatingScale, module: ModuleMaker | None = None
+) -> FederatedAveraging:
+    """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation.
+
+    scale: what networks learn of each rating; a module's output is on that scale.
+    """
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
     predictor: Predictor = Network(inputs, model.hidden, model.dropout)
@@ -55,7 +61,9 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
         predictor=predictor,
         trainer=ThreadedTrainer(trainer, training.threads, stack),
         features=torch.from_numpy(features.matrix),
-        training=LocalTraining(training.local_epochs, training.batch_size, training.learning_rate, training.proximal),
+        training=LocalTraining(
+            training.local_epochs, training.batch_size, training.learning_rate, training.proximal, scale=scale
+        ),
         node_level=NodePersonalisation(
             personal.node_level,
             LocalTraining(
@@ -63,6 +71,7 @@ def make_averaging(settings: Settings, features: Features, module: ModuleMaker |
                 personal.tuning_batch_size,
                 personal.tuning_learning_rate,
                 personal.tuning_proximal,
+                scale=scale,
             ),
             personal.validation,
         ),

@@ -50,7 +50,8 @@ def personalise_nodes(
     if settings.how == "bias":
         rating = predictor.predict(shared, features).detach()
         for row, node in enumerate(nodes):
-            residual = torch.from_numpy(node.train.value) - rating[torch.from_numpy(node.train.item)]
+            learned = torch.from_numpy(settings.training.scale.learned(node.train.value))
+            residual = learned - rating[torch.from_numpy(node.train.item)]
             start[row, predictor.head.stop - 1] += residual.double().mean()
         return start
     training = settings.training
@@ -87,7 +88,7 @@ def _early_stopped(
 
     def error(row: int, parameters: Tensor) -> float:
         rating = predictor.predict(parameters, features[torch.from_numpy(checks[row].item).long()])
-        return float((rating.detach() - torch.from_numpy(checks[row].value)).square().sum())
+        return float((rating.detach() - torch.from_numpy(training.scale.learned(checks[row].value))).square().sum())
 
     lowest = [error(row, start[row]) for row in range(len(nodes))]
 

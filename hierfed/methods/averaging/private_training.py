@@ -124,7 +124,7 @@ def poisson_batches(
     for number, (node, (_, step, row), size) in enumerate(zip(nodes, samples, sizes, strict=True)):
         place = np.arange(len(step)) - np.repeat(np.cumsum(size) - size, size)
         item[step, number, place] = node.train.item[row]
-        target[step, number, place] = node.train.value[row]
+        target[step, number, place] = settings.scale.learned(node.train.value[row].astype(np.float64))
         scale[step, number, place] = 2.0
     steps_per_epoch = np.array([steps for steps, _, _ in samples])
     return Batches(torch.from_numpy(item), torch.from_numpy(target), torch.from_numpy(scale), steps_per_epoch)

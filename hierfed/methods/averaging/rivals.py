@@ -13,7 +13,6 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.method import RivalErrors, RivalRows
 from hierfed.methods.averaging.averaging import FederatedAveraging
-from hierfed.methods.averaging.network import rate
 
 
 def train_without_federation(method: FederatedAveraging, rows: RivalRows) -> RivalErrors:
@@ -30,7 +29,7 @@ def train_without_federation(method: FederatedAveraging, rows: RivalRows) -> Riv
     pooled_node = Node(0, "pooled", rows.train, rows.train.take(np.empty(0, np.int64)))
 
     def squares(row: Tensor, judged: Ratings) -> np.ndarray:
-        prediction = rate(method.predictor, row, method.features, torch.from_numpy(judged.item).long())
+        prediction = method.rate(row, torch.from_numpy(judged.item).long())
         squared: np.ndarray = np.square(prediction.numpy() - judged.value)
         return squared
 
@@ -72,5 +71,5 @@ class _RowsByItem:
 
     def mean_square(self, method: FederatedAveraging, parameters: Tensor) -> float:
         """Of the errors on the rows: by items, since a hundred thousand nodes alone are each judged on all rows."""
-        off = rate(method.predictor, parameters, method.features, self.items).numpy() - self.means
+        off = method.rate(parameters, self.items).numpy() - self.means
         return float((self.counts @ np.square(off) + self.spread) / self.counts.sum())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node, numbers_of, train_rows
 from hierfed.methods.averaging.network import Predictor, aligned
+from hierfed.models.scale import UNCHANGED, RatingScale
 from hierfed.randomness import permutations, stream_keys
 
 EpochEnd = Callable[[int, int, Tensor], None]
@@ -23,7 +24,8 @@ class LocalTraining:
 
     proximal: strength of the pull back to the parameters it started from, added to the gradient as
     proximal * (parameters - start): FedProx's (Li et al., 2020) and Ditto's (Li et al., 2021) term.
-    only: the part of the parameter vector that is trained, None for all of it.
+    only: the part of the parameter vector that is trained, None for all of it. scale: what the network learns of each
+    rating; losses are on that scale.
     """
 
     epochs: int
@@ -31,6 +33,7 @@ class LocalTraining:
     learning_rate: float
     proximal: float = 0.0
     only: slice | None = None
+    scale: RatingScale = UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
     item = np.zeros((len(nodes), int(lengths.max())), np.int64)
     target = np.zeros(item.shape, np.float32)
     held = np.arange(item.shape[1])[None, :] < lengths[:, None]
-    item[held], target[held] = train.item, train.value
+    item[held], target[held] = train.item, settings.scale.learned(train.value.astype(np.float64))
 
     position = np.arange(most * batch)
     filled = position[None, :] < lengths[:, None]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
+from hierfed.errors import HierfedError
 from hierfed.federated.private import PrivateState
 from hierfed.models.places import places_among
 
@@ -59,7 +60,7 @@ def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, setting
 
     prediction: the node model's ratings of the rows, float64 [rows]. hidden: its last hidden layer there, float64
     [rows, units]. With r the residuals of a user's n rows H: bias = sum(r) / (n + bias_shrinkage), weights =
-    (H'H + head_penalty I)^-1 H'(r - bias).
+    (H'H + head_penalty I)^-1 H'(r - bias). Raises HierfedError where these have no solution, of units that are huge.
     """
     users, member = np.unique(ratings.user.astype(np.int64), return_inverse=True)
     row_user = torch.from_numpy(member.astype(np.int64))
@@ -76,5 +77,12 @@ def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, setting
             outer = hidden[rows, :, None] * hidden[rows, None, :]
             moments.index_add_(0, row_user[rows], outer)
         products = torch.zeros(len(users), units, dtype=torch.float64).index_add_(0, row_user, targets)
-        weights = torch.linalg.solve(moments, products)
+        try:
+            weights = torch.linalg.solve(moments, products)
+        # torch's LinAlgError is a RuntimeError that torch.linalg does not export.
+        except RuntimeError as error:
+            raise HierfedError(
+                "personalisation diverged: the network's hidden units are too large for users' heads: lower "
+                "training.learning_rate"
+            ) from error
     return UserHeads(torch.from_numpy(users), bias, weights)

@@ -14,7 +14,8 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PrivateState
-from hierfed.methods.local.personal import PersonalLocal, fit_local, in_stars, public_prior, restore_local
+from hierfed.methods.local.personal import PersonalLocal, fit_local, public_prior, restore_local
+from hierfed.models.scale import scale_of
 from hierfed.settings import Settings
 
 
@@ -52,7 +53,7 @@ class LocalOnly(Method):
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What public votes alone say of an item; see Method."""
         mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
-        return in_stars(mean, self.limits).clamp(*self.limits)
+        return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

@@ -16,9 +16,10 @@ from hierfed.federated.private import UncertainModel
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import places_among
+from hierfed.models.scale import scale_of
 
-# On a scale from .5 to 5; other scales are stretched onto it.
-LOWEST, HIGHEST, USUAL_RATING = 0.5, 5.0, 3.3
+# On the scale that models learn on; see models.scale.
+USUAL_RATING = 3.3
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class PersonalLocal(UncertainModel):
         mean[known] += deviation
         variance[known], loudness[known] = left, louder
         noise = (self.prior.noise + self.prior.doubt[item]) * loudness
-        return in_stars(mean, self.limits), _unit(self.limits) ** 2 * (variance + noise)
+        scale = scale_of(self.limits)
+        return scale.in_stars(mean), scale.unit**2 * (variance + noise)
 
     @property
     def kriging(self) -> Kriging:
@@ -115,7 +117,7 @@ class PersonalLocal(UncertainModel):
         """See PersonalModel."""
         if not len(self.own.items):
             return self.own.residuals.new_zeros(len(item), 0)
-        return _unit(self.limits) * self.kriging.influence(0, item, self.prior.vectors[item])
+        return scale_of(self.limits).unit * self.kriging.influence(0, item, self.prior.vectors[item])
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, from which the rest follows; see PersonalModel."""
@@ -131,7 +133,6 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
     users, counts = np.unique(train.user, return_counts=True)
     items = torch.from_numpy(train.item[order]).long()
     stars = torch.from_numpy(train.value[order]).double()
-    value = LOWEST + (stars - limits[0]) / _unit(limits)
     return PersonalLocal(
         prior,
         limits,
@@ -141,7 +142,7 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
             items=items,
             ratings=stars,
             vectors=prior.vectors[items],
-            residuals=value - prior.mean[items],
+            residuals=scale_of(limits).learned(stars) - prior.mean[items],
             noise=prior.noise + prior.doubt[items],
         ),
         threads,
@@ -155,12 +156,3 @@ def restore_local(
     items = kept["items"].numpy() if kept else np.empty(0, np.int64)
     stars = kept["ratings"].numpy() if kept else np.empty(0)
     return fit_local(prior, Ratings(np.zeros(len(items), np.int32), items, stars), limits, threads)
-
-
-def in_stars(value: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Values on the scale from .5 to 5, on the scale of these limits."""
-    return limits[0] + _unit(limits) * (value - LOWEST)
-
-
-def _unit(limits: tuple[float, float]) -> float:
-    return (limits[1] - limits[0]) / (HIGHEST - LOWEST) or 1.0

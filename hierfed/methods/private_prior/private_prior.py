@@ -28,7 +28,6 @@ from hierfed.methods.local.personal import (
     PriorScales,
     PublicPrior,
     fit_local,
-    in_stars,
     public_prior,
     restore_local,
 )
@@ -40,6 +39,7 @@ from hierfed.methods.private_prior.prior_updates import (
     next_scales,
     popularity_features,
 )
+from hierfed.models.scale import scale_of
 from hierfed.privacy.clipping import clip_rows
 from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of, on_grid
 from hierfed.private_randomness import PrivateStreams
@@ -149,7 +149,7 @@ class PrivatePrior(Method):
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What the prior says of an item; see Method."""
         mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
-        return in_stars(mean, self.limits).clamp(*self.limits)
+        return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 
     def restorer(self, shared: SharedModel) -> Restorer:
         """See Method."""

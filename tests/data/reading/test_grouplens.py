@@ -6,6 +6,7 @@ from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
 ROWS = [(7, 10, 4), (7, 20, 3), (3, 10, 1), (3, 40, 5)]
+README = "This dataset (ml-25m) is MovieLens; neither the University of Minnesota nor anybody else guarantees it."
 FLAGS = {10: "0|1|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0|0|0", 40: "1" + "|0" * 18}
 
 
@@ -34,6 +35,7 @@ def check(dataset) -> None:
 def test_ml_1m(write, tmp_path):
     write("ratings.dat", dat(ROWS))
     write("users.dat", "1::F::1::10::48067\n")
+    write("README", README)
     films = "10::Heat (1995)::Action|Crime\n40::Amélie: le destin (2001)::(no genres listed)\n"
     write("movies.dat", films.encode("latin-1"))
     dataset = load(str(tmp_path))
@@ -45,6 +47,7 @@ def test_ml_1m(write, tmp_path):
 
 def test_ml_10m(write, tmp_path):
     write("ml-10M100K/ratings.dat", dat(ROWS))
+    write("ml-10M100K/README.html", README)
     write("ml-10M100K/tags.dat", "15::4973::excellent!::1215184630\n")
     films = "10::Heat (1995)::Action|Crime\n40::Amélie: le destin (2001)::(no genres listed)\n"
     write("ml-10M100K/movies.dat", films)
@@ -58,6 +61,7 @@ def test_ml_10m(write, tmp_path):
 
 def test_half_stars_are_in_ml_10m_and_not_in_ml_1m(write, tmp_path):
     write("ratings.dat", "1::1::0.5::1000000000\n")
+    write("README", README)
     assert load(str(tmp_path)).ratings.value.tolist() == [0.5]
     write("users.dat", "1::F::1::10::48067\n")
     with pytest.raises(DataError, match=r"line 1, column rating: found 0.5, expected a number from 1 to 5"):
@@ -67,6 +71,7 @@ def test_half_stars_are_in_ml_10m_and_not_in_ml_1m(write, tmp_path):
 @pytest.fixture
 def folder_100k(write, tmp_path) -> str:
     write("u.data", tab(ROWS))
+    write("README", README)
     write("u1.base", tab(ROWS[:3]))
     write("u1.test", tab(ROWS[3:]))
     films = f"10|Heat (1995)|01-Jan-1995||http://x|{FLAGS[10]}\n40|Amélie: le destin (2001)|01-Jan-2001|||{FLAGS[40]}\n"
@@ -97,20 +102,25 @@ def test_ml_100k_flags_are_0_or_1(folder_100k, write):
 @pytest.mark.parametrize(
     "readme, folder, name",
     [
-        ("This dataset (ml-25m) describes", "data", "MovieLens ml-25m"),
-        (None, "ml-20m", "MovieLens ml-20m"),
-        (None, "data", "MovieLens (edition not known)"),
+        (README, "data", "MovieLens ml-25m"),
+        (README.replace("(ml-25m)", ""), "ml-20m", "MovieLens ml-20m"),
+        (README.replace("(ml-25m)", ""), "data", "MovieLens (edition not known)"),
+        (None, "ml-20m", "tables in ml-20m"),
+        ("Our own ratings, laid out as MovieLens' are (ml-25m)", "data", "tables in data"),
     ],
 )
-def test_the_edition_comes_from_the_readme_or_the_folder(write, readme, folder, name):
+def test_the_edition_comes_from_grouplens_own_readme(write, readme, folder, name):
     path = write(f"{folder}/ratings.csv", "userId,movieId,rating,timestamp\n1,1,1.0,1000000000\n")
     if readme:
         write(f"{folder}/README.txt", readme)
-    assert load(path.removesuffix("/ratings.csv")).provenance.name == name
+    provenance = load(path.removesuffix("/ratings.csv")).provenance
+    assert provenance.name == name
+    assert ("GroupLens" in provenance.licence) == name.startswith("MovieLens")
 
 
 def test_ratings_from_before_movielens_are_pointed_out(write, tmp_path):
     write("ratings.csv", "userId,movieId,rating,timestamp\n672,1,1.0,0\n")
+    write("README.txt", README)
     assert any("1 ratings are from before MovieLens began" in note for note in load(str(tmp_path)).provenance.notes)
 
 
