@@ -15,7 +15,6 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, concatenated
-from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
@@ -174,8 +173,8 @@ class Method:
         return self.personalise(shared, whole, private)
 
     def restorer(self, shared: SharedModel) -> Restorer:
-        """What makes a user's model again from the user's own file; raises HierfedError where that is not possible."""
-        raise HierfedError("users of this method cannot be served: run preset hierarchical or local")
+        """Makes users' models again from their own files, where the method's kind says that it serves users."""
+        raise NotImplementedError
 
     def tunes(self, settings: Settings) -> bool:
         """Whether the settings ask this method to choose hyperparameters."""

@@ -82,6 +82,7 @@ class MethodKind:
     averaged: arrays that a rule may combine otherwise than by adding, each with the array that weighs it; without any,
     sums are added and nothing else.
     takes_optimizer: whether a server optimizer moves its model.
+    serves_users: whether its users' models can be made again from their own files, to recommend.
     """
 
     units: frozenset[str] = frozenset()
@@ -91,6 +92,7 @@ class MethodKind:
     devices: frozenset[str] = frozenset({"cpu"})
     averaged: Mapping[str, str] = MappingProxyType({})
     takes_optimizer: bool = False
+    serves_users: bool = False
 
     def refusal(self, settings: Settings) -> str:
         """A reason why the settings would be words only, and what to do; empty where they hold."""

@@ -21,7 +21,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.federated.method import RATING, Restorer
 from hierfed.federated.private import PersonalModel, UncertainModel
-from hierfed.methods import Case, prepare
+from hierfed.methods import METHODS, Case, kind_of, prepare
 from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top
 from hierfed.runs.models import MODEL, RANKING, load_model, load_ranking, read_header, sound
@@ -59,6 +59,11 @@ class Served:
             hint = f"name one of its seeds, such as {folder}/seed-0" if several else "runs are under runs/"
             raise HierfedError(f"{folder}: no run to recommend from; {hint}")
         kept = load_model(self.folder)
+        if not kind_of(kept.settings).serves_users:
+            able = " or ".join(f"'{name}'" for name, kind in METHODS.items() if kind.serves_users)
+            raise HierfedError(
+                f"{folder}: users of method '{kept.settings.method}' cannot be served: run a preset of method {able}"
+            )
         self.settings, self.catalogue, self.shared = kept.settings, kept.catalogue, kept.shared
         case = Case(kept.settings, kept.catalogue, kept.limits, no_tallies(len(kept.catalogue)))
         self.method = prepare(case).method

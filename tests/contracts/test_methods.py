@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hierfed import cli
-from hierfed.errors import SettingsError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import run_experiment
 from hierfed.federated.private import PrivateState
 from hierfed.generated.files import write_world
@@ -38,7 +37,7 @@ SMALL: dict[str, Any] = {
 }
 PRESET = {"averaging": "network", "private_prior": "private"}
 EVERY_METHOD = pytest.mark.parametrize("name", sorted(METHODS))
-SERVED = pytest.mark.parametrize("name", sorted(METHODS.keys() - {"averaging"}))
+SERVED = pytest.mark.parametrize("name", sorted(name for name, kind in METHODS.items() if kind.serves_users))
 UNITS = ("example", "user", "node")
 
 
@@ -142,13 +141,10 @@ def test_a_saved_run_recommends_nothing_that_was_rated(name, outcomes, tmp_path)
     assert not served.recommend("nobody", 3).known
 
 
-def test_a_method_whose_users_cannot_be_served_says_so(outcomes, tmp_path, capsys, monkeypatch):
+def test_a_method_whose_users_cannot_be_served_says_so(outcomes, tmp_path):
     save_run(outcomes["averaging"], tmp_path / "run")
-    monkeypatch.setattr("sys.argv", ["hierfed", "recommend", str(tmp_path / "run"), "--user", "1"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    assert "cannot be served" in capsys.readouterr().err
+    with pytest.raises(HierfedError, match="users of method 'averaging' cannot be served: run a preset of method"):
+        Served(tmp_path / "run")
 
 
 @EVERY_METHOD

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class Hierarchical(MethodKind):
     """Declares the hierarchical model."""
 
+    serves_users = True
     devices = frozenset({"cpu", "cuda"})
 
     def refusal(self, settings: Settings) -> str:

@@ -9,6 +9,8 @@ from hierfed.results import MethodWords
 class ItemBiasesKind(MethodKind):
     """Declares item biases. It protects no unit of differential privacy, and so is refused under all of them."""
 
+    serves_users = True
+
     def words(self) -> MethodWords:
         """See MethodKind."""
         return MethodWords(personal="Federated, with user biases", personal_short="With user biases")

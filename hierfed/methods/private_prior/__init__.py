@@ -15,6 +15,7 @@ ROUNDS = 3
 class PrivatePriorKind(MethodKind):
     """Declares the private prior, which hides whole users and nothing else."""
 
+    serves_users = True
     units = deployed_units = frozenset({"user"})
 
     def refusal(self, settings: Settings) -> str:
