@@ -11,9 +11,9 @@ import torch
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.features import features_of, tally
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.methods.averaging.build import make_averaging
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.training import Trainer
-from hierfed.methods.averaging.build import make_averaging
 from hierfed.settings import load_settings
 from tests.reference.loop import train_loop
 

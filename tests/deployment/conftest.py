@@ -26,7 +26,6 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState
-from hierfed.federated.method import Method
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.ranking.stages import ranking_methods

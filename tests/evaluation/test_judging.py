@@ -12,7 +12,7 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_nodes, judge_threshold, judge_users
+from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_nodes, judge_users, judged_items
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 
@@ -59,18 +59,10 @@ def test_normal_errors_are_covered_as_often_as_they_should():
     assert found.coverage == pytest.approx(0.9, abs=0.007)
 
 
-def test_what_the_threshold_costs_is_seen_on_rows_of_items_under_it():
-    raters = np.array([0, 4, 5, 9])
-    judged = [rows([1.0, 2.0, 3.0], item=[0, 1, 2]), rows([4.0, 5.0], item=[3, 1])]
-    found = judge_threshold(judged, raters, 5)
-    assert (found.min_raters, found.items, found.rows) == (5, 2, 3)
-    assert found.rmse == pytest.approx(np.sqrt((1 + 4 + 25) / 3))
-    assert found.rmse_others == pytest.approx(np.sqrt((9 + 16) / 2))
-    none = judge_threshold(judged, raters, 0)
-    assert (none.items, none.rows) == (0, 0)
-    assert np.isnan(none.rmse)
-    assert none.rmse_others == pytest.approx(np.sqrt(55 / 5))
-    assert np.isnan(judge_threshold(judged, raters, 10).rmse_others)
+def test_items_and_errors_are_those_of_the_personal_models_on_all_nodes():
+    found = judged_items([rows([1.0, 2.0, 3.0], item=[0, 1, 2]), rows([4.0, 5.0], item=[3, 1])])
+    assert found.item.tolist() == [0, 1, 2, 3, 1]
+    assert found.error.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_users_of_all_nodes_are_judged_together():

@@ -21,8 +21,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import SharedModel, ordered_sum
 from hierfed.federated.private import PrivateState
 from hierfed.methods.ranking.implicit import ImplicitFactors, RatedByUsers
-from hierfed.models.lists import rated_matrix
 from hierfed.models import symmetric
+from hierfed.models.lists import rated_matrix
 from hierfed.randomness import generator
 
 USERS, ITEMS, LEAST = 20, 12, 4
