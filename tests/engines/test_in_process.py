@@ -319,7 +319,10 @@ def test_shares_of_a_round_are_told_as_its_nodes_are_added(nodes):
 
 @dataclass
 class Scaled:
-    """A step that sends one more, multiplied, and takes both back at the server for three nodes; calls: what it was told, in order."""
+    """A step that sends one more, multiplied, and takes both back at the server for three nodes.
+
+    calls: what it was told, in order.
+    """
 
     factor: float
     calls: list[tuple[str, float, int, int]] = field(default_factory=list)

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.evaluation.ranking import judge_ranking
-from hierfed.experiment import Outcome, run_experiment
+from hierfed.experiment import run_experiment
 from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.outcome import Outcome
 from hierfed.runs import folder as runs
 from hierfed.runs.models import describe, read_method, user_file
 from hierfed.serving.served import Served

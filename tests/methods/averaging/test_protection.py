@@ -17,10 +17,11 @@ from hierfed.data.federation import Node
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import Round
 from hierfed.errors import DataError, SettingsError
-from hierfed.experiment import Outcome, run_experiment
+from hierfed.experiment import run_experiment
 from hierfed.federated.contract import ordered_sum
 from hierfed.methods.averaging.network import occupied
 from hierfed.methods.averaging.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
+from hierfed.outcome import Outcome
 from hierfed.privacy.accounting import BudgetSpent, Releases, epsilon_of
 from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.private_randomness import PrivateStreams, foreseeable_streams
