@@ -38,7 +38,7 @@ class Settings(Section):
 
     preset: str = ""
     description: str = ""
-    method: Annotated[str, AfterValidator(named_in(METHODS, "method"))] = "averaging"
+    method: Annotated[str, AfterValidator(named_in(lambda: METHODS, "method"))] = "averaging"
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()

@@ -19,9 +19,9 @@ from hierfed.data import splits
 from hierfed.data.content import Content, content_of
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.sources import load
-from hierfed.models.metrics import rating_errors
 from hierfed.evaluation.ranking import judge_ranking
 from hierfed.models.lists import rated_matrix
+from hierfed.models.metrics import rating_errors
 from hierfed.randomness import generator
 
 PROTOCOLS = ("warm", "temporal", "cold")

@@ -95,7 +95,7 @@ class Population:
 class Training:
     """A finished training: what it released, and what its server saw in the very first round and in the last one."""
 
-    method: AnyMethod
+    method: Method
     shared: SharedModel
     nodes: list[Node]
     first: SeenRound

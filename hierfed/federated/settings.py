@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from hierfed.data.partitions import PARTITIONERS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
+
+
+def _partitioners() -> Mapping[str, Any]:
+    from hierfed.data.partitions import PARTITIONERS  # noqa: PLC0415 - NumPy
+
+    return PARTITIONERS
 
 
 class FederationSettings(Section):
@@ -18,7 +24,7 @@ class FederationSettings(Section):
     """
 
     nodes: Count = 8
-    partition: Annotated[str, AfterValidator(named_in(PARTITIONERS, "partition"))] = "rows"
+    partition: Annotated[str, AfterValidator(named_in(_partitioners, "partition"))] = "rows"
     skew: NonNegative = 1.0
     concentration: Positive = 0.5
     participation: Positive = 1.0

@@ -227,7 +227,7 @@ def test_the_longest_words_fit_the_terminal(terminal: StringIO) -> None:
 def test_what_is_told_stands_above_the_bar(terminal: StringIO) -> None:
     with watching(SETTINGS, "x", silent=False) as watcher:
         watcher.stage("train")
-        watcher.tell("a line [of] words")
+        watcher.note("a line [of] words")
     assert re.search(r"a line \[of\] words\nx:", terminal.getvalue())
 
 
