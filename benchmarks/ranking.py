@@ -10,24 +10,27 @@ split, the partition and the first factors; after ± stands the standard deviati
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from hierfed.data.partition import by_users
 from rich.console import Console
 from rich.table import Table
+from scipy.sparse import csr_array
 
 from hierfed.data import splits
 from hierfed.data.federation import Node, make_nodes
+from hierfed.data.partitions import by_users
 from hierfed.data.ratings import Dataset
 from hierfed.data.reading.sources import load
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.evaluation.ranking import Scorer, blended_scorer, judge_ranking, model_scorer
+from hierfed.evaluation.ranking import judge_ranking
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Scorer
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, popularity
+from hierfed.methods.ranking.scores import BLEND_WEIGHTS, Ranker, blend, popularity
 from hierfed.models.lists import rated_matrix
 from hierfed.models.threads import one_torch_thread
 from hierfed.randomness import generator
@@ -44,6 +47,17 @@ class Cost:
     bytes: float
 
 
+def by_model(method: Ranker, shared: SharedModel, rated: csr_array) -> Scorer:
+    """The scores of a trained model for users by what each has rated; rated: [users, items]."""
+    return lambda users: method.scores(shared, torch.from_numpy(rated[users.numpy()].toarray()))
+
+
+def blend_of(scorers: Mapping[str, Scorer]) -> Scorer:
+    """The scores of all of them, blended with the package's weights."""
+    weights = {name: BLEND_WEIGHTS[name] for name in scorers}
+    return lambda users: blend({name: scorer(users) for name, scorer in scorers.items()}, weights)
+
+
 def measure(
     dataset: Dataset, seed: int, nodes: int, rating: Callable[[Sequence[Node]], Scorer] | None = None
 ) -> dict[str, list[float]]:
@@ -56,7 +70,8 @@ def measure(
     train, test = ratings.take(split.train), ratings.take(split.test)
     node = by_users(ratings.user, nodes, generator(seed, 0, 0, "partition"))
     owners = make_nodes(train, node[split.train], test, node[split.test], nodes)
-    raters = torch.from_numpy(rated_matrix(train, dataset.users, items).sum(0))
+    rated = rated_matrix(train, dataset.users, items)
+    raters = torch.from_numpy(rated.sum(0))
 
     scorers: dict[str, Scorer] = {}
     costs = {"popularity": Cost(0.0, raters.nbytes)}
@@ -68,10 +83,10 @@ def measure(
         began = time.process_time()
         shared = run_rounds(method, owners, rounds, finished.append).shared
         costs[name] = Cost(time.process_time() - began, sum(each.bytes_up for each in finished) / nodes)
-        scorers[name] = model_scorer(method, shared, train, items)
+        scorers[name] = by_model(method, shared, rated)
     if rating is not None:
         scorers["rating"] = rating(owners)
-    blended = blended_scorer(scorers, {name: BLEND_WEIGHTS[name] for name in scorers})
+    blended = blend_of(dict(scorers))
     costs["blend"] = Cost(
         *(sum(getattr(costs[name], of) for name in ("ease", "implicit")) for of in ("seconds", "bytes"))
     )

@@ -23,12 +23,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-def named_in(table: Mapping[str, Any], kind: str) -> Callable[[str], str]:
-    """A validator that refuses a name which the table does not have; kind: what the table holds, for the message."""
+def named_in(table: Callable[[], Mapping[str, Any]], kind: str) -> Callable[[str], str]:
+    """A validator that refuses a name which the table does not have.
+
+    table: gives the table, once a name is to be checked; its module may take long to load.
+    kind: what the table holds, for the message.
+    """
 
     def check(name: str) -> str:
         try:
-            look_up(table, name, kind)
+            look_up(table(), name, kind)
         except SettingsError as error:
             raise ValueError(str(error)) from error
         return name

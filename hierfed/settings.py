@@ -40,7 +40,7 @@ class Settings(Section):
 
     preset: str = ""
     description: str = ""
-    method: Annotated[str, AfterValidator(named_in(METHODS, "method"))] = USUAL
+    method: Annotated[str, AfterValidator(named_in(lambda: METHODS, "method"))] = USUAL
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()

@@ -18,6 +18,7 @@ import hierfed
 from hierfed import api
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import run_experiment
+from hierfed.observer import Observer
 from hierfed.results import Result
 from hierfed.settings import load_settings
 
@@ -128,14 +129,11 @@ def test_a_module_takes_the_network_s_place_and_observers_are_told(table: str) -
         sizes.append(features)
         return torch.nn.Linear(features, 1)
 
-    class Observer:
-        def on_stage(self, stage: str) -> None:
-            pass
-
-        def on_round(self, record: Any) -> None:
+    class Noting(Observer):
+        def round(self, record: Any) -> None:
             rounds.append(record)
 
-    run = hierfed.run("network", data=table, module=make, observers=[Observer()], **SMALL)
+    run = hierfed.run("network", data=table, module=make, observers=[Noting()], **SMALL)
     assert sizes == [2]
     assert rounds == run.result.rounds
     assert run.outcome.shared.arrays["parameters"].shape == (3,)

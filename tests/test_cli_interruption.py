@@ -73,16 +73,16 @@ def hierfed(
 @pytest.fixture
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> CtrlC:
     """Has Ctrl-C pressed as a round ends, once or oftener, in a run of this seed and preset."""
-    write = runs.RoundLog.on_round
+    write = runs.RoundLog.round
 
     def press(number: int, times: int = 1, folder: str = "") -> None:
-        def on_round(self: runs.RoundLog, record: Any) -> None:
+        def round_ends(self: runs.RoundLog, record: Any) -> None:
             write(self, record)
             if record.round == number and str(self.path.parent).endswith(folder):
                 for _ in range(times):
                     signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(runs.RoundLog, "on_round", on_round)
+        monkeypatch.setattr(runs.RoundLog, "round", round_ends)
 
     return press
 
@@ -111,11 +111,11 @@ def names(folder: Path) -> list[str]:
 def test_the_first_ctrl_c_of_a_training_is_told_of_and_the_second_does_what_it_did(usual_handler: None) -> None:
     told, interruption = list[str](), Interruption()
     with pytest.raises(KeyboardInterrupt), interruption.heard(told.append):
-        interruption.on_stage("train")
-        assert interruption.wanted()
+        interruption.stage("train")
+        assert interruption.should_continue()
         signal.raise_signal(signal.SIGINT)
-        assert not interruption.wanted()
-        interruption.on_stage("personalise")
+        assert not interruption.should_continue()
+        interruption.stage("personalise")
         signal.raise_signal(signal.SIGINT)
     assert told == [TOLD]
     assert len(TOLD) < 80
@@ -126,8 +126,8 @@ def test_the_first_ctrl_c_of_a_training_is_told_of_and_the_second_does_what_it_d
 def test_outside_the_training_ctrl_c_does_what_it_did(usual_handler: None, stage: str) -> None:
     told, interruption = list[str](), Interruption()
     with pytest.raises(KeyboardInterrupt), interruption.heard(told.append):
-        interruption.on_stage("train")
-        interruption.on_stage(stage)
+        interruption.stage("train")
+        interruption.stage(stage)
         signal.raise_signal(signal.SIGINT)
     assert told == []
     assert not interruption.asked
@@ -138,7 +138,7 @@ def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
     try:
         told, interruption = list[str](), Interruption()
         with interruption.heard(told.append):
-            interruption.on_stage("train")
+            interruption.stage("train")
             signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert (told, interruption.asked) == ([], False)

@@ -15,9 +15,11 @@ from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.ratings import Ratings
 from hierfed.data.splits import Split
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.experiment import Outcome, run_experiment
+from hierfed.experiment import run_experiment
 from hierfed.methods.averaging.averaging import PersonalNetwork
-from hierfed.settings import Settings, load_settings
+from hierfed.observer import Observer
+from hierfed.outcome import Outcome
+from hierfed.settings import load_settings
 from tests.elsewhere import ELSEWHERE, elsewhere
 from tests.reference.loop import train_loop
 
@@ -147,14 +149,22 @@ def test_threads_do_not_change_a_bit(folder: str, preset: str) -> None:
 
 def test_whoever_asks_is_told_how_many_nodes_were_judged(folder: str) -> None:
     told: list[tuple[int, int]] = []
+
+    class Noting(Observer):
+        def judged(self, done: int, nodes: int) -> None:
+            told.append((done, nodes))
+
     settings = load_settings("network", {**SMALL, "data.source": folder, "rounds": 1, "personal_nodes": 4})
-    run_experiment(settings, on_judged=lambda done, nodes: told.append((done, nodes)))
+    run_experiment(settings, observers=[Noting()])
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("preset", ["network", "paper"])
-def test_the_stacked_trainer_equals_the_loop(folder: str, preset: str) -> None:
-    stacked, loop = (experiment(folder, preset, trainer=trainer).result for trainer in ("stacked", "loop"))
+def test_the_stacked_trainer_equals_the_loop(folder: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacked = experiment(folder, preset).result
+    monkeypatch.setattr("hierfed.methods.averaging.build.train_stacked", train_loop)
+    loop = experiment(folder, preset).result
+    assert stacked.digest != loop.digest, "sums in another order have other last digits"
     for one, other in zip(stacked.rounds, loop.rounds, strict=True):
         assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-5)
@@ -166,12 +176,13 @@ def test_the_stacked_trainer_equals_the_loop(folder: str, preset: str) -> None:
 def test_a_run_on_a_device_has_the_bits_of_a_run_on_the_cpu(folder: str, preset: str, monkeypatch) -> None:
     asked: list[str] = []
 
-    def device_of(settings: Settings) -> torch.device:
-        asked.append(settings.training.device)
+    def device_of(name: str) -> torch.device:
+        asked.append(name)
         return ELSEWHERE
 
     here = experiment(folder, preset, threads=1)
-    monkeypatch.setattr("hierfed.methods._device", device_of)
+    for method in ("averaging", "hierarchical"):
+        monkeypatch.setattr(f"hierfed.methods.{method}.build.device_of", device_of)
     with elsewhere():
         there = experiment(folder, preset, threads=1)
     assert asked
@@ -461,7 +472,7 @@ def test_a_module_of_one_s_own_is_trained_alike_by_vmap_and_by_the_loop(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stacked = experiment(folder, module=make_module, node_level="fine_tuning")
-    monkeypatch.setattr("hierfed.methods.train_stacked", train_loop)
+    monkeypatch.setattr("hierfed.methods.averaging.build.train_stacked", train_loop)
     loop = experiment(folder, module=make_module, node_level="fine_tuning")
     for one, other in zip(stacked.result.rounds, loop.result.rounds, strict=True):
         assert one.global_rmse == pytest.approx(other.global_rmse, abs=1e-5)
@@ -496,31 +507,31 @@ def test_a_module_that_cannot_be_averaged_or_has_no_head_is_refused(folder: str,
 def test_observers_are_told_of_every_stage_and_round_in_order(folder: str) -> None:
     told: list[Any] = []
 
-    class Observer:
-        def on_stage(self, stage: str) -> None:
-            told.append(stage)
+    class Noting(Observer):
+        def stage(self, name: str) -> None:
+            told.append(name)
 
-        def on_round(self, record: Any) -> None:
+        def round(self, record: Any) -> None:
             told.append(record)
 
     settings = load_settings("network", {**SMALL, "data.source": folder})
-    result = run_experiment(settings, observers=[Observer()]).result
+    result = run_experiment(settings, observers=[Noting()]).result
     assert told == ["data", "train", *result.rounds, "personalise", "baselines"]
 
 
-class Stopping:
-    """An observer after whose so manieth round no further one is wanted."""
+class Stopping(Observer):
+    """An observer that ends the training after so many rounds, and notes shares."""
 
     def __init__(self, rounds: int):
-        self.rounds, self.ended = rounds, 0
+        self.rounds, self.ended, self.shares = rounds, 0, list[tuple[int, float]]()
 
-    def on_stage(self, stage: str) -> None:
-        pass
+    def share(self, number: int, share: float) -> None:
+        self.shares.append((number, share))
 
-    def on_round(self, record: Any) -> None:
+    def round(self, record: Any) -> None:
         self.ended = record.round
 
-    def wanted(self) -> bool:
+    def should_continue(self) -> bool:
         return self.ended < self.rounds
 
 
@@ -530,7 +541,7 @@ def test_a_run_that_ended_early_is_a_run_of_fewer_rounds(folder: str, changes: d
     changes = {**SMALL, "data.join": "none", "data.source": folder, **changes}
     preset, stopping = changes.pop("preset"), Stopping(2)
     asked = load_settings(preset, changes | {"rounds": 5})
-    early = run_experiment(asked, observers=[stopping], wanted=stopping.wanted)
+    early = run_experiment(asked, observers=[stopping])
     shorter = run_experiment(load_settings(preset, changes | {"rounds": 2}))
     assert early.result.ended_early
     assert not shorter.result.ended_early
@@ -551,12 +562,12 @@ def figures(result: Any) -> Any:
 def test_no_round_is_missing_where_the_last_one_is_the_last_one_wanted(folder: str) -> None:
     stopping = Stopping(2)
     settings = load_settings("network", {**SMALL, "data.source": folder})
-    assert not run_experiment(settings, observers=[stopping], wanted=stopping.wanted).result.ended_early
+    assert not run_experiment(settings, observers=[stopping]).result.ended_early
 
 
 def test_a_method_without_rounds_never_ends_early(folder: str) -> None:
     settings = load_settings("local", {"nodes": 3, "personal_nodes": 3, "data.source": folder})
-    result = run_experiment(settings, wanted=lambda: False).result
+    result = run_experiment(settings, observers=[Stopping(0)]).result
     assert not result.ended_early
     assert result.rounds[0].ratings == 0
 
@@ -572,16 +583,14 @@ def test_a_round_of_a_network_learns_from_each_rating_once_an_epoch(folder: str,
 def test_a_round_of_the_hierarchical_model_learns_from_each_rating_once(folder: str) -> None:
     settings = {"nodes": 3, "personal_nodes": 3, "rounds": 4, "protocol": "warm", "min_raters": 2}
     settings |= {"rank_items": False, "select": False, "embedding_rank": 4, "data.source": folder}
-    stopping, told = Stopping(2), list[tuple[int, float]]()
+    stopping = Stopping(2)
     asked = load_settings("hierarchical", settings)
-    early = run_experiment(
-        asked, observers=[stopping], wanted=stopping.wanted, on_share=lambda *each: told.append(each)
-    ).result
+    early = run_experiment(asked, observers=[stopping]).result
     assert [record.ratings for record in early.rounds] == [early.data.split["train"]] * 2
     assert figures(early) == figures(run_experiment(load_settings("hierarchical", settings | {"rounds": 2})).result)
     # Seven opening rounds gather the embedding; each begins at 0 and ends with all ratings.
-    assert [number for number, share in told if share == 0] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
-    assert [number for number, share in told if share == 1] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
+    assert [number for number, share in stopping.shares if share == 0] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
+    assert [number for number, share in stopping.shares if share == 1] == [-7, -6, -5, -4, -3, -2, -1, 0, 1, 2]
 
 
 def test_more_nodes_than_users_is_refused_in_one_line(folder: str) -> None:

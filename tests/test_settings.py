@@ -147,8 +147,6 @@ def test_a_key_that_is_no_setting_is_refused(key):
         ("train_rows", 0, "split.train_rows"),
         ("proximal", -1, "training.proximal"),
         ("validation", 1, "personalisation.validation"),
-        ("partition", "user", "federation.partition"),
-        ("personal_partition", "rows", "personalisation.personal_partition"),
         ("node_level", "tuning", "personalisation.node_level"),
         ("user_level", None, "personalisation.user_level"),
         ("join", ["inner"], "data.join.0"),

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import hierfed
 from hierfed.cli import app
 from hierfed.errors import SettingsError
+from hierfed.methods import METHODS, MethodKind
 from hierfed.settings import load_settings
 
 REFUSED = [
@@ -79,3 +80,70 @@ def test_run_server_and_federation_refuse_alike_and_read_no_data(command):
 def test_python_refuses_as_the_command_line_does():
     with pytest.raises(SettingsError, match="are not clipped"):
         hierfed.run("hierarchical", data="no such place", privacy_unit="user")
+
+
+class Untold(MethodKind):
+    """A method that does not say which privacy units it protects."""
+
+
+@pytest.mark.parametrize("unit", ["example", "node", "user"])
+@pytest.mark.parametrize("secure_sums", [False, True])
+def test_a_method_that_does_not_say_what_it_protects_is_refused_every_privacy_unit(unit, secure_sums, monkeypatch):
+    monkeypatch.setitem(METHODS, "untold", Untold())  # type: ignore[arg-type]
+    with pytest.raises(SettingsError) as refused:
+        load_settings("network", {"method": "untold", "privacy_unit": unit, "secure_sums": secure_sums})
+    assert str(refused.value) == (
+        f"privacy.privacy_unit '{unit}': method 'untold' does not protect this unit (it protects: none): leave it at "
+        "'none', or choose another method"
+    )
+    assert load_settings("network", {"method": "untold", "secure_sums": secure_sums}).method == "untold"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("unit", ["example", "node", "user"])
+def test_a_method_is_allowed_the_units_that_it_says_it_protects_and_no_other(method, unit):
+    changes = {"method": method, "privacy_unit": unit, "secure_sums": True, "dropout": 0.0, "output_bias": "random"}
+    protects = unit in METHODS[method].units
+    try:
+        load_settings("private" if method == "private_prior" else "network", changes)
+        allowed = True
+    except SettingsError:
+        allowed = False
+    assert allowed == protects
+
+
+def test_a_method_that_does_not_say_so_computes_on_the_cpu_alone(monkeypatch):
+    monkeypatch.setitem(METHODS, "untold", Untold())  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="method 'untold' computes on the CPU"):
+        load_settings("network", {"method": "untold", "device": "cuda"})
+
+
+UNKNOWN = [
+    (
+        {"method": "averagin"},
+        "method: no method 'averagin', did you mean 'averaging'?; there are: averaging, hierarchical, local, "
+        "private_prior",
+    ),
+    (
+        {"partition": "user"},
+        "federation.partition: no partition 'user', did you mean 'users'?; there are: genre, rows, sizes, time, users",
+    ),
+    (
+        {"personal_partition": "tim"},
+        "personalisation.personal_partition: no partition of whole users 'tim', did you mean 'time'?; "
+        "there are: genre, sizes, time, users",
+    ),
+    (
+        {"personal_partition": "rows"},
+        "personalisation.personal_partition: no partition of whole users 'rows'; there are: genre, sizes, time, users",
+    ),
+    ({"privacy_unit": "everyone"}, "privacy.privacy_unit: "),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), UNKNOWN)
+def test_an_unknown_name_is_an_error_that_names_the_nearest(changes, message):
+    with pytest.raises(SettingsError) as refused:
+        load_settings("network", changes)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)

@@ -11,21 +11,19 @@ import time
 from task import add_options, divide, report
 
 import hierfed
-from hierfed.results import Result, RoundRecord
+from hierfed.observer import Observer
+from hierfed.results import Result
 
 
-class Clock:
+class Clock(Observer):
     """Keeps the CPU seconds at which each stage of a run begins."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}
 
-    def on_stage(self, stage: str) -> None:
+    def stage(self, name: str) -> None:
         """Note when a stage begins."""
-        self.began[stage] = time.process_time()
-
-    def on_round(self, record: RoundRecord) -> None:
-        """Rounds are part of their stage."""
+        self.began[name] = time.process_time()
 
 
 def ours(preset: str, data: str, protocol: str, seed: int) -> tuple[Result, float]:

@@ -13,6 +13,7 @@ from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Method
 from hierfed.methods import Case, prepare
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.randomness import generator
@@ -94,7 +95,7 @@ class Population:
 class Training:
     """A finished training: what it released, and what its server saw in the very first round and in the last one."""
 
-    method: AnyMethod
+    method: Method
     shared: SharedModel
     nodes: list[Node]
     first: SeenRound

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from hierfed.data.partitions import PARTITIONERS
 from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
+
+
+def _partitioners() -> Mapping[str, Any]:
+    from hierfed.data.partitions import PARTITIONERS  # noqa: PLC0415 - NumPy
+
+    return PARTITIONERS
 
 
 class FederationSettings(Section):
@@ -21,13 +27,13 @@ class FederationSettings(Section):
     """
 
     nodes: Count = 8
-    partition: Annotated[str, AfterValidator(named_in(PARTITIONERS, "partition"))] = "rows"
+    partition: Annotated[str, AfterValidator(named_in(_partitioners, "partition"))] = "rows"
     skew: NonNegative = 1.0
     concentration: Positive = 0.5
     participation: Positive = 1.0
-    rule: Annotated[str, AfterValidator(named_in(RULES, "rule"))] = "sum"
+    rule: Annotated[str, AfterValidator(named_in(lambda: RULES, "rule"))] = "sum"
     rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    server_optimizer: Annotated[str, AfterValidator(named_in(SERVER_OPTIMIZERS, "server optimizer"))] = "none"
+    server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hierfed.data.division import assign, divide, load_dataset
-from hierfed.data.partition import partition
+from hierfed.data.partitions import RowsToDivide, partitioner_of
 from hierfed.data.ratings import Dataset
 from hierfed.randomness import generator
 from hierfed.settings import load_settings
@@ -58,7 +58,10 @@ def assert_divided(dataset: Dataset, nodes, train: np.ndarray, test: np.ndarray,
     rows = np.concatenate([train, test])
     rng = generator(0, 0, 0, "partition")
     everything = dataset.ratings.take(rows)
-    place = partition(how, everything, 3, skew=1.0, concentration=0.5, genre_flags=lambda: np.empty(0), rng=rng)
+    to_divide = RowsToDivide(
+        everything.user, everything.item, everything.time, 3, 1.0, 0.5, genre_flags=lambda: np.empty(0), rng=rng
+    )
+    place = partitioner_of(how).divide(to_divide)
     for node in nodes:
         for part, first, count in ((node.train, 0, len(train)), (node.test, len(train), len(test))):
             mine = rows[first : first + count][place[first : first + count] == node.number]

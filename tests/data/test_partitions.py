@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hierfed.data import partitions as parts
 from hierfed.data.ratings import Ratings
-from hierfed.errors import DataError
+from hierfed.errors import DataError, SettingsError
 
 few = settings(max_examples=50, deadline=None)
 seeds = st.integers(0, 2**32)
@@ -188,15 +188,9 @@ def test_a_favourite_is_the_genre_of_most_rows_and_the_first_on_a_tie():
 
 def test_by_genre_asks_for_the_genres_of_each_rows_own_item():
     rows = Ratings(np.arange(6, dtype=np.int32), np.array([0, 1, 3, 4, 6, 7], np.int32), np.ones(6, np.float32))
-    node = parts.partition(
-        "genre",
-        rows,
-        2,
-        skew=1,
-        concentration=1e-4,
-        genre_flags=lambda: flags_of_items()[:, :2].astype(float),
-        rng=np.random.default_rng(0),
-    )
+    flags = flags_of_items()[:, :2].astype(float)
+    asked = parts.RowsToDivide(rows.user, rows.item, None, 2, 1, 1e-4, lambda: flags, np.random.default_rng(0))
+    node = parts.partitioner_of("genre").divide(asked)
     assert node[0] == node[2] == node[4] != node[1] == node[3] == node[5]
 
 
@@ -239,12 +233,27 @@ def test_by_genre_gives_up_where_one_taste_cannot_fill_the_nodes():
 def test_by_genre_without_genres_is_refused():
     rows = Ratings(np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(4, np.float32))
     with pytest.raises(DataError, match="genres"):
-        parts.partition(
-            "genre",
-            rows,
-            2,
-            skew=1,
-            concentration=1,
-            genre_flags=lambda: np.zeros((1, 0)),
-            rng=np.random.default_rng(0),
+        parts.partitioner_of("genre").divide(
+            parts.RowsToDivide(rows.user, rows.item, None, 2, 1, 1, lambda: np.zeros((1, 0)), np.random.default_rng(0))
         )
+
+
+def test_an_unknown_partition_is_an_error_that_names_the_nearest():
+    with pytest.raises(SettingsError) as refused:
+        parts.partitioner_of("user")
+    assert str(refused.value) == (
+        "no partition 'user', did you mean 'users'?; there are: genre, rows, sizes, time, users"
+    )
+
+
+def test_a_partitioner_says_truly_whether_it_keeps_users_whole():
+    rows = Ratings(
+        np.repeat(np.arange(12, dtype=np.int32), 8),
+        np.tile(np.arange(8, dtype=np.int32), 12),
+        np.ones(96, np.float32),
+        np.arange(96),
+    )
+    for name, partitioner in parts.PARTITIONERS.items():
+        node = divide(name, rows, 3)
+        whole = all(len(set(node[rows.user == user].tolist())) == 1 for user in range(12))
+        assert whole == partitioner.keeps_users == (name in parts.WHOLE_USERS), name

@@ -25,10 +25,10 @@ from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.method import Method
 from hierfed.federated.private import PrivateState
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.ranking.stages import ranking_methods
 from hierfed.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Stopped(Exception):
 class Reference:
     """What the same training gives in one process, from nodes whose users are numbered together."""
 
-    method: AnyMethod
+    method: Method
     nodes: list[Node]
     models: dict[str, SharedModel]
     rmse_before: float
@@ -151,10 +151,8 @@ def refer(data: Data, preset: str) -> Reference:
     method = prepare(Case(settings, data.catalogue, limits, tallies)).method
     trained = run_rounds(method, nodes, settings.training.rounds)
     models = {"rating": trained.shared}
-    if isinstance(method, HierarchicalFactors):
-        ranking = ranking_methods(settings, method.content, trained.shared.arrays["raters"])
-        models["ease"] = run_rounds(ranking.ease, nodes, 1).shared
-        models["implicit"] = run_rounds(ranking.implicit, nodes, settings.ranking.implicit_rounds).shared
+    for stage in method.later_stages(settings):
+        models[stage.name] = run_rounds(stage.build(models), nodes, stage.rounds).shared
     personal = method.personalise(trained.shared, nodes, trained.private)
     judged = [judge_node(method, trained.shared, node, model)[1] for node, model in zip(nodes, personal, strict=True)]
     users, intervals = judge_users(judged), judge_intervals(judged)
@@ -360,7 +358,7 @@ def train_by_hand() -> Callable[..., SharedModel]:
     """A training in which only some nodes contribute to a round: absent maps a round's number to the nodes' numbers."""
 
     def train(
-        method: AnyMethod, nodes: list[Node], rounds: int, absent: Mapping[int, set[int]]
+        method: Method, nodes: list[Node], rounds: int, absent: Mapping[int, set[int]]
     ) -> tuple[SharedModel, list[PrivateState | None]]:
         from hierfed.federated.contract import ordered_sum
 

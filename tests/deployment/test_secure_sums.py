@@ -14,6 +14,7 @@ from hierfed.deployment.server import Watcher
 from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.federation import Patience
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import PLAIN, Round
 from hierfed.engines.secure_round import MESSAGE, STEPS
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.tallies import read_tallies, sent_tallies
@@ -52,8 +53,8 @@ def expected(data):
             )
             tallies = read_tallies(summed.total.arrays)
         method = prepare(Case(settings, data.catalogue, SCALE, tallies)).method
-        summation = {"summation": SecureSum()} if secure_sums else {}
-        return run_rounds(method, nodes, settings.training.rounds, **summation).shared
+        how = Round(SecureSum()) if secure_sums else PLAIN
+        return run_rounds(method, nodes, settings.training.rounds, how=how).shared
 
     return find
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from hierfed.federated.recording import recorded
 
 from hierfed.data.federation import Node, Nodes, make_nodes
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, ordered_sum, unheard
+from hierfed.engines.rounds import Round
+from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share, ordered_sum
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import PrivateState
 from hierfed.federated.rules import OPEN_SUM, Summed
@@ -22,6 +22,7 @@ from hierfed.methods.averaging.node_level import NodePersonalisation
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.training import LocalTraining
 from hierfed.methods.averaging.user_level import UserPersonalisation
+from hierfed.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class PooledCounting(Counting):
         shared: SharedModel,
         nodes: Nodes,
         private: Sequence[PrivateState | None],
-        on_done: OnDone = unheard,
+        on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         self.pooled.append(nodes.numbers.tolist())
         kept = list(private)
@@ -148,7 +149,7 @@ def test_sums_states_and_bytes_are_those_of_who_takes_part(many, monkeypatch, op
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", pooled_from)
     told, taking_part = list[FinishedRound](), Participation(2, seed=4)
     method = PooledCounting(opening_rounds)
-    trained = run_rounds(method, many, 3, told.append, participation=taking_part)
+    trained = run_rounds(method, many, 3, told.append, how=Round(participation=taking_part))
     present = {number: taking_part.places(number, 5).tolist() for number in range(1 - opening_rounds, 4)}
     assert [len(each) for each in present.values()] == [5] * opening_rounds + [2] * 3
     assert len(method.pooled) == (3 + opening_rounds if pooled_from == 5 else 0)
@@ -164,7 +165,7 @@ def test_sums_states_and_bytes_are_those_of_who_takes_part(many, monkeypatch, op
 
 
 def counted(contributions: Iterable[tuple[int, Contribution]]) -> Summed:
-    """Another summation than the open one."""
+    """Another rule than the open sum."""
     return OPEN_SUM(contributions)
 
 
@@ -172,7 +173,7 @@ def test_nodes_are_pooled_where_they_are_many_and_their_sum_is_open(many, monkey
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 5)
     method = PooledCounting()
     expected = run_rounds(method, list(many), 2).shared.digest()
-    run_rounds(method, many, 2, summation=counted)
+    run_rounds(method, many, 2, how=Round(counted))
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 6)
     run_rounds(method, many, 2)
     assert method.pooled == []
@@ -180,7 +181,7 @@ def test_nodes_are_pooled_where_they_are_many_and_their_sum_is_open(many, monkey
     assert run_rounds(method, many, 2).shared.digest() == expected
     assert method.pooled == [list(range(5))] * 2
     few = Participation(0.2)
-    run_rounds(method, many, 1, participation=few)
+    run_rounds(method, many, 1, how=Round(participation=few))
     assert method.pooled[2:] == [few.places(1, 5).tolist()]
     assert run_rounds(Counting(), many, 2).shared.digest() == expected
 
@@ -193,38 +194,32 @@ def test_what_is_kept_is_in_the_order_of_the_nodes_whichever_these_are(many, mon
     assert trained.shared.arrays["number"].item() == 2 * sum(place + 1 for place in places)
 
 
-def test_a_recorded_method_is_pooled_as_it_is_without_a_record(many, monkeypatch):
+def test_an_observed_method_is_pooled_as_it_is_without_an_observer(many, monkeypatch):
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
     sums: list[tuple[str, float, int, list[int]]] = []
 
-    class Noting:
-        def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+    class Noting(Observer):
+        def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
             sums.append((stage, float(total.arrays["sum"][0]), shared.round, numbers.tolist()))
-
-        def sealed(self, models: object, files: object) -> bytes:
-            return b""
 
     for method, pooled in ((Counting(), False), (PooledCounting(), True)):
         sums.clear()
-        run_rounds(recorded(method, "rating", Noting()), many, 2)
-        assert sums == [("rating", 15.0, number, [0, 1, 2, 3, 4]) for number in (1, 2)]
+        run_rounds(method, many, 2, observer=Noting(), stage="ease")
+        assert sums == [("ease", 15.0, number, [0, 1, 2, 3, 4]) for number in (1, 2)]
         assert bool(getattr(method, "pooled", [])) == pooled
 
 
 @pytest.mark.parametrize("method", [Counting(), PooledCounting()], ids=["one by one", "pooled"])
-def test_a_record_names_those_whose_contributions_are_in_the_sum(method, many, monkeypatch):
+def test_an_observer_is_told_the_numbers_of_those_whose_contributions_are_in_the_sum(method, many, monkeypatch):
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
     told = dict[int, list[int]]()
 
-    class Noting:
-        def on_sum(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+    class Noting(Observer):
+        def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
             told[shared.round] = numbers.tolist()
             assert total.arrays["sum"][0] == sum(number + 1 for number in told[shared.round])
 
-        def sealed(self, models: object, files: object) -> bytes:
-            return b""
-
-    run_rounds(recorded(method, "rating", Noting()), many, 6, participation=Participation(2, seed=4))
+    run_rounds(method, many, 6, how=Round(participation=Participation(2, seed=4)), observer=Noting())
     assert [len(numbers) for numbers in told.values()] == [2] * 6
     assert len(set(map(tuple, told.values()))) > 1
 
@@ -253,21 +248,21 @@ def test_federated_averaging_sends_its_parameters_down_and_change_rows_and_losse
     assert [finished.shared.round for finished in told] == [1, 2]
 
 
-class Until:
-    """Wants rounds until so many have ended, and notes when it was asked."""
+class Until(Observer):
+    """Lets a training go on until so many rounds have ended, and notes when it was asked."""
 
     def __init__(self, rounds: int):
         self.rounds, self.ended, self.asked_after = rounds, list[FinishedRound](), list[int]()
 
-    def wanted(self) -> bool:
+    def should_continue(self) -> bool:
         self.asked_after.append(len(self.ended))
         return len(self.ended) < self.rounds
 
 
 @pytest.mark.parametrize("opening_rounds", [0, 2])
-def test_training_ends_with_the_round_after_which_it_is_wanted_no_more(nodes, opening_rounds):
+def test_training_ends_with_the_round_after_which_it_should_not_continue(nodes, opening_rounds):
     until, method = Until(2), Counting(opening_rounds)
-    trained = run_rounds(method, nodes, 5, until.ended.append, wanted=until.wanted)
+    trained = run_rounds(method, nodes, 5, until.ended.append, observer=until)
     shorter = run_rounds(Counting(opening_rounds), nodes, 2)
     assert [finished.number for finished in until.ended] == [1, 2]
     assert until.asked_after == [1, 2]
@@ -278,7 +273,7 @@ def test_training_ends_with_the_round_after_which_it_is_wanted_no_more(nodes, op
 
 def test_there_is_always_a_first_round(nodes):
     until = Until(0)
-    trained = run_rounds(Counting(opening_rounds=3), nodes, 5, until.ended.append, wanted=until.wanted)
+    trained = run_rounds(Counting(opening_rounds=3), nodes, 5, until.ended.append, observer=until)
     assert trained.shared.round == 1
     assert [finished.number for finished in until.ended] == [1]
 
@@ -297,14 +292,14 @@ def test_a_training_that_ended_early_is_that_of_fewer_rounds(nodes, features, ro
         seed=0,
     )
     until = Until(rounds)
-    digest = run_rounds(method, nodes, 6, until.ended.append, wanted=until.wanted).shared.digest()
+    digest = run_rounds(method, nodes, 6, until.ended.append, observer=until).shared.digest()
     assert digest == run_rounds(method, nodes, rounds).shared.digest()
     assert digest != run_rounds(method, nodes, rounds + 1).shared.digest()
 
 
 def test_the_rows_of_a_round_are_those_of_the_nodes_that_take_part(nodes):
     told, taking_part = list[FinishedRound](), Participation(2, seed=1)
-    run_rounds(Counting(opening_rounds=1), nodes, 6, told.append, participation=taking_part)
+    run_rounds(Counting(opening_rounds=1), nodes, 6, told.append, how=Round(participation=taking_part))
     rows = [sum((5, 9, 13)[place] for place in taking_part.places(number, 3)) for number in range(1, 7)]
     assert [finished.rows for finished in told] == rows
     assert len(set(rows)) > 1
@@ -312,6 +307,73 @@ def test_the_rows_of_a_round_are_those_of_the_nodes_that_take_part(nodes):
 
 def test_shares_of_a_round_are_told_as_its_nodes_are_added(nodes):
     told: list[tuple[int, float]] = []
-    run_rounds(Counting(opening_rounds=1), nodes, 1, on_share=lambda *share: told.append(share))
+
+    class Shares(Observer):
+        def share(self, number: int, share: float) -> None:
+            told.append((number, share))
+
+    run_rounds(Counting(opening_rounds=1), nodes, 1, observer=Shares())
     shares = [0, 5 / 27, 14 / 27, 1]
     assert told == [(number, pytest.approx(share)) for number in (0, 1) for share in shares]
+
+
+@dataclass
+class Scaled:
+    """A step that sends one more, multiplied, and takes both back at the server for three nodes.
+
+    calls: what it was told, in order.
+    """
+
+    factor: float
+    calls: list[tuple[str, float, int, int]] = field(default_factory=list)
+
+    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+        self.calls.append(("node", self.factor, shared.round + 1, node))
+        return Contribution({name: (array + 1) * self.factor for name, array in contribution.arrays.items()})
+
+    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+        self.calls.append(("server", self.factor, shared.round + 1, -1))
+        return Contribution({name: array / self.factor - 3 for name, array in total.arrays.items()})
+
+
+def test_steps_change_what_nodes_send_in_order_and_the_total_in_the_reverse_order(nodes):
+    calls: list[tuple[str, float, int, int]] = []
+    first, second = Scaled(2.0, calls), Scaled(10.0, calls)
+    sent: list[float] = []
+
+    def rule(contributions: Iterable[tuple[int, Contribution]]) -> Summed:
+        pairs = list(contributions)
+        sent.extend(float(each.arrays["sum"][0]) for _, each in pairs)
+        return OPEN_SUM(pairs)
+
+    told: list[FinishedRound] = []
+    run_rounds(Counting(), nodes, 1, told.append, how=Round(rule, (first, second)))
+    # Nodes send 1, 2 and 3: each becomes ((x + 1) * 2 + 1) * 10.
+    assert sent == [50, 70, 90]
+    assert told[0].total.arrays["sum"].tolist() == [6, 6, 6]
+    assert calls == [
+        *((kind, factor, 1, node) for node in range(3) for kind, factor in (("node", 2.0), ("node", 10.0))),
+        ("server", 10.0, 1, -1),
+        ("server", 2.0, 1, -1),
+    ]
+
+
+def test_nodes_are_not_pooled_where_a_step_must_see_what_each_sends(many, monkeypatch):
+    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
+    method, step = PooledCounting(), Scaled(2.0)
+    run_rounds(method, many, 1, how=Round(steps=(step,)))
+    assert method.pooled == []
+    assert [node for kind, *_, node in step.calls if kind == "node"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("opening_rounds", [0, 2])
+def test_a_training_goes_on_from_another_as_if_it_had_not_stopped(nodes, opening_rounds):
+    whole = run_rounds(Counting(opening_rounds), nodes, 5)
+    first = run_rounds(Counting(opening_rounds), nodes, 2)
+    told: list[FinishedRound] = []
+    method = Counting(opening_rounds)
+    second = run_rounds(method, nodes, 5, told.append, begin=first)
+    assert [finished.number for finished in told] == [3, 4, 5]
+    assert ("start", 0) not in method.calls
+    assert second.shared.digest() == whole.shared.digest()
+    assert second.private == whole.private

@@ -12,14 +12,7 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.evaluation.judging import (
-    JudgedRows,
-    judge_intervals,
-    judge_node,
-    judge_nodes,
-    judge_threshold,
-    judge_users,
-)
+from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_nodes, judge_users, judged_items
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 
@@ -66,18 +59,10 @@ def test_normal_errors_are_covered_as_often_as_they_should():
     assert found.coverage == pytest.approx(0.9, abs=0.007)
 
 
-def test_what_the_threshold_costs_is_seen_on_rows_of_items_under_it():
-    raters = np.array([0, 4, 5, 9])
-    judged = [rows([1.0, 2.0, 3.0], item=[0, 1, 2]), rows([4.0, 5.0], item=[3, 1])]
-    found = judge_threshold(judged, raters, 5)
-    assert (found.min_raters, found.items, found.rows) == (5, 2, 3)
-    assert found.rmse == pytest.approx(np.sqrt((1 + 4 + 25) / 3))
-    assert found.rmse_others == pytest.approx(np.sqrt((9 + 16) / 2))
-    none = judge_threshold(judged, raters, 0)
-    assert (none.items, none.rows) == (0, 0)
-    assert np.isnan(none.rmse)
-    assert none.rmse_others == pytest.approx(np.sqrt(55 / 5))
-    assert np.isnan(judge_threshold(judged, raters, 10).rmse_others)
+def test_items_and_errors_are_those_of_the_personal_models_on_all_nodes():
+    found = judged_items([rows([1.0, 2.0, 3.0], item=[0, 1, 2]), rows([4.0, 5.0], item=[3, 1])])
+    assert found.item.tolist() == [0, 1, 2, 3, 1]
+    assert found.error.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_users_of_all_nodes_are_judged_together():
@@ -100,6 +85,8 @@ class Shared:
 
 class Sure(UncertainModel):
     """A model that says user + item / 10, with a variance of 1 + item, and knows of ratings up to 2."""
+
+    interpolates = True
 
     def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         return user + item / 10, 1.0 + item.double()
@@ -138,13 +125,16 @@ def test_a_node_s_record_and_rows_are_those_of_its_own_model(node: Node):
     assert record.rmse_after == pytest.approx(np.sqrt((0.09 + 4) / 3), abs=1e-6)
     assert record.mae_after == pytest.approx(2.3 / 3, abs=1e-6)
     assert record.gain == pytest.approx(record.rmse_before - record.rmse_after)
-    assert np.isnan([record.train_gain, record.weight_change_l2]).all(), "these are figures of networks"
+    assert np.isnan(record.train_gain), "it repeats the ratings that it was fitted on"
+    assert np.isnan(record.weight_change_l2), "it has no layers"
 
 
 def test_a_model_that_is_not_sure_has_no_deviations(node: Node):
-    _, judged = judge_node(Shared(), SharedModel({}), node, Unsure())  # type: ignore[arg-type]
+    record, judged = judge_node(Shared(), SharedModel({}), node, Unsure())  # type: ignore[arg-type]
     assert np.isnan(judged.deviation).all()
     np.testing.assert_allclose(judged.after, [0.3, 0.1, -1.5], atol=1e-6)
+    # On the train rows the shared model is off by 2 and -2, this one by 0.1 and 3.1.
+    assert record.train_gain == pytest.approx(2 - np.sqrt((0.01 + 9.61) / 2), abs=1e-6)
 
 
 def test_nodes_are_judged_in_their_order_and_counted(node: Node):

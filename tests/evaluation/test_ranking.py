@@ -15,9 +15,9 @@ from torch import Tensor
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 from hierfed.evaluation import ranking
-from hierfed.evaluation.ranking import RankingMetrics, blended_scorer, judge_lists, judge_ranking, model_scorer
-from hierfed.federated.contract import SharedModel
+from hierfed.evaluation.ranking import RankingMetrics, figures_of, judge_lists, judge_ranking, judge_scorers
 from hierfed.methods.ranking.scores import popularity
+from hierfed.results import RankingRecord
 
 ITEMS = 40
 
@@ -148,16 +148,25 @@ def test_without_test_items_there_is_nothing_to_judge():
         judge_ranking({}, train, test, ITEMS, relevant_from=6.0)
 
 
-def test_a_models_scores_come_from_the_users_own_rows_and_can_be_blended():
-    class Doubled:
-        def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
-            return shared.arrays["factor"] * seen
+def test_records_have_the_scorers_names_and_figures():
+    train, test = random_rows(1, 6)
+    scorers = {
+        name: lambda users, factor=factor: factor * torch.arange(ITEMS).expand(len(users), -1).double()
+        for name, factor in (("up", 1), ("down", -1))
+    }
+    records = judge_scorers(scorers, train, test, ITEMS)
+    found = judge_ranking(scorers, train, test, ITEMS)
+    assert [record.model for record in records] == ["up", "down"]
+    for record in records:
+        assert [record.ndcg_at_10, record.recall_at_20, record.hr_at_10] == values_of(found[record.model])
+    assert records[0] != records[1]
+    assert judge_scorers({}, train, test, ITEMS) == []
 
-    train = rows([(0, 1, 3.0), (2, 0, 1.0), (2, 2, 5.0)])
-    scorer = model_scorer(Doubled(), SharedModel({"factor": torch.tensor(2.0).double()}), train, 4)
-    users = torch.tensor([2, 0])
-    assert scorer(users).tolist() == [[2, 0, 2, 0], [0, 2, 0, 0]]
-    assert not scorer(torch.tensor([1, 3, 99])).any()
-    both = {"ease": scorer, "implicit": lambda some: -scorer(some)}
-    assert not blended_scorer(both, {"ease": 1.0, "implicit": 1.0})(users).any()
-    assert blended_scorer(both, {"ease": 0.5})(users)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
+
+def test_the_figures_are_those_of_the_model_that_recommends():
+    records = [
+        RankingRecord(model=name, ndcg_at_10=0.1 + base, recall_at_20=0.2 + base, hr_at_10=0.3 + base)
+        for name, base in (("one", 0.0), ("two", 0.5))
+    ]
+    assert figures_of(records, "two") == {"ndcg@10": 0.6, "recall@20": 0.7, "hr@10": 0.8}
+    assert figures_of(records, "three") == figures_of([], "one") == {}

@@ -21,6 +21,7 @@ from hierfed.experiment import run_experiment
 from hierfed.federated.participation import Participation
 from hierfed.ledger.audit import audit
 from hierfed.ledger.entries import FILE, RoundEntry, Seal, read_line
+from hierfed.observer import Observer
 from hierfed.runs import folder as runs
 from hierfed.settings import Settings, load_settings
 
@@ -127,8 +128,8 @@ def test_a_run_leaves_a_ledger_that_holds(
 
 def test_where_some_nodes_take_part_the_entries_name_those(source: str) -> None:
     outcome = run_experiment(settings_of(source, "network", participation=2, rounds=6))
-    assert outcome.recorder is not None
-    written = outcome.recorder.sealed(outcome.shared_models(), {})
+    assert outcome.ledger is not None
+    written = outcome.ledger.sealed(outcome.models, {})
     entries = [read_line(line).entry for line in written.splitlines()]
     rounds = [entry for entry in entries if isinstance(entry, RoundEntry)]
     draws = [Participation(2, outcome.settings.seed).places(entry.round, 3).tolist() for entry in rounds]
@@ -141,16 +142,13 @@ def test_the_entries_are_of_the_run_s_own_sums_and_models(source: str, saved: Ca
     """The same run again, whose sums and models are looked at as they come."""
     seen: list[tuple[int, str, str]] = []
     settings = settings_of(source, "network", ledger="none")
-    from hierfed import experiment
     from hierfed.federated.contract import digest_of
 
-    class Noting:
-        def on_sum(self, stage: str, total: Any, shared: Any, numbers: Any) -> None:
+    class Noting(Observer):
+        def summed(self, stage: str, total: Any, shared: Any, numbers: Any) -> None:
             seen.append((shared.round, digest_of(total.arrays), shared.digest()))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "recorder_of", lambda *_: Noting())
-        run_experiment(settings)
+    run_experiment(settings, observers=[Noting()])
     entries = [read_line(line).entry for line in (saved("network") / FILE).read_bytes().splitlines()]
     told = [(entry.round, entry.sum, entry.model) for entry in entries if isinstance(entry, RoundEntry)]
     assert told == seen
@@ -159,7 +157,7 @@ def test_the_entries_are_of_the_run_s_own_sums_and_models(source: str, saved: Ca
 
 def test_a_ledger_changes_no_number(source: str, saved: Callable[[str], Path]) -> None:
     without = run_experiment(settings_of(source, "network", ledger="none"))
-    assert without.recorder is None
+    assert without.ledger is None
     result = json.loads((saved("network") / "result.json").read_text())
     assert result["digest"] == without.result.digest
     assert [each["global_rmse"] for each in result["rounds"]] == [each.global_rmse for each in without.result.rounds]
@@ -169,8 +167,8 @@ def test_epsilon_so_far_is_in_every_round(source: str) -> None:
     pytest.importorskip("dp_accounting")
     private = {"privacy_unit": "example", "epsilon": 4.0, "output_bias": "random", "join": "none", "secure_sums": False}
     outcome = run_experiment(settings_of(source, "network", **private))
-    assert outcome.recorder is not None
-    written = outcome.recorder.sealed(outcome.shared_models(), {})
+    assert outcome.ledger is not None
+    written = outcome.ledger.sealed(outcome.models, {})
     entries = [read_line(line).entry for line in written.splitlines()]
     spent = [entry.epsilon for entry in entries if isinstance(entry, RoundEntry)]
     assert outcome.result.privacy is not None
@@ -180,8 +178,8 @@ def test_epsilon_so_far_is_in_every_round(source: str) -> None:
 
 def test_sealing_twice_gives_the_same_bytes(source: str) -> None:
     outcome = run_experiment(settings_of(source, "local"))
-    assert outcome.recorder is not None
-    first, second = (outcome.recorder.sealed(outcome.shared_models(), {"a": "0" * 64}) for _ in range(2))
+    assert outcome.ledger is not None
+    first, second = (outcome.ledger.sealed(outcome.models, {"a": "0" * 64}) for _ in range(2))
     assert first == second
 
 
@@ -238,13 +236,13 @@ def test_a_ledger_written_anew_is_found_by_the_key_that_was_expected(
 ) -> None:
     expected = audit(copy).server
     outcome = run_experiment(settings_of(source, "network"))
-    assert outcome.recorder is not None
+    assert outcome.ledger is not None
     sealed = next(
         entry
         for entry in (read_line(line).entry for line in (copy / FILE).read_bytes().splitlines())
         if isinstance(entry, Seal)
     )
-    (copy / FILE).write_bytes(outcome.recorder.sealed(outcome.shared_models(), sealed.files))
+    (copy / FILE).write_bytes(outcome.ledger.sealed(outcome.models, sealed.files))
     other = audit(copy).server
     assert reason(copy, expected) == f"{FILE}, line 1: the server's key is {other}, and {expected} was expected"
     assert audit(copy, other).expected

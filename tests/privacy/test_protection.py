@@ -9,12 +9,13 @@ import torch
 
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.privacy.protection import keeps_ledger, rule_of
+from hierfed.privacy.protection import rule_of
 from hierfed.privacy.secure_sum import bounds
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
 from hierfed.privacy.secure_sum.simulation import SecureSum
@@ -44,25 +45,14 @@ def test_secure_sums_without_their_package_are_one_clear_line(monkeypatch):
         rule_of(PrivacySettings(secure_sums=True))
 
 
-def test_a_ledger_is_kept_where_it_can_be_and_asking_for_one_that_cannot_is_one_clear_line(monkeypatch):
-    assert keeps_ledger(PrivacySettings(), 256)
-    assert not keeps_ledger(PrivacySettings(), 257)
-    assert keeps_ledger(PrivacySettings(ledger="keep"), 257)
-    assert not keeps_ledger(PrivacySettings(ledger="none"), 1)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not keeps_ledger(PrivacySettings(), 1)
-    with pytest.raises(SettingsError, match=r"^privacy\.ledger = 'keep' .* pip install 'hierfed\[privacy\]'$"):
-        keeps_ledger(PrivacySettings(ledger="keep"), 1)
-
-
 @pytest.mark.parametrize("few", [0, 4096], ids=["in 64 bits", "in 128 bits"])
 def test_personal_predictions_are_off_by_less_than_a_millionth(few, nodes, make_content, make_factors, monkeypatch):
     monkeypatch.setattr(bounds, "FEW_ENTRIES", few)
     method = make_factors(make_content(ITEMS), embedding_rank=4)
     users, items = torch.arange(USERS).repeat_interleave(ITEMS), torch.arange(ITEMS).repeat(USERS)
     predictions = []
-    for summation in (OPEN_SUM, SecureSum()):
-        trained = run_rounds(method, nodes, 8, summation=summation)
+    for rule in (OPEN_SUM, SecureSum()):
+        trained = run_rounds(method, nodes, 8, how=Round(rule))
         models = method.personalise(trained.shared, nodes, trained.private)
         predictions.append(torch.stack([model.distribution(users, items)[0] for model in models]))
     worst = float((predictions[0] - predictions[1]).abs().max())
@@ -71,26 +61,26 @@ def test_personal_predictions_are_off_by_less_than_a_millionth(few, nodes, make_
 
 def test_counts_and_so_the_ranking_model_are_exact(nodes):
     method = Ease(ITEMS)
-    openly, securely = (run_rounds(method, nodes, 1, summation=each).shared for each in (OPEN_SUM, SecureSum()))
+    openly, securely = (run_rounds(method, nodes, 1, how=Round(each)).shared for each in (OPEN_SUM, SecureSum()))
     assert openly.digest() == securely.digest()
 
 
 def test_implicit_factors_are_off_by_less_than_a_millionth(nodes):
     method = ImplicitFactors(ITEMS, seed=0, rank=4)
-    openly, securely = (run_rounds(method, nodes, 3, summation=each).shared for each in (OPEN_SUM, SecureSum()))
+    openly, securely = (run_rounds(method, nodes, 3, how=Round(each)).shared for each in (OPEN_SUM, SecureSum()))
     assert largest_difference(openly, securely) <= 1e-6
 
 
 def test_sums_do_not_hang_on_the_masks_nor_on_the_order_of_the_nodes(nodes):
     method = ImplicitFactors(ITEMS, seed=0, rank=4)
-    digests = {run_rounds(method, each, 2, summation=SecureSum()).shared.digest() for each in (nodes, nodes[::-1])}
+    digests = {run_rounds(method, each, 2, how=Round(SecureSum())).shared.digest() for each in (nodes, nodes[::-1])}
     assert len(digests) == 1
 
 
 def test_masked_vectors_and_keys_are_what_nodes_send(nodes):
     told: dict[str, list[FinishedRound]] = {"openly": [], "securely": []}
-    for name, summation in (("openly", OPEN_SUM), ("securely", SecureSum())):
-        run_rounds(Ease(ITEMS), nodes, 1, told[name].append, summation)
+    for name, rule in (("openly", OPEN_SUM), ("securely", SecureSum())):
+        run_rounds(Ease(ITEMS), nodes, 1, told[name].append, Round(rule))
     (openly,), (securely,) = told.values()
     # The arrays of this method are small, so each entry takes two words.
     assert securely.bytes_up > 2 * openly.bytes_up
@@ -99,7 +89,7 @@ def test_masked_vectors_and_keys_are_what_nodes_send(nodes):
 
 def test_one_node_alone_has_no_sum_to_hide_in(nodes):
     with pytest.raises(SecureSumError, match="of 1 nodes"):
-        run_rounds(Ease(ITEMS), nodes[:1], 1, summation=SecureSum())
+        run_rounds(Ease(ITEMS), nodes[:1], 1, how=Round(SecureSum()))
 
 
 @pytest.mark.parametrize("wild", [float("nan"), 2.0**61])

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
+from hierfed.observer import Observer
 from hierfed.results import Result, Summary
 from hierfed.runs import folder as runs
 from hierfed.settings import DataSettings, Settings, load_settings
@@ -107,14 +108,11 @@ def test_rounds_are_on_disk_as_they_end(source: str, tmp_path: Path) -> None:
     """Whoever stops a run keeps its finished rounds."""
     folder, seen = tmp_path / "stopped", []
 
-    class Stop:
-        def on_stage(self, stage: str) -> None:
-            pass
-
-        def on_round(self, record: Any) -> None:
+    class Noting(Observer):
+        def round(self, record: Any) -> None:
             seen.append((folder / "rounds.jsonl").read_text(encoding="utf-8").count("\n"))
 
-    run_experiment(small_settings(source), observers=[runs.RoundLog(folder), Stop()])
+    run_experiment(small_settings(source), observers=[runs.RoundLog(folder), Noting()])
     assert seen == [1, 2]
 
 

@@ -18,12 +18,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from hierfed.data.features import no_tallies
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.evaluation.ranking import judge_ranking
-from hierfed.experiment import Outcome, run_experiment
+from hierfed.experiment import run_experiment
+from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.outcome import Outcome
 from hierfed.runs import folder as runs
+from hierfed.runs.models import load_model
 from hierfed.runs.private_files import user_file
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
@@ -123,11 +127,10 @@ def test_another_process_predicts_the_same_numbers(saved):
 
 
 def test_a_method_is_the_same_after_it_was_written_down(saved):
-    outcome, _ = saved
-    again = read_method(json.dumps(describe(outcome.method)), outcome.dataset.catalogue)
-    method = replace(outcome.method, threads=again.threads, chunk_rows=again.chunk_rows)
-    assert describe(again) == describe(method)
-    assert replace(again, content=method.content) == method
+    outcome, folder = saved
+    kept = load_model(folder)
+    again = prepare(Case(kept.settings, kept.catalogue, kept.limits, no_tallies(len(kept.catalogue)))).method
+    assert replace(again, content=outcome.method.content) == outcome.method
 
 
 def test_recommendations_are_unseen_in_the_order_of_the_blend_with_what_moved_them(saved):

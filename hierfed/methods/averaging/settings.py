@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from hierfed.data.partitions import WHOLE_USERS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
+
+
+def _whole_users() -> Mapping[str, Any]:
+    from hierfed.data.partitions import WHOLE_USERS  # noqa: PLC0415 - NumPy
+
+    return WHOLE_USERS
 
 
 class ModelSettings(Section):
@@ -26,7 +32,7 @@ class PersonalisationSettings(Section):
     """
 
     personal_nodes: Count = 8
-    personal_partition: Annotated[str, AfterValidator(named_in(WHOLE_USERS, "partition of whole users"))] = "users"
+    personal_partition: Annotated[str, AfterValidator(named_in(_whole_users, "partition of whole users"))] = "users"
     node_level: Literal["none", "fine_tuning", "head", "ditto", "bias"] = "fine_tuning"
     tuning_epochs: Count = 10
     tuning_batch_size: Count = 64

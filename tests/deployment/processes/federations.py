@@ -11,6 +11,7 @@ from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import Case, prepare
@@ -56,7 +57,7 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     raise AssertionError(f"ended without saying {wanted!r}: {lines}")
 
 
-def in_process_digest(tables, summation: Rule = OPEN_SUM) -> str:
+def in_process_digest(tables, rule: Rule = OPEN_SUM) -> str:
     """What the three tables give in one process; the ratings are on SCALE."""
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
     settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
@@ -64,7 +65,7 @@ def in_process_digest(tables, summation: Rule = OPEN_SUM) -> str:
     own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
     sent = [(node.number, sent_tallies(tally([node.train], len(catalogue)))) for node in nodes]
-    tallies: Tallies = read_tallies(summation(sent).total.arrays)
+    tallies: Tallies = read_tallies(rule(sent).total.arrays)
     method = prepare(Case(settings, catalogue, SCALE, tallies)).method
     with one_torch_thread():
-        return run_rounds(method, nodes, ROUNDS, summation=summation).shared.digest()
+        return run_rounds(method, nodes, ROUNDS, how=Round(rule)).shared.digest()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hierfed.data.federation import Nodes, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.federated.contract import PooledMethod, SharedModel, ordered_sum
 from hierfed.federated.participation import Participation
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -84,14 +85,16 @@ def test_a_training_has_the_same_digest(pooled_from, amount):
     for threads, chunk_rows, count in ((1, 10**6, 10**6), (1, 50, 2), (2, 50, 2), (2, 700, 2), (3, 10**6, 2)):
         pooled_from(count)
         method = make_method(threads, chunk_rows)
-        found.add(run_rounds(method, nodes, 3, participation=Participation(amount, 3)).shared.digest())
+        found.add(run_rounds(method, nodes, 3, how=Round(participation=Participation(amount, 3))).shared.digest())
     assert len(found) == 1
 
 
 def test_some_of_the_nodes_are_not_all_of_them(pooled_from):
     pooled_from(2)
     nodes = federation([5] * 40)
-    some, all_of_them = (run_rounds(make_method(), nodes, 1, participation=Participation(each)) for each in (0.5, 1))
+    some, all_of_them = (
+        run_rounds(make_method(), nodes, 1, how=Round(participation=Participation(each))) for each in (0.5, 1)
+    )
     assert some.shared.digest() != all_of_them.shared.digest()
 
 

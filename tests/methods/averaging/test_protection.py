@@ -15,11 +15,13 @@ from torch import nn
 
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.errors import DataError, SettingsError
-from hierfed.experiment import Outcome, run_experiment
+from hierfed.experiment import run_experiment
 from hierfed.federated.contract import ordered_sum
 from hierfed.methods.averaging.network import occupied
 from hierfed.methods.averaging.private_averaging import ExamplePrivateAveraging, NodePrivateAveraging
+from hierfed.outcome import Outcome
 from hierfed.privacy.accounting import BudgetSpent, Releases, epsilon_of
 from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.private_randomness import PrivateStreams, foreseeable_streams
@@ -181,7 +183,7 @@ def test_unit_node_is_the_same_under_secure_sums_and_in_the_open(outcomes):
     outcome = outcomes["node"]
     nodes = nodes_of(outcome)
     openly = run_rounds(outcome.method, nodes, 2).shared
-    securely = run_rounds(outcome.method, nodes, 2, summation=SecureSum(0.33)).shared
+    securely = run_rounds(outcome.method, nodes, 2, how=Round(SecureSum(0.33))).shared
     assert openly.digest() == securely.digest() == outcome.shared.digest()
 
 

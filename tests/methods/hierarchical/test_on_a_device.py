@@ -10,6 +10,7 @@ import torch
 
 from hierfed.data.federation import Nodes, make_nodes
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.federated.participation import Participation
 from tests.elsewhere import FarTensor, elsewhere
 
@@ -33,10 +34,10 @@ def method(make_factors, make_content, monkeypatch):
 def test_rounds_elsewhere_have_the_bits_of_rounds_here(method, nodes, monkeypatch, pooled_from, amount):
     monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", pooled_from)
     chosen, participation = replace(method, everyone=amount == 1), Participation(amount, 7)
-    here = run_rounds(chosen, nodes, ROUNDS, participation=participation)
+    here = run_rounds(chosen, nodes, ROUNDS, how=Round(participation=participation))
     with elsewhere() as device:
         far = replace(chosen, device=device)
-        there = run_rounds(far, nodes, ROUNDS, participation=participation)
+        there = run_rounds(far, nodes, ROUNDS, how=Round(participation=participation))
         models = far.personalise(there.shared, nodes, there.private)
     assert there.shared.digest() == here.shared.digest()
     assert not any(isinstance(array, FarTensor) for array in there.shared.arrays.values())

@@ -13,16 +13,17 @@ from torch import Tensor
 from hierfed.data.federation import Nodes, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
-from hierfed.federated.contract import SharedModel, ordered_sum
+from hierfed.engines.rounds import Round
+from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import StoredState
-from hierfed.federated.recording import recorded
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.factor_states import FactorsState, PooledStates, state_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.items import update_items
 from hierfed.methods.hierarchical.opening import co_ratings
 from hierfed.models.symmetric import unpack
+from hierfed.observer import Observer
 
 USERS, ITEMS, NODES, ROUNDS = 30, 15, 10, 6
 
@@ -103,7 +104,7 @@ def test_the_users_models_are_those_of_a_training_one_by_one(method, nodes, monk
     found = []
     for count in (2, NODES + 1):
         monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", count)
-        trained = run_rounds(chosen, nodes, ROUNDS, participation=Participation(amount, 7))
+        trained = run_rounds(chosen, nodes, ROUNDS, how=Round(participation=Participation(amount, 7)))
         models = chosen.personalise(trained.shared, nodes, trained.private)
         users, items = torch.arange(USERS).repeat_interleave(ITEMS), torch.arange(ITEMS).repeat(USERS)
         found.append([model.distribution(users, items) for model in models])
@@ -131,7 +132,7 @@ def test_some_nodes_a_round_come_near_everyone(method, nodes, ratings, amount):
 
     nobody = [None] * NODES
     everyone = rmse(run_rounds(method, nodes, 40).shared, nobody)
-    some = run_rounds(replace(method, everyone=False), nodes, 40, participation=Participation(amount, 1))
+    some = run_rounds(replace(method, everyone=False), nodes, 40, how=Round(participation=Participation(amount, 1)))
     assert rmse(some.shared, nobody) == pytest.approx(everyone, rel=0.05)
     assert rmse(run_rounds(method, nodes, 1).shared, nobody) > 1.1 * everyone
 
@@ -186,7 +187,7 @@ def test_a_round_of_some_goes_a_part_of_the_way(method, nodes, everyone_before):
 def test_where_only_some_take_part_users_take_nothing_out_of_the_items(method, nodes):
     """What they sent may be long gone from the sums: their models are those of users who never sent anything."""
     some = replace(method, everyone=False, between_nodes=False)
-    trained = run_rounds(some, nodes, 4, participation=Participation(0.5, 1))
+    trained = run_rounds(some, nodes, 4, how=Round(participation=Participation(0.5, 1)))
     pairs = torch.arange(USERS).repeat_interleave(ITEMS), torch.arange(ITEMS).repeat(USERS)
 
     def means(method: HierarchicalFactors, private: list[FactorsState | None]) -> Tensor:
@@ -258,17 +259,14 @@ def test_opening_rounds_see_shared_items_alone(method, nodes):
 
 
 @pytest.mark.usefixtures("pooled")
-def test_a_record_is_kept_of_pooled_sums_too(method, nodes):
+def test_an_observer_is_told_of_pooled_sums_too(method, nodes):
     told: list[int] = []
 
-    class Noting:
-        def on_sum(self, stage: str, total: object, shared: SharedModel, numbers: np.ndarray) -> None:
+    class Noting(Observer):
+        def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
             assert numbers.tolist() == list(range(len(nodes)))
             told.append(shared.round)
 
-        def sealed(self, models: object, files: object) -> bytes:
-            return b""
-
     plain = run_rounds(method, nodes, 2).shared.digest()
-    assert run_rounds(recorded(method, "rating", Noting()), nodes, 2).shared.digest() == plain
+    assert run_rounds(method, nodes, 2, observer=Noting()).shared.digest() == plain
     assert told == list(range(1 - method.opening_rounds, 3))

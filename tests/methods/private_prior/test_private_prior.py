@@ -16,6 +16,7 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.rules import OPEN_SUM
@@ -149,8 +150,7 @@ def nodes(content):
 
 def test_secure_sums_give_the_same_prior(nodes, make_method):
     openly, securely = (
-        run_rounds(make_method(2.0), nodes, len(RELEASES), summation=summation).shared
-        for summation in (OPEN_SUM, SecureSum())
+        run_rounds(make_method(2.0), nodes, len(RELEASES), how=Round(rule)).shared for rule in (OPEN_SUM, SecureSum())
     )
     for name, array in openly.arrays.items():
         torch.testing.assert_close(securely.arrays[name], array, rtol=0, atol=1e-9)

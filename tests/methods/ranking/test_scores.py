@@ -1,4 +1,4 @@
-"""Scores, blends and lists against sums by hand, and what must leave a list as it is."""
+"""Scores and blends against sums by hand, and what must leave a list as it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from hierfed.methods.ranking.scores import (
     popularity,
     standardise,
 )
-from hierfed.models.lists import exclude, rated_matrix, top
 
 # Whole numbers tie often, and stay apart under the transforms below.
 tables = arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 30)), elements=st.integers(-6, 6))
@@ -32,11 +31,8 @@ def rows(pairs: list[tuple[int, int]]) -> Ratings:
     return Ratings(user, item, np.linspace(1, 5, len(pairs), dtype=np.float32))
 
 
-def test_rated_matrices_hold_ones_whatever_the_ratings_and_however_often():
+def test_a_node_s_matrix_has_its_own_users_alone():
     ratings = rows([(5, 2), (0, 1), (5, 2), (5, 0)])
-    whole = rated_matrix(ratings, users=6, items=4)
-    assert whole.toarray()[[0, 5]].tolist() == [[0, 1, 0, 0], [1, 0, 1, 0]]
-    assert (whole.sum(), whole.nnz, whole.shape, whole.dtype) == (3, 3, (6, 4), np.float64)
     assert own_users_matrix(ratings, 4).toarray().tolist() == [[0, 1, 0, 0], [1, 0, 1, 0]]
 
 
@@ -70,18 +66,3 @@ def test_a_blend_weighs_standardised_scores_and_leaves_out_models_without_a_weig
     assert blend(scores, {"ease": 1.0, "rating": 0.25}).tolist() == [[-0.75, 0.75], [-0.25, 0.25]]
     with pytest.raises(KeyError, match="implicit"):
         blend(scores, BLEND_WEIGHTS)
-
-
-@settings(max_examples=80, deadline=None)
-@given(tables, st.integers(1, 35), st.data())
-def test_lists_are_sorted_by_score_and_then_by_number_without_the_seen_items(table, length, data):
-    seen = data.draw(arrays.arrays(bool, table.shape))
-    found = top(exclude(torch.from_numpy(table), torch.from_numpy(seen)), length)
-    for scores, known, items in zip(table.tolist(), seen.tolist(), found.tolist(), strict=True):
-        order = sorted(range(len(scores)), key=lambda item: (known[item], 0 if known[item] else -scores[item], item))
-        assert items == order[:length]
-
-
-def test_there_is_no_list_of_scores_that_are_not_numbers():
-    with pytest.raises(ValueError, match="NaN"):
-        top(torch.tensor([[1.0, math.nan]]), 1)

@@ -1,28 +1,89 @@
-"""Expected ratings as scores of whole catalogues, users in any order and users whom no model knows."""
+"""The stages of ranking and the lists that they make, with rankers whose scores are easy to foresee."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
-from hierfed.data.federation import Node
-from hierfed.engines.in_process import run_rounds
-from hierfed.methods.ranking.stages import expected_ratings
+from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import SharedModel
+from hierfed.methods.ranking import stages
+from hierfed.methods.ranking.ease import Ease
+from hierfed.methods.ranking.implicit import ImplicitFactors
+from hierfed.methods.ranking.stages import ease_of, implicit_of, ranking_scorers, ranking_stages
+from hierfed.settings import load_settings
+
+ITEMS = 4
+SETTINGS = load_settings("hierarchical", {"min_raters": 3, "least_raters": 2, "implicit_rounds": 7, "implicit_rank": 5})
 
 
-def test_every_user_is_scored_by_the_own_model_and_strangers_as_newcomers(make_content, make_pairs, make_factors):
-    rows = make_pairs(users=12, items=15, seed=4)
-    # Odd users are on the first node, even ones on the second; users 3 and 12 on none.
-    rows = rows.take(rows.user != 3)
-    nobody = rows.take(np.empty(0, np.int64))
-    nodes = [Node(k, str(k + 1), rows.take(rows.user % 2 != k), nobody) for k in range(2)]
-    method = make_factors(make_content(15), kernel=None)
-    trained = run_rounds(method, nodes, 3)
-    models = method.personalise(trained.shared, nodes, trained.private)
-    asked, items = torch.tensor([5, 12, 0, 3, 11]), torch.arange(15)
-    found = expected_ratings(models)(asked)
-    scale = models[0].knowledge.scale
-    for row, user in zip(found, asked.tolist(), strict=True):
-        model = models[0] if user % 2 else models[1]
-        mean, _ = model.distribution(torch.full_like(items, user), items)
-        torch.testing.assert_close(scale.centre + scale.unit * row, mean, rtol=0, atol=1e-9)
+def shared_with(raters: list[float], **numbers: float) -> SharedModel:
+    named = {name: torch.tensor(number).double() for name, number in numbers.items()}
+    return SharedModel({"raters": torch.tensor(raters).double(), **named})
+
+
+@dataclass
+class Multiple:
+    """Scores that are a multiple of what was seen."""
+
+    sign: float
+
+    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        return self.sign * shared.arrays["factor"] * seen
+
+
+@pytest.fixture
+def rankers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "ease_of", lambda settings, content, models: Multiple(1.0))
+    monkeypatch.setattr(stages, "implicit_of", lambda settings, models: Multiple(-1.0))
+
+
+def expected(users: Tensor) -> Tensor:
+    return torch.arange(ITEMS).expand(len(users), -1).double()
+
+
+@pytest.mark.usefixtures("rankers")
+def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_content, monkeypatch):
+    own = Ratings(np.array([0, 2, 2], np.int32), np.array([1, 0, 2], np.int32), np.array([3, 1, 5], np.float32))
+    models = {
+        "rating": shared_with([9.0, 9.0, 9.0, 9.0]),
+        "ease": shared_with([5.0, 6.0, 7.0, 0.0], factor=2.0),
+        "implicit": shared_with([9.0, 9.0, 9.0, 9.0], factor=3.0),
+    }
+    found = ranking_scorers(SETTINGS, make_content(ITEMS), models, expected, own)
+    assert list(found) == ["popularity", "rating", "implicit", "ease", "blend"]
+    users = torch.tensor([2, 0])
+    assert found["ease"](users).tolist() == [[2, 0, 2, 0], [0, 2, 0, 0]]
+    assert found["implicit"](users).tolist() == [[-3, 0, -3, 0], [0, -3, 0, 0]]
+    assert not found["ease"](torch.tensor([1, 3, 99])).any()
+    assert found["popularity"](users).tolist() == [[5, 6, 7, 0]] * 2
+    assert found["rating"](users).tolist() == [[0, 1, 2, 3]] * 2
+    monkeypatch.setattr(stages, "BLEND_WEIGHTS", {"ease": 1.0, "implicit": 1.0})
+    torch.testing.assert_close(found["blend"](users), torch.zeros(2, ITEMS).double(), rtol=0, atol=1e-15)
+    monkeypatch.setattr(stages, "BLEND_WEIGHTS", {"ease": 0.5})
+    assert found["blend"](users)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
+
+
+def test_the_stages_are_ease_and_then_implicit_factors_on_the_items_of_the_model_of_ratings(make_content):
+    content, models = make_content(ITEMS), {"rating": shared_with([9.0, 9.0, 9.0, 9.0])}
+    first, second = ranking_stages(SETTINGS, content)
+    assert (first.name, first.rounds, first.before) == ("ease", 1, -1)
+    assert (second.name, second.rounds, second.before) == ("implicit", 7, -1)
+    for stage in (first, second):
+        assert stage.build(models).start().round == stage.before
+    assert isinstance(first.build(models), Ease)
+    assert isinstance(second.build(models), ImplicitFactors)
+    assert implicit_of(SETTINGS, models).rank == 5
+
+
+@pytest.mark.parametrize(("most", "least"), [(ITEMS, 3), (2, 7)])
+def test_items_are_summed_from_the_settings_threshold_on_and_where_they_fit(make_content, monkeypatch, most, least):
+    monkeypatch.setattr(stages, "MOST_ITEMS", most)
+    models = {"rating": shared_with([9.0, 6.0, 4.0, 8.0])}
+    # Of two items that fit, the third most rated has 6 raters: an item needs more.
+    assert ease_of(SETTINGS, make_content(ITEMS), models).least_raters == least
+    assert implicit_of(SETTINGS, models).least_raters == 3

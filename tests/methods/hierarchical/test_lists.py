@@ -1,0 +1,28 @@
+"""Expected ratings as scores of whole catalogues, users in any order and users whom no model knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hierfed.data.federation import Node
+from hierfed.engines.in_process import run_rounds
+from hierfed.methods.hierarchical.lists import expected_ratings
+
+
+def test_every_user_is_scored_by_the_own_model_and_strangers_as_newcomers(make_content, make_pairs, make_factors):
+    rows = make_pairs(users=12, items=15, seed=4)
+    # Odd users are on the first node, even ones on the second; users 3 and 12 on none.
+    rows = rows.take(rows.user != 3)
+    nobody = rows.take(np.empty(0, np.int64))
+    nodes = [Node(k, str(k + 1), rows.take(rows.user % 2 != k), nobody) for k in range(2)]
+    method = make_factors(make_content(15), kernel=None)
+    trained = run_rounds(method, nodes, 3)
+    models = method.personalise(trained.shared, nodes, trained.private)
+    asked, items = torch.tensor([5, 12, 0, 3, 11]), torch.arange(15)
+    found = expected_ratings(models)(asked)
+    scale = models[0].knowledge.scale
+    for row, user in zip(found, asked.tolist(), strict=True):
+        model = models[0] if user % 2 else models[1]
+        mean, _ = model.distribution(torch.full_like(items, user), items)
+        torch.testing.assert_close(scale.centre + scale.unit * row, mean, rtol=0, atol=1e-9)
