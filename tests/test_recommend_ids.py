@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hierfed.cli import app
 from hierfed.experiment import run_experiment
 from hierfed.runs import folder as runs
-from hierfed.serving import Served
+from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 
 USERS, ITEMS, PER_USER = 24, 30, 10

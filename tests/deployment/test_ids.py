@@ -10,7 +10,7 @@ import pytest
 
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.local_models import personalise
-from hierfed.serving import Served
+from hierfed.serving.served import Served
 
 
 def written(data, place: Path, user: str, item: str, other: str):

@@ -18,7 +18,7 @@ from hierfed.data.reading.sources import read_ratings
 from hierfed.deployment.local_models import personalise
 from hierfed.deployment.state import Origin
 from hierfed.errors import NotPersonalisedError
-from hierfed.serving import Served
+from hierfed.serving.served import Served
 
 NAMES = ("node 1", "node 2", "node 10")
 

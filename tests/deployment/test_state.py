@@ -22,7 +22,6 @@ from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
-from hierfed.runs.models import describe
 from hierfed.runs.served_pair import pair_folder
 
 ORIGIN = Origin("ratings.csv", columns={"user": "who"}, test="", test_share=0.1)
@@ -188,7 +187,7 @@ def test_a_plan_is_the_same_after_a_restart_to_the_last_bit(state, folder, plan,
         assert getattr(found.tallies, name).dtype == np.float64
         assert getattr(found.tallies, name).tobytes() == getattr(plan.tallies, name).tobytes()
     assert found.catalogue.digest() == data.catalogue.digest()
-    assert describe(found.method) == describe(plan.method)
+    assert found.settings == plan.settings
 
 
 def test_where_the_server_s_data_lie_is_never_told(state, folder, plan):

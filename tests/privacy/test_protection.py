@@ -9,17 +9,18 @@ import torch
 
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
-from hierfed.engines.rounds import Round
+from hierfed.engines.rounds import Round, rule_of
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.privacy.protection import rule_of
+from hierfed.privacy.protection import secure_sum_of
 from hierfed.privacy.secure_sum import bounds
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
 from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.privacy.settings import PrivacySettings
+from hierfed.settings import load_settings
 
 ITEMS, USERS = 25, 40
 
@@ -35,14 +36,14 @@ def largest_difference(first: SharedModel, second: SharedModel) -> float:
 
 
 def test_settings_say_how_contributions_are_added():
-    assert rule_of(PrivacySettings()) is OPEN_SUM
-    assert rule_of(PrivacySettings(secure_sums=True, colluding=0.2)) == SecureSum(0.2)
+    assert rule_of(load_settings("network")) is OPEN_SUM
+    assert rule_of(load_settings("network", {"secure_sums": True, "colluding": 0.2})) == SecureSum(0.2)
 
 
 def test_secure_sums_without_their_package_are_one_clear_line(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'hierfed\[privacy\]'"):
-        rule_of(PrivacySettings(secure_sums=True))
+        secure_sum_of(PrivacySettings(secure_sums=True))
 
 
 @pytest.mark.parametrize("few", [0, 4096], ids=["in 64 bits", "in 128 bits"])

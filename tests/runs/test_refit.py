@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.test_serving import SMALL
 
 from hierfed import cli
 from hierfed.engines.in_process import run_rounds
@@ -22,8 +21,9 @@ from hierfed.errors import HierfedError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.runs import folder as runs
 from hierfed.runs.private_files import NOWHERE, PRIVATE
-from hierfed.serving import Served
+from hierfed.serving.served import Served
 from hierfed.settings import load_settings
+from tests.serving.test_served import SMALL
 
 USERS, ITEMS, PER_USER = 40, 50, 16
 URL = "https://example.org/users/" + "x" * 300

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hierfed.data import editions
 from hierfed.data.description import describe
+from hierfed.data.reading import editions
 from hierfed.data.reading.sources import files_of, load
 from hierfed.errors import DataError
 
