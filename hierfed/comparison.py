@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from hierfed.data.features import features_of, tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
@@ -16,6 +15,7 @@ from hierfed.evaluation.baselines import Begin, TrainedAlone, local_rmse, simple
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.features import features_of
 from hierfed.federated.local import LocalOnly
 from hierfed.methods import AnyMethod, Prepared, make_averaging
 from hierfed.privacy.private_prior import PrivatePrior
@@ -86,7 +86,7 @@ def run_new_users(
     """The curve of the personalisation users' first ratings, beside the preset `network` on the same nodes."""
     federated = dataset.ratings.take(split.train)
     rival = load_settings("network", {"seed": settings.seed})
-    network = make_averaging(rival, features_of(dataset.catalogue, tally([federated], dataset.items)))
+    network = make_averaging(rival, features_of(dataset.catalogue, federated, rival.factors.min_raters))
     return new_user_curve(
         ours,
         TrainedMethod(network, run_rounds(network, nodes, rival.training.rounds).shared),

@@ -11,10 +11,9 @@ from typing import Protocol
 from hierfed.allocation_cache import allocate_cached
 from hierfed.comparison import begin_baselines, run_new_users, summarise_data
 from hierfed.data.download import Progress
-from hierfed.data.features import Tallies, no_tallies, tally
-from hierfed.data.federation import Node, train_rows
+from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
-from hierfed.engines.in_process import POOLED_FROM, FinishedRound, OnShare, Trained, run_rounds, untold
+from hierfed.engines.in_process import FinishedRound, OnShare, Trained, run_rounds, untold
 from hierfed.evaluation.baselines import Begin, begin_here
 from hierfed.evaluation.judging import (
     OnJudged,
@@ -31,9 +30,8 @@ from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.participation import Participation
 from hierfed.federated.recording import Recorder, recorded
-from hierfed.federated.summation import Summation, sum_openly
-from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import AnyMethod, ModuleMaker, prepare
+from hierfed.federated.summation import Summation
+from hierfed.methods import AnyMethod, ModuleMaker, fit_features, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.personal.factors import PersonalFactors
 from hierfed.personal.pieces import PiecewiseFactors
@@ -119,8 +117,9 @@ def run_experiment(
         allocation = allocate_cached(settings, progress, tell)
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         ratings, nodes, personal_nodes = dataset.ratings, allocation.nodes, allocation.personal_nodes
-        tallies, streams = _tally(settings, nodes, dataset.items, summation), foreseeable_streams(settings.seed)
-        prepared = prepare(settings, dataset.catalogue, settings.data.limits(ratings.limits), tallies, module, streams)
+        features = fit_features(settings, dataset.catalogue, nodes, summation)
+        limits, streams = settings.data.limits(ratings.limits), foreseeable_streams(settings.seed)
+        prepared = prepare(settings, dataset.catalogue, limits, features, module, streams)
         method, selection = prepared.method, None
 
         if isinstance(method, HierarchicalFactors) and settings.selection.select:
@@ -215,19 +214,6 @@ def run_experiment(
         federated_models,
         recorder,
     )
-
-
-def _tally(settings: Settings, nodes: Sequence[Node], items: int, summation: Summation) -> Tallies:
-    """What the features of networks are fitted on, added up as the rounds' contributions are.
-
-    Nothing under differential privacy: it would be a release without noise.
-    """
-    if settings.privacy.privacy_unit != "none":
-        return no_tallies(items)
-    if len(nodes) >= POOLED_FROM and summation is sum_openly:
-        return tally([train_rows(nodes)[1]], items)
-    sent = ((node.number, sent_tallies(tally([node.train], items))) for node in nodes)
-    return read_tallies(summation(sent).total.arrays)
 
 
 def _train(

@@ -12,13 +12,16 @@ import torch
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.content import Content, content_of
-from hierfed.data.features import Features, Tallies, features_of, prepare_features
+from hierfed.data.features import Features, prepare_features
 from hierfed.data.federation import Node
+from hierfed.engines.in_process import run_rounds
 from hierfed.errors import SettingsError
 from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.factors import HierarchicalFactors
+from hierfed.federated.features import FeatureFitting, feature_fitting
 from hierfed.federated.local import LocalOnly
 from hierfed.federated.pooled_averaging import pooled
+from hierfed.federated.summation import Summation, sum_openly
 from hierfed.models.devices import CPU, DEVICE_STACK, DeviceTrainer
 from hierfed.models.factors.beliefs import Strengths
 from hierfed.models.loop import train_loop
@@ -64,21 +67,24 @@ def prepare(
     settings: Settings,
     catalogue: Catalogue,
     limits: tuple[float, float],
-    tallies: Tallies,
+    features: Features | None = None,
     module: ModuleMaker | None = None,
     streams: PrivateStreams | None = None,
     sharers: int | None = None,
 ) -> Prepared:
     """The settings' method; limits: the lowest and the highest rating that there is.
 
-    tallies: of the rows that the features of networks are fitted on; under differential privacy these are fitted on
-    the catalogue, in which each item counts once. module: makes the network from the number of features, for averaging
+    features: of networks, fitted as features_method says; None where it has none. Under differential privacy they are
+    fitted on the catalogue, in which each item counts once. module: makes the network from the number of features, for averaging
     only. streams: where noise comes from; without them nodes cannot contribute under differential privacy. sharers: how
     many nodes at least share the noise of a sum; those that do not collude, of the settings' nodes, where not given.
     """
     if settings.method == "averaging":
         private = settings.privacy.privacy_unit != "none"
-        features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, tallies)
+        if private:
+            features = prepare_features(catalogue, np.ones(len(catalogue)))
+        elif features is None:
+            raise ValueError("the features of a network were not fitted")
         plain = make_averaging(settings, features, module)
         if not private:
             return Prepared(plain, features.names, features.missing)
@@ -97,6 +103,22 @@ def prepare(
         prior = _protect_prior(content, limits, settings, streams, sharers)
         return Prepared(prior.method, names, lacking, prior)
     return Prepared(make_factors(settings, content, limits), (*names, "raters", "co-ratings"), lacking)
+
+
+def features_method(settings: Settings, catalogue: Catalogue) -> FeatureFitting | None:
+    """What is trained before the model, to fit the features of a network on the nodes' ratings; None for other methods,
+    which need none, and under differential privacy, where it would be a release without noise."""
+    if settings.method != "averaging" or settings.privacy.privacy_unit != "none":
+        return None
+    return feature_fitting(catalogue, settings.factors.min_raters)
+
+
+def fit_features(
+    settings: Settings, catalogue: Catalogue, nodes: Sequence[Node], summation: Summation = sum_openly
+) -> Features | None:
+    """The features of a network, fitted in this process; see features_method."""
+    method = features_method(settings, catalogue)
+    return None if method is None else method.features(run_rounds(method, nodes, 1, summation=summation).shared)
 
 
 def make_factors(settings: Settings, content: Content, limits: tuple[float, float]) -> HierarchicalFactors:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hierfed.allocation import assign, divide, load_dataset
-from hierfed.data.features import features_of, tally
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.federated.features import features_of
 from hierfed.methods import make_averaging
 from hierfed.settings import load_settings
 
@@ -20,8 +20,8 @@ def train(trainer: str, rounds: int) -> tuple[list[float], torch.Tensor]:
     settings = load_settings("paper", {"trainer": trainer, "rounds": rounds})
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
-    tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = make_averaging(settings, features_of(dataset.catalogue, tallies))
+    features = features_of(dataset.catalogue, dataset.ratings.take(split.train), settings.factors.min_raters)
+    method = make_averaging(settings, features)
     method = replace(method, features=method.features.double())
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

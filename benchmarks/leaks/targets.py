@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
-from hierfed.methods import AnyMethod, prepare
+from hierfed.methods import AnyMethod, fit_features, prepare
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.randomness import generator
 from hierfed.settings import Settings, load_settings
@@ -127,9 +126,9 @@ def train(target: Target, population: Population, rows: Ratings, seed: int) -> T
     """Train on these rows of a population."""
     settings = target.settings(seed)
     nodes, rounds = population.nodes(rows, target.every_user), settings.training.rounds
-    tallies = tally((node.train for node in nodes), population.items)
+    features = fit_features(settings, population.catalogue, nodes)
     streams = foreseeable_streams(seed)
-    method = prepare(settings, population.catalogue, population.ratings.limits, tallies, streams=streams).method
+    method = prepare(settings, population.catalogue, population.ratings.limits, features, streams=streams).method
     first = method.start().round + 1
     server = CuriousServer(method, {first, rounds})
     trained = run_rounds(server, nodes, rounds)

@@ -28,7 +28,6 @@ from floor import measure_rates
 
 from hierfed.allocation import Allocation
 from hierfed.allocation_cache import allocate_cached
-from hierfed.data.features import no_tallies
 from hierfed.data.generated.files import read_truth
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
@@ -60,7 +59,7 @@ def load(folder: Path, threads: int, chunk_rows: int, device: str) -> tuple[Allo
     allocation = allocate_cached(load_settings("hierarchical", {"source": str(folder), **nodes, **chosen}))
     dataset, settings = allocation.dataset, allocation.settings
     limits = settings.data.limits(dataset.ratings.limits)
-    method = prepare(settings, dataset.catalogue, limits, no_tallies(dataset.items)).method
+    method = prepare(settings, dataset.catalogue, limits).method
     assert isinstance(method, HierarchicalFactors)
     return allocation, method
 
