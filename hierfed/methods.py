@@ -75,9 +75,10 @@ def prepare(
     """The settings' method; limits: the lowest and the highest rating that there is.
 
     features: of networks, fitted as features_method says; None where it has none. Under differential privacy they are
-    fitted on the catalogue, in which each item counts once. module: makes the network from the number of features, for averaging
-    only. streams: where noise comes from; without them nodes cannot contribute under differential privacy. sharers: how
-    many nodes at least share the noise of a sum; those that do not collude, of the settings' nodes, where not given.
+    fitted on the catalogue, in which each item counts once. module: makes the network from the number of features, for
+    averaging only. streams: where noise comes from; without them nodes cannot contribute under differential privacy.
+    sharers: how many nodes at least share the noise of a sum; those that do not collude, of the settings' nodes, where
+    not given.
     """
     if settings.method == "averaging":
         private = settings.privacy.privacy_unit != "none"

@@ -11,12 +11,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_of_bytes
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
 from hierfed.deployment.local_models import judged, read_source
-from hierfed.deployment.plan import EASE, IMPLICIT, RATING, Plan, read_finished, read_plan
-from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
+from hierfed.deployment.plan import EASE, FEATURES, IMPLICIT, RATING, Plan, read_finished, read_plan
+from hierfed.deployment.protocol import (
+    LEDGER,
+    SCALE,
+    SECURE,
+    UNKNOWN_SCALE,
+    Introduction,
+    introduce,
+    is_name,
+    other_version,
+)
 from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.witness import Witness
@@ -24,7 +32,6 @@ from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
-from hierfed.federated.tallies import sent_tallies
 from hierfed.personal.private import PrivateState
 from hierfed.storage import save_model, save_ranking
 
@@ -85,7 +92,6 @@ class NodeSide:
         handlers = {
             "hello": self._hello,
             "setup": self._setup,
-            "tally": self._tally,
             "round": self._round,
             **dict.fromkeys(STEPS, self._step),
             "finish": self._finish,
@@ -114,18 +120,19 @@ class NodeSide:
             return self._refuse("the server would see this node's own contributions, and --peer asks for secure sums")
         own = own_ratings(self._source, catalogue, self.origin.test_share)
         self._catalogue, self._own = catalogue, own
-        rows = None
-        if not self._securely:
-            rows = Overview(own.limits, tally([own.train], len(catalogue)), own.unknown)
+        asked = request.facts.get(SCALE) == UNKNOWN_SCALE and not self._securely
         left_out = f", {own.unknown:,} left out whose items the catalogue does not know" if own.unknown else ""
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
+        limits = own.limits if asked else None
         return introduce(
-            Introduction(self.name, self._identity, self._public, self._witness.public, rows), nonce, self._key
+            Introduction(self.name, self._identity, self._public, self._witness.public, limits), nonce, self._key
         )
 
     def _setup(self, request: Request) -> Reply:
         catalogue = self._known(self._catalogue)
-        self._check_privacy(read_plan(request.facts, request.arrays, catalogue))
+        asked = read_plan(request.facts, catalogue)
+        self._check_privacy(asked)
+        asked.settings.data.limits(self._known(self._own).limits)
         self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
@@ -161,13 +168,7 @@ class NodeSide:
         strangers = set(plan.keys) - self._peers - {self._public}
         if self._peers and strangers:
             raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
-        plan.settings.data.limits(self._known(self._own).limits)
         return SecureNode(number, NodeSigner(self._key), plan.circle)
-
-    def _tally(self, request: Request) -> Reply:
-        self._refuse_without_noise()
-        own, catalogue = self._known(self._own), self._known(self._catalogue)
-        return self._known(self._secure).begin(request, sent_tallies(tally([own.train], len(catalogue))))
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
@@ -205,7 +206,9 @@ class NodeSide:
         plan = self._known(self._plan)
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
-        if stage == RATING:
+        if stage == FEATURES:
+            self._plan = plan.after(self._models)
+        elif stage == RATING:
             header = {"digest": shared.digest(), "settings": plan.settings.model_dump_json(exclude={"data"})}
             save_model(self.state.folder, plan.settings.method, plan.method, shared, plan.catalogue, header)
         elif stage == IMPLICIT:
@@ -217,7 +220,7 @@ class NodeSide:
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         kept = self._recall(RATING, shared.round)
         (model,) = plan.method.personalise(shared, [self._node()], [kept])
-        sums = judged(plan, shared, model, own.test)
+        sums = judged(plan, shared, model, len(own.train), own.test)
         return Reply(contribution=sums) if self._secure is None else self._secure.begin(request, sums)
 
     def _goodbye(self, request: Request) -> Reply:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from torch import Tensor
-
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
+from hierfed.data.features import Features
 from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import Circle
@@ -19,8 +17,7 @@ from hierfed.federated.averaging import FederatedAveraging
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.factors import HierarchicalFactors
 from hierfed.federated.local import LocalOnly
-from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import Prepared, prepare
+from hierfed.methods import Prepared, features_method, prepare
 from hierfed.privacy.private_prior import PrivatePrior
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
@@ -28,27 +25,27 @@ from hierfed.ranked import ranking_methods
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
 
-RATING, EASE, IMPLICIT = "rating", "ease", "implicit"
+FEATURES, RATING, EASE, IMPLICIT = "features", "rating", "ease", "implicit"
 
 Deployed = FederatedAveraging | HierarchicalFactors | PrivatePrior
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, catalogue, and what was added up of the nodes' rows. training: names this training, and no other.
+    """Settings and catalogue. training: names this training, and no other.
 
-    limits: the lowest and the highest rating that there can be. tallies: of all nodes' rows to learn from. keys: of the
-    nodes that add securely, by number, and threshold: how many of them a sum takes; none where the server sees single
-    contributions.
+    limits: the lowest and the highest rating that there can be. keys: of the nodes that add securely, by number, and
+    threshold: how many of them a sum takes; none where the server sees single contributions. fitted: the finished model
+    of stage FEATURES, None before, and where the method has no such stage.
     """
 
     training: str
     settings: Settings
     catalogue: Catalogue
     limits: tuple[float, float]
-    tallies: Tallies
     keys: tuple[str, ...] = ()
     threshold: int = 0
+    fitted: SharedModel | None = None
 
     @cached_property
     def circle(self) -> Circle | None:
@@ -65,45 +62,78 @@ class Plan:
 
     @cached_property
     def method(self) -> Deployed:
-        """The method of ratings; raises SettingsError for one that sends nothing."""
+        """The method of ratings; raises SettingsError for one that sends nothing, HierfedError before its features are
+        fitted."""
         return self._prepared(None)[0]
 
     def record(self, rounds: int) -> PrivacyRecord | None:
         """What so many rounds have released; None without differential privacy."""
-        protected = self._prepared(None)[1].protected
+        protected = self._prepared(None)[1].protected if self.private else None
         return None if protected is None else protected.record([], rounds)
 
     def _prepared(self, streams: PrivateStreams | None) -> tuple[Deployed, Prepared]:
         check_deployable(self.settings)
         # Of those that stay to the end of a sum, the colluding ones may have added no noise.
         sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
-        prepared = prepare(self.settings, self.catalogue, self.limits, self.tallies, streams=streams, sharers=sharers)
+        features = self._features()
+        prepared = prepare(self.settings, self.catalogue, self.limits, features, streams=streams, sharers=sharers)
         if isinstance(prepared.method, LocalOnly):
             raise AssertionError("a method that sends nothing is not deployable")
         return prepared.method, prepared
 
+    def _features(self) -> Features | None:
+        fitting = features_method(self.settings, self.catalogue)
+        if fitting is None:
+            return None
+        if self.fitted is None:
+            raise HierfedError("this training has not come to its network yet: its features are not fitted")
+        try:
+            return fitting.features(self.fitted)
+        except (KeyError, ValueError, IndexError) as error:
+            raise HierfedError(f"the features of this training are not those of its catalogue: {error}") from error
+
+    def after(self, models: Mapping[str, SharedModel]) -> Plan:
+        """The plan with the features that were fitted, once they are; models: of the stages that have begun."""
+        fitted = models.get(FEATURES)
+        return self if fitted is None or fitted.round < self.stages()[FEATURES] else replace(self, fitted=fitted)
+
     def stages(self) -> dict[str, int]:
-        """The rounds of each training, in order; ranking models come after the hierarchical one."""
-        rounds = {RATING: self.settings.training.rounds}
-        if isinstance(self.method, HierarchicalFactors) and self.settings.ranking.rank_items:
+        """The rounds of each training, in order: features come before a network, ranking after the hierarchical
+        model."""
+        check_deployable(self.settings)
+        rounds = {} if features_method(self.settings, self.catalogue) is None else {FEATURES: 1}
+        rounds[RATING] = self.settings.training.rounds
+        if self.settings.method == "hierarchical" and self.settings.ranking.rank_items:
             rounds |= {EASE: 1, IMPLICIT: self.settings.ranking.implicit_rounds}
         return rounds
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
-        opening = {RATING: -self.method.start().round, EASE: 1, IMPLICIT: 1}
         return sum(
-            rounds - (models[stage].round if stage in models else -opening[stage])
+            rounds - (models[stage].round if stage in models else -self._opening(stage))
             for stage, rounds in self.stages().items()
         )
+
+    def _opening(self, stage: str) -> int:
+        """How many rounds a stage has before its round 1."""
+        if stage != RATING:
+            return 1
+        if self.settings.method == "averaging":
+            return int(self.settings.model.output_bias == "train_mean")
+        return -self.method.start().round
 
     def stage(self, name: str, rating: SharedModel | None, streams: PrivateStreams | None = None) -> SumMethod:
         """The method of a stage; rating: the finished model of ratings, which the ranking models build upon. streams: a
         node's own, for its noise."""
+        fitting = features_method(self.settings, self.catalogue)
+        if name == FEATURES and fitting is not None:
+            return fitting
         if name == RATING:
             return self.method if streams is None else self._prepared(streams)[0]
-        if rating is None or not isinstance(self.method, HierarchicalFactors) or name not in self.stages():
+        if name not in (EASE, IMPLICIT) or name not in self.stages() or rating is None:
             raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
+        if not isinstance(self.method, HierarchicalFactors):
+            raise AssertionError("ranking models come after the hierarchical one")
         methods = ranking_methods(self.settings, self.method.content, rating.arrays["raters"])
         return methods.ease if name == EASE else methods.implicit
 
@@ -121,9 +151,9 @@ class Plan:
             "number": number,
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
-        arrays = dict(sent_tallies(self.tallies).arrays)
-        for stage, shared in finished.items():
-            arrays |= {f"{stage}.{name}": array for name, array in shared.arrays.items()}
+        arrays = {
+            f"{stage}.{name}": array for stage, shared in finished.items() for name, array in shared.arrays.items()
+        }
         return Request("setup", facts, arrays)
 
 
@@ -145,12 +175,12 @@ def check_deployable(settings: Settings) -> None:
         )
 
 
-def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue: Catalogue) -> Plan:
+def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
     """The plan that a setup request tells of."""
     low, high = json.loads(str(facts["limits"]))
     settings = Settings.model_validate_json(str(facts["settings"]))
     keys, threshold = tuple(json.loads(str(facts["keys"]))), int(facts["threshold"])
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), read_tallies(arrays), keys, threshold)
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold)
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:

@@ -24,16 +24,15 @@ from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_bytes, read_catalogue
 from hierfed.deployment.keys import new_key, read_key
-from hierfed.deployment.plan import RATING, Plan, read_plan
+from hierfed.deployment.plan import FEATURES, RATING, Plan, read_plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.tallies import TALLIES
 from hierfed.personal.private import PrivateState, StoredState
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.storage import CATALOGUE, PRIVATE, owned
 
-FORMAT = "hierfed node 2"
+FORMAT = "hierfed node 3"
 NODE, PLAN, ROUNDS, LOCK, SHARED = "node.json", "plan.safetensors", "rounds", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
@@ -55,6 +54,8 @@ class NodeState:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        # A folder of another version is left as it is.
+        self._node()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -140,18 +141,18 @@ class NodeState:
                 path.unlink()
         write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
         facts = {name: str(request.facts[name]) for name in PLAN_FACTS}
-        tallies = {name: request.arrays[name] for name in TALLIES}
-        write_atomically(self.folder / PLAN, save(tallies, facts), 0o600)
+        write_atomically(self.folder / PLAN, save({}, facts), 0o600)
 
     def plan(self) -> tuple[Plan, int] | None:
         """The plan and this node's number, as last kept; None where there is none."""
         path = self.folder / PLAN
         if not path.is_file():
             return None
-        facts, arrays = _read(path, PLAN_FACTS)
-        catalogue = read_catalogue(self.folder / CATALOGUE)
+        facts, _ = _read(path, PLAN_FACTS)
+        catalogue, fitted = read_catalogue(self.folder / CATALOGUE), self.model(FEATURES)
         try:
-            return read_plan(facts, arrays, catalogue), int(facts["number"])
+            plan = read_plan(facts, catalogue)
+            return plan.after({} if fitted is None else {FEATURES: fitted}), int(facts["number"])
         except (KeyError, ValueError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 
@@ -214,7 +215,10 @@ class NodeState:
         except (OSError, ValueError) as error:
             raise HierfedError(f"{path}: cannot be read: {error}") from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
-            raise HierfedError(f"{path}: not the state of a node of this version of hierfed ({FORMAT})")
+            raise HierfedError(
+                f"{path}: not the state of a node of this version of hierfed ({FORMAT}): finish its training with the "
+                "version that began it, or give another --state"
+            )
         try:
             return {"name": str(told["name"]), "identity": str(told["identity"]), "origin": Origin(**told["origin"])}
         except (KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The features of networks, fitted on all nodes' ratings by two sums: a training of its own, before that of the model."""
+"""The features of networks, fitted on all nodes' ratings by two sums: a training before that of the model."""
 
 from __future__ import annotations
 

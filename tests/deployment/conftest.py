@@ -19,14 +19,13 @@ import pytest
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import read_catalogue
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.factors import HierarchicalFactors
-from hierfed.methods import AnyMethod, prepare
+from hierfed.methods import AnyMethod, features_method, prepare
 from hierfed.personal.private import PrivateState
 from hierfed.ranked import ranking_methods
 from hierfed.settings import Settings, load_settings
@@ -146,11 +145,14 @@ def make_settings() -> Callable[..., Settings]:
 def refer(data: Data, preset: str) -> Reference:
     settings, nodes = settings_for(preset), data.nodes()
     values = data.table["rating"]
-    tallies = tally([node.train for node in nodes], ITEMS)
     limits = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    method = prepare(settings, data.catalogue, limits, tallies).method
+    fitting, features, models = features_method(settings, data.catalogue), None, {}
+    if fitting is not None:
+        models["features"] = run_rounds(fitting, nodes, 1).shared
+        features = fitting.features(models["features"])
+    method = prepare(settings, data.catalogue, limits, features).method
     trained = run_rounds(method, nodes, settings.training.rounds)
-    models = {"rating": trained.shared}
+    models["rating"] = trained.shared
     if isinstance(method, HierarchicalFactors):
         ranking = ranking_methods(settings, method.content, trained.shared.arrays["raters"])
         models["ease"] = run_rounds(ranking.ease, nodes, 1).shared

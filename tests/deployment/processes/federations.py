@@ -6,13 +6,11 @@ import socket
 import subprocess
 
 from hierfed.data.catalogue_file import read_catalogue
-from hierfed.data.features import Tallies, tally
 from hierfed.data.federation import Node
 from hierfed.data.own import own_ratings
 from hierfed.data.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.summation import Summation, sum_openly
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
@@ -63,8 +61,6 @@ def in_process_digest(tables, summation: Summation = sum_openly) -> str:
     catalogue = read_catalogue(tables / "items.csv")
     own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
-    sent = [(node.number, sent_tallies(tally([node.train], len(catalogue)))) for node in nodes]
-    tallies: Tallies = read_tallies(summation(sent).total.arrays)
-    method = prepare(settings, catalogue, SCALE, tallies).method
+    method = prepare(settings, catalogue, SCALE).method
     with one_torch_thread():
         return run_rounds(method, nodes, ROUNDS, summation=summation).shared.digest()

@@ -12,9 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hierfed.allocation import assign, divide, load_dataset
-from hierfed.data.features import tally
 from hierfed.engines.in_process import run_rounds
-from hierfed.methods import prepare
+from hierfed.methods import fit_features, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 from tests.deployment.processes.federations import (
@@ -41,8 +40,8 @@ def test_the_same_digest_as_in_one_process(preset, tmp_path):
     settings = load_settings(name, {"nodes": 3, "rounds": rounds})
     dataset = load_dataset(settings)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
-    tallies = tally((node.train for node in nodes), dataset.items)
-    method = prepare(settings, dataset.catalogue, dataset.ratings.limits, tallies).method
+    features = fit_features(settings, dataset.catalogue, nodes)
+    method = prepare(settings, dataset.catalogue, dataset.ratings.limits, features).method
     with one_torch_thread():
         expected = run_rounds(method, nodes, rounds).shared.digest()
     assert json.loads(ran.stdout)["digest"] == expected
