@@ -13,6 +13,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.catalogue_file import catalogue_of_bytes
 from hierfed.data.federation import Node
 from hierfed.data.own import OwnRatings, own_ratings
+from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
 from hierfed.deployment.local_models import judged, read_source
 from hierfed.deployment.plan import EASE, FEATURES, IMPLICIT, RATING, Plan, read_finished, read_plan
 from hierfed.deployment.protocol import (
@@ -88,7 +89,11 @@ class NodeSide:
         self.over = False
 
     def answer(self, request: Request) -> Reply:
-        """The reply to any request; raises HierfedError where the federation ends for this node."""
+        """The reply to any request; raises HierfedError where the federation ends for this node.
+
+        Requests and replies hold what hierfed.deployment.contents declares, and nothing else.
+        """
+        check_request(request, "" if self._plan is None else self._plan.settings.method)
         handlers = {
             "hello": self._hello,
             "setup": self._setup,
@@ -102,7 +107,9 @@ class NodeSide:
         beside = self._witness.countersign(request, self._models)
         reply = handlers[request.kind](request)
         self._witness.heard(request, reply)
-        return replace(reply, facts={**reply.facts, **beside})
+        reply = replace(reply, facts={**reply.facts, **beside})
+        check_reply(request, reply)
+        return reply
 
     def _hello(self, request: Request) -> Reply:
         reason = other_version(request)
@@ -132,13 +139,17 @@ class NodeSide:
         catalogue = self._known(self._catalogue)
         asked = read_plan(request.facts, catalogue)
         self._check_privacy(asked)
+        finished = read_finished(request)
+        check_models(asked.settings.method, finished)
+        if sum(len(shared.arrays) for shared in finished.values()) != len(request.arrays):
+            raise HierfedError("the server's plan holds arrays of no stage that is over")
         asked.settings.data.limits(self._known(self._own).limits)
         self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._secure = self._joined(plan, number)
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
-        for stage, shared in read_finished(request).items():
+        for stage, shared in finished.items():
             self._take(stage, shared)
         lines = request.facts.get(LEDGER)
         self._witness.begin(plan, lines if isinstance(lines, bytes) else b"")
@@ -190,6 +201,7 @@ class NodeSide:
             self._methods[stage] = plan.stage(stage, self._models.get(RATING), streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
+        check_sum(plan.settings.method, stage, contribution)
         if kept is not None:
             self._kept = Kept(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)
