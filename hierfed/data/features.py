@@ -66,9 +66,9 @@ class Imputed:
 class CatalogueFeatures:
     """The catalogue's features, imputed and standardised by sums over the training ratings.
 
-    columns: float64 [items, columns], genre flags and numbers between -1 and 1, 0 where unknown. imputed: those whose
-    unknown numbers become a median. unmatched: bool [items], None where all items have metadata, or none. names,
-    missing: see Features.
+    columns: float64 [items, columns], genre flags and numbers between -1 and 1, 0 where unknown. one: [columns], what a
+    1 of the catalogue is in each. imputed: those whose unknown numbers become a median. unmatched: bool [items], None
+    where all items have metadata, or none. names, missing: see Features.
 
     Genres are one flag each: the metadata's where metadata were joined, else the rating source's own. Unknown runtime
     and vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are then
@@ -84,6 +84,7 @@ class CatalogueFeatures:
     """
 
     columns: np.ndarray
+    one: np.ndarray
     imputed: tuple[Imputed, ...]
     unmatched: np.ndarray | None
     names: tuple[str, ...]
@@ -120,7 +121,7 @@ class CatalogueFeatures:
     def features(self, known: Arrays) -> Features:
         """The features, once all is known."""
         # Rounding may leave a constant column a spread, which must not be blown up.
-        spread = np.where(known["spread"] <= CONSTANT, 1.0, known["spread"])
+        spread = np.where(known["spread"] <= CONSTANT, self.one, known["spread"])
         matrix = (self._filled(known) - known["centre"]) / spread
         if self.unmatched is not None:
             matrix = np.column_stack([matrix, self.unmatched])
@@ -190,13 +191,16 @@ def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
             "this source has no item features, and the network needs some: genres (movies.csv, u.item, movies.dat) "
             f"or {', '.join(NUMERIC_FEATURES)} (movies_metadata.csv, or the embedded data)"
         )
-    columns, imputed, names = [*flags.T], [], [*genre_names, *numeric]
+    columns, imputed, names = [*flags.T], list[Imputed](), [*genre_names, *numeric]
+    one = [1.0] * len(columns)
     for name in numeric:
         values = catalogue.frame[name].cast(pl.Float64).to_numpy()
         unknown = np.isnan(values)
         largest = np.abs(values[~unknown]).max(initial=0.0)
         # By a power of two, which changes no digit; secure sums have bounds.
-        scaled = np.ldexp(values, -int(np.frexp(largest)[1]))
+        power = -int(np.frexp(largest)[1])
+        scaled = np.ldexp(values, power)
+        one.append(np.ldexp(1.0, power))
         if name in IMPUTED_BY_MEDIAN and unknown.any():
             imputed.append(_grouped(len(columns), scaled, unknown))
         columns.append(np.where(unknown, 0.0, scaled))
@@ -206,7 +210,7 @@ def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
         names.append(UNMATCHED)
     lacking = [name for name in NUMERIC_FEATURES if name not in numeric]
     missing = tuple(lacking if genre_names else ["genres", *lacking])
-    return CatalogueFeatures(np.column_stack(columns), tuple(imputed), unmatched, tuple(names), missing)
+    return CatalogueFeatures(np.column_stack(columns), np.array(one), tuple(imputed), unmatched, tuple(names), missing)
 
 
 def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:

@@ -97,11 +97,14 @@ def test_what_a_node_sends_holds_nothing_private(start, tables, tmp_path):
     frame = pl.read_parquet(tables / "1.parquet")
     kept = load_file(tmp_path / "state-1" / "rounds" / f"rating.{ROUNDS}.safetensors")
 
-    # The proxy sees what there is to see: the node's name, and its tally of ratings by item.
+    # The proxy sees what there is to see: how many of the node's users have rated each item; not what they said of it.
     counts = np.zeros(40)
     np.add.at(counts, frame["item"].to_numpy() - 100, 1)
     assert b"state-1" not in sent
     assert counts.tobytes() in sent
+    sums = np.zeros(40)
+    np.add.at(sums, frame["item"].to_numpy() - 100, frame["rating"].to_numpy())
+    assert sums.tobytes()[:32] not in sent
     for user in frame["user"].unique():
         assert user.encode() not in sent
     ratings = frame["rating"].to_numpy()
