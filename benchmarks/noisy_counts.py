@@ -3,7 +3,7 @@
     python benchmarks/noisy_counts.py --data FOLDER
 
 Discrete Gaussian noise on how many users have rated each item, so that these counts hide a user with up to MOST ratings
-(others count with the first MOST), at several epsilons; the threshold is applied to the noisy count. All other sums are
+(others count with MOST of them), at several epsilons; the threshold is applied to the noisy count. All other sums are
 exact, as now. Protocol `warm`, 8 nodes.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
     rated = np.concatenate([_thinned(node.train).item for node in nodes])
     counts = torch.from_numpy(np.bincount(rated, minlength=dataset.items)).double()
     for epsilon in map(float, options.epsilons.split(",")):
-        raters = counts
+        raters, deviation = counts, 0.0
         if math.isfinite(epsilon):
             deviation = noise_multiplier_of(epsilon, DELTA, accountant="rdp") * math.sqrt(MOST)
             stream = foreseeable_streams(options.seed).stream(1, 0, "noise: counts")
@@ -68,7 +68,7 @@ def main() -> None:
         trained = run_rounds(NoisyCounts(method, raters), nodes, settings.training.rounds)
         found = rmse(personal, method.personalise(trained.shared, personal, trained.private))
         shared = int((raters >= method.threshold).sum())
-        print(f"epsilon {epsilon:g}: RMSE {found:.4f}, {shared:,} of {dataset.items:,} items are summed", flush=True)
+        print(f"epsilon {epsilon:g}, deviation {deviation:.1f}: RMSE {found:.4f}, {shared:,} of {dataset.items:,} items are summed", flush=True)
 
 
 if __name__ == "__main__":
