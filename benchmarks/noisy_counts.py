@@ -68,7 +68,8 @@ def main() -> None:
         trained = run_rounds(NoisyCounts(method, raters), nodes, settings.training.rounds)
         found = rmse(personal, method.personalise(trained.shared, personal, trained.private))
         shared = int((raters >= method.threshold).sum())
-        print(f"epsilon {epsilon:g}, deviation {deviation:.1f}: RMSE {found:.4f}, {shared:,} of {dataset.items:,} items are summed", flush=True)
+        summed = f"{shared:,} of {dataset.items:,} items are summed"
+        print(f"epsilon {epsilon:g}, deviation {deviation:.1f}: RMSE {found:.4f}, {summed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from safetensors.torch import save_file
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
+from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
+from hierfed.deployment.server import Watcher
+from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 
@@ -198,3 +201,14 @@ def test_no_secret_of_the_server_s_place_is_in_it(checkpoint, tmp_path):
     assert b"/here" not in content
     size = int.from_bytes(content[:8], "little")
     assert json.loads(content[8 : 8 + size])["__metadata__"]["training"] == "f00d"
+
+
+def test_a_server_leaves_the_folder_of_another_version_as_it_was(checkpoint, tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / FILE, metadata={"format": "hierfed checkpoint 3"})
+    before = (tmp_path / FILE).read_bytes()
+    plan, hosting = checkpoint.plan, Hosting("127.0.0.1", 0)
+    with pytest.raises(HierfedError, match="finish it with the version that began it") as error:
+        host(plan.settings, plan.catalogue, tmp_path, hosting, 1, 1, Patience(), Watcher())
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_bytes() == before

@@ -307,3 +307,15 @@ def test_a_plan_of_another_training_leaves_nothing_of_the_one_before(state, fold
     assert state.model("rating") is None
     with pytest.raises(HierfedError, match="no federation has finished here yet"):
         personalise(state)
+
+
+def test_the_folder_of_another_version_is_refused_in_one_line_and_left_as_it_was(tmp_path):
+    told = json.dumps({"format": "hierfed node 2", "name": "north", "identity": "5e", "origin": {"source": "a.csv"}})
+    (tmp_path / "node.json").write_text(told)
+    tmp_path.chmod(0o755)
+    with pytest.raises(HierfedError, match="finish its training with the version that began it") as error:
+        NodeState(tmp_path)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["node.json"]
+    assert (tmp_path / "node.json").read_text() == told
+    assert mode_of(tmp_path) == 0o755
