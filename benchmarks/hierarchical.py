@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from hierfed.data.division import assign, divide, load_dataset
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
@@ -40,8 +39,7 @@ def judge(source: str, protocol: str, seed: int) -> dict[str, float]:
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
     nodes, personal = assign(dataset, split, settings)
-    tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits, tallies)).method
+    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method
     assert isinstance(method, HierarchicalFactors)
     found = {}
     for threshold in (0, settings.factors.min_raters):

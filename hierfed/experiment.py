@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hierfed.data.division import allocate, load_dataset
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import round_of
-from hierfed.engines.tallies import tally_nodes
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
 from hierfed.evaluation.comparison import run_baselines, run_new_users, summarise_data
 from hierfed.evaluation.judging import judge_nodes, judge_round
@@ -17,7 +18,7 @@ from hierfed.federated.contract import Contribution
 from hierfed.federated.method import Method, Trained
 from hierfed.federated.private import PersonalModel
 from hierfed.ledger.record import ledger_of
-from hierfed.methods import Case, Prepared, prepare
+from hierfed.methods import Case, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
 from hierfed.models.threads import one_torch_thread
 from hierfed.observer import Observer, Observers, SharesOnly
@@ -45,12 +46,10 @@ def run_experiment(
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
-        tallies = tally_nodes(settings, nodes, dataset.items, how.rule)
 
-        def prepared_for(chosen: Settings) -> Prepared:
-            return prepare(Case(chosen, dataset.catalogue, limits, tallies, module, streams))
-
-        prepared, tuned, selection = prepared_for(settings), settings, None
+        case = Case(settings, dataset.catalogue, limits, module=module, streams=streams)
+        case = after_earlier_stages(case, nodes, how)
+        prepared, tuned, selection = prepare(case), settings, None
 
         if prepared.method.tunes(settings):
             watch.start("select")
@@ -59,11 +58,11 @@ def run_experiment(
                 return run_rounds(candidate, some, rounds, how=how.with_everyone(), observer=shares)
 
             tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
-            prepared = prepared_for(tuned)
+            prepared = prepare(replace(case, settings=tuned))
 
         watch.start("train")
         method = prepared.method
-        first, *later = method.stages(tuned)
+        first, *later = stages_from_rating(replace(case, settings=tuned))
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:

@@ -54,7 +54,7 @@ def layer_of(path: Path) -> str:
         return "declarations"
     if parts[0] == "federated" and parts[-1] not in ("__init__", *FEDERATED):
         return "declarations"
-    if parts[0] == "methods" and parts[-1] in ("__init__", "kind", "words"):
+    if parts[0] == "methods" and parts[-1] in ("__init__", "kind", "messages", "words"):
         return "declarations"
     return ".".join(parts[:2]) if ".".join(parts[:2]) in RANK else parts[0]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hierfed.data.division import assign, divide, load_dataset
-from hierfed.data.features import features_of, tally
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.methods.averaging.build import make_averaging
+from hierfed.methods.averaging.feature_fitting import features_of
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.training import Trainer
 from hierfed.models.scale import RatingScale
@@ -24,8 +24,8 @@ def train(trainer: Trainer, rounds: int) -> tuple[list[float], torch.Tensor]:
     settings = load_settings("paper", {"rounds": rounds})
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
-    tallies = tally([dataset.ratings.take(split.train)], dataset.items)
-    method = make_averaging(settings, features_of(dataset.catalogue, tallies), RatingScale())
+    features = features_of(dataset.catalogue, dataset.ratings.take(split.train), settings.factors.min_raters)
+    method = make_averaging(settings, features, RatingScale())
     method = replace(method, features=method.features.double(), trainer=trainer)
     nodes, _ = assign(dataset, split, settings)
     test = dataset.ratings.take(split.test)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.attacks.curious_server import CuriousServer, SeenRound
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
@@ -128,9 +128,9 @@ def train(target: Target, population: Population, rows: Ratings, seed: int) -> T
     """Train on these rows of a population."""
     settings = target.settings(seed)
     nodes, rounds = population.nodes(rows, target.every_user), settings.training.rounds
-    tallies = tally((node.train for node in nodes), population.items)
     streams = foreseeable_streams(seed)
-    method = prepare(Case(settings, population.catalogue, population.ratings.limits, tallies, streams=streams)).method
+    case = Case(settings, population.catalogue, population.ratings.limits, streams=streams)
+    method = prepare(after_earlier_stages(case, nodes)).method
     first = method.start().round + 1
     server = CuriousServer(method, {first, rounds})
     trained = run_rounds(server, nodes, rounds)

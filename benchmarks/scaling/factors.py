@@ -27,7 +27,6 @@ from films_known import know_films
 from floor import measure_rates
 
 from hierfed.data.division import Allocation, allocate, load_dataset
-from hierfed.data.features import no_tallies
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import FinishedRound, Trained, run_rounds
 from hierfed.generated.files import read_truth
@@ -60,7 +59,7 @@ def load(folder: Path, threads: int, chunk_rows: int, device: str) -> tuple[Allo
     allocation = allocate(load_dataset(settings), settings)
     dataset, settings = allocation.dataset, allocation.settings
     limits = settings.data.limits(dataset.ratings.limits)
-    method = prepare(Case(settings, dataset.catalogue, limits, no_tallies(dataset.items))).method
+    method = prepare(Case(settings, dataset.catalogue, limits)).method
     assert isinstance(method, HierarchicalFactors)
     return allocation, method
 

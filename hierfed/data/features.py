@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,12 @@ from hierfed.errors import DataError
 IMPUTED_BY_MEDIAN = ("runtime", "vote_average")
 UNMATCHED = "no_metadata"
 SHRINKAGE = 10.0
+# Of so many items at least, with like numbers, ratings are counted together for a median.
+GROUP = 5
+# The spread, of numbers up to 1, that is none.
+CONSTANT = 1e-12
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,42 +37,153 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Tallies:
-    """How often each item is rated in the training rows, and the sum of these ratings: float64 [items], additive."""
+class Imputed:
+    """A column with unknown numbers, which become the median of the training ratings, known from sums over groups.
 
-    counts: np.ndarray
-    sums: np.ndarray
+    column: its place. unknown: bool [items]. group: int64 [items], the items of like numbers, 0 where unknown. middles:
+    float64 [groups], ascending, the median of each group's items.
+    """
 
-    def __add__(self, other: Tallies) -> Tallies:
-        return Tallies(self.counts + other.counts, self.sums + other.sums)
+    column: int
+    unknown: np.ndarray
+    group: np.ndarray
+    middles: np.ndarray
+
+    def totals(self, counts: np.ndarray) -> np.ndarray:
+        """How many of the training ratings are of each group's items, float64 [groups]; counts: [items]."""
+        return np.bincount(self.group, np.where(self.unknown, 0.0, counts), minlength=len(self.middles))
+
+    def median(self, totals: np.ndarray) -> float:
+        """The median number of so many ratings in each group; 0 where there are none."""
+        if not totals.any():
+            return 0.0
+        rows, upto = totals.sum(), np.cumsum(totals)
+        places = np.searchsorted(upto, [(rows - 1) // 2, rows // 2], side="right")
+        return float(self.middles[places].mean())
 
 
-def tally(parts: Iterable[Ratings], items: int) -> Tallies:
-    """What nodes may tell of their training rows before there is a model, added in order; items: of the catalogue."""
-    total = no_tallies(items)
-    for rows in parts:
-        counts = np.bincount(rows.item, minlength=items).astype(np.float64)
-        total = total + Tallies(counts, np.bincount(rows.item, rows.value, minlength=items))
-    return total
+@dataclass(frozen=True)
+class CatalogueFeatures:
+    """The catalogue's features, imputed and standardised by sums over the training ratings.
 
+    columns: float64 [items, columns], genre flags and numbers between -1 and 1, 0 where unknown. one: [columns], what a
+    1 of the catalogue is in each. imputed: those whose unknown numbers become a median. unmatched: bool [items], None
+    where all items have metadata, or none. names, missing: see Features.
 
-def no_tallies(items: int) -> Tallies:
-    """What is known of rows where nodes tell nothing of them."""
-    return Tallies(np.zeros(items), np.zeros(items))
+    Genres are one flag each: the metadata's where metadata were joined, else the rating source's own. Unknown runtime
+    and vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are then
+    centred and divided by their training standard deviation. Where only some items have metadata, a last column
+    `no_metadata` is 1 for the others and 0 else. Columns without variance are centred only, so 0 and not NaN in the
+    training rows.
 
-
-def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
-    """Impute and standardise the catalogue's features, fitted on the training ratings only.
-
-    counts: [items], training ratings of each, so that an item weighs as often as it is rated. Genres
-    are one flag each: the metadata's where metadata were joined, else the rating source's own. Unknown runtime
-    and vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are
-    then centred and divided by their training standard deviation. Where only some items have metadata, a last
-    column `no_metadata` is 1 for the others and 0 else. Columns without variance are centred only, so 0 and not NaN
-    in the training rows. Raises DataError where the catalogue has no features at all.
+    The sums are of numbers that the catalogue gives to each rated item, so they tell of no item by itself: their total,
+    then that of squares, and, for a median, how many ratings fall on groups of GROUP items or more with like numbers.
+    A group's median is that of its items, so where that many share the number in the middle the median is exact.
 
     Source: section 3.1 of the paper.
     """
+
+    columns: np.ndarray
+    one: np.ndarray
+    imputed: tuple[Imputed, ...]
+    unmatched: np.ndarray | None
+    names: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def sums(self, known: Arrays, train: Ratings) -> dict[str, np.ndarray]:
+        """What a node tells of its ratings; known: from the sums before."""
+        return self.sums_of_counts(known, np.bincount(train.item, minlength=len(self.columns)).astype(np.float64))
+
+    def sums_of_counts(self, known: Arrays, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """The same, of training ratings of each item: [items]."""
+        rows = counts.sum().reshape(1)
+        if known:
+            return {"rows": rows, "squares": counts @ (self._filled(known) - known["centre"]) ** 2}
+        sums = {"rows": rows, "sums": counts @ self.columns}
+        if self.imputed:
+            sums["groups"] = np.concatenate([each.totals(counts) for each in self.imputed])
+        return sums
+
+    def learn(self, known: Arrays, sums: Arrays) -> dict[str, np.ndarray]:
+        """What follows from the sums over all nodes: the columns' centre and fills; then their spread."""
+        rows = sums["rows"][0]
+        if known:
+            return {**known, "spread": np.sqrt(np.maximum(sums["squares"] / rows, 0.0))}
+        if not rows:
+            raise DataError("no training ratings to fit the features on")
+        fill, total, groups = np.zeros(self.columns.shape[1]), sums["sums"].copy(), sums.get("groups", np.zeros(0))
+        for each in self.imputed:
+            own, groups = np.split(groups, [len(each.middles)])
+            fill[each.column] = each.median(own)
+            total[each.column] += (rows - own.sum()) * fill[each.column]
+        return {"centre": total / rows, "fill": fill}
+
+    def features(self, known: Arrays) -> Features:
+        """The features, once all is known."""
+        # Rounding may leave a constant column a spread, which must not be blown up.
+        spread = np.where(known["spread"] <= CONSTANT, self.one, known["spread"])
+        matrix = (self._filled(known) - known["centre"]) / spread
+        if self.unmatched is not None:
+            matrix = np.column_stack([matrix, self.unmatched])
+        return Features(matrix.astype(np.float32), self.names, self.missing)
+
+    def _filled(self, known: Arrays) -> np.ndarray:
+        filled = self.columns.copy()
+        for each in self.imputed:
+            filled[each.unknown, each.column] = known["fill"][each.column]
+        return filled
+
+
+@dataclass(frozen=True)
+class RatingFeatures:
+    """What the training ratings say of each item, for a catalogue without features.
+
+    These are log(1 + ratings) and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
+    standardised. Items with fewer ratings than the threshold count as unrated, and their ratings are never summed.
+    """
+
+    items: int
+    threshold: int
+
+    def sums(self, known: Arrays, train: Ratings) -> dict[str, np.ndarray]:
+        """The ratings of each item; then the sums of those that the threshold lets through. See CatalogueFeatures."""
+        if not known:
+            return {"counts": np.bincount(train.item, minlength=self.items).astype(np.float64)}
+        sums = np.bincount(train.item, train.value, minlength=self.items).astype(np.float64)
+        return {"ratings": sums[known["counts"] > 0]}
+
+    def learn(self, known: Arrays, sums: Arrays) -> dict[str, np.ndarray]:
+        """See CatalogueFeatures."""
+        if known:
+            ratings = np.zeros(self.items)
+            ratings[known["counts"] > 0] = sums["ratings"]
+            return {**known, "ratings": ratings}
+        counts = np.where(sums["counts"] >= self.threshold, sums["counts"], 0.0)
+        if not counts.any():
+            raise DataError(
+                "this source has no item features, so the network needs the items' own ratings, and no item has "
+                f"min_raters = {self.threshold} of them"
+            )
+        return {"counts": counts}
+
+    def features(self, known: Arrays) -> Features:
+        """The features, once all is known."""
+        counts, sums = known["counts"], known["ratings"]
+        means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
+        raw = np.column_stack([np.log1p(counts), means])
+        centred = raw - np.average(raw, axis=0, weights=counts)
+        spread = np.sqrt(np.average(centred**2, axis=0, weights=counts))
+        matrix = centred / np.where(spread <= CONSTANT * np.maximum(np.abs(raw).max(axis=0), 1.0), 1.0, spread)
+        return Features(matrix.astype(np.float32), ("ratings_of_item", "mean_of_item"), ("genres", *NUMERIC_FEATURES))
+
+
+def has_features(catalogue: Catalogue) -> bool:
+    """Whether anything is publicly known of the catalogue's items that a network can learn from."""
+    return bool(genre_flags(catalogue)[1] or catalogue.numeric_features)
+
+
+def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
+    """The catalogue's features before they are fitted; raises DataError where it has none at all."""
     flags, genre_names = genre_flags(catalogue)
     numeric = catalogue.numeric_features
     if not genre_names and not numeric:
@@ -74,53 +191,52 @@ def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
             "this source has no item features, and the network needs some: genres (movies.csv, u.item, movies.dat) "
             f"or {', '.join(NUMERIC_FEATURES)} (movies_metadata.csv, or the embedded data)"
         )
-    if not counts.any():
-        raise DataError("no training ratings to fit the features on")
-    columns = [flags]
-    if numeric:
-        columns.append(_imputed(catalogue.frame.select(numeric), counts).to_numpy())
-    raw = np.hstack(columns)
-    matrix = _standardised(raw, counts)
-    names = [*genre_names, *numeric]
-    matched = catalogue.frame["matched"].to_numpy()
+    columns, imputed, names = [*flags.T], list[Imputed](), [*genre_names, *numeric]
+    one = [1.0] * len(columns)
+    for name in numeric:
+        values = catalogue.frame[name].cast(pl.Float64).to_numpy()
+        unknown = np.isnan(values)
+        largest = np.abs(values[~unknown]).max(initial=0.0)
+        # By a power of two, which changes no digit; secure sums have bounds.
+        power = -int(np.frexp(largest)[1])
+        scaled = np.ldexp(values, power)
+        one.append(np.ldexp(1.0, power))
+        if name in IMPUTED_BY_MEDIAN and unknown.any():
+            imputed.append(_grouped(len(columns), scaled, unknown))
+        columns.append(np.where(unknown, 0.0, scaled))
+    matched, unmatched = catalogue.frame["matched"].to_numpy(), None
     if matched.any() and not matched.all():
-        matrix = np.column_stack([matrix, ~matched])
+        unmatched = ~matched
         names.append(UNMATCHED)
     lacking = [name for name in NUMERIC_FEATURES if name not in numeric]
     missing = tuple(lacking if genre_names else ["genres", *lacking])
-    return Features(matrix.astype(np.float32), tuple(names), missing)
+    return CatalogueFeatures(np.column_stack(columns), np.array(one), tuple(imputed), unmatched, tuple(names), missing)
 
 
-def features_of(catalogue: Catalogue, tallies: Tallies) -> Features:
-    """The catalogue's features; or, where it has none, what the training ratings say of each item.
-
-    These are log(1 + ratings) and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
-    standardised: sums over nodes, like everything that a federation may share.
-    """
-    if genre_flags(catalogue)[1] or catalogue.numeric_features:
-        return prepare_features(catalogue, tallies.counts)
-    counts, sums = tallies.counts, tallies.sums
-    means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
-    raw = np.column_stack([np.log1p(counts), means])
-    matrix = _standardised(raw, counts)
-    return Features(matrix.astype(np.float32), ("ratings_of_item", "mean_of_item"), ("genres", *NUMERIC_FEATURES))
+def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
+    """The catalogue's features, fitted on so many ratings of each item, [items]; see CatalogueFeatures."""
+    fitting, known = catalogue_features(catalogue), dict[str, np.ndarray]()
+    for _ in range(2):
+        known = fitting.learn(known, fitting.sums_of_counts(known, counts))
+    return fitting.features(known)
 
 
-def _standardised(raw: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Columns with weighted mean 0 and deviation 1; those that are constant where there is weight are centred only."""
-    centred = raw - np.average(raw, axis=0, weights=weights)
-    spread = np.sqrt(np.average(centred**2, axis=0, weights=weights))
-    # Rounding may leave a constant column a spread, which must not be blown up.
-    constant = spread <= 1e-12 * np.maximum(np.abs(raw[weights > 0]).max(axis=0), 1.0)
-    standardised: np.ndarray = centred / np.where(constant, 1.0, spread)
-    return standardised
-
-
-def _imputed(numbers: pl.DataFrame, counts: np.ndarray) -> pl.DataFrame:
-    """The numbers [items] without nulls: the median of the training ratings, or 0, which a column all null gets too."""
-    medians = numbers[np.repeat(np.arange(len(counts)), counts.astype(np.int64))].median()
-    fills = {name: medians[name][0] if name in IMPUTED_BY_MEDIAN else 0.0 for name in numbers.columns}
-    return numbers.with_columns(pl.col(name).fill_null(value or 0.0) for name, value in fills.items())
+def _grouped(column: int, values: np.ndarray, unknown: np.ndarray) -> Imputed:
+    """Groups of GROUP items or more, of neighbouring numbers; items of the same number are in the same group."""
+    distinct, place, items = np.unique(values[~unknown], return_inverse=True, return_counts=True)
+    group, number, size = np.zeros(len(distinct), np.int64), 0, 0
+    for each, here in enumerate(items.tolist()):
+        group[each], size = number, size + here
+        if size >= GROUP:
+            number, size = number + 1, 0
+    if size and number:
+        # The last ones are too few for a group of their own.
+        group[group == number] = number - 1
+    of_items = np.zeros(len(values), np.int64)
+    of_items[~unknown] = group[place]
+    numbers = range(int(group[-1]) + 1 if len(group) else 0)
+    middles = np.array([np.median(values[~unknown][group[place] == each]) for each in numbers])
+    return Imputed(column, unknown, of_items, middles)
 
 
 def genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
-from operator import add
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import no_tallies
 from hierfed.deployment.local_models import JUDGED
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
@@ -20,28 +16,19 @@ from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, ordered_sum
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.settings import Settings
 
 
 def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
     """What follows from all nodes' introductions, in the order of their numbers."""
-    training, rows = secrets.token_hex(8), [node.rows for node in nodes if node.rows is not None]
+    told, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
+    limits = settings.data.scale or (min(low for low, _ in told), max(high for _, high in told))
     if not settings.privacy.secure_sums:
-        limits = min(each.limits[0] for each in rows), max(each.limits[1] for each in rows)
-        tallies = reduce(add, (each.tallies for each in rows))
-        return Plan(training, settings, catalogue, settings.data.limits(limits), tallies)
+        return Plan(training, settings, catalogue, limits)
     keys = tuple(node.key for node in nodes)
     threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
-    scale = settings.data.limits(settings.data.scale or (math.nan, math.nan))
-    return Plan(training, settings, catalogue, scale, no_tallies(len(catalogue)), keys, threshold)
-
-
-def with_tallies(plan: Plan, circle: Circle, federation: Federation, patience: Patience) -> Plan:
-    """The plan with the sum of the nodes' tallies."""
-    shapes = {name: array.shape for name, array in sent_tallies(plan.tallies).arrays.items()}
-    return replace(plan, tallies=read_tallies(_add(federation, circle, "tally", shapes, patience).arrays))
+    return Plan(training, settings, catalogue, limits, keys, threshold)
 
 
 def _add(
@@ -56,20 +43,22 @@ def _add(
     raise HierfedError(f"the secure sum '{kind}' failed {patience.attempts} times: {reasons}")
 
 
-def gain(federation: Federation, plan: Plan, patience: Patience) -> Gain | None:
-    """What the nodes' personal models reach, from sums over their held-out rows."""
+def gain(federation: Federation, plan: Plan, patience: Patience) -> tuple[int, Gain | None]:
+    """How many ratings the nodes have learned from, and what their personal models reach, from sums over their held-out
+    rows; 0 and None where nobody says."""
     if plan.circle is not None:
         found = _add(federation, plan.circle, "judge", dict.fromkeys(JUDGED, (1,)), patience)
     else:
         answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
         sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
         if not sums:
-            return None
+            return 0, None
         found = ordered_sum(sums)
     total = {name: float(array) for name, array in found.arrays.items()}
+    learned = int(total["learned"])
     if not total["rows"]:
-        return None
-    return Gain(
+        return learned, None
+    return learned, Gain(
         rows=int(total["rows"]),
         rmse_before=math.sqrt(total["squares_before"] / total["rows"]),
         rmse_after=math.sqrt(total["squares_after"] / total["rows"]),

@@ -16,11 +16,10 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.plan import Plan
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.runs.models import owned
 from hierfed.settings import PRIVATE_SETTINGS, Settings
 
-FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 3"
+FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 4"
 SERVER = "server "
 TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
@@ -44,7 +43,7 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write it, in place of the one before."""
-        tensors = {f"plan.{name}": array for name, array in sent_tallies(self.plan.tallies).arrays.items()}
+        tensors = dict[str, Tensor]()
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
             tensors |= {f"{SERVER}{stage}.{name}": array.contiguous() for name, array in shared.server.items()}
@@ -62,19 +61,23 @@ class Checkpoint:
         write_atomically(folder / FILE, save(tensors, told), 0o600)
 
 
+def check_version(folder: Path) -> None:
+    """Raise HierfedError for a folder that another version of hierfed has left half finished; nothing is written."""
+    path = folder / FILE
+    if path.is_file():
+        _facts(path)
+
+
 def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> Checkpoint | None:
     """The checkpoint in a folder, None where there is none; raises HierfedError where it is of another training."""
     path = folder / FILE
     if not path.is_file():
         return None
+    told = _facts(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            told = dict(file.metadata() or {})
         tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew") from error
-    if told.get("format") != FORMAT or not told.keys() >= TOLD:
-        raise HierfedError(f"{path}: no checkpoint of this version of hierfed; delete it to begin anew")
+        raise _damaged(path, error) from error
     if told["agreed"] != agreement(settings, catalogue):
         raise HierfedError(
             f"{path}: is of a training with other settings or another catalogue; "
@@ -85,14 +88,33 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     for name, tensor in tensors.items():
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
-    tallies, keys, threshold = read_tallies(arrays.pop("plan")), tuple(json.loads(told["keys"])), int(told["threshold"])
-    plan = Plan(told["training"], settings, catalogue, (low, high), tallies, keys, threshold)
+    keys, threshold = tuple(json.loads(told["keys"])), int(told["threshold"])
+    plan = Plan(told["training"], settings, catalogue, (low, high), keys, threshold)
     rounds = json.loads(told["rounds"])
     models = {
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
         for stage, number in rounds.items()
     }
     return Checkpoint(plan, json.loads(told["nodes"]), told["entry"].encode("ascii"), models)
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """What a checkpoint says of itself; raises HierfedError where it is none of this version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+    if told.get("format") != FORMAT or not told.keys() >= TOLD:
+        raise HierfedError(
+            f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or delete it "
+            "to begin anew"
+        )
+    return told
+
+
+def _damaged(path: Path, error: Exception) -> HierfedError:
+    return HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew")
 
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:

@@ -12,6 +12,7 @@ from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.checkpoint import FILE as CHECKPOINT
+from hierfed.deployment.checkpoint import check_version
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
@@ -60,6 +61,7 @@ def host(
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
     if (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
         raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
+    check_version(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = held(folder / LOCK)

@@ -27,8 +27,8 @@ from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
-# What nodes add up of held-out rows, one number each.
-JUDGED = ("rows", "squares_before", "squares_after", "within", "intervals")
+# What nodes add up of the rows that they have learned from, and of held-out rows, one number each.
+JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
 
 
 def read_source(origin: Origin) -> Source:
@@ -36,10 +36,10 @@ def read_source(origin: Origin) -> Source:
     return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None, query=origin.query)
 
 
-def judged(plan: Plan, shared: SharedModel, model: PersonalModel, test: Ratings) -> Contribution:
-    """Sums over held-out rows: their number, squared errors of the shared and of the personal model, and how many
-    ratings lie in their 90% intervals, of those that have one."""
-    sums = dict.fromkeys(JUDGED, 0.0)
+def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, test: Ratings) -> Contribution:
+    """How many rows were learned from, and sums over held-out rows: their number, squared errors of the shared and of
+    the personal model, and how many ratings lie in their 90% intervals, of those that have one."""
+    sums = dict.fromkeys(JUDGED, 0.0) | {"learned": learned}
     user, item, value = (torch.from_numpy(column) for column in (test.user, test.item, test.value))
     if len(test):
         before, after = plan.method.predict(shared, test), model.predict(user.long(), item.long())

@@ -10,13 +10,22 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.data.reading.own import OwnRatings, own_ratings
+from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
 from hierfed.deployment.local_models import judged, kept_model, read_source
 from hierfed.deployment.plan import Plan, read_finished, read_plan
-from hierfed.deployment.protocol import LEDGER, SECURE, Introduction, Overview, introduce, is_name, other_version
+from hierfed.deployment.protocol import (
+    LEDGER,
+    SCALE,
+    SECURE,
+    UNKNOWN_SCALE,
+    Introduction,
+    introduce,
+    is_name,
+    other_version,
+)
 from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.witness import Witness
@@ -26,7 +35,6 @@ from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.method import RATING
 from hierfed.federated.private import PrivateState
-from hierfed.federated.tallies import sent_tallies
 from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
@@ -82,11 +90,14 @@ class NodeSide:
         self.over = False
 
     def answer(self, request: Request) -> Reply:
-        """The reply to any request; raises HierfedError where the federation ends for this node."""
+        """The reply to any request; raises HierfedError where the federation ends for this node.
+
+        Requests and replies hold what hierfed.deployment.contents declares, and nothing else.
+        """
+        check_request(request, "" if self._plan is None else self._plan.settings.method)
         handlers = {
             "hello": self._hello,
             "setup": self._setup,
-            "tally": self._tally,
             "round": self._round,
             **dict.fromkeys(STEPS, self._step),
             "finish": self._finish,
@@ -97,7 +108,9 @@ class NodeSide:
         beside = self._witness.countersign(request, self._models)
         reply = handlers[request.kind](request)
         self._witness.heard(request, reply)
-        return replace(reply, facts={**reply.facts, **beside})
+        reply = replace(reply, facts={**reply.facts, **beside})
+        check_reply(request, reply)
+        return reply
 
     def _hello(self, request: Request) -> Reply:
         reason = other_version(request)
@@ -115,26 +128,31 @@ class NodeSide:
             return self._refuse("the server would see this node's own contributions, and --peer asks for secure sums")
         own = own_ratings(self._source, catalogue, self.origin.test_share)
         self._catalogue, self._own = catalogue, own
-        rows = None
-        if not self._securely:
-            rows = Overview(own.limits, tally([own.train], len(catalogue)), own.unknown)
+        asked = request.facts.get(SCALE) == UNKNOWN_SCALE and not self._securely
         left_out = f", {own.unknown:,} left out whose items the catalogue does not know" if own.unknown else ""
         for warning in own.warnings:
             self._tell(f"warning: {warning}")
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
+        limits = own.limits if asked else None
         return introduce(
-            Introduction(self.name, self._identity, self._public, self._witness.public, rows), nonce, self._key
+            Introduction(self.name, self._identity, self._public, self._witness.public, limits), nonce, self._key
         )
 
     def _setup(self, request: Request) -> Reply:
         catalogue = self._known(self._catalogue)
-        self._check_privacy(read_plan(request.facts, request.arrays, catalogue))
+        asked = read_plan(request.facts, catalogue)
+        self._check_privacy(asked)
+        finished = read_finished(request)
+        check_models(asked.settings.method, finished)
+        if sum(len(shared.arrays) for shared in finished.values()) != len(request.arrays):
+            raise HierfedError("the server's plan holds arrays of no stage that is over")
+        asked.settings.data.limits(self._known(self._own).limits)
         self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._secure = self._joined(plan, number)
         self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
-        for stage, shared in read_finished(request).items():
+        for stage, shared in finished.items():
             self._take(stage, shared)
         lines = request.facts.get(LEDGER)
         self._witness.begin(plan, lines if isinstance(lines, bytes) else b"")
@@ -164,13 +182,7 @@ class NodeSide:
         strangers = set(plan.keys) - self._peers - {self._public}
         if self._peers and strangers:
             raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
-        plan.settings.data.limits(self._known(self._own).limits)
         return SecureNode(number, NodeSigner(self._key), plan.circle)
-
-    def _tally(self, request: Request) -> Reply:
-        self._refuse_without_noise()
-        own, catalogue = self._known(self._own), self._known(self._catalogue)
-        return self._known(self._secure).begin(request, sent_tallies(tally([own.train], len(catalogue))))
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
@@ -192,6 +204,7 @@ class NodeSide:
             self._methods[stage] = plan.trainer(stage, self._models, streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
+        check_sum(plan.settings.method, stage, contribution)
         if kept is not None:
             self._kept = Kept(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)
@@ -208,9 +221,11 @@ class NodeSide:
         plan = self._known(self._plan)
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
+        self._plan = plan = plan.after(self._models)
         if stage == RATING:
             save_model(self.state.folder, kept_model(plan, shared), plan.method)
-        later = [each.name for each in plan.stages() if each.name != RATING]
+        names = [each.name for each in plan.stages()]
+        later = names[names.index(RATING) + 1 :]
         if stage in later and all(name in self._models for name in later):
             save_ranking(self.state.folder, {name: self._models[name] for name in later})
 
@@ -220,7 +235,7 @@ class NodeSide:
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         kept = self._recall(RATING, shared.round)
         (model,) = plan.method.personalise(shared, [self._node()], [kept])
-        sums = judged(plan, shared, model, own.test)
+        sums = judged(plan, shared, model, len(own.train), own.test)
         return Reply(contribution=sums) if self._secure is None else self._secure.begin(request, sums)
 
     def _goodbye(self, request: Request) -> Reply:

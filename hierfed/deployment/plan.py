@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from torch import Tensor
-
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import Circle
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
-from hierfed.federated.method import Method, Stage
-from hierfed.federated.tallies import read_tallies, sent_tallies
-from hierfed.methods import Case, Prepared, kind_of, prepare
+from hierfed.federated.method import RATING, Method, Stage
+from hierfed.methods import Case, Prepared, earlier_stages, kind_of, prepare, stages_of
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
@@ -27,20 +23,20 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, catalogue, and what was added up of the nodes' rows. training: names this training, and no other.
+    """Settings and catalogue. training: names this training, and no other.
 
-    limits: the lowest and the highest rating that there can be. tallies: of all nodes' rows to learn from. keys: of the
-    nodes that add securely, by number, and threshold: how many of them a sum takes; none where the server sees single
-    contributions.
+    limits: the lowest and the highest rating that there can be. keys: of the nodes that add securely, by number, and
+    threshold: how many of them a sum takes; none where the server sees single contributions. earlier: the finished
+    models of the stages before the one of ratings, once they are over.
     """
 
     training: str
     settings: Settings
     catalogue: Catalogue
     limits: tuple[float, float]
-    tallies: Tallies
     keys: tuple[str, ...] = ()
     threshold: int = 0
+    earlier: Mapping[str, SharedModel] = field(default_factory=dict)
 
     @cached_property
     def circle(self) -> Circle | None:
@@ -57,30 +53,43 @@ class Plan:
 
     @cached_property
     def method(self) -> Method:
-        """The method of ratings; raises SettingsError for one that no federation can train."""
+        """The method of ratings; raises SettingsError for one that no federation can train, HierfedError before the
+        stages that it builds upon are over."""
         return self._prepared(None).method
 
     def record(self, rounds: int) -> PrivacyRecord | None:
         """What so many rounds have released; None without differential privacy."""
-        return self._prepared(None).privacy([], rounds)
+        return self._prepared(None).privacy([], rounds) if self.private else None
 
     def _prepared(self, streams: PrivateStreams | None) -> Prepared:
         check_deployable(self.settings)
         # Of those that stay to the end of a sum, the colluding ones may have added no noise.
         sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
-        case = Case(self.settings, self.catalogue, self.limits, self.tallies, streams=streams, sharers=sharers)
-        return prepare(case)
+        return prepare(replace(self._case(), streams=streams, sharers=sharers))
+
+    def _case(self) -> Case:
+        return Case(self.settings, self.catalogue, self.limits, self.earlier)
+
+    def after(self, models: Mapping[str, SharedModel]) -> Plan:
+        """The plan with the models of the stages before the one of ratings, once all are over.
+
+        models: of the stages that have begun.
+        """
+        earlier = earlier_stages(self._case())
+        over = all(stage.name in models and models[stage.name].round >= stage.rounds for stage in earlier)
+        return replace(self, earlier={stage.name: models[stage.name] for stage in earlier}) if over else self
 
     def stages(self) -> list[Stage]:
         """Every training, in order."""
-        return self.method.stages(self.settings)
+        check_deployable(self.settings)
+        return stages_of(self._case())
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
-        done = {
-            stage.name: models[stage.name].round if stage.name in models else stage.before for stage in self.stages()
-        }
-        return sum(stage.rounds - done[stage.name] for stage in self.stages())
+        left = 0
+        for stage in self.stages():
+            left += stage.rounds - (models[stage.name].round if stage.name in models else stage.before)
+        return left
 
     def trainer(
         self, name: str, finished: Mapping[str, SharedModel], streams: PrivateStreams | None = None
@@ -90,10 +99,9 @@ class Plan:
         finished: the models of the stages before. streams: a node's own, for its noise.
         Raises HierfedError for a stage that the training does not have, or has not come to.
         """
-        stages = self.stages() if streams is None else self._prepared(streams).method.stages(self.settings)
-        for place, stage in enumerate(stages):
-            if stage.name == name and all(earlier.name in finished for earlier in stages[:place]):
-                return stage.build(finished)
+        for place, stage in enumerate(stages := self.stages()):
+            if stage.name == name and all(before.name in finished for before in stages[:place]):
+                return self._prepared(streams).method if name == RATING else stage.build(finished)
         raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
 
     def request(self, number: int, finished: Mapping[str, SharedModel]) -> Request:
@@ -110,9 +118,9 @@ class Plan:
             "number": number,
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
-        arrays = dict(sent_tallies(self.tallies).arrays)
-        for stage, shared in finished.items():
-            arrays |= {f"{stage}.{name}": array for name, array in shared.arrays.items()}
+        arrays = {
+            f"{stage}.{name}": array for stage, shared in finished.items() for name, array in shared.arrays.items()
+        }
         return Request("setup", facts, arrays)
 
 
@@ -135,12 +143,12 @@ def check_deployable(settings: Settings) -> None:
         )
 
 
-def read_plan(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor], catalogue: Catalogue) -> Plan:
+def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
     """The plan that a setup request tells of."""
     low, high = json.loads(str(facts["limits"]))
     settings = Settings.model_validate_json(str(facts["settings"]))
     keys, threshold = tuple(json.loads(str(facts["keys"]))), int(facts["threshold"])
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), read_tallies(arrays), keys, threshold)
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold)
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:

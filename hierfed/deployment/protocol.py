@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.data.reading.catalogue_file import catalogue_bytes
 from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.ledger.keys import is_public
 
 # Raised whenever what is said, or what it means, changes: both sides must have the same.
-VERSION = 3
+VERSION = 4
 OPEN, SECURE = "open", "secure"
+# What hello says of the ratings that there can be: their ends, or that nodes are to say theirs.
+SCALE, UNKNOWN_SCALE = "scale", json.dumps(None)
 # Of the ledger: a key, or all lines so far; the last entries; a node's signature of the last, or why there is none.
 LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersignature", "unsigned"
 
@@ -30,34 +30,29 @@ LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersigna
 class Introduction:
     """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or "".
 
-    ledger: the public key that it countersigns with. rows: what it says of its ratings, None under secure sums.
+    ledger: the public key that it countersigns with. limits: its lowest and its highest rating, which is all that it
+    says of its ratings; None where the server knows the scale, and under secure sums.
     """
 
     name: str
     identity: str
     key: str
     ledger: str
-    rows: Overview | None = None
+    limits: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Overview:
-    """What a node says of its ratings: the lowest and the highest one, tallies of those it learns from, and how many it
-    leaves out."""
-
-    limits: tuple[float, float]
-    tallies: Tallies
-    unknown: int
-
-
-def hello(catalogue: Catalogue, nonce: bytes, ledger: str, secure_sums: bool = False) -> Request:
+def hello(
+    catalogue: Catalogue, nonce: bytes, ledger: str, secure_sums: bool = False, scale: tuple[float, float] | None = None
+) -> Request:
     """What a server says first; nonce: drawn anew for each node, and signed by it. ledger: the public key that the
-    server signs its ledger with. secure_sums: whether sums are so."""
+    server signs its ledger with. secure_sums: whether sums are so. scale: the ratings that there can be, None where
+    nodes are to say it."""
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
         "nonce": nonce,
         "sums": SECURE if secure_sums else OPEN,
+        SCALE: json.dumps(scale),
         LEDGER: ledger,
         "catalogue": catalogue_bytes(catalogue),
     }
@@ -92,11 +87,9 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
         LEDGER: node.ledger,
         "signature": b"" if key is None else NodeSigner(key).sign(_signed(nonce, node)),
     }
-    if node.rows is None:
-        return Reply(facts)
-    low, high = node.rows.limits
-    facts |= {"low": low, "high": high, "unknown": node.rows.unknown}
-    return Reply(facts, sent_tallies(node.rows.tallies))
+    if node.limits is not None:
+        facts |= {"low": node.limits[0], "high": node.limits[1]}
+    return Reply(facts)
 
 
 def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -> Introduction | str:
@@ -107,13 +100,14 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     if facts.get("version") != VERSION:
         return f"it speaks version {facts.get('version')!r} of the protocol, and this server {VERSION}"
     try:
-        rows = None
-        if arrays:
+        limits = None
+        if {"low", "high"} & facts.keys():
             limits = _number(facts, "low"), _number(facts, "high")
-            rows = Overview(limits, read_tallies(arrays), int(_number(facts, "unknown")))
         found = Introduction(
-            _text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), _text(facts, LEDGER), rows
+            _text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), _text(facts, LEDGER), limits
         )
+        if arrays:
+            raise ValueError("it holds arrays")
         _check(found)
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
@@ -149,15 +143,8 @@ def _check(found: Introduction) -> None:
         raise ValueError(f"{found.name!r} is no name for a node")
     if not is_public(found.ledger):
         raise ValueError("it names no public key to countersign with")
-    if found.rows is None:
-        return
-    limits, tallies, unknown = found.rows.limits, found.rows.tallies, found.rows.unknown
-    if limits[0] > limits[1] or unknown < 0:
-        raise ValueError(f"ratings from {limits[0]} to {limits[1]}, {unknown} left out")
-    if tallies.counts.ndim != 1 or tallies.counts.shape != tallies.sums.shape:
-        raise ValueError(f"tallies of {tallies.counts.shape} and {tallies.sums.shape} items")
-    if not (np.isfinite(tallies.counts).all() and np.isfinite(tallies.sums).all() and (tallies.counts >= 0).all()):
-        raise ValueError("tallies that are no counts and sums")
+    if found.limits is not None and found.limits[0] > found.limits[1]:
+        raise ValueError(f"ratings from {found.limits[0]} to {found.limits[1]}")
 
 
 def _signed(nonce: bytes, node: Introduction) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.agreement import agree, gain, with_tallies
+from hierfed.deployment.agreement import agree, gain
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
@@ -60,8 +60,9 @@ class Watcher:
 class Desk:
     """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
 
-    secure_sums: whether nodes add securely; who is not in the plan then cannot join any more. finished: the models of
-    the stages that are over. nonces: of greetings that were not answered yet.
+    secure_sums: whether nodes add securely; who is not in the plan then cannot join any more. scale: the ratings that
+    there can be, None where nodes say it. finished: the models of the stages that are over. nonces: of greetings that
+    were not answered yet.
     """
 
     catalogue: Catalogue
@@ -69,6 +70,7 @@ class Desk:
     watcher: Watcher
     ledger: Bookkeeper
     secure_sums: bool = False
+    scale: tuple[float, float] | None = None
     plan: Plan | None = None
     nodes: dict[str, str] = field(default_factory=dict)
     finished: dict[str, SharedModel] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Desk:
         """The catalogue, and something to sign."""
         nonce = new_nonce()
         self.nonces.add(nonce)
-        return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums)
+        return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums, self.scale)
 
     def admit(self, reply: Reply) -> str:
         """Its own name, which is no one else's."""
@@ -91,11 +93,8 @@ class Desk:
         if nonce not in self.nonces:
             raise TurnedAway("its introduction answers no greeting of this server")
         self.nonces.remove(nonce)
-        if (found.rows is None) != self.secure_sums:
+        if (found.limits is None) != (self.secure_sums or self.scale is not None):
             raise TurnedAway("it says more or less of its ratings than it was asked")
-        if found.rows is not None and len(found.rows.tallies.counts) != len(self.catalogue):
-            items = len(found.rows.tallies.counts)
-            raise TurnedAway(f"its tallies are of {items:,} items, the catalogue has {len(self.catalogue):,}")
         if self.plan is not None and self.plan.keys and found.key not in self.plan.keys:
             raise TurnedAway("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
@@ -147,9 +146,10 @@ def conduct(
     Raises HierfedError where rounds fail again and again.
     """
     began = time.monotonic()
-    desk = Desk(catalogue, wanted.keys, watcher, Bookkeeper(folder), settings.privacy.secure_sums)
-    watcher.tell(f"signs its ledger with the key {desk.ledger.fingerprint}")
     checkpoint = load_checkpoint(folder, settings, catalogue)
+    scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
+    desk = Desk(catalogue, wanted.keys, watcher, Bookkeeper(folder), secure_sums, scale)
+    watcher.tell(f"signs its ledger with the key {desk.ledger.fingerprint}")
     if checkpoint is not None:
         desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
         desk.ledger.append(checkpoint.entry)
@@ -164,10 +164,6 @@ def conduct(
         names = sorted((member.name for member in federation.members.values()), key=_natural)
         desk.nodes = {name: desk.nodes[name] for name in names}
         desk.plan = agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
-        if desk.plan.circle is not None and not desk.plan.private:
-            desk.plan = with_tallies(desk.plan, desk.plan.circle, federation, wanted.patience)
-            # Nodes have heard of a plan without them.
-            federation.ask(desk.setup, len(names))
         opening = desk.ledger.opening(desk.plan, {name: desk.introduced[name].ledger for name in names})
         checkpoint = Checkpoint(desk.plan, desk.nodes, opening)
         checkpoint.save(folder)
@@ -177,10 +173,11 @@ def conduct(
     training = _Training(plan, checkpoint, federation, desk, wanted, folder)
     for stage in plan.stages():
         training.run(stage.name, stage.rounds)
-    rating = training.checkpoint.models[RATING]
+    plan, models = training.plan, training.checkpoint.models
+    rating = models[RATING]
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
-    save_ranking(folder, {name: model for name, model in training.checkpoint.models.items() if name != RATING})
-    gained = None if plan.private else gain(federation, plan, wanted.patience)
+    save_ranking(folder, {name: models[name] for name in models if name != RATING and name not in plan.earlier})
+    learned, gained = (0, None) if plan.private else gain(federation, plan, wanted.patience)
     if not desk.ledger.ended:
         seal = desk.ledger.seal(training.checkpoint.models)
         federation.ask(lambda _: seal, 1)
@@ -192,7 +189,7 @@ def conduct(
         settings=settings.model_dump(mode="json", exclude={"data"}),
         nodes=list(desk.nodes),
         items=len(catalogue),
-        ratings=int(plan.tallies.counts.sum()),
+        ratings=learned,
         rounds=training.records,
         gain=gained,
         privacy=plan.record(rating.round),
@@ -202,7 +199,7 @@ def conduct(
 
 
 class _Training:
-    """The rounds of each stage, with a checkpoint after every one."""
+    """The rounds of each stage, with a checkpoint after every one. plan: with all that is known so far."""
 
     def __init__(
         self,
@@ -213,21 +210,19 @@ class _Training:
         wanted: Wanted,
         folder: Path,
     ):
-        self._plan, self.checkpoint, self._federation = plan, checkpoint, federation
+        self.plan, self.checkpoint, self._federation = plan, checkpoint, federation
         self._desk, self._wanted, self._folder = desk, wanted, folder
         self.records: list[DeployedRound] = []
 
     def run(self, stage: str, rounds: int) -> None:
         """Run the rounds of a stage that are still to come, and hand out its model."""
         # The server's own noise goes with the one made-up rating that shows what contributions look like.
-        streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self._plan.private else None
-        method = self._plan.trainer(stage, self.checkpoint.models, streams)
+        streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self.plan.private else None
+        method = self.plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
-        quorum, circle = self._wanted.quorum, self._plan.circle
-        strategy, ledger = (
-            SumStrategy(method, shared, self._plan.training, stage, quorum, circle, rule_of(self._plan.settings)),
-            self._desk.ledger,
-        )
+        quorum, circle, rule = self._wanted.quorum, self.plan.circle, rule_of(self.plan.settings)
+        strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, circle, rule)
+        ledger = self._desk.ledger
         strategy.beside = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
@@ -235,7 +230,7 @@ class _Training:
                 raise HierfedError(
                     f"training diverged in round {strategy.shared.round} of '{stage}': lower training.learning_rate"
                 )
-            released = self._plan.record(strategy.shared.round)
+            released = self.plan.record(strategy.shared.round)
             names, keys = list(self._desk.nodes), self._desk.ledger_keys()
             line = ledger.round(outcome, strategy.shared, names, keys, released)
             if outcome.total is not None:
@@ -252,6 +247,7 @@ class _Training:
 
         self._federation.run_rounds(strategy, rounds, on_round)
         self._desk.finished[stage] = strategy.shared
+        self.plan = self.plan.after(self._desk.finished)
         finished = Request(
             "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
         )
@@ -260,7 +256,7 @@ class _Training:
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
         names, losses = list(self._desk.nodes), list[float]()
         if outcome.name.stage == RATING and outcome.name.number > 0 and outcome.total:
-            losses = self._plan.method.train_loss(outcome.total)
+            losses = self.plan.method.train_loss(outcome.total)
         return DeployedRound(
             stage=outcome.name.stage,
             round=outcome.name.number,

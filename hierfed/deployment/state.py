@@ -27,12 +27,11 @@ from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
-from hierfed.federated.tallies import TALLIES
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.models import owned
 from hierfed.runs.served_pair import NODE, keep_pair_before
 
-FORMAT = "hierfed node 2"
+FORMAT = "hierfed node 3"
 PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
@@ -54,6 +53,8 @@ class NodeState:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        # A folder of another version is left as it is.
+        self._node()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
@@ -138,20 +139,24 @@ class NodeState:
                 path.unlink()
         write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
         facts = {name: str(request.facts[name]) for name in PLAN_FACTS}
-        tallies = {name: request.arrays[name] for name in TALLIES}
-        write_atomically(self.folder / PLAN, save(tallies, facts), 0o600)
+        write_atomically(self.folder / PLAN, save({}, facts), 0o600)
 
     def plan(self) -> tuple[Plan, int] | None:
         """The plan and this node's number, as last kept; None where there is none."""
         path = self.folder / PLAN
         if not path.is_file():
             return None
-        facts, arrays = _read(path, PLAN_FACTS)
+        facts, _ = _read(path, PLAN_FACTS)
         catalogue = read_catalogue(self.folder / CATALOGUE)
         try:
-            return read_plan(facts, arrays, catalogue), int(facts["number"])
+            plan = read_plan(facts, catalogue)
+            return self._after_earlier_stages(plan), int(facts["number"])
         except (KeyError, ValueError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
+
+    def _after_earlier_stages(self, plan: Plan) -> Plan:
+        found = {stage.name: self.model(stage.name) for stage in plan.stages()}
+        return plan.after({name: model for name, model in found.items() if model is not None})
 
     def keep_model(self, stage: str, shared: SharedModel) -> None:
         """The finished shared model of a stage; what serves users stays as it is."""
@@ -209,7 +214,10 @@ class NodeState:
         except (OSError, ValueError) as error:
             raise HierfedError(f"{path}: cannot be read: {error}") from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
-            raise HierfedError(f"{path}: not the state of a node of this version of hierfed ({FORMAT})")
+            raise HierfedError(
+                f"{path}: not the state of a node of this version of hierfed ({FORMAT}): finish its training with the "
+                "version that began it, or give another --state"
+            )
         try:
             return {"name": str(told["name"]), "identity": str(told["identity"]), "origin": Origin(**told["origin"])}
         except (KeyError, TypeError) as error:

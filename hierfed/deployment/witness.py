@@ -66,7 +66,7 @@ class Witness:
         """Note to which rounds this node contributes: with its answer, or under secure sums with its masked vector."""
         if request.kind == "round":
             self._asked = str(request.facts["stage"]), int(request.facts["round"])
-        elif request.kind in ("tally", "judge"):
+        elif request.kind == "judge":
             self._asked = None
         masked = request.kind == MASK and REFUSAL not in reply.facts
         sent = masked or (request.kind == "round" and bool(reply.contribution.arrays))

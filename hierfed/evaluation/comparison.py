@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hierfed.data.division import Parts
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.baselines import simple_baselines
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
 from hierfed.federated.contract import SharedModel
@@ -60,8 +60,8 @@ def run_new_users(
         return []
     federated = parts.train
     rival = load_settings(RIVAL, {"seed": settings.seed})
-    limits = settings.data.limits(dataset.ratings.limits)
-    network = prepare(Case(rival, dataset.catalogue, limits, tally([federated], dataset.items))).method
+    case = Case(rival, dataset.catalogue, settings.data.limits(dataset.ratings.limits))
+    network = prepare(after_earlier_stages(case, nodes)).method
     return new_user_curve(
         TrainedMethod(method, shared),
         TrainedMethod(network, run_rounds(network, nodes, rival.training.rounds).shared),

@@ -190,19 +190,6 @@ class Method:
         """
         return settings, None
 
-    def rounds(self, settings: Settings) -> int:
-        """How many rounds the training of the model of ratings has; 0 where nothing is sent."""
-        return settings.training.rounds
-
-    def stages(self, settings: Settings) -> list[Stage]:
-        """All trainings of a run, in order; the first is that of the model of ratings."""
-        first = Stage(RATING, self.rounds(settings), lambda models: self, self.start().round)
-        return [first, *self.later_stages(settings)]
-
-    def later_stages(self, settings: Settings) -> list[Stage]:
-        """The trainings after the one of ratings."""
-        return []
-
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings
     ) -> dict[str, Scorer]:

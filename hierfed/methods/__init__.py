@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hierfed.errors import SettingsError
@@ -15,12 +16,24 @@ from hierfed.methods.local import Local
 from hierfed.methods.private_prior import PrivatePriorKind
 
 if TYPE_CHECKING:
+    from hierfed.federated.method import Stage
     from hierfed.settings import Settings
 
 USUAL = "averaging"
 """The method of settings that name none."""
 
-__all__ = ["METHODS", "USUAL", "Case", "MethodKind", "Prepared", "kind_of", "prepare"]
+__all__ = [
+    "METHODS",
+    "USUAL",
+    "Case",
+    "MethodKind",
+    "Prepared",
+    "earlier_stages",
+    "kind_of",
+    "prepare",
+    "stages_from_rating",
+    "stages_of",
+]
 
 METHODS: Mapping[str, MethodKind] = {
     "averaging": Averaging(),
@@ -35,6 +48,30 @@ METHODS: Mapping[str, MethodKind] = {
 def kind_of(settings: Settings) -> MethodKind:
     """The kind of the settings' method; raises SettingsError for an unknown one."""
     return look_up(METHODS, settings.method, "method")
+
+
+def stages_of(case: Case) -> list[Stage]:
+    """Every training of a run, in order."""
+    return [*earlier_stages(case), *stages_from_rating(case)]
+
+
+def earlier_stages(case: Case) -> list[Stage]:
+    """The trainings before the one of the model of ratings."""
+    return kind_of(case.settings).earlier_stages(case)
+
+
+def stages_from_rating(case: Case) -> list[Stage]:
+    """The training of the model of ratings, and those after it; case: with the models of the stages before."""
+    from hierfed.federated.method import RATING, Stage  # noqa: PLC0415 - torch takes seconds to load
+
+    kind, settings = kind_of(case.settings), case.settings
+    rating = Stage(
+        RATING,
+        kind.rounds(settings),
+        lambda models: prepare(replace(case, models={**case.models, **models})).method,
+        -kind.opening_rounds(settings),
+    )
+    return [rating, *kind.later_stages(case)]
 
 
 def prepare(case: Case) -> Prepared:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hierfed.errors import HierfedError
+from hierfed.methods.messages import Model, Sums
 from hierfed.results import MethodWords, PrivacyRecord
 
 if TYPE_CHECKING:
     import torch
 
     from hierfed.data.catalogue import Catalogue
-    from hierfed.data.features import Tallies
     from hierfed.data.federation import Node
-    from hierfed.federated.method import Method
+    from hierfed.federated.contract import SharedModel
+    from hierfed.federated.method import Method, Stage
     from hierfed.private_randomness import PrivateStreams
     from hierfed.settings import Settings
 
@@ -37,7 +38,7 @@ class Case:
     """All that a method is made from.
 
     limits: the lowest and the highest rating that there is.
-    tallies: of the rows that the features of networks are fitted on.
+    models: the finished shared models of the stages before, by name.
     module: makes the network in place of the settings' own.
     streams: where noise comes from; without them nodes cannot contribute under differential privacy.
     sharers: how many nodes at least share the noise of a sum; None for the settings' nodes that do not collude.
@@ -46,7 +47,7 @@ class Case:
     settings: Settings
     catalogue: Catalogue
     limits: tuple[float, float]
-    tallies: Tallies
+    models: Mapping[str, SharedModel] = field(default_factory=dict)
     module: ModuleMaker | None = None
     streams: PrivateStreams | None = None
     sharers: int | None = None
@@ -82,6 +83,7 @@ class MethodKind:
     averaged: arrays that a rule may combine otherwise than by adding, each with the array that weighs it; without any,
     sums are added and nothing else.
     takes_optimizer: whether a server optimizer moves its model.
+    sums, models: what nodes send and receive on a real federation; what is not declared is not sent.
     serves_users: whether its users' models can be made again from their own files, to recommend.
     """
 
@@ -93,6 +95,24 @@ class MethodKind:
     averaged: Mapping[str, str] = MappingProxyType({})
     takes_optimizer: bool = False
     serves_users: bool = False
+    sums: tuple[Sums, ...] = ()
+    models: tuple[Model, ...] = ()
+
+    def rounds(self, settings: Settings) -> int:
+        """How many rounds the training of the model of ratings has; 0 where nothing is sent."""
+        return settings.training.rounds if self.sends else 0
+
+    def opening_rounds(self, settings: Settings) -> int:
+        """How many rounds come before its round 1, and gather sums that no model depends on."""
+        return 0
+
+    def earlier_stages(self, case: Case) -> list[Stage]:
+        """The trainings before the one of the model of ratings, whose models `prepare` then finds in its case."""
+        return []
+
+    def later_stages(self, case: Case) -> list[Stage]:
+        """The trainings after the one of the model of ratings."""
+        return []
 
     def refusal(self, settings: Settings) -> str:
         """A reason why the settings would be words only, and what to do; empty where they hold."""

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.features import no_tallies
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.federated.method import RATING, Restorer
@@ -65,7 +64,7 @@ class Served:
                 f"{folder}: users of method '{kept.settings.method}' cannot be served: run a preset of method {able}"
             )
         self.settings, self.catalogue, self.shared = kept.settings, kept.catalogue, kept.shared
-        case = Case(kept.settings, kept.catalogue, kept.limits, no_tallies(len(kept.catalogue)))
+        case = Case(kept.settings, kept.catalogue, kept.limits)
         self.method = prepare(case).method
         newest = folder / MODEL
         self.superseded = newest.is_file() and read_header(folder).get("digest") != kept.header.get("digest")

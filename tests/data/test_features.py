@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import prepare_features
+from hierfed.data.features import RatingFeatures, catalogue_features, prepare_features
+from hierfed.data.ratings import Ratings
 from hierfed.data.reading.sources import load
 from hierfed.errors import DataError
 
@@ -26,16 +27,49 @@ def catalogue(**columns) -> Catalogue:
 
 
 def test_by_hand():
-    films = catalogue(genres=[["B"], ["A", "B"], []], runtime=[100.0, None, 40.0], revenue=[None, 6.0, 9.0])
+    # Six films of 100 minutes and five of 40: each number is a group of its own.
+    genres = [["B"], ["A", "B"], [], *[["B"]] * 5, *[[]] * 4]
+    runtime, revenue = [100.0, None, 40.0, *[100.0] * 5, *[40.0] * 4], [None, 6.0, 9.0, *[None] * 9]
+    films = catalogue(genres=genres, runtime=runtime, revenue=revenue)
     train = np.array([0, 0, 1, 2])
     features = fitted(films, train)
     assert features.names == ("A", "B", "runtime", "revenue")
     assert features.missing == ("popularity", "vote_average", "vote_count")
-    raw = np.array([[0, 1, 100, 0], [1, 1, 100, 6], [0, 0, 40, 9]], dtype=float)
+    raw = np.array(
+        [[0, 1, 100, 0], [1, 1, 100, 6], [0, 0, 40, 9], *[[0, 1, 100, 0]] * 5, *[[0, 0, 40, 0]] * 4], dtype=float
+    )
     rows = raw[train]
     expected = (raw - rows.mean(axis=0)) / rows.std(axis=0)
     assert np.allclose(features.matrix, expected, atol=1e-6)
     assert features.matrix.dtype == np.float32
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(80, 90), min_size=1, max_size=60), st.data())
+def test_medians_are_of_groups_of_five_items_or_more_and_exact_where_so_many_share_a_number(runtimes, data):
+    films = catalogue(genres=[["A"]] * (len(runtimes) + 1), runtime=[*map(float, runtimes), None])
+    (imputed,) = catalogue_features(films).imputed
+    sizes = np.bincount(imputed.group[:-1])
+    assert (sizes >= min(5, len(runtimes))).all()
+    counts = np.array(data.draw(st.lists(st.integers(0, 4), min_size=len(films), max_size=len(films))), float)
+    counts[0] += 1
+    exact = np.median(np.repeat(runtimes, counts[:-1].astype(int)))
+    scale = 2.0 ** np.frexp(max(runtimes))[1]
+    found = imputed.median(imputed.totals(counts)) * scale
+    if all(list(runtimes).count(each) >= 5 for each in runtimes):
+        assert found == exact
+    assert abs(found - exact) <= max(
+        np.ptp(np.array(runtimes)[imputed.group[:-1] == group]) for group in set(imputed.group[:-1])
+    )
+
+
+def test_no_sum_is_of_one_item():
+    """Whatever item a rating is of, what it adds is the same for all items that are like it."""
+    films = catalogue(genres=[["A"], ["A"], ["B"]] * 4, runtime=[100.0, 100.0, None] * 4)
+    fitting, one = catalogue_features(films), np.eye(len(films))
+    first, second = (fitting.sums_of_counts({}, one[item]) for item in (0, 1))
+    assert first.keys() == {"rows", "sums", "groups"}
+    assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,3 +138,18 @@ def test_the_papers_25_features(real_data):
     rows = features.matrix[dataset.ratings.item].astype(float)
     assert np.allclose(rows.mean(axis=0), 0, atol=1e-4)
     assert np.allclose(rows.std(axis=0), 1, atol=1e-3)
+
+
+def test_ratings_of_items_under_the_threshold_are_neither_summed_nor_told():
+    fitting = RatingFeatures(items=3, threshold=2)
+    item = np.array([0, 0, 1, 2, 2, 2], np.int32)
+    train = Ratings(np.arange(6, dtype=np.int32), item, np.array([1, 2, 5, 3, 4, 5], np.float32))
+    known = fitting.learn({}, fitting.sums({}, train))
+    assert known["counts"].tolist() == [2, 0, 3]
+    sums = fitting.sums(known, train)
+    assert sums["ratings"].tolist() == [3, 12]
+    matrix = fitting.features(fitting.learn(known, sums)).matrix
+    mean = 15 / 5
+    raw = np.array([[np.log(3), (3 + 10 * mean) / 12], [0, mean], [np.log(4), (12 + 10 * mean) / 13]])
+    rows = raw[[0, 0, 2, 2, 2]]
+    assert np.allclose(matrix, (raw - rows.mean(axis=0)) / rows.std(axis=0), atol=1e-6)

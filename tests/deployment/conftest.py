@@ -18,16 +18,16 @@ import polars as pl
 import pytest
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import tally
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
 from hierfed.federated.private import PrivateState
-from hierfed.methods import Case, prepare
+from hierfed.methods import Case, prepare, stages_from_rating
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.settings import Settings, load_settings
 
@@ -146,12 +146,12 @@ def make_settings() -> Callable[..., Settings]:
 def refer(data: Data, preset: str) -> Reference:
     settings, nodes = settings_for(preset), data.nodes()
     values = data.table["rating"]
-    tallies = tally([node.train for node in nodes], ITEMS)
     limits = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    method = prepare(Case(settings, data.catalogue, limits, tallies)).method
+    case = after_earlier_stages(Case(settings, data.catalogue, limits), nodes)
+    method, models = prepare(case).method, dict(case.models)
     trained = run_rounds(method, nodes, settings.training.rounds)
-    models = {"rating": trained.shared}
-    for stage in method.later_stages(settings):
+    models["rating"] = trained.shared
+    for stage in stages_from_rating(case)[1:]:
         models[stage.name] = run_rounds(stage.build(models), nodes, stage.rounds).shared
     personal = method.personalise(trained.shared, nodes, trained.private)
     judged = [judge_node(method, trained.shared, node, model)[1] for node, model in zip(nodes, personal, strict=True)]

@@ -28,11 +28,17 @@ def rounds_of(village) -> list[RoundEntry]:
     return [entry for entry in chain_of(village).entries if isinstance(entry, RoundEntry)]
 
 
+def ratings_of(village) -> list[RoundEntry]:
+    """Those of the network itself; its features are fitted before."""
+    return [entry for entry in rounds_of(village) if entry.stage == "rating"]
+
+
 def losing(*lost: tuple[str, int], what: str = "lost"):
     """These nodes' messages of these rounds."""
 
     def meddle(name, kind, facts):
-        return what if kind == "round" and (name, facts["round"]) in lost else ""
+        hit = kind == "round" and facts["stage"] == "rating" and (name, facts["round"]) in lost
+        return what if hit else ""
 
     return meddle
 
@@ -76,7 +82,18 @@ def test_entries_cost_no_message_but_two_at_the_end(village, make_settings):
     found = village(make_settings("network"))
     found.serve()
     kinds = [kind for name, kind, _ in found.sent if name == "node 1"]
-    assert kinds == ["hello", "setup", *["round"] * 4, "finish", "judge", "ledger", "ledger", "goodbye"]
+    assert kinds == [
+        "hello",
+        "setup",
+        *["round"] * 2,
+        "finish",
+        *["round"] * 4,
+        "finish",
+        "judge",
+        "ledger",
+        "ledger",
+        "goodbye",
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -91,7 +108,7 @@ def test_a_server_that_was_killed_goes_on_with_the_same_ledger(number, torn, vil
     found.start(*NAMES)
     found.serve()
     assert (found.server / FILE).read_bytes().startswith(before)
-    assert [entry.round for entry in rounds_of(found)] == [0, 1, 2, 3]
+    assert [entry.round for entry in ratings_of(found)] == [0, 1, 2, 3]
     audited = audit(found.server)
     assert [node.unsigned for node in audited.nodes] == [[], [], []]
     assert audited.sealed
@@ -120,7 +137,7 @@ def test_a_server_that_was_killed_before_the_entry_was_written_writes_that_entry
     found.serve()
     assert killed[0] in (found.server / FILE).read_bytes().split(b"\n")
     assert audit(found.server).sealed
-    assert [entry.round for entry in rounds_of(found)] == [0, 1, 2, 3]
+    assert [entry.round for entry in ratings_of(found)] == [0, 1, 2, 3]
 
 
 def test_a_finished_training_that_is_handed_out_again_keeps_its_ledger(village, make_settings):
@@ -136,18 +153,18 @@ def test_a_finished_training_that_is_handed_out_again_keeps_its_ledger(village, 
 def test_a_node_that_misses_a_round_is_no_contributor_and_signs_again_later(village, make_settings):
     found = village(make_settings("network"))
     found.serve(losing(("node 2", 2)))
-    contributors = [entry.contributors for entry in rounds_of(found)]
+    contributors = [entry.contributors for entry in ratings_of(found)]
     assert contributors == [NAMES, NAMES, ["node 1", "node 10"], NAMES]
     audited = audit(found.server)
-    # The entry of round 1, line 3, went with the request of round 2.
-    assert {node.name: node.unsigned for node in audited.nodes} == {"node 1": [], "node 2": [3], "node 10": []}
+    # The entry of round 1, line 5, went with the request of round 2.
+    assert {node.name: node.unsigned for node in audited.nodes} == {"node 1": [], "node 2": [5], "node 10": []}
     assert audited.sealed
 
 
 def test_a_late_node_does_not_sign_that_it_was_not_there(village, make_settings):
     found = village(make_settings("network"))
     found.serve(losing(("node 2", 2), what="late"))
-    late = rounds_of(found)[2:4]
+    late = ratings_of(found)[2:4]
     assert [entry.contributors for entry in late] == [["node 1", "node 10"], NAMES]
     assert [each.node for each in late[1].refused] == ["node 2"]
     told = [event for event in found.told if "countersign" in event]
@@ -167,7 +184,7 @@ def test_an_abandoned_round_is_an_entry_without_a_sum(village, make_settings):
         return ""
 
     found.serve(meddle, quorum=2)
-    entries = rounds_of(found)
+    entries = ratings_of(found)
     assert [(entry.round, entry.sum is None) for entry in entries] == [
         (0, False),
         (1, False),
@@ -185,12 +202,12 @@ def test_a_node_that_joins_later_is_in_the_ledger_from_then_on(village, make_set
     found = village(make_settings("network"), "node 1", "node 2")
 
     def on_round(record):
-        if record.round == 1:
+        if (record.stage, record.round) == ("rating", 1):
             found.start("node 10")
             found.grid.sides[99] = found.sides["node 10"]
 
     found.serve(on_round=on_round)
-    chain, entries = chain_of(found), rounds_of(found)
+    chain, entries = chain_of(found), ratings_of(found)
     assert isinstance(chain.entries[0], Opening)
     assert list(chain.entries[0].nodes) == ["node 1", "node 2"]
     assert [list(entry.joined) for entry in entries] == [[], [], ["node 10"], []]
@@ -214,7 +231,7 @@ def test_a_server_that_went_back_and_took_another_way_gets_no_signature(village,
     found.serve(losing(("node 10", 2)))
     audited = audit(found.server)
     assert [node.countersigned < node.contributed for node in audited.nodes] == [True] * 3
-    assert chain_of(found).countersigners(4) == []
+    assert chain_of(found).countersigners(6) == []
     assert any("than the one that this node knows" in event for event in found.told)
 
 
@@ -225,8 +242,8 @@ def test_a_ledger_that_was_changed_is_not_gone_on_with(village, make_settings):
     path = found.server / FILE
     before = path.read_bytes()
     found.start(*NAMES)
-    path.write_bytes(before.replace(b'"round":1', b'"round":7', 1))
-    with pytest.raises(HierfedError, match=r"ledger\.jsonl, line 3, after round 0 of 'rating'"):
+    path.write_bytes(b'"round":7'.join(before.rsplit(b'"round":1', 1)))
+    with pytest.raises(HierfedError, match=r"ledger\.jsonl, line 5, after round 0 of 'rating'"):
         found.serve()
     lines = before.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-2]))
@@ -271,4 +288,4 @@ def test_a_node_that_comes_with_another_key_is_turned_away(village, make_setting
     found.start(*NAMES)
     found.serve(nodes=2)
     assert any("the ledger has another key of it to countersign with" in event for event in found.told)
-    assert rounds_of(found)[-1].contributors == ["node 1", "node 10"]
+    assert ratings_of(found)[-1].contributors == ["node 1", "node 10"]

@@ -7,16 +7,17 @@ import os
 import stat
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
+from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
+from hierfed.deployment.server import Watcher
+from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 
@@ -34,14 +35,11 @@ def model(seed: int, number: int) -> SharedModel:
 
 @pytest.fixture
 def checkpoint(data, make_settings) -> Checkpoint:
-    rng = np.random.default_rng(4)
-    counts = rng.integers(0, 9, len(data.catalogue)).astype(float)
     plan = Plan(
         "f00d",
         make_settings("hierarchical", **{"data.source": "/here", "description": "mine"}),
         data.catalogue,
         (0.1 + 0.2, 5.0),
-        Tallies(counts, counts * rng.random(len(counts))),
     )
     # Not in alphabetical order: the place is a node's number.
     return Checkpoint(plan, {"node 2": "b2", "node 10": "a10", "ü\n": "c"}, b'{"entry":1}')
@@ -58,9 +56,6 @@ def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
     assert (found.plan.training, found.plan.limits) == (expected.plan.training, expected.plan.limits)
     assert found.plan.settings == expected.plan.settings
     assert found.entry == expected.entry
-    for name in ("counts", "sums"):
-        mine, theirs = (getattr(each.plan.tallies, name) for each in (found, expected))
-        assert mine.tobytes() == theirs.tobytes()
     assert {stage: (each.digest(), each.round) for stage, each in found.models.items()} == {
         stage: (each.digest(), each.round) for stage, each in expected.models.items()
     }
@@ -163,7 +158,7 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(checkpoint, tmp_path, d
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("told", [None, {"format": "hierfed checkpoint 0"}, {"format": "hierfed checkpoint 1"}])
+@pytest.mark.parametrize("told", [None, {"format": "hierfed checkpoint 0"}, {"format": "hierfed checkpoint 3"}])
 def test_a_file_of_another_kind_is_refused_in_one_line(checkpoint, tmp_path, told):
     save_file({"a": torch.ones(1)}, tmp_path / FILE, metadata=told)
     with pytest.raises(HierfedError, match="delete it to begin anew") as error:
@@ -206,3 +201,14 @@ def test_no_secret_of_the_server_s_place_is_in_it(checkpoint, tmp_path):
     assert b"/here" not in content
     size = int.from_bytes(content[:8], "little")
     assert json.loads(content[8 : 8 + size])["__metadata__"]["training"] == "f00d"
+
+
+def test_a_server_leaves_the_folder_of_another_version_as_it_was(checkpoint, tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / FILE, metadata={"format": "hierfed checkpoint 3"})
+    before = (tmp_path / FILE).read_bytes()
+    plan, hosting = checkpoint.plan, Hosting("127.0.0.1", 0)
+    with pytest.raises(HierfedError, match="finish it with the version that began it") as error:
+        host(plan.settings, plan.catalogue, tmp_path, hosting, 1, 1, Patience(), Watcher())
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_bytes() == before

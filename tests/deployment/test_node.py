@@ -29,6 +29,8 @@ from hierfed.settings import load_settings
 
 NONCE = bytes(32)
 SERVER = ledger_keys.public_text(Ed25519PrivateKey.generate())
+# What is said of a node itself, and of none of its ratings.
+QUIET = {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
 
 
 def one_line(error: pytest.ExceptionInfo[HierfedError]) -> str:
@@ -53,10 +55,8 @@ def make_side(data, tmp_path):
 
 @pytest.fixture
 def plan(data, make_settings, reference) -> Plan:
-    from hierfed.data.features import tally
-
-    train = [node.train for node in reference("network").nodes]
-    return Plan("f00d", make_settings("network"), data.catalogue, (0.5, 5.0), tally(train, len(data.catalogue)))
+    plan = Plan("f00d", make_settings("network"), data.catalogue, (0.5, 5.0))
+    return plan.after(reference("network").models)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def ready(make_side, plan) -> NodeSide:
     """A node that knows its plan, as number 0."""
     side = make_side()
     side.answer(hello(plan.catalogue, NONCE, SERVER))
-    side.answer(plan.request(0, {}))
+    side.answer(plan.request(0, {"features": plan.fitted}))
     return side
 
 
@@ -73,25 +73,35 @@ def round_request(plan: Plan, shared: SharedModel, **changes) -> Request:
     return Request("round", {**facts, **changes}, shared.arrays)
 
 
-def test_hello_is_answered_with_name_limits_and_sums_alone(make_side, data, reference):
+def test_hello_is_answered_with_name_and_limits_alone(make_side, data, reference):
     side = make_side()
-    found = read_introduction(side.answer(hello(data.catalogue, NONCE, SERVER)), NONCE, None)
+    reply = side.answer(hello(data.catalogue, NONCE, SERVER))
+    assert reply.contribution.arrays == {}
+    assert reply.facts.keys() == {*QUIET, "low", "high"}
+    found = read_introduction(reply, NONCE, None)
     assert isinstance(found, Introduction)
     rows = reference("network").nodes[0]
     values = np.concatenate([rows.train.value, rows.test.value])
     assert (found.name, found.key) == ("node 1", public_text(side.state.key().public_key()))
-    assert found.rows.unknown == 0
-    assert found.rows.limits == (values.min(), values.max())
-    assert found.rows.tallies.counts.tolist() == np.bincount(rows.train.item, minlength=len(data.catalogue)).tolist()
-    assert found.rows.tallies.sums.sum() == rows.train.value.sum()
+    assert found.limits == (values.min(), values.max())
 
 
-def test_under_secure_sums_hello_is_answered_without_a_word_of_the_ratings(make_side, data):
-    side = make_side()
-    reply = side.answer(hello(data.catalogue, NONCE, SERVER, secure_sums=True))
+@pytest.mark.parametrize("known", [{"secure_sums": True}, {"scale": (0.5, 5.0)}], ids=["secure sums", "known scale"])
+def test_where_the_limits_are_not_asked_for_hello_is_answered_without_a_word_of_the_ratings(known, make_side, data):
+    reply = make_side().answer(hello(data.catalogue, NONCE, SERVER, **known))
     assert reply.contribution.arrays == {}
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
-    assert read_introduction(reply, NONCE, None).rows is None
+    assert reply.facts.keys() == QUIET
+    assert read_introduction(reply, NONCE, None).limits is None
+
+
+def test_ratings_beyond_the_scale_are_refused_at_the_node_before_it_sends_a_sum(make_side, data, make_settings):
+    side = make_side()
+    side.answer(hello(data.catalogue, NONCE, SERVER, scale=(2.5, 3.0)))
+    plan = Plan("f00d", make_settings("network", scale=[2.5, 3.0]), data.catalogue, (2.5, 3.0))
+    with pytest.raises(SettingsError, match=r"data\.scale: is from 2.5 to 3, and there are ratings from") as error:
+        side.answer(plan.request(0, {}))
+    one_line(error)
+    assert side.state.plan() is None
 
 
 def test_a_node_with_peers_says_nothing_to_a_server_that_would_see_its_contributions(make_side, data):
@@ -114,9 +124,9 @@ def test_unknown_items_are_left_out_and_told_on_the_node(make_side, data):
     told = []
     side = make_side(tell=told.append)
     known = Catalogue(data.catalogue.frame.head(20))
-    found = read_introduction(side.answer(hello(known, NONCE, SERVER)), NONCE, None)
+    assert side.answer(hello(known, NONCE, SERVER)).facts.keys() == {*QUIET, "low", "high"}
     expected = own_ratings(read_ratings(data.file("node 1", False), test=data.file("node 1", True)), known)
-    assert found.rows.unknown == expected.unknown > 0
+    assert expected.unknown > 0
     assert f"{expected.unknown:,} left out whose items the catalogue does not know" in told[0]
     assert f"{len(expected.train):,} ratings to learn from" in told[0]
 
@@ -244,10 +254,13 @@ def test_a_node_without_held_out_rows_adds_nothing_to_what_is_judged(make_side, 
     side = make_side(origin=Origin(data.file("node 1", False)))
     side.answer(hello(plan.catalogue, NONCE, SERVER))
     shared = plan.method.start()
-    side.answer(plan.request(0, {"rating": shared}))
+    side.answer(plan.request(0, {"features": plan.fitted, "rating": shared}))
     reply = side.answer(Request("judge"))
     assert reply.facts == {}
-    assert {name: float(array) for name, array in reply.contribution.arrays.items()} == dict.fromkeys(JUDGED, 0.0)
+    assert {name: float(array) for name, array in reply.contribution.arrays.items()} == {
+        **dict.fromkeys(JUDGED, 0.0),
+        "learned": len(own_ratings(read_ratings(data.file("node 1", False)), plan.catalogue).train),
+    }
 
 
 def test_ratings_that_are_not_there_end_in_one_line(make_side):
@@ -327,12 +340,13 @@ def test_sums_of_judging_are_those_of_the_rows(data, make_settings, reference, p
     expected = reference("network")
     shared, node = expected.models["rating"], expected.nodes[1]
     (model,) = plan.method.personalise(shared, [node], [None])
-    sums = {name: float(each) for name, each in judged(plan, shared, model, node.test).arrays.items()}
+    sums = {name: float(each) for name, each in judged(plan, shared, model, len(node.train), node.test).arrays.items()}
     before = plan.method.predict(shared, node.test).numpy() - node.test.value
     user, item = (torch.from_numpy(each).long() for each in (node.test.user, node.test.item))
     after = model.predict(user, item).numpy() - node.test.value
     assert sums == pytest.approx(
         {
+            "learned": len(node.train),
             "rows": len(node.test),
             "squares_before": (before**2).sum(),
             "squares_after": (after**2).sum(),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from hierfed.data.features import no_tallies
 from hierfed.deployment.local_models import personalise
 from hierfed.deployment.results import DeployedRound
 from hierfed.engines.exchange import Request
@@ -66,7 +65,7 @@ def test_but_for_the_noise_it_is_the_prior_of_one_process(village, data, monkeyp
     found = village(settings)
     found.serve()
     streams = PrivateStreams(bytes(32))
-    method = prepare(Case(settings, data.catalogue, SCALE, no_tallies(len(data.catalogue)), streams=streams)).method
+    method = prepare(Case(settings, data.catalogue, SCALE, streams=streams)).method
     # What noise is reckoned with hangs on how many nodes share it, which nodes that may collude do not.
     plan, _ = found.sides["node 1"].state.plan()
     expected = run_rounds(replace(method, sharers=plan.method.sharers), data.nodes(), 3).shared.arrays
@@ -156,7 +155,7 @@ def test_a_node_that_was_promised_privacy_joins_none_without(village, make_setti
     assert "has no differential privacy, and --epsilon asks for 8" in str(found.sides["node 2"].failure)
 
 
-@pytest.mark.parametrize("kind", ["tally", "judge"])
+@pytest.mark.parametrize("kind", ["judge"])
 def test_sums_without_noise_are_refused(kind, village):
     found = village(private())
     found.serve()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -16,12 +15,10 @@ from hypothesis import strategies as st
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.deployment.protocol import (
     VERSION,
     Introduction,
-    Overview,
     hello,
     introduce,
     new_nonce,
@@ -33,7 +30,6 @@ from hierfed.engines.exchange import Reply, Request
 from hierfed.federated.contract import Contribution
 from hierfed.ledger import keys as ledger_keys
 
-ITEMS = 5
 KEY, OTHER = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
 ALLOWED = frozenset({public_text(KEY.public_key())})
 BOTH = ALLOWED | {public_text(OTHER.public_key())}
@@ -44,7 +40,7 @@ NODE = Introduction(
     identity="5ec2e7",
     key=public_text(KEY.public_key()),
     ledger=LEDGER,
-    rows=Overview((0.5, 5.0), Tallies(np.array([3.0, 0, 2, 0, 1]), np.array([9.5, 0, 8, 0, 0.1])), unknown=7),
+    limits=(0.5, 5.0),
 )
 
 
@@ -59,12 +55,6 @@ def without(name: str) -> Reply:
     return Reply({key: fact for key, fact in reply.facts.items() if key != name}, reply.contribution)
 
 
-def with_arrays(**arrays: torch.Tensor | None) -> Reply:
-    reply = said()
-    merged = {**reply.contribution.arrays, **arrays}
-    return Reply(reply.facts, Contribution({name: array for name, array in merged.items() if array is not None}))
-
-
 def refusal(reply: Reply, keys: frozenset[str] | None = ALLOWED, nonce: bytes = NONCE) -> str:
     found = read_introduction(reply, nonce, keys)
     assert isinstance(found, str), found
@@ -77,14 +67,11 @@ def refusal(reply: Reply, keys: frozenset[str] | None = ALLOWED, nonce: bytes = 
 def test_what_was_said_is_what_is_understood(keys):
     found = read_introduction(said(), NONCE, keys)
     assert isinstance(found, Introduction)
-    assert replace(found, rows=NODE.rows) == NODE
-    assert replace(found.rows, tallies=NODE.rows.tallies) == NODE.rows
-    assert found.rows.tallies.counts.tobytes() == NODE.rows.tallies.counts.tobytes()
-    assert found.rows.tallies.sums.tobytes() == NODE.rows.tallies.sums.tobytes()
+    assert found == NODE
 
 
-def test_under_secure_sums_nothing_is_said_of_the_ratings():
-    quiet = replace(NODE, rows=None)
+def test_where_limits_are_not_asked_for_nothing_is_said_of_the_ratings():
+    quiet = replace(NODE, limits=None)
     reply = introduce(quiet, NONCE, KEY)
     assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
     assert reply.contribution.arrays == {}
@@ -192,24 +179,17 @@ def test_a_node_s_own_refusal_is_passed_on():
         Reply({"refusal": ""}),
         Reply({"refusal": "two\nlines"}),
         Reply({"version": VERSION}),
-        *(without(name) for name in ("name", "identity", "low", "high", "unknown", "key", "version")),
-        *(said(**{name: b"\xff\xfe"}) for name in ("name", "identity", "low", "high", "unknown", "key")),
-        *(said(**{name: [1, 2]}) for name in ("name", "identity", "low", "high", "unknown", "key")),
+        *(without(name) for name in ("name", "identity", "low", "high", "key", "version")),
+        *(said(**{name: b"\xff\xfe"}) for name in ("name", "identity", "low", "high", "key")),
+        *(said(**{name: [1, 2]}) for name in ("name", "identity", "low", "high", "key")),
         *(said(**{name: value}) for name in ("low", "high") for value in (math.nan, math.inf, -math.inf, "x", "nan")),
-        *(said(unknown=value) for value in (math.nan, math.inf, "x", -1)),
         said(low=5.0, high=0.5),
         said(name=""),
         said(name="two\nlines"),
         said(name="a/b"),
         said(identity=""),
-        with_arrays(counts=None),
-        with_arrays(sums=None),
-        with_arrays(counts=torch.zeros(ITEMS, dtype=torch.float64)[:-1]),
-        with_arrays(sums=torch.zeros(ITEMS + 1, dtype=torch.float64)),
-        with_arrays(counts=torch.zeros(ITEMS, 2, dtype=torch.float64)),
-        with_arrays(counts=torch.tensor(3.0, dtype=torch.float64), sums=torch.tensor(3.0, dtype=torch.float64)),
-        *(with_arrays(counts=torch.full((ITEMS,), value, dtype=torch.float64)) for value in (math.nan, math.inf, -1)),
-        with_arrays(sums=torch.full((ITEMS,), math.nan, dtype=torch.float64)),
+        Reply(said().facts, Contribution({"counts": torch.zeros(5, dtype=torch.float64)})),
+        Reply(said().facts, Contribution({"": torch.zeros(0, dtype=torch.float64)})),
     ],
     ids=lambda value: "",
 )
@@ -218,7 +198,7 @@ def test_junk_is_refused(reply, keys):
 
 
 FACTS = st.one_of(st.text(), st.integers(), st.floats(), st.binary(), st.lists(st.integers(), max_size=2))
-NAMES = st.sampled_from(["version", "name", "identity", "low", "high", "unknown", "key", "signature", "refusal"])
+NAMES = st.sampled_from(["version", "name", "identity", "low", "high", "key", "signature", "refusal"])
 
 
 @settings(max_examples=150, deadline=None)
@@ -229,23 +209,9 @@ def test_whatever_is_said_there_is_an_answer(changes, keys):
         assert "\n" not in found
     elif keys is not None:
         # Facts that the signature does not cover may differ, within what they can be.
-        assert changes.keys() <= {"low", "high", "unknown", "version"} or all(
+        assert changes.keys() <= {"low", "high", "version"} or all(
             said().facts.get(name) == value for name, value in changes.items() if name in ("name", "identity", "key")
         )
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shapes=st.dictionaries(
-        st.sampled_from(["counts", "sums", "more"]), st.lists(st.integers(0, 6), max_size=2), max_size=3
-    )
-)
-def test_whatever_arrays_come_there_is_an_answer(shapes):
-    arrays = {name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    found = read_introduction(Reply(said().facts, Contribution(arrays)), NONCE, None)
-    if not isinstance(found, str) and found.rows is not None:
-        assert found.rows.tallies.counts.shape == found.rows.tallies.sums.shape
-        assert found.rows.tallies.counts.ndim == 1
 
 
 def test_a_catalogue_of_other_columns_cannot_be_met():

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from hierfed.data.features import tally
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.server import Watcher
 from hierfed.deployment.signing import public_text
@@ -16,8 +15,8 @@ from hierfed.engines.flower.federation import Patience
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import PLAIN, Round
 from hierfed.engines.secure_round import MESSAGE, STEPS
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import Case, prepare
 from hierfed.privacy.secure_sum.simulation import SecureSum
 
@@ -46,14 +45,8 @@ def expected(data):
 
     def find(settings, secure_sums: bool = True):
         nodes = data.nodes()
-        tallies = tally([node.train for node in nodes], len(data.catalogue))
-        if secure_sums:
-            summed = SecureSum()(
-                (node.number, sent_tallies(tally([node.train], len(data.catalogue)))) for node in nodes
-            )
-            tallies = read_tallies(summed.total.arrays)
-        method = prepare(Case(settings, data.catalogue, SCALE, tallies)).method
         how = Round(SecureSum()) if secure_sums else PLAIN
+        method = prepare(after_earlier_stages(Case(settings, data.catalogue, SCALE), nodes, how)).method
         return run_rounds(method, nodes, settings.training.rounds, how=how).shared
 
     return find
@@ -106,7 +99,6 @@ def test_nothing_that_a_node_sends_is_of_its_ratings(secure, village):
     assert {kind for _, kind, _ in found.sent} == {
         "hello",
         "setup",
-        "tally",
         "round",
         *STEPS,
         "finish",
@@ -118,7 +110,7 @@ def test_nothing_that_a_node_sends_is_of_its_ratings(secure, village):
         facts = {name: value for record in message.content.config_records.values() for name, value in record.items()}
         arrays = [array for record in message.content.array_records.values() for array in record.values()]
         assert not arrays
-        if kind in ("tally", "round", "judge", *STEPS):
+        if kind in ("round", "judge", *STEPS):
             assert MESSAGE in facts
             assert all(isinstance(value, bytes | str) for value in facts.values())
         elif kind == "hello":
@@ -200,7 +192,7 @@ def test_a_node_refuses_a_plan_with_a_stranger(secure, village):
     result = found.serve()
     assert all(each.contributors == ["node 1", "node 10"] for each in result.rounds)
     assert "has a key that no --peer names" in str(found.sides["node 2"].failure)
-    assert not any(kind in ("tally", "round") for name, kind, _ in found.sent if name == "node 2")
+    assert not any(kind == "round" for name, kind, _ in found.sent if name == "node 2")
 
 
 def test_ratings_beyond_the_scale_end_the_node_before_it_sends_anything(make_settings, village):
@@ -208,7 +200,7 @@ def test_ratings_beyond_the_scale_end_the_node_before_it_sends_anything(make_set
     with pytest.raises(HierfedError):
         found.serve()
     assert "data.scale: is from 2.5 to 3, and there are ratings from" in str(found.sides["node 1"].failure)
-    assert not any(kind in ("tally", "round") for _, kind, _ in found.sent)
+    assert not any(kind == "round" for _, kind, _ in found.sent)
 
 
 @pytest.mark.parametrize(

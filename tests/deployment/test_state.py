@@ -10,11 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from hierfed.data.features import Tallies
 from hierfed.deployment.local_models import personalise
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
@@ -50,11 +48,8 @@ def state(folder):
 
 @pytest.fixture
 def plan(data, make_settings) -> Plan:
-    rng = np.random.default_rng(4)
-    items = len(data.catalogue)
-    counts = rng.integers(0, 9, items).astype(float)
     settings = make_settings("hierarchical", **{"data.source": "/secret/ratings.csv", "learning_rate": 0.1 + 0.2})
-    return Plan("f00d", settings, data.catalogue, (0.1 + 0.2, 5.0), Tallies(counts, counts * rng.random(items)))
+    return Plan("f00d", settings, data.catalogue, (0.1 + 0.2, 5.0))
 
 
 def belief(seed: int) -> StoredState:
@@ -183,9 +178,6 @@ def test_a_plan_is_the_same_after_a_restart_to_the_last_bit(state, folder, plan,
     assert (found.training, found.limits) == (plan.training, plan.limits)
     assert found.settings.model_dump(exclude={"data"}) == plan.settings.model_dump(exclude={"data"})
     assert found.settings.training.learning_rate == 0.1 + 0.2
-    for name in ("counts", "sums"):
-        assert getattr(found.tallies, name).dtype == np.float64
-        assert getattr(found.tallies, name).tobytes() == getattr(plan.tallies, name).tobytes()
     assert found.catalogue.digest() == data.catalogue.digest()
     assert found.settings == plan.settings
 
@@ -324,3 +316,15 @@ def test_a_plan_of_another_training_leaves_nothing_of_the_one_before(state, fold
     assert state.model("rating") is None
     with pytest.raises(HierfedError, match="no federation has finished here yet"):
         personalise(state)
+
+
+def test_the_folder_of_another_version_is_refused_in_one_line_and_left_as_it_was(tmp_path):
+    told = json.dumps({"format": "hierfed node 2", "name": "north", "identity": "5e", "origin": {"source": "a.csv"}})
+    (tmp_path / "node.json").write_text(told)
+    tmp_path.chmod(0o755)
+    with pytest.raises(HierfedError, match="finish its training with the version that began it") as error:
+        NodeState(tmp_path)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["node.json"]
+    assert (tmp_path / "node.json").read_text() == told
+    assert mode_of(tmp_path) == 0o755

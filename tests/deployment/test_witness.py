@@ -6,13 +6,11 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import Tallies
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
 from hierfed.deployment.witness import Witness
@@ -90,8 +88,7 @@ class Meeting:
 
 @pytest.fixture
 def plan(data, make_settings) -> Plan:
-    nothing = np.zeros(len(data.catalogue))
-    return Plan(TRAINING, make_settings("network"), data.catalogue, (0.5, 5.0), Tallies(nothing, nothing))
+    return Plan(TRAINING, make_settings("network"), data.catalogue, (0.5, 5.0))
 
 
 @pytest.fixture
@@ -285,9 +282,9 @@ def test_under_secure_sums_the_masked_vector_is_the_contribution(meeting):
         meeting.witness.heard(Request("round", {"stage": "rating", "round": number}), Reply())
         meeting.witness.heard(Request("mask"), Reply(refusal))
         assert words in meeting.ask(meeting.append(meeting.round(number)), after=number)
-    # A tally is no contribution to the round before it.
+    # What is judged is no contribution to the round before it.
     meeting.witness.heard(Request("round", {"stage": "rating", "round": 5}), Reply())
-    meeting.witness.heard(Request("tally"), Reply())
+    meeting.witness.heard(Request("judge"), Reply())
     meeting.witness.heard(Request("mask"), Reply({"message": b"masked"}))
     assert "lists a contribution" in meeting.ask(meeting.append(meeting.round(5)), after=5)
 

@@ -190,7 +190,7 @@ def test_who_was_asked_something_else_adds_nothing_to_the_sum():
 @pytest.mark.parametrize(
     "other",
     [
-        Request("tally", {"round": 1, DRAWN: b"first"}),
+        Request("judge", {"round": 1, DRAWN: b"first"}),
         Request("round", {"round": 2, DRAWN: b"first"}),
         Request("round", {"round": 1, DRAWN: b"second"}),
         Request("round", {"round": 1, DRAWN: b"first"}, {"model": torch.zeros(1)}),

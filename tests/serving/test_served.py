@@ -18,7 +18,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hierfed.data.features import no_tallies
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
 from hierfed.evaluation.ranking import judge_ranking
@@ -129,7 +128,7 @@ def test_another_process_predicts_the_same_numbers(saved):
 def test_a_method_is_the_same_after_it_was_written_down(saved):
     outcome, folder = saved
     kept = load_model(folder)
-    again = prepare(Case(kept.settings, kept.catalogue, kept.limits, no_tallies(len(kept.catalogue)))).method
+    again = prepare(Case(kept.settings, kept.catalogue, kept.limits)).method
     assert replace(again, content=outcome.method.content) == outcome.method
 
 

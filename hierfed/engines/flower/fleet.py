@@ -58,7 +58,7 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
 # Flower's codes in an answer to a node that wants in.
 NO_ACTIVATION, KEYS_WANTED = '"code":2004', '"code":2001'
-KINDS = ("hello", "setup", "tally", "round", *STEPS, "finish", "judge", "ledger", "goodbye")
+KINDS = ("hello", "setup", "round", *STEPS, "finish", "judge", "ledger", "goodbye")
 
 
 @dataclass(frozen=True)

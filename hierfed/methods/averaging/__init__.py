@@ -5,20 +5,35 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hierfed.methods.averaging import messages
 from hierfed.methods.kind import Case, MethodKind, Prepared
 
 if TYPE_CHECKING:
+    from hierfed.federated.method import Stage
     from hierfed.settings import Settings
 
 
 class Averaging(MethodKind):
     """Declares federated averaging."""
 
+    sums = messages.SUMS
+    models = messages.MODELS
     units = frozenset({"example", "node"})
     takes_module = True
     devices = frozenset({"cpu", "cuda"})
     averaged = MappingProxyType({"change": "rows"})
     takes_optimizer = True
+
+    def opening_rounds(self, settings: Settings) -> int:
+        """One for the mean rating, where the network begins at it; see MethodKind."""
+        return int(settings.model.output_bias == "train_mean")
+
+    def earlier_stages(self, case: Case) -> list[Stage]:
+        """Features are fitted on the nodes' ratings, but under differential privacy: it would be a release without
+        noise. See MethodKind."""
+        from hierfed.methods.averaging.build import features_stage  # noqa: PLC0415 - torch takes seconds to load
+
+        return [] if case.settings.privacy.privacy_unit != "none" else [features_stage(case)]
 
     def refusal(self, settings: Settings) -> str:
         """See MethodKind."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hierfed.data.features import Features, features_of, prepare_features
+from hierfed.data.features import Features, prepare_features
+from hierfed.errors import HierfedError
+from hierfed.federated.method import Stage
 from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
+from hierfed.methods.averaging.feature_fitting import FeatureFitting, feature_fitting
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
 from hierfed.methods.averaging.node_level import NodePersonalisation
 from hierfed.methods.averaging.pooled_averaging import pooled
@@ -17,6 +20,7 @@ from hierfed.methods.averaging.threads import STACK, ThreadedTrainer
 from hierfed.methods.averaging.training import LocalTraining, Trainer
 from hierfed.methods.averaging.user_level import UserPersonalisation
 from hierfed.methods.kind import Case, ModuleMaker, Prepared
+from hierfed.methods.messages import FEATURES
 from hierfed.methods.packages import check_privacy_packages
 from hierfed.models.devices import CPU, device_of
 from hierfed.models.scale import RatingScale, scale_of
@@ -28,7 +32,7 @@ def build(case: Case) -> Prepared:
     """The settings' network; under differential privacy its features are fitted on the catalogue, each item once."""
     settings, catalogue = case.settings, case.catalogue
     private = settings.privacy.privacy_unit != "none"
-    features = prepare_features(catalogue, np.ones(len(catalogue))) if private else features_of(catalogue, case.tallies)
+    features = prepare_features(catalogue, np.ones(len(catalogue))) if private else _fitted(case)
     plain = make_averaging(settings, features, scale_of(case.limits), case.module)
     if not private:
         return Prepared(plain, features.names, features.missing)
@@ -37,6 +41,25 @@ def build(case: Case) -> Prepared:
 
     protected = protect_network(plain, settings, case.streams)
     return Prepared(protected.method, features.names, features.missing, protected)
+
+
+def features_stage(case: Case) -> Stage:
+    """The training that fits the features on the nodes' ratings."""
+    return Stage(FEATURES, 1, lambda models: _fitting(case), -1)
+
+
+def _fitting(case: Case) -> FeatureFitting:
+    return feature_fitting(case.catalogue, case.settings.factors.min_raters)
+
+
+def _fitted(case: Case) -> Features:
+    """The features of the finished stage FEATURES; raises HierfedError before it, and for a model that is none."""
+    if FEATURES not in case.models:
+        raise HierfedError("this training has not come to its network yet: its features are not fitted")
+    try:
+        return _fitting(case).features(case.models[FEATURES])
+    except (KeyError, ValueError, IndexError) as error:
+        raise HierfedError(f"the features of this training are not those of its catalogue: {error}") from error
 
 
 def make_averaging(

@@ -5,17 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hierfed.methods.hierarchical import messages
 from hierfed.methods.kind import Case, MethodKind, Prepared
 
 if TYPE_CHECKING:
+    from hierfed.federated.method import Stage
     from hierfed.settings import Settings
 
 
 class Hierarchical(MethodKind):
     """Declares the hierarchical model."""
 
+    sums = messages.SUMS
+    models = messages.MODELS
     serves_users = True
     devices = frozenset({"cpu", "cuda"})
+
+    def opening_rounds(self, settings: Settings) -> int:
+        """Counts, subspace iterations, and one round of implicit factorisation; see MethodKind."""
+        factors = settings.factors
+        return 1 + (factors.embedding_rounds + 1 if factors.embedding_rank else 0)
+
+    def later_stages(self, case: Case) -> list[Stage]:
+        """See MethodKind."""
+        from hierfed.methods.content import public_content  # noqa: PLC0415 - torch takes seconds to load
+        from hierfed.methods.ranking.stages import ranking_stages  # noqa: PLC0415
+
+        settings, catalogue = case.settings, case.catalogue
+        if not settings.ranking.rank_items:
+            return []
+        return ranking_stages(settings, lambda: public_content(settings, catalogue).content)
 
     def refusal(self, settings: Settings) -> str:
         """See MethodKind."""

@@ -10,11 +10,11 @@ import numpy as np
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import JudgedItems, Method, Restorer, RivalErrors, RivalRows, Scorer, Stage, Train
+from hierfed.federated.method import JudgedItems, Method, Restorer, RivalErrors, RivalRows, Scorer, Train
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.local.rivals import ALONE, each_user_alone
-from hierfed.methods.ranking.stages import BLEND, ranking_scorers, ranking_stages
+from hierfed.methods.ranking.stages import BLEND, ranking_scorers
 from hierfed.results import Selection, ThresholdRecord
 from hierfed.settings import Settings
 
@@ -60,10 +60,6 @@ class HierarchicalDuties(Method):
         from hierfed.methods.hierarchical.selection import select  # noqa: PLC0415 - it makes candidates of this class
 
         return select(settings, self._own, nodes, train, rule)
-
-    def later_stages(self, settings: Settings) -> list[Stage]:
-        """See Method."""
-        return ranking_stages(settings, self._own.content) if settings.ranking.rank_items else []
 
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hierfed.methods.item_biases import messages
 from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.results import MethodWords
+
+if TYPE_CHECKING:
+    from hierfed.settings import Settings
 
 
 class ItemBiasesKind(MethodKind):
     """Declares item biases. It protects no unit of differential privacy, and so is refused under all of them."""
 
+    sums = messages.SUMS
+    models = messages.MODELS
     serves_users = True
+
+    def rounds(self, settings: Settings) -> int:
+        """One: another would give the same biases. See MethodKind."""
+        return 1
+
+    def opening_rounds(self, settings: Settings) -> int:
+        """One, which counts raters; see MethodKind."""
+        return 1
 
     def words(self) -> MethodWords:
         """See MethodKind."""

@@ -21,7 +21,6 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.models.places import places_among
-from hierfed.settings import Settings
 
 # Ratings of an item or a user that count for as much as the mean.
 SHRINKAGE = 5.0
@@ -43,10 +42,6 @@ class ItemBiases(Method):
     def start(self) -> SharedModel:
         """Nothing is known; round 0 counts raters and finds the mean. See SumMethod."""
         return SharedModel({}, round=-1)
-
-    def rounds(self, settings: Settings) -> int:
-        """One: another would give the same biases. See Method."""
-        return 1
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

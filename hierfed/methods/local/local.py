@@ -16,7 +16,6 @@ from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PrivateState
 from hierfed.methods.local.personal import PersonalLocal, fit_local, public_prior, restore_local
 from hierfed.models.scale import scale_of
-from hierfed.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,6 @@ class LocalOnly(Method):
         """See Method."""
         prior = public_prior(self.content)
         return lambda kept: restore_local(prior, kept, self.limits, self.threads)
-
-    def rounds(self, settings: Settings) -> int:
-        """None; see Method."""
-        return 0
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """What public votes alone say of an item; see Method."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.methods.private_prior import messages
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -15,6 +16,8 @@ ROUNDS = 3
 class PrivatePriorKind(MethodKind):
     """Declares the private prior, which hides whole users and nothing else."""
 
+    sums = messages.SUMS
+    models = messages.MODELS
     serves_users = True
     units = deployed_units = frozenset({"user"})
 

@@ -7,6 +7,7 @@ its mean, the third the biases of the items that most public votes are on. Every
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -110,13 +111,15 @@ class PrivatePrior(Method):
         """The sum of the users' clipped vectors with a share of the noise, on a grid, and 1; see Method."""
         number = shared.round + 1
         release, share = self._release(number), self._share(number)
-        grid = grid_of(share)
+        grid, priors = grid_of(share), self._priors(shared, release)
         for node in nodes:
             if self.streams is None:
                 raise HierfedError("a node under differential privacy needs a secret for its noise, and was given none")
-            told = self._told(shared, _thinned(node.train), release)
+            steps = self._told(priors, node.train.take(np.empty(0, np.int64)), release).sum(0).long()
+            for rows in _by_user(_thinned(node.train)):
+                steps += self._user_steps(priors, rows, release, grid)
             stream = self.streams.stream(number, node.number, f"noise: {release.name}")
-            sent = on_grid(clip_rows(told, release.clip_norm), grid).sum(0)
+            sent = steps.double() * grid
             sent = sent + discrete_gaussian(stream, share, grid, len(sent))
             yield Contribution({release.name: sent, "nodes": torch.ones(1, dtype=torch.float64)}), None
 
@@ -187,31 +190,37 @@ class PrivatePrior(Method):
         """The deviation of what each node adds to a round's sum."""
         return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.sharers)
 
-    def _told(self, shared: SharedModel, train: Ratings, release: Release) -> Tensor:
-        """What each user's ratings say, before it is clipped: [users, numbers]."""
-        if release.name == "scales":
-            return self._evidence(shared, train)
-        fitted = fit_local(self.prior(shared), train, self.limits, self.threads)
-        if release.name == "mean":
-            return _products(fitted)
-        return _own_biases(fitted, self.items, len(self.content))
-
-    def _evidence(self, shared: SharedModel, train: Ratings) -> Tensor:
-        """What each user's evidence gains as each number of the prior grows, and as it shrinks."""
-        arrays = shared.arrays
-
-        def evidence(scales: PriorScales) -> Tensor:
-            prior = self.prior(SharedModel({**arrays, "scales": _scales_array(scales)}))
-            return fit_local(prior, train, self.limits, self.threads).kriging.evidence()
-
+    def _priors(self, shared: SharedModel, release: Release) -> list[PublicPrior]:
+        """The prior; and, where the numbers are released, those where each of them is larger, and smaller."""
+        if release.name != "scales":
+            return [self.prior(shared)]
         now = _scales(shared)
         tried = [
             replace(now, **{field.name: getattr(now, field.name) * factor})
             for field in fields(now)
             for factor in (FACTOR, 1 / FACTOR)
         ]
-        begin = evidence(now)
-        return torch.stack([evidence(scales) - begin for scales in tried], 1)
+        return [self.prior(SharedModel({**shared.arrays, "scales": _scales_array(each)})) for each in (now, *tried)]
+
+    def _user_steps(self, priors: Sequence[PublicPrior], rows: Ratings, release: Release, grid: float) -> Tensor:
+        """What one user adds, in whole steps of the grid: int64 [numbers].
+
+        Users are never computed side by side: last digits would hang on who else is there, and at the edge of a step
+        another user's presence would change what this one adds.
+        """
+        clipped = clip_rows(self._told(priors, rows, release), release.clip_norm)
+        return (on_grid(clipped, grid) / grid).long()[0]
+
+    def _told(self, priors: Sequence[PublicPrior], train: Ratings, release: Release) -> Tensor:
+        """What each user's ratings say, before it is clipped: [users, numbers]."""
+        if release.name == "scales":
+            # What the user's evidence gains as each number of the prior grows, and as it shrinks.
+            begin, *tried = (fit_local(each, train, self.limits, 1).kriging.evidence() for each in priors)
+            return torch.stack([evidence - begin for evidence in tried], 1)
+        fitted = fit_local(priors[0], train, self.limits, 1)
+        if release.name == "mean":
+            return _products(fitted)
+        return _own_biases(fitted, self.items, len(self.content))
 
 
 def _products(fitted: PersonalLocal) -> Tensor:
@@ -248,6 +257,13 @@ def _own_biases(fitted: PersonalLocal, items: np.ndarray, count: int) -> Tensor:
         told[user, 0, where] = fit.solution
         told[user, 1, where] = WEIGHTS_SHARE * torch.diagonal(fit.inverse, dim1=1, dim2=2)
     return told[:, :, :-1].flatten(1)
+
+
+def _by_user(train: Ratings) -> Iterator[Ratings]:
+    """Each user's ratings, of rows in the order of their users."""
+    begins = np.unique(train.user, return_index=True)[1]
+    for begin, end in itertools.pairwise([*begins.tolist(), len(train)]):
+        yield train.take(np.arange(begin, end))
 
 
 def _thinned(train: Ratings) -> Ratings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,23 +11,25 @@ from hierfed.data.content import Content
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import RATING, Scorer, Stage
+from hierfed.methods.messages import EASE, IMPLICIT
 from hierfed.methods.ranking.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.methods.ranking.implicit import ImplicitFactors
 from hierfed.methods.ranking.scores import BLEND_WEIGHTS, Ranker, blend, popularity
 from hierfed.models.lists import rated_matrix
 from hierfed.settings import Settings
 
-EASE, IMPLICIT, BLEND = "ease", "implicit", "blend"
+BLEND = "blend"
 
 
-def ranking_stages(settings: Settings, content: Content) -> list[Stage]:
+def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[Stage]:
     """Ease, then implicit factors; both build upon the raters that the model of ratings knows.
 
-    content: what is publicly known of the items. Items with fewer raters than the settings' threshold are never summed;
-    nor, for Ease, those beyond the MOST_ITEMS most rated.
+    content: gives what is publicly known of the items.
+    Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond the MOST_ITEMS
+    most rated.
     """
     return [
-        Stage(EASE, 1, lambda models: ease_of(settings, content, models), -1),
+        Stage(EASE, 1, lambda models: ease_of(settings, content(), models), -1),
         Stage(IMPLICIT, settings.ranking.implicit_rounds, lambda models: implicit_of(settings, models), -1),
     ]
 

@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 
-from hierfed.data.features import Tallies, tally
 from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
@@ -13,7 +12,6 @@ from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import Round
 from hierfed.federated.rules import OPEN_SUM, Rule
-from hierfed.federated.tallies import read_tallies, sent_tallies
 from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
@@ -64,8 +62,6 @@ def in_process_digest(tables, rule: Rule = OPEN_SUM) -> str:
     catalogue = read_catalogue(tables / "items.csv")
     own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
-    sent = [(node.number, sent_tallies(tally([node.train], len(catalogue)))) for node in nodes]
-    tallies: Tallies = read_tallies(rule(sent).total.arrays)
-    method = prepare(Case(settings, catalogue, SCALE, tallies)).method
+    method = prepare(Case(settings, catalogue, SCALE)).method
     with one_torch_thread():
         return run_rounds(method, nodes, ROUNDS, how=Round(rule)).shared.digest()

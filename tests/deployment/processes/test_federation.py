@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hierfed.data.division import assign, divide, load_dataset
-from hierfed.data.features import tally
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
@@ -41,8 +41,8 @@ def test_the_same_digest_as_in_one_process(preset, tmp_path):
     settings = load_settings(name, {"nodes": 3, "rounds": rounds})
     dataset = load_dataset(settings)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
-    tallies = tally((node.train for node in nodes), dataset.items)
-    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits, tallies)).method
+    case = Case(settings, dataset.catalogue, dataset.ratings.limits)
+    method = prepare(after_earlier_stages(case, nodes)).method
     with one_torch_thread():
         expected = run_rounds(method, nodes, rounds).shared.digest()
     assert json.loads(ran.stdout)["digest"] == expected
@@ -98,11 +98,14 @@ def test_what_a_node_sends_holds_nothing_private(start, tables, tmp_path):
     frame = pl.read_parquet(tables / "1.parquet")
     kept = load_file(tmp_path / "state-1" / "rounds" / f"rating.{ROUNDS}.safetensors")
 
-    # The proxy sees what there is to see: the node's name, and its tally of ratings by item.
+    # The proxy sees what there is to see: how many of the node's users have rated each item; not what they said of it.
     counts = np.zeros(40)
     np.add.at(counts, frame["item"].to_numpy() - 100, 1)
     assert b"state-1" not in sent
     assert counts.tobytes() in sent
+    sums = np.zeros(40)
+    np.add.at(sums, frame["item"].to_numpy() - 100, frame["rating"].to_numpy())
+    assert sums.tobytes()[:32] not in sent
     for user in frame["user"].unique():
         assert user.encode() not in sent
     ratings = frame["rating"].to_numpy()

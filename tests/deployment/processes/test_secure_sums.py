@@ -22,8 +22,8 @@ from tests.deployment.processes.proxy import Proxy
 pytestmark = pytest.mark.slow
 
 SECURELY = ("--set", "secure_sums=true", "--set", "scale=[0.5,5]")
-# Of the consents that a node gives, the first is to the sum of tallies.
-FIFTH_ROUND = 6
+# Of the consents that a node gives.
+FIFTH_ROUND = 5
 # It has sent its masked vector when it is asked whose vectors came.
 ENDS_AFTER_UPLOAD = f"""
 import os, signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import astuple, replace
 
@@ -30,6 +31,7 @@ from hierfed.methods.private_prior.private_prior import (
     PrivatePrior,
     _thinned,
 )
+from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of
 from hierfed.privacy.secure_sum.simulation import SecureSum
 from hierfed.private_randomness import PrivateStreams
 
@@ -196,3 +198,49 @@ def test_of_each_user_at_most_so_many_ratings_are_used_spread_over_all(counts, s
     assert kept.tolist() == [min(count, MOST_RATINGS) for count in counts]
     pairs = set(zip(found.user.tolist(), found.item.tolist(), strict=True))
     assert len(pairs) == len(found)
+
+
+@pytest.mark.parametrize("number", ROUNDS.values())
+def test_what_a_user_adds_is_the_same_integers_alone_and_beside_others(number, content, make_method):
+    """Not but for rounding: at the edge of a step the last digit of a float would decide."""
+    method, rows = make_method(1.0), ratings_of(np.random.default_rng(8), range(7), len(content), 50)
+    release, grid = RELEASES[number - 1], grid_of(method._share(number))
+    size = len(sent(method, number, rows))
+    noise = discrete_gaussian(
+        method.streams.stream(number, 0, f"noise: {release.name}"), method._share(number), grid, size
+    )
+
+    def steps(some: Ratings) -> np.ndarray:
+        found = ((sent(method, number, some) - noise) / grid).numpy()
+        assert (found == found.round()).all()
+        return found.astype(np.int64)
+
+    alone = [steps(rows.take(rows.user == user)) for user in range(7)]
+    assert all(each.any() for each in alone)
+    for some in itertools.chain(itertools.combinations(range(7), 2), [range(7), range(6, 0, -1)]):
+        together = rows.take(np.flatnonzero(np.isin(rows.user, list(some))))
+        assert (steps(together) == sum(alone[user] for user in some)).all()
+
+
+def test_a_user_s_numbers_are_never_computed_beside_another_user_s(content, make_method, monkeypatch):
+    """Wherever the edge of a step lies: no float of a user's is made of a batch with others in it."""
+    seen = []
+
+    def fit_one(prior: object, train: Ratings, *more: object) -> object:
+        seen.append(len(np.unique(train.user)))
+        return fit_local(prior, train, *more)
+
+    monkeypatch.setattr("hierfed.methods.private_prior.private_prior.fit_local", fit_one)
+    rows = ratings_of(np.random.default_rng(9), range(5), len(content), 20)
+    for number in ROUNDS.values():
+        sent(make_method(1.0), number, rows)
+    assert max(seen) == 1
+    assert seen.count(1) == 5 * (1 + 2 * len(vars(FIRST_GUESS))) + 5 + 5
+
+
+@pytest.mark.parametrize("number", ROUNDS.values())
+def test_a_node_without_ratings_adds_noise_alone(number, content, make_method):
+    rows = ratings_of(np.random.default_rng(8), range(2), len(content))
+    nothing = rows.take(np.empty(0, np.int64))
+    assert not sent(make_method(0.0), number, nothing).any()
+    assert sent(make_method(1.0), number, nothing).shape == sent(make_method(1.0), number, rows).shape

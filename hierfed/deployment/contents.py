@@ -1,0 +1,167 @@
+"""What each message of a federation holds, and why: the table in docs/privacy.md, and what nodes check messages by.
+
+A node refuses a request that holds anything else, and sends nothing else. Under secure sums the arrays of a sum are
+never in a message by themselves: they are what the server learns as a total over nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.secure_round import STEPS
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.methods import METHODS
+from hierfed.methods.messages import Purposes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and its answer: the facts of each, with what they are for."""
+
+    request: Purposes
+    reply: Purposes = field(default_factory=dict)
+
+
+_WHOSE = {"version": "of the protocol", "hierfed": "the release"}
+_ROUND = {"training": "which one", "stage": "of the training", "round": "its number"}
+_SECURE = {"message": "one of the secure sum's, see below"}
+_DRAWN = {"drawn": "under secure sums: random bytes, so that no two sums are alike"}
+_ENTRIES = {"entries": "the ledger's last ones"}
+_SIGNED = {"countersignature": "of the ledger's last entry", "unsigned": "or why there is none"}
+_REFUSED = {"refusal": "why the node takes no part"}
+
+ASKED: Mapping[str, Asked] = {
+    "hello": Asked(
+        {
+            **_WHOSE,
+            "nonce": "to be signed",
+            "sums": "open or secure",
+            "scale": "the ratings that there can be, or that the server does not know",
+            "ledger": "the server's key for its ledger",
+            "catalogue": "public, the same for all",
+        },
+        {
+            **_WHOSE,
+            "nonce": "that was signed",
+            "name": "of the node",
+            "identity": "random, tells it from any other node",
+            "key": "the node's public one",
+            "ledger": "its public key for the ledger",
+            "signature": "of nonce, name, identity and ledger",
+            "low": "the node's lowest rating, only under open sums without data.scale",
+            "high": "its highest, likewise",
+            **_REFUSED,
+        },
+    ),
+    "setup": Asked(
+        {
+            "training": "its name",
+            "settings": "without where the server's data are",
+            "limits": "the lowest and the highest rating that there can be",
+            "keys": "public ones, of the nodes that add securely",
+            "threshold": "how many of them a sum takes",
+            "number": "the node's",
+            "finished": "the stages that are over, whose models are beside it",
+            "ledger": "all its lines so far",
+        }
+    ),
+    "round": Asked(
+        {**_ROUND, **_DRAWN, **_ENTRIES}, {**_ROUND, "number": "the node's", **_SECURE, **_REFUSED, **_SIGNED}
+    ),
+    **{step: Asked(_SECURE, {**_SECURE, **_REFUSED}) for step in STEPS},
+    "finish": Asked({"stage": "that is over", "round": "its last", **_ENTRIES}, _SIGNED),
+    "judge": Asked(_DRAWN, {**_SECURE, **_REFUSED}),
+    "ledger": Asked(_ENTRIES, _SIGNED),
+    "goodbye": Asked({"reason": "why a node cannot stay, where it is not over"}),
+}
+
+JUDGED_SUMS: Purposes = {
+    "learned": "ratings that were learned from, for the report",
+    "rows": "held-out ratings",
+    "squares_before": "squared errors of the shared model on them",
+    "squares_after": "of the users' own models",
+    "within": "held-out ratings within their 90% intervals",
+    "intervals": "of so many that have one",
+}
+
+
+def check_request(request: Request, method: str) -> None:
+    """Raise HierfedError for a request that holds more than is declared; method: of the plan, "" before there is one.
+
+    The models in a setup are checked by check_models, once the plan has been read.
+    """
+    known = ASKED.get(request.kind)
+    if known is None:
+        raise HierfedError(f"the server asks for '{request.kind}', which no node answers")
+    _check(f"the server's '{request.kind}'", request.facts, known.request)
+    if request.kind in ("round", "finish"):
+        if method:
+            check_models(method, {str(request.facts.get("stage")): SharedModel(request.arrays)})
+    elif request.kind != "setup":
+        _check(f"the server's '{request.kind}'", request.arrays, ())
+
+
+def check_models(method: str, models: Mapping[str, SharedModel]) -> None:
+    """Raise HierfedError for shared models, by stage, of which a node needs less."""
+    for stage, shared in models.items():
+        names = [name for each in METHODS[method].models if each.stage == stage for name in each.arrays]
+        _check(f"the server's model of stage '{stage}'", shared.arrays, names)
+
+
+def check_sum(method: str, stage: str, sent: Contribution) -> None:
+    """Raise HierfedError for a contribution to a round that holds more than is declared for any one round."""
+    declared = [each.arrays for each in METHODS[method].sums if each.stage == stage]
+    if not any(sent.arrays.keys() <= names.keys() for names in declared):
+        raise HierfedError(
+            f"a contribution to stage '{stage}' holds {', '.join(sent.arrays)}: not declared, so not sent"
+        )
+
+
+def check_reply(request: Request, reply: Reply) -> None:
+    """Raise HierfedError for an answer that holds more than is declared; sums of rounds: see check_sum."""
+    _check(f"the answer to '{request.kind}'", reply.facts, ASKED[request.kind].reply)
+    if request.kind != "round":
+        _check(
+            f"the answer to '{request.kind}'", reply.contribution.arrays, JUDGED_SUMS if request.kind == "judge" else ()
+        )
+
+
+def table() -> str:
+    """All of it as a table in Markdown."""
+    rows = ["| message | stage | from, to | holds |", "|---|---|---|---|"]
+    for kind, each in _together():
+        rows.append(_row(kind, "", "server to node", each.request))
+        rows.append(_row(kind, "", "node to server", each.reply))
+    for name, method in METHODS.items():
+        for sent in method.sums:
+            rows.append(_row("`round`", f"{name}: {sent.stage}, {sent.when}", "node to server: a sum", sent.arrays))
+    rows.append(_row("`judge`", "without differential privacy", "node to server: a sum", JUDGED_SUMS))
+    for name, method in METHODS.items():
+        for model in method.models:
+            rows.append(_row("`round`, `finish`, `setup`", f"{name}: {model.stage}", "server to node", model.arrays))
+    return "\n".join(rows) + "\n"
+
+
+def _together() -> Iterator[tuple[str, Asked]]:
+    """The kinds of request, those of a secure sum's steps as one."""
+    for kind, asked in ASKED.items():
+        if kind == STEPS[0]:
+            yield ", ".join(f"`{step}`" for step in STEPS), asked
+        elif kind not in STEPS:
+            yield f"`{kind}`", asked
+
+
+def _row(kind: str, stage: str, way: str, holds: Purposes) -> str:
+    told = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
+    return f"| {kind} | {stage} | {way} | {told} |"
+
+
+def _check(whose: str, found: Collection[str], declared: Collection[str]) -> None:
+    more = [name for name in found if name not in declared]
+    if more:
+        raise HierfedError(
+            f"{whose} holds what no message of its kind holds: {', '.join(repr(name[:40]) for name in more)}"
+        )

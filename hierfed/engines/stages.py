@@ -1,0 +1,21 @@
+"""Trainings that come before the one of the model of ratings, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hierfed.data.federation import Node
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import PLAIN, Round
+from hierfed.federated.contract import SharedModel
+from hierfed.methods import Case, earlier_stages
+
+
+def after_earlier_stages(case: Case, nodes: Sequence[Node], how: Round = PLAIN) -> Case:
+    """The case with the models of the stages before the model of ratings, trained on these nodes."""
+    models: dict[str, SharedModel] = {}
+    for stage in earlier_stages(case):
+        trained = run_rounds(stage.build(models), nodes, stage.rounds, how=how.with_everyone(), stage=stage.name)
+        models[stage.name] = trained.shared
+    return replace(case, models=models)

@@ -1,0 +1,57 @@
+"""What nodes of this method send and receive, and why."""
+
+from __future__ import annotations
+
+from hierfed.methods.messages import FEATURES, RATING, Model, Sums
+
+SUMS = (
+    Sums(
+        FEATURES,
+        "round 0",
+        {
+            "rows": "ratings to learn from",
+            "sums": "over ratings, of each public feature of the rated items: the features' centre",
+            "groups": "ratings by groups of 5 or more items with like runtime or vote average: medians, where items "
+            "lack these",
+        },
+    ),
+    Sums(
+        FEATURES,
+        "round 1",
+        {"rows": "ratings to learn from", "squares": "of the features, from their centre: their spread"},
+    ),
+    Sums(
+        FEATURES,
+        "round 0, catalogue without features",
+        {"counts": "ratings of each item, whatever the threshold: what it is applied to"},
+    ),
+    Sums(
+        FEATURES,
+        "round 1, catalogue without features",
+        {"ratings": "sums of the ratings of each item that has min_raters: they take the features' place"},
+    ),
+    Sums(RATING, "round 0", {"rows": "ratings to learn from", "ratings": "their sum: the output bias"}),
+    Sums(
+        RATING,
+        "from round 1",
+        {
+            "rows": "ratings to learn from, the weight of the node",
+            "change": "of the network's parameters, times rows",
+            "loss": "of each local epoch, times rows, for the report",
+        },
+    ),
+)
+
+MODELS = (
+    Model(
+        FEATURES,
+        {
+            "centre": "of the features",
+            "fill": "in the place of unknown numbers",
+            "spread": "of the features",
+            "counts": "catalogue without features: ratings of each item, 0 under the threshold",
+            "ratings": "likewise: their sums, 0 under the threshold",
+        },
+    ),
+    Model(RATING, {"parameters": "the network"}),
+)
