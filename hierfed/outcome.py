@@ -9,8 +9,9 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
 from hierfed.data.splits import Split
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import RATING, Method
+from hierfed.federated.method import Method
 from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.federated.stage import RATING
 from hierfed.ledger.record import LedgerRecord
 from hierfed.results import Result
 from hierfed.settings import Settings

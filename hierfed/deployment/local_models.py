@@ -20,8 +20,8 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.method import RATING
 from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.federated.stage import RATING
 from hierfed.models.intervals import half_width
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import PRIVATE, save_private

@@ -33,8 +33,8 @@ from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
-from hierfed.federated.method import RATING
 from hierfed.federated.private import PrivateState
+from hierfed.federated.stage import RATING
 from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")

@@ -13,7 +13,8 @@ from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import Circle
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
-from hierfed.federated.method import RATING, Method, Stage
+from hierfed.federated.method import Method
+from hierfed.federated.stage import RATING, Stage
 from hierfed.methods import Case, Prepared, earlier_stages, kind_of, prepare, stages_of
 from hierfed.privacy.secure_sum.setup import colluders
 from hierfed.private_randomness import PrivateStreams

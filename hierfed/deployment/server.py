@@ -23,7 +23,7 @@ from hierfed.engines.replies import Answer
 from hierfed.engines.rounds import rule_of
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import RATING
+from hierfed.federated.stage import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings

@@ -12,9 +12,10 @@ import numpy as np
 from hierfed.data.federation import Node, Nodes, numbers_of, row_counts
 from hierfed.engines.rounds import PLAIN, Round
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
-from hierfed.federated.method import RATING, Trained
+from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.rules import OPEN_SUM, Summed
+from hierfed.federated.stage import RATING
 from hierfed.observer import SILENT, Observer
 
 # From so many nodes on they are added up together where the method can: an object and a sum for each would cost more

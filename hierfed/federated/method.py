@@ -15,14 +15,12 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, concatenated
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
+from hierfed.federated.stage import RATING
 from hierfed.results import Selection, ThresholdRecord
 from hierfed.settings import Settings
-
-RATING = "rating"
-"""The name of the stage that trains the model of ratings."""
 
 Scorer = Callable[[Tensor], Tensor]
 """Scores of all items, float64 [users, items], for user numbers, int64 [users]."""
@@ -30,20 +28,6 @@ Scorer = Callable[[Tensor], Tensor]
 
 Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
 """Makes the model of one user, number 0, of what PersonalModel.tensors gave of that user; a newcomer's of nothing."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A training of a run: its name, its rounds, and what is trained.
-
-    build: gives the method from the finished shared models of the stages before, by name.
-    before: the round of its first shared model; below 0 while opening rounds are to come.
-    """
-
-    name: str
-    rounds: int
-    build: Callable[[Mapping[str, SharedModel]], SumMethod]
-    before: int = 0
 
 
 @dataclass(frozen=True)

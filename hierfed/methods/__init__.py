@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hierfed.errors import SettingsError
+from hierfed.federated.stage import RATING, Stage
 from hierfed.lookup import look_up
 from hierfed.methods.averaging import Averaging
 from hierfed.methods.hierarchical import Hierarchical
@@ -16,7 +17,6 @@ from hierfed.methods.local import Local
 from hierfed.methods.private_prior import PrivatePriorKind
 
 if TYPE_CHECKING:
-    from hierfed.federated.method import Stage
     from hierfed.settings import Settings
 
 USUAL = "averaging"
@@ -62,8 +62,6 @@ def earlier_stages(case: Case) -> list[Stage]:
 
 def stages_from_rating(case: Case) -> list[Stage]:
     """The training of the model of ratings, and those after it; case: with the models of the stages before."""
-    from hierfed.federated.method import RATING, Stage  # noqa: PLC0415 - torch takes seconds to load
-
     kind, settings = kind_of(case.settings), case.settings
     rating = Stage(
         RATING,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hierfed.data.catalogue import Catalogue
     from hierfed.data.federation import Node
     from hierfed.federated.contract import SharedModel
-    from hierfed.federated.method import Method, Stage
+    from hierfed.federated.method import Method
+    from hierfed.federated.stage import Stage
     from hierfed.private_randomness import PrivateStreams
     from hierfed.settings import Settings
 

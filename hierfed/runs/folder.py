@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.summary import summarise
-from hierfed.federated.method import RATING
+from hierfed.federated.stage import RATING
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
 from hierfed.observer import Observer

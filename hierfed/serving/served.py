@@ -18,8 +18,9 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.federated.method import RATING, Restorer
+from hierfed.federated.method import Restorer
 from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.federated.stage import RATING
 from hierfed.methods import METHODS, Case, kind_of, prepare
 from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top

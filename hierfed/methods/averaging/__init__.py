@@ -9,7 +9,7 @@ from hierfed.methods.averaging import messages
 from hierfed.methods.kind import Case, MethodKind, Prepared
 
 if TYPE_CHECKING:
-    from hierfed.federated.method import Stage
+    from hierfed.federated.stage import Stage
     from hierfed.settings import Settings
 
 

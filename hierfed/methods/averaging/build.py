@@ -7,7 +7,7 @@ import torch
 
 from hierfed.data.features import Features, prepare_features
 from hierfed.errors import HierfedError
-from hierfed.federated.method import Stage
+from hierfed.federated.stage import Stage
 from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer

@@ -10,7 +10,8 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import RATING, Scorer, Stage
+from hierfed.federated.method import Scorer
+from hierfed.federated.stage import RATING, Stage
 from hierfed.methods.messages import EASE, IMPLICIT
 from hierfed.methods.ranking.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.methods.ranking.implicit import ImplicitFactors
