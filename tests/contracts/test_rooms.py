@@ -56,7 +56,7 @@ def looks_at_types(tree: ast.AST) -> list[int]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
             asked, *classes = map(ast.unparse, node.args)
             # A capability of the contract, which any method may have.
-            if asked.split(".")[-1] in ("method", "kind") and classes != ["PooledMethod"]:
+            if asked.split(".")[-1] == "method" and classes != ["PooledMethod"]:
                 found.append(node.lineno)
         elif isinstance(node, ast.Compare):
             sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
