@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.methods.averaging.words import WORDS
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -43,6 +45,10 @@ class Averaging(MethodKind):
                 "node's own: set secure_sums to true"
             )
         return ""
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""

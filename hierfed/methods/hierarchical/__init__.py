@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.methods.hierarchical.words import WORDS
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -23,6 +25,10 @@ class Hierarchical(MethodKind):
             f"privacy.privacy_unit '{settings.privacy.privacy_unit}': the sums of this method are not clipped, so no "
             "noise hides anyone in them: use preset private"
         )
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""

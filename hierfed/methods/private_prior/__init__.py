@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.methods.private_prior.words import WORDS
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -39,6 +41,10 @@ class PrivatePriorKind(MethodKind):
         if settings.training.rounds != ROUNDS:
             return f"training.rounds: this method makes {ROUNDS} releases, one a round: leave it at that"
         return ""
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""
