@@ -101,9 +101,7 @@ def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -
     ]
     if results[0].words.names_alone:
         alone = named["rmse_after", "personal_baseline_local_only"]
-        words.append(
-            _sentence("The personalised model", alone, f"{results[0].words.alone_short}, with nothing sent")
-        )
+        words.append(_sentence("The personalised model", alone, f"{results[0].words.alone_short}, with nothing sent"))
     return [*words, f"{harmed} of {nodes} nodes harmed over {len(results)} seeds."]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.methods.averaging.words import WORDS
+from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
