@@ -33,9 +33,9 @@ def node_table(record: FederationRecord) -> Table:
     """Each node, in how many finished rounds its contribution is, and how many of its answers were refused."""
     contributed = Counter(node for each in _finished(record) for node in each.contributors)
     refused = Counter(answer.node for each in record.rounds for answer in each.refused)
-    of = words.count(len(_finished(record)))
+    of = f" of {words.count(len(_finished(record)))}" if _finished(record) else ""
     rows = [
-        (words.printable(node), f"{words.count(contributed[node])} of {of}", words.count(refused[node]))
+        (words.printable(node), f"{words.count(contributed[node])}{of}", words.count(refused[node]))
         for node in dict.fromkeys([*record.nodes, *contributed, *refused])
     ]
     return Table("Nodes of the federation", ("Node", "Rounds contributed to", "Answers refused"), rows)

@@ -136,10 +136,10 @@ def rewrite_report(folder: Path) -> Result | Summary:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate(_with_words(json.loads(path.read_text(encoding="utf-8")), path))
+        return kind.model_validate(_with_words(json.loads(path.read_text(encoding="utf-8")), kind, path))
     except OSError as error:
         raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise HierfedError(f"{path}: not a result of hierfed: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -147,22 +147,23 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         raise HierfedError(f"{path}: not a result of this version of hierfed: {where}: {first['msg']}") from error
 
 
-def _with_words(found: Any, path: Path) -> Any:
+def _with_words(found: Any, kind: type[Kind], path: Path) -> Any:
     """What was read, with the words of its method where a version wrote it that had none.
 
     Raises HierfedError for a method that there is not.
     """
     if not isinstance(found, dict) or "words" in found:
         return found
-    usual, settings = Settings.model_fields["method"].default, found.get("settings")
-    own = {key: value for key, value in found.items() if key != "method"}
-    name = found.get("method") or (settings.get("method") if isinstance(settings, dict) else None) or usual
+    # A summary held the method's name itself, a result holds it among its settings; the first ones held none.
+    rest = {key: value for key, value in found.items() if key != "method"} if kind is Summary else found
+    told, usual = found if kind is Summary else found.get("settings"), Settings.model_fields["method"].default
+    name = str(told.get("method", usual) if isinstance(told, dict) else usual)
     if name not in METHODS:
         raise HierfedError(
-            f"{path}: no method '{printable(str(name))}'{nearest(str(name), METHODS)}: it was written by another "
+            f"{path}: no method '{printable(name)}'{nearest(name, METHODS)}: the file was written by another "
             "version of hierfed"
         )
-    return own | {"words": METHODS[name].words()}
+    return rest | {"words": METHODS[name].words()}
 
 
 def _save_models(outcome: Outcome, folder: Path) -> None:
