@@ -20,6 +20,7 @@ class Metric:
     of: computes it from a result; NaN where the result has none.
     column: its heading where presets stand side by side; empty where it has no column there.
     paired: whether presets are compared by it on the same seeds.
+    shown: whether a run's own page and tables show it, those over seeds aside.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Metric:
     of: Callable[[Result], float]
     column: str = ""
     paired: bool = False
+    shown: bool = True
 
 
 def over_nodes(result: Result, field: str, fold: Callable[[list[float]], float]) -> float:
@@ -58,7 +60,8 @@ METRICS: Mapping[str, Metric] = {
     ),
     "ndcg@10": Metric("NDCG@10 of recommendation lists", 4, lambda result: result.ranking.get("ndcg@10", math.nan)),
     "hr@10": Metric("HR@10 of recommendation lists", 4, lambda result: result.ranking.get("hr@10", math.nan)),
-    "seconds": Metric("Seconds", 2, lambda result: result.seconds.total),
+    # How long the report takes is not known before it is drawn: drawn again, it would say something else.
+    "seconds": Metric("Seconds", 2, lambda result: result.seconds.total, shown=False),
 }
 """Every metric by its key in `result.json` and `summary.json`."""
 

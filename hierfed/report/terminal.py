@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -186,7 +187,8 @@ def _model_table(result: Result) -> Table:
 
 
 def _shown(content: tables.Table) -> Table:
-    table = _table(content.title, *content.headings)
+    headings = (each if re.search(r"\d", each) else each[:1].lower() + each[1:] for each in content.headings)
+    table = _table(content.title, *headings)
     for row in content.rows:
         table.add_row(*map(Text, row))
     return table

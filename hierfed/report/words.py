@@ -160,12 +160,12 @@ def metric_labels(method: MethodWords, rows: str) -> dict[str, str]:
 
 
 def metric_rows(result: Result) -> list[tuple[str, str]]:
-    """The name and the value of every metric that a result has."""
-    labels = metric_labels(result.words, rows_key(result))
-    return [
-        (labels[key], count(value) if isinstance(value, int) else decimals(value, metric.digits))
-        for key, metric, value in measured_metrics(result)
-    ]
+    """The name and the value of every metric that a run shows, each name once."""
+    labels, rows = metric_labels(result.words, rows_key(result)), dict[str, str]()
+    for key, metric, value in measured_metrics(result):
+        if metric.shown:
+            rows.setdefault(labels[key], count(value) if isinstance(value, int) else decimals(value, metric.digits))
+    return list(rows.items())
 
 
 def rows_key(result: Result) -> str:

@@ -141,6 +141,7 @@ def test_a_federation_that_tells_nothing_has_a_report_of_every_method(preset: st
 
 def test_the_terminal_shows_the_same() -> None:
     text = rendered(result_tables(federation()))
+    assert len(cells(text, "Global model, held-out rows")) == 1
     assert_nothing_is_made_up(text)
     assert cells(text, "oak") == [["oak", "4 of 4", "0"]]
     assert cells(text, "Federated, global model") == [["Federated, global model", "0.9512"]]
