@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,11 +18,17 @@ class Record(BaseModel):
 
 
 class MethodWords(Record):
-    """What a method's models are called, so that a report needs to know no method.
+    """What a report says of a method, written into each result, so that a report knows no method.
 
-    shared, personal: in tables of models; shared_short, personal_short: elsewhere.
-    mark: a node's mark in a figure's key.
-    alone: what learns without sending anything, to be compared with.
+    shared, personal: the models in tables of models; shared_short, personal_short: elsewhere.
+    mark: a node's mark in a figure's key. own: what the run's own models are, in a figure's key.
+    alone, alone_short: what learns without sending anything, in tables and in sentences.
+    names_alone: whether headlines and summaries compare the personal models with it.
+    lead: what was done, in a sentence; $nodes, $rounds and $personal_nodes stand for the numbers of them.
+    lead_names_judged: whether that sentence says which nodes are judged where they took no part in the rounds.
+    first: the model that the key numbers begin with.
+    loss: what the training loss is. loss_by_epoch: whether each local epoch has one; else each round has.
+    captions: of figures that show something else than usual, by the figure's name.
     """
 
     shared: str = "Federated, global model"
@@ -30,7 +36,16 @@ class MethodWords(Record):
     shared_short: str = "Global model"
     personal_short: str = "Personal models"
     mark: str = "personal model"
+    own: str = "federated models"
     alone: str = "Each node alone"
+    alone_short: str = "each node alone"
+    names_alone: bool = False
+    lead: str = "$nodes trained one model in $rounds without pooling their ratings"
+    lead_names_judged: bool = False
+    first: Literal["shared", "personal"] = "personal"
+    loss: str = "Squared error on training rows"
+    loss_by_epoch: bool = False
+    captions: dict[str, str] = Field(default_factory=dict)
 
 
 class JoinSummary(Record):
@@ -234,11 +249,11 @@ class PrivacyRecord(Record):
 
 class Verdict(Record):
     """What was gained, in figures and in words. p_value: paired two-sided t-test of the gain over nodes (one seed)
-    or over seeds; None where it cannot be computed."""
+    or over seeds; None where it cannot be computed. beats_*: None where no baseline was measured."""
 
-    beats_global_mean: bool
-    beats_biases: bool
-    personal_beats_biases: bool
+    beats_global_mean: bool | None
+    beats_biases: bool | None
+    personal_beats_biases: bool | None
     gain_mean: Number
     gain_sd: Number
     p_value: float | None
@@ -260,6 +275,54 @@ class Seconds(Record):
     total: Number
 
 
+class RefusedAnswer(Record):
+    """An answer that did not enter a sum, and why."""
+
+    node: str
+    reason: str
+
+
+class DeployedRound(Record):
+    """One round of a federation: who contributed, who was refused, and what was sent.
+
+    round: below 1 in the opening rounds. abandoned: the model stayed as it was.
+    train_loss: that methods tell of, MSE, one a local epoch.
+    bytes_up, bytes_down: of the contributions' and of the model's arrays, over all nodes.
+    """
+
+    stage: str
+    round: int
+    contributors: list[str]
+    refused: list[RefusedAnswer]
+    abandoned: bool
+    train_loss: list[Number]
+    bytes_up: int
+    bytes_down: int
+    seconds: Number
+
+
+class Gain(Record):
+    """On rows that nodes held out, added up over them: RMSE of the shared and of the personal models, and the share of
+    ratings within their 90% intervals, NaN for models that do not say how sure they are."""
+
+    rows: int
+    rmse_before: Number
+    rmse_after: Number
+    coverage: Number
+
+
+class FederationRecord(Record):
+    """How a federation of real nodes trained.
+
+    nodes: their names. rounds: of every stage, in order, abandoned ones too.
+    gain: None where no node holds rows out, or tells how well it is served.
+    """
+
+    nodes: list[str]
+    rounds: list[DeployedRound]
+    gain: Gain | None
+
+
 class Result(Record):
     """Everything one run found, as written to `result.json`.
 
@@ -268,6 +331,9 @@ class Result(Record):
     `hr@10` of the model that recommends; rankers: of all. digest: sha256 of the global model.
     ended_early: whether training was stopped before the rounds that the settings ask for; every figure is then that of
     the rounds that there are.
+    words: what the method is called. metrics: hierfed.evaluation.metrics.METRICS of this result, by key.
+    federation: of real nodes; None for a run in one process. What nodes do not tell is then NaN or empty, counts of it
+    are 0, and rounds holds the finished rounds of the model of ratings.
     """
 
     version: int = 1
@@ -275,7 +341,7 @@ class Result(Record):
     preset: str
     seed: int
     settings: dict[str, Any]
-    words: MethodWords | None = None
+    words: MethodWords
     data: DataSummary
     rounds: list[RoundRecord]
     ended_early: bool = False
@@ -290,14 +356,16 @@ class Result(Record):
     rankers: list[RankingRecord] = Field(default_factory=list)
     threshold: ThresholdRecord | None = None
     privacy: PrivacyRecord | None = None
+    federation: FederationRecord | None = None
+    metrics: dict[str, Number] = Field(default_factory=dict)
     verdict: Verdict
     digest: str
     seconds: Seconds
 
     @property
     def final_rmse(self) -> float:
-        """RMSE of the global model after the last round."""
-        return self.rounds[-1].global_rmse
+        """RMSE of the global model after the last round; of a federation, on the rows that its nodes held out."""
+        return self.users.rmse_before if self.federation is not None else self.rounds[-1].global_rmse
 
 
 class Spread(Record):
@@ -320,12 +388,15 @@ class PairedDifference(Record):
 
 
 class Summary(Record):
-    """Several seeds of one preset, as written to `summary.json`; undefined figures are left out."""
+    """Several seeds of one preset, as written to `summary.json`; undefined figures are left out.
+
+    figures: hierfed.evaluation.metrics.METRICS and the baselines, by key. words: what the method is called.
+    """
 
     version: int = 1
     name: str
     preset: str
-    method: str = "averaging"
+    words: MethodWords
     protocol: str = "two_groups"
     seeds: list[int]
     figures: dict[str, Spread]

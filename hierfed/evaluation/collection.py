@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isnan, nan
 
 from hierfed.data.federation import Node
 from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_users, judged_items
+from hierfed.evaluation.metrics import with_metrics
 from hierfed.evaluation.ranking import figures_of
-from hierfed.evaluation.verdict import give_verdict
+from hierfed.evaluation.verdict import give_verdict, verdict_of_gain
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.stage import RATING
 from hierfed.methods import Prepared, kind_of
+from hierfed.models.intervals import INTERVAL_LEVEL
 from hierfed.results import (
     Baselines,
     DataSummary,
+    DeployedRound,
+    FederationRecord,
+    Gain,
+    Intervals,
+    JoinSummary,
     NewUserRecord,
     NodeRecord,
+    PrivacyRecord,
     RankingRecord,
     Result,
     RoundRecord,
     Seconds,
     Selection,
+    UserSummary,
 )
 from hierfed.settings import Settings
 
@@ -49,7 +60,7 @@ def collect(
     records, rows = [record for record, _ in judged], [each for _, each in judged]
     users = judge_users(rows)
     beside = [(method.beside, personal.local_only)] if method.beside else []
-    return Result(
+    found = Result(
         name=settings.preset,
         preset=settings.preset,
         seed=settings.seed,
@@ -73,3 +84,95 @@ def collect(
         digest=shared.digest(),
         seconds=seconds,
     )
+    return with_metrics(found)
+
+
+NO_BASELINES = Baselines(**dict.fromkeys(Baselines.model_fields, nan))
+"""Of a federation, whose server sees no rating."""
+
+
+def collect_federation(
+    name: str,
+    settings: Settings,
+    *,
+    nodes: Sequence[str],
+    items: int,
+    ratings: int,
+    rounds: Sequence[DeployedRound],
+    gain: Gain | None,
+    privacy: PrivacyRecord | None,
+    digest: str,
+    seconds: float,
+    features: Sequence[str] = (),
+    missing_features: Sequence[str] = (),
+) -> Result:
+    """The result of a federation of real nodes, as far as they tell.
+
+    name: of the run. nodes: their names. items: in the catalogue.
+    ratings: learned from, over all nodes; 0 where nodes do not tell.
+    rounds: of every stage, from the first on; a server that was started again has the earlier ones in rounds.jsonl.
+    gain: on the rows that nodes held out; None where there are none. digest: sha256 of the model of ratings.
+    seconds: of the whole training.
+    """
+    nothing = dict.fromkeys(("mae_before", "mae_after", "macro_rmse_before", "macro_rmse_after", "share_worse"), nan)
+    before, after = (nan, nan) if gain is None else (gain.rmse_before, gain.rmse_after)
+    found = Result(
+        name=name,
+        preset=settings.preset,
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json", exclude={"data"}),
+        words=kind_of(settings).words(),
+        data=DataSummary(
+            source="the nodes' own ratings",
+            ratings=ratings,
+            users=0,
+            items=items,
+            nodes=len(nodes),
+            rows_in=ratings,
+            dropped={},
+            join=JoinSummary(name="none", kept=ratings, kept_before_deduplication=ratings, dropped=0),
+            features=list(features),
+            missing_features=list(missing_features),
+            protocol=settings.split.protocol,
+            split={},
+        ),
+        rounds=list(_finished(rounds)),
+        nodes=[],
+        users=UserSummary(users=0, rmse_before=before, rmse_after=after, **nothing, gains=[]),
+        baselines=NO_BASELINES,
+        personal_baselines=NO_BASELINES,
+        intervals=_intervals(gain),
+        privacy=privacy,
+        federation=FederationRecord(nodes=list(nodes), rounds=list(rounds), gain=gain),
+        verdict=verdict_of_gain(gain),
+        digest=digest,
+        seconds=Seconds(data=nan, train=nan, personalise=nan, baselines=nan, report=nan, total=seconds),
+    )
+    return with_metrics(found)
+
+
+def _finished(rounds: Sequence[DeployedRound]) -> Iterator[RoundRecord]:
+    """The finished rounds of the model of ratings; what opening and abandoned rounds took is in the next."""
+    before: list[DeployedRound] = []
+    for each in rounds:
+        if each.stage != RATING:
+            continue
+        before.append(each)
+        if each.round > 0 and not each.abandoned:
+            yield RoundRecord(
+                round=each.round,
+                train_loss=each.train_loss,
+                global_rmse=nan,
+                global_mae=nan,
+                global_user_macro_rmse=nan,
+                bytes_up=sum(one.bytes_up for one in before),
+                bytes_down=sum(one.bytes_down for one in before),
+                seconds=sum(one.seconds for one in before),
+            )
+            before = []
+
+
+def _intervals(gain: Gain | None) -> Intervals | None:
+    if gain is None or isnan(gain.coverage):
+        return None
+    return Intervals(level=INTERVAL_LEVEL, coverage=gain.coverage, mean_width=nan)

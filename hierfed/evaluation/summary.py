@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hierfed.evaluation.metrics import METRICS
 from hierfed.evaluation.paired import paired_p_value
 from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
 
 SIGNIFICANT = 0.05
 
 
-def _over_nodes(result: Result, field: str, fold: Callable[[list[float]], float]) -> float:
-    """One number of what the nodes have; NaN where it is defined for none."""
-    found = [value for node in result.nodes if math.isfinite(value := getattr(node, field))]
-    return float(fold(found)) if found else math.nan
-
-
-FIGURES: Mapping[str, Callable[[Result], float]] = {
-    "global_rmse": lambda result: result.final_rmse,
-    "rmse_before": lambda result: result.users.rmse_before,
-    "rmse_after": lambda result: result.users.rmse_after,
-    "gain_per_node": lambda result: result.verdict.gain_mean,
-    "gain_on_tuned_rows": lambda result: _over_nodes(result, "train_gain", fmean),
-    "nodes_harmed": lambda result: result.verdict.nodes_harmed,
-    "users_harmed": lambda result: result.verdict.users_harmed,
-    "weight_change_smallest": lambda result: _over_nodes(result, "weight_change_l2", min),
-    "weight_change_largest": lambda result: _over_nodes(result, "weight_change_l2", max),
-    "coverage": lambda result: result.intervals.coverage if result.intervals else math.nan,
-    "ndcg@10": lambda result: result.ranking.get("ndcg@10", math.nan),
-    "hr@10": lambda result: result.ranking.get("hr@10", math.nan),
-    "seconds": lambda result: result.seconds.total,
-}
-
-
 def summarise(name: str, results: Sequence[Result]) -> Summary:
     """Mean and spread over seeds of each figure, and paired differences to the baselines on the same rows."""
-    figures = {key: spread([figure(result) for result in results]) for key, figure in FIGURES.items()}
+    figures = {key: spread([metric.of(result) for result in results]) for key, metric in METRICS.items()}
     for rival in Baselines.model_fields:
         figures[f"baseline_{rival}"] = spread([getattr(result.baselines, rival) for result in results])
         figures[f"personal_baseline_{rival}"] = spread(
@@ -64,7 +41,7 @@ def summarise(name: str, results: Sequence[Result]) -> Summary:
     return Summary(
         name=name,
         preset=results[0].preset,
-        method=results[0].settings.get("method", "averaging"),
+        words=results[0].words,
         protocol=results[0].data.protocol,
         seeds=[result.seed for result in results],
         figures={key: figure for key, figure in figures.items() if math.isfinite(figure.mean)},
@@ -74,17 +51,18 @@ def summarise(name: str, results: Sequence[Result]) -> Summary:
 
 
 def compare(results: Mapping[str, Sequence[Result]]) -> list[PairedDifference]:
-    """Each pair of presets on the same seeds: differences of the global and of the personalised RMSE."""
+    """Each pair of presets on the same seeds: differences of the metrics that presets are compared by."""
     names = list(results)
     pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
     return [
         paired(
             f"{first}: {key}",
             f"{second}: {key}",
-            [FIGURES[key](result) for result in results[first]],
-            [FIGURES[key](result) for result in results[second]],
+            [metric.of(result) for result in results[first]],
+            [metric.of(result) for result in results[second]],
         )
-        for key in ("global_rmse", "rmse_after")
+        for key, metric in METRICS.items()
+        if metric.paired
         for first, second in pairs
     ]
 
@@ -121,9 +99,9 @@ def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -
         _sentence("Personalisation", named["rmse_after", "rmse_before"], "the global model alone"),
         _sentence("The personalised model", named["rmse_after", "personal_baseline_biases"], "user and item biases"),
     ]
-    if results[0].settings.get("method") == "hierarchical":
+    if results[0].words.names_alone:
         alone = named["rmse_after", "personal_baseline_local_only"]
-        words.append(_sentence("The personalised model", alone, "each user alone, with nothing sent"))
+        words.append(_sentence("The personalised model", alone, f"{results[0].words.alone_short}, with nothing sent"))
     return [*words, f"{harmed} of {nodes} nodes harmed over {len(results)} seeds."]
 
 

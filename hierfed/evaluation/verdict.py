@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 
 import numpy as np
 
 from hierfed.evaluation.paired import paired_p_value
-from hierfed.results import Baselines, NodeRecord, UserSummary, Verdict
+from hierfed.results import Baselines, Gain, NodeRecord, UserSummary, Verdict
 
 
 def give_verdict(
@@ -47,6 +48,31 @@ def give_verdict(
         p_value=p_value,
         nodes_harmed=harmed,
         users_harmed=worse,
+        words=words,
+    )
+
+
+def verdict_of_gain(gain: Gain | None) -> Verdict:
+    """What a federation's nodes tell: the errors on all rows that they held out, and nothing of a node or a user.
+
+    gain: None where no node held out rows, or tells how well it is served.
+    """
+    words = ["No node held out rows to be judged on, or none tells how well it is served."]
+    if gain is not None:
+        change = "lowers" if gain.rmse_after < gain.rmse_before else "does not lower"
+        words = [
+            f"Personalisation {change} the RMSE on {gain.rows:,} held-out ratings: {gain.rmse_before:.4f} before, "
+            f"{gain.rmse_after:.4f} after."
+        ]
+    return Verdict(
+        beats_global_mean=None,
+        beats_biases=None,
+        personal_beats_biases=None,
+        gain_mean=nan,
+        gain_sd=nan,
+        p_value=None,
+        nodes_harmed=0,
+        users_harmed=0,
         words=words,
     )
 

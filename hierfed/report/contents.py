@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from string import Template
 
-from hierfed.report import words
+from hierfed.report import federation, words
+from hierfed.report.tables import Table
 from hierfed.results import Result, Selection
 
 
@@ -20,41 +22,53 @@ class ModelRow:
 
 def model_rows(result: Result) -> list[ModelRow]:
     """The run's own models, then the baselines in the order of their fields, but for those that have no value."""
-    names, sets = words.names(result), len(words.row_sets(result))
+    names, sets = result.words, len(words.row_sets(result))
     before, after = result.users.rmse_before, result.users.rmse_after
     rows = [
         ModelRow(names.shared, True, (result.final_rmse, before)[:sets]),
         ModelRow(names.personal, True, (None, after)[2 - sets :]),
     ]
-    for key, name in words.baseline_names(words.method_of(result)).items():
+    for key, name in words.baseline_names(names).items():
         values = getattr(result.baselines, key), getattr(result.personal_baselines, key)
         if any(math.isfinite(value) for value in values):
             rows.append(ModelRow(name, False, values[:sets]))
     return rows
 
 
+def has_models(result: Result) -> bool:
+    """Whether any model was judged."""
+    return any(math.isfinite(value) for row in model_rows(result) for value in row.values if value is not None)
+
+
+def has_baselines(result: Result) -> bool:
+    """Whether any baseline was measured."""
+    return any(not row.own for row in model_rows(result))
+
+
 def lead(result: Result) -> str:
     """What was done by which method, and on whom it was judged."""
-    method, federated = words.method_of(result), words.plural(result.data.nodes, "node")
-    rounds, users = words.plural(len(result.rounds), "round"), words.plural(result.users.users, "user")
-    does = {
-        words.AVERAGING: f"{federated} trained one model in {rounds} without pooling their ratings; "
-        f"{words.plural(len(result.nodes), 'node')} made it their own",
-        words.HIERARCHICAL: f"{federated} learned one hierarchical model in {rounds} by sending sums, "
-        f"and every user made it their own",
-        words.PRIVATE_PRIOR: f"{federated} learned a prior in {rounds} with differential privacy for whole users, "
-        "and every user's own model began from it",
-        words.LOCAL: "every user learned alone, from public features and own ratings, and nothing was sent",
+    personal = len(result.nodes) if result.federation is None else result.data.nodes
+    numbers = {
+        "nodes": words.plural(result.data.nodes, "node"),
+        "rounds": words.plural(len(result.rounds), "round"),
+        "personal_nodes": words.plural(personal, "node"),
     }
+    return f"{Template(result.words.lead).safe_substitute(numbers)}{_judged(result)}."
+
+
+def _judged(result: Result) -> str:
+    if result.federation is not None:
+        return federation.judged(result.federation)
+    users = words.plural(result.users.users, "user")
+    seen = "that no round had seen" if had_rounds(result) else "held out by protocol cold"
     judged = {
-        "two_groups": "" if method == words.AVERAGING else f"; judged on {users} who took no part in the rounds",
-        "cold": f"; judged on {users} "
-        + ("that no round had seen" if had_rounds(result) else "held out by protocol cold"),
+        "two_groups": "" if result.words.lead_names_judged else f"; judged on {users} who took no part in the rounds",
+        "cold": f"; judged on {users} {seen}",
         "warm": f"; judged on rows held out of all {users}",
         "temporal": f"; judged on the newest rows of all {users}",
         "given": f"; judged on the test rows that the data name, of {users}",
     }
-    return f"{does[method]}{judged.get(result.data.protocol, '')}."
+    return judged.get(result.data.protocol, "")
 
 
 def early_sentence(result: Result) -> str:
@@ -66,7 +80,10 @@ def early_sentence(result: Result) -> str:
 
 
 def repeat_command(result: Result) -> str:
-    """What gives the same model again; nothing where fewer rounds would have had another privacy's noise."""
+    """What gives the same model again; nothing where fewer rounds would have had another privacy's noise, or where no
+    one has all ratings."""
+    if result.federation is not None:
+        return ""
     if not result.ended_early:
         return "hierfed run settings.toml"
     return "" if result.privacy else f"hierfed run settings.toml --set rounds={len(result.rounds)}"
@@ -83,7 +100,8 @@ def same_rows(result: Result) -> str:
 
 def sent_per_node(result: Result) -> str:
     """The bytes that a federated node sent in all rounds together."""
-    return words.size(round(sum(record.bytes_up for record in result.rounds) / max(result.data.nodes, 1)))
+    rounds = result.rounds if result.federation is None else result.federation.rounds
+    return words.size(round(sum(record.bytes_up for record in rounds) / max(result.data.nodes, 1)))
 
 
 def interval_sentence(result: Result) -> str:
@@ -91,8 +109,15 @@ def interval_sentence(result: Result) -> str:
     if result.intervals is None:
         return ""
     level, coverage = words.share(result.intervals.level), words.share(result.intervals.coverage, 1)
-    width = words.decimals(result.intervals.mean_width, 2)
-    return f"The personal models' {level} intervals hold {coverage} of the held-out ratings; mean width {width} stars."
+    found = f"The personal models' {level} intervals hold {coverage} of the held-out ratings"
+    return "; ".join(filter(None, [found, _width(result)])) + "."
+
+
+def _width(result: Result) -> str:
+    """The mean width of the intervals; nothing where nobody tells it."""
+    if result.intervals is None or not math.isfinite(result.intervals.mean_width):
+        return ""
+    return f"mean width {words.decimals(result.intervals.mean_width, 2)} stars"
 
 
 def threshold_sentence(result: Result) -> str:
@@ -113,10 +138,11 @@ def secure_sums_sentence(result: Result) -> str:
     """What the server did not see, or nothing where it saw each contribution."""
     if not result.settings.get("privacy", {}).get("secure_sums"):
         return ""
-    return (
-        "Sums were secure: the server learned the sums over nodes and no node's contribution. In a simulation this "
-        "shows what they cost and that they are exact; nodes and server share one memory."
-    )
+    secure = "Sums were secure: the server learned the sums over nodes and no node's contribution."
+    if result.federation is not None:
+        return secure
+    simulated = "In a simulation this shows what they cost and that they are exact; nodes and server share one memory."
+    return f"{secure} {simulated}"
 
 
 def privacy_sentence(result: Result) -> str:
@@ -139,12 +165,15 @@ def selection_sentence(selection: Selection) -> str:
 
 def key_numbers(result: Result) -> list[tuple[str, str, str]]:
     """A label, a number and a note for each number that a reader looks for first."""
+    if result.federation is not None:
+        return [*_federation_models(result), *_intervals(result), *federation.numbers(result), _sent(result)]
     notes = [f"RMSE, {short}" for short, _ in words.row_sets(result)]
     first, last = notes[0], notes[-1]
     users, baselines, personal = result.users, result.baselines, result.personal_baselines
-    if words.method_of(result) == words.AVERAGING:
+    names = result.words
+    if names.first == "shared":
         return [
-            ("Global model", words.stars(result.final_rmse), first),
+            (names.shared_short, words.stars(result.final_rmse), first),
             ("Predicting the mean", words.stars(baselines.global_mean), first),
             ("User + item biases", words.stars(baselines.biases), first),
             ("Before personalisation", words.stars(users.rmse_before), last),
@@ -152,26 +181,20 @@ def key_numbers(result: Result) -> list[tuple[str, str, str]]:
             ("User + item biases", words.stars(personal.biases), last),
             *_gains(result),
         ]
-    names = words.names(result)
     keys = [(names.personal_short, words.stars(users.rmse_after), last)]
     if math.isfinite(personal.local_only):
         added = personal.local_only - users.rmse_after
         keys.append((names.alone, words.stars(personal.local_only), last))
-        keys.append(("Federation adds", words.signed(added), "stars, against each user alone"))
+        keys.append(("Federation adds", words.signed(added), f"stars, against {names.alone_short}"))
     keys.append(("User + item biases", words.stars(personal.biases), last))
     keys.append((names.shared_short, words.stars(users.rmse_before), "RMSE, no own ratings"))
     keys += _gains(result)
-    if result.intervals is not None:
-        width = f"mean width {words.decimals(result.intervals.mean_width, 2)} stars"
-        level = f"{words.share(result.intervals.level)} intervals hold"
-        keys.append((level, words.share(result.intervals.coverage, 1), width))
+    keys += _intervals(result)
     popular = [record.ndcg_at_10 for record in result.rankers if record.model == "popularity"]
     if result.ranking and popular:
         own = words.decimals(result.ranking["ndcg@10"], 3)
         keys.append(("NDCG@10", own, f"popularity {words.decimals(popular[0], 3)}"))
-    rounds = f"in {words.plural(len(result.rounds), 'round')}, all together" if had_rounds(result) else "no rounds"
-    keys.append(("Sent per node", sent_per_node(result), rounds))
-    return keys
+    return [*keys, _sent(result)]
 
 
 def had_rounds(result: Result) -> bool:
@@ -181,7 +204,68 @@ def had_rounds(result: Result) -> bool:
 
 def loss_heading(result: Result) -> str:
     """What a round's training loss is called."""
-    return "Training loss, last epoch" if words.method_of(result) == words.AVERAGING else "Training loss"
+    return "Training loss, last epoch" if result.words.loss_by_epoch else "Training loss"
+
+
+def new_user_table(result: Result) -> Table:
+    """RMSE of new users by how many ratings of their own they begin with."""
+    headings = ("Own ratings", result.words.personal_short, words.BASELINE_NAMES["biases"], "Network")
+    rows = [
+        (words.count(each.ratings), *(words.stars(value) for value in (each.model, each.biases, each.network)))
+        for each in result.new_users
+    ]
+    return Table("New users, RMSE on held-out rows", headings, rows)
+
+
+def ranking_table(result: Result) -> Table:
+    """How good the lists of each ranking model are; the one that recommends stands out."""
+    names = [words.ranker(each.model, result) for each in result.rankers]
+    values = [(each.ndcg_at_10, each.hr_at_10, each.recall_at_20) for each in result.rankers]
+    rows = [(name, *(words.decimals(value, 3) for value in row)) for name, row in zip(names, values, strict=True)]
+    own = frozenset(place for place, name in enumerate(names) if "(recommends)" in name)
+    return Table("Recommendation lists, means over users", ("Lists by", "NDCG@10", "HR@10", "Recall@20"), rows, own)
+
+
+def metric_table(result: Result) -> Table:
+    """Every metric that the result has."""
+    return Table("Every metric", ("Metric", "Value"), words.metric_rows(result))
+
+
+def data_sentence(result: Result) -> str:
+    """Where the ratings are from, and how many users and items they are of."""
+    if result.federation is not None:
+        return federation.data_sentence(result)
+    data = result.data
+    return f"{data.source}: {words.count(data.users)} users, {words.count(data.items)} items."
+
+
+def spent_seconds(result: Result) -> str:
+    """The seconds of each part of a run; of them together where nobody tells of the parts."""
+    parts = [(part, spent) for part, spent in result.seconds if spent > 0 and part not in ("report", "total")]
+    return ", ".join(f"{part} {words.seconds(spent)}" for part, spent in parts or [("total", result.seconds.total)])
+
+
+def _federation_models(result: Result) -> list[tuple[str, str, str]]:
+    if not has_models(result):
+        return []
+    users, note = result.users, f"RMSE, {words.row_sets(result)[0][0]}"
+    return [
+        (result.words.personal_short, words.stars(users.rmse_after), note),
+        (result.words.shared_short, words.stars(users.rmse_before), note),
+        ("Gain", words.signed(users.rmse_before - users.rmse_after), "stars, on all rows together"),
+    ]
+
+
+def _intervals(result: Result) -> list[tuple[str, str, str]]:
+    if result.intervals is None:
+        return []
+    level = f"{words.share(result.intervals.level)} intervals hold"
+    return [(level, words.share(result.intervals.coverage, 1), _width(result))]
+
+
+def _sent(result: Result) -> tuple[str, str, str]:
+    rounds = f"in {words.plural(len(result.rounds), 'round')}, all together" if had_rounds(result) else "no rounds"
+    return ("Sent per node", sent_per_node(result), rounds)
 
 
 def _gains(result: Result) -> list[tuple[str, str, str]]:

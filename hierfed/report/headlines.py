@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 
-from hierfed.report.words import AVERAGING, HIERARCHICAL, decimals, measured, method_of, norm, plural, share, stars
+from hierfed.report.words import decimals, measured, norm, plural, share, stars
 from hierfed.results import NewUserRecord, Result
 
 
@@ -25,7 +24,7 @@ def loss_headline(result: Result) -> str:
     if not losses:
         return "No training loss was recorded"
     first, last = losses[0], losses[-1]
-    steps = plural(len(losses), "epoch" if method_of(result) == AVERAGING else "round")
+    steps = plural(len(losses), "epoch" if result.words.loss_by_epoch else "round")
     if len(losses) == 1 or not math.isfinite(first) or not math.isfinite(last):
         return f"Training loss over {steps}"
     moved = "fell" if last < first else "did not fall"
@@ -56,10 +55,10 @@ def weight_headline(result: Result) -> str:
 
 
 def baseline_headline(result: Result) -> str:
-    """Whether personal models beat user and item biases on the same users' rows, and each user alone."""
+    """Whether personal models beat user and item biases on the same users' rows, and what learns alone."""
     rivals = {"user + item biases": result.personal_baselines.biases}
-    if method_of(result) == HIERARCHICAL:
-        rivals["each user alone"] = result.personal_baselines.local_only
+    if result.words.names_alone:
+        rivals[result.words.alone_short] = result.personal_baselines.local_only
     differences = {name: rmse - result.users.rmse_after for name, rmse in rivals.items() if math.isfinite(rmse)}
     if not differences or not math.isfinite(result.users.rmse_after):
         return "Models against simple baselines"
@@ -108,16 +107,3 @@ def ranking_headline(result: Result) -> str:
         return f"What is recommended reaches NDCG@10 {decimals(own, 3)}"
     verb = "beats" if own > popular else "does not beat"
     return f"What is recommended {verb} popularity: NDCG@10 {decimals(own, 3)} against {decimals(popular, 3)}"
-
-
-HEADLINES: Mapping[str, Callable[[Result], str]] = {
-    "global_rmse": global_headline,
-    "training_loss": loss_headline,
-    "node_rmse": node_headline,
-    "weight_change": weight_headline,
-    "baselines": baseline_headline,
-    "user_gain": user_headline,
-    "new_users": new_users_headline,
-    "ranking": ranking_headline,
-}
-"""The finding that each figure shows, by the figure's name."""

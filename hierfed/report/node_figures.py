@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from hierfed.report import headlines, words
+from hierfed.report import words
 from hierfed.report.style import (
     HARM,
     INK,
@@ -28,17 +28,17 @@ from hierfed.results import NodeRecord, Result
 
 
 @styled
-def node_rmse(result: Result) -> Figure:
+def node_rmse(result: Result, headline: str) -> Figure:
     """RMSE of each node before and after personalisation, with the nodes that were harmed marked."""
     nodes = in_order(result.nodes, "gain")
     before = finite([node.rmse_before for node in nodes])
     after = finite([node.rmse_after for node in nodes])
     gains = finite([node.gain for node in nodes])
     rows, harmed = np.arange(len(nodes)), gains < 0
-    names = words.names(result)
+    names = result.words
     key = f"○ {names.shared_short.lower()}   ● {names.mark}   ▲ {names.mark}, and worse"
     note = left_out(np.isnan(after))
-    figure, (panel,) = blank(headlines.node_headline(result), key + note, rows_height(len(rows)) + 1.25)
+    figure, (panel,) = blank(headline, key + note, rows_height(len(rows)) + 1.25)
     size = mark_size(len(rows))
     for chosen, colour, style in ((~harmed, MODEL, (0.0, ())), (harmed, HARM, (0.0, (2, 1)))):
         panel.hlines(rows[chosen], before[chosen], after[chosen], colors=colour, linestyles=style, linewidths=size / 3)
@@ -55,14 +55,14 @@ def node_rmse(result: Result) -> Figure:
 
 
 @styled
-def weight_change(result: Result) -> Figure:
+def weight_change(result: Result, headline: str) -> Figure:
     """L2 norm of the change of the first layer's weights, per node."""
     nodes = in_order(result.nodes, "weight_change_l2")
     norms = finite([node.weight_change_l2 for node in nodes])
     rows = np.arange(len(nodes))
     largest = np.max(norms, initial=0.0, where=np.isfinite(norms))
     subtitle = "L2 norm of the change of the first layer's weights by personalisation" + left_out(np.isnan(norms))
-    figure, (panel,) = blank(headlines.weight_headline(result), subtitle, rows_height(len(rows)) + 1.25)
+    figure, (panel,) = blank(headline, subtitle, rows_height(len(rows)) + 1.25)
     size = mark_size(len(rows))
     panel.hlines(rows, 0, norms, colors=MODEL, linewidths=size / 3)
     panel.plot(norms, rows, "s", color=MODEL, markersize=size)

@@ -10,33 +10,33 @@ from typing import Any
 
 from jinja2 import Environment
 
-from hierfed.report import contents, headlines, seeds, words
-from hierfed.report.figures import figure_names, seeds_rmse
+from hierfed.report import contents, federation, seeds, words
+from hierfed.report.figures import caption, figures_of
+from hierfed.report.round_figures import seeds_rmse
 from hierfed.report.style import save
 from hierfed.results import Result, Summary
-
-IN_SECTIONS = ("new_users", "ranking")
 
 
 def write_page(result: Result, folder: Path) -> Path:
     """Write `report.html` of one run beside its `figures/`, which must be there; gives its path."""
-    figures = {
-        name: {
-            "caption": words.caption(name, result),
-            "headline": headlines.HEADLINES[name](result),
+    figures = [
+        {
+            "caption": caption(name, result),
+            "headline": figure.headline(result),
+            "section": figure.section,
             "source": _embedded(folder / "figures" / f"{name}.svg"),
+            "table": figure.table(result) if figure.table else None,
         }
-        for name in figure_names(result)
-    }
+        for name, figure in figures_of(result).items()
+    ]
     return _write(
         "run.html",
         folder,
         result=result,
         contents=contents,
-        names=words.names(result),
+        federation=federation,
         row_sets=words.row_sets(result),
         figures=figures,
-        in_sections=IN_SECTIONS,
         measured=words.any_measured,
     )
 
@@ -54,7 +54,7 @@ def write_summary_page(summary: Summary, results: Sequence[Result], folder: Path
         summary=summary,
         results=results,
         lead=contents.lead(results[0]),
-        names=words.names(results[0]),
+        names=results[0].words,
         figure=figure,
         figures=seeds.figure_rows(summary),
         differences=seeds.difference_rows(summary),
@@ -72,7 +72,6 @@ def _write(template: str, folder: Path, **content: Any) -> Path:
         "seconds": words.seconds,
         "size": words.size,
         "decimals": words.decimals,
-        "ranker": words.ranker,
         "trial": words.trial,
         "norm": words.norm,
         "sentence": words.sentence,

@@ -5,35 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from hierfed.evaluation.metrics import METRICS
 from hierfed.report import words
 from hierfed.results import PairedDifference, Summary
-
-OTHER_LABELS: Mapping[str, str] = {
-    "gain_on_tuned_rows": "Gain per node, tuned rows",
-    "nodes_harmed": "Nodes harmed",
-    "users_harmed": "Users worse off",
-    "weight_change_smallest": "First layer's change, smallest",
-    "weight_change_largest": "First layer's change, largest",
-    "coverage": "Coverage of 90% intervals",
-    "ndcg@10": "NDCG@10 of recommendation lists",
-    "hr@10": "HR@10 of recommendation lists",
-    "seconds": "Seconds",
-}
 
 
 def figure_labels(summary: Summary) -> dict[str, str]:
     """What each figure of a summary is called, by its key."""
-    method, rows = _kind(summary)
-    names, sets = words.MODEL_NAMES[method], words.ROW_SETS[rows]
-    first, last = sets[0][0], sets[-1][0]
-    labels = {
-        "global_rmse": f"{names.shared_short}, {first}",
-        "rmse_before": f"{names.shared_short}, {last if rows == 'two_groups' else first}",
-        "rmse_after": f"{names.personal_short}, {last}",
-        "gain_per_node": f"Gain per node, {last}",
-        **OTHER_LABELS,
-    }
-    for key, name in words.baseline_names(method).items():
+    rows = _rows(summary)
+    first, last = words.ROW_SETS[rows][0][0], words.ROW_SETS[rows][-1][0]
+    labels = words.metric_labels(summary.words, rows)
+    for key, name in words.baseline_names(summary.words).items():
         labels |= {f"baseline_{key}": f"{name}, {first}", f"personal_baseline_{key}": f"{name}, {last}"}
     return labels
 
@@ -51,10 +33,8 @@ def shown_figures(summary: Summary) -> list[str]:
 
 
 def figure_text(key: str, value: float) -> str:
-    """A figure of a summary: errors to 4 decimals, norms and seconds to 2, counts averaged over seeds to 1."""
-    if key.endswith("_harmed"):
-        return words.decimals(value, 1)
-    return words.decimals(value, 2 if key == "seconds" or key.startswith("weight_change") else 4)
+    """A figure of a summary, with the decimals of its metric; baselines and unknown ones with 4."""
+    return words.decimals(value, METRICS[key].digits if key in METRICS else 4)
 
 
 def figure_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -89,11 +69,11 @@ def pair_label(difference: PairedDifference, labels: Mapping[str, str]) -> str:
     )
 
 
-def _kind(summary: Summary) -> tuple[str, str]:
-    """The method and the set of rows, as hierfed.report.words names them."""
+def _rows(summary: Summary) -> str:
+    """The set of rows that models are judged on, as words.ROW_SETS names it."""
     if summary.protocol in ("two_groups", "cold"):
-        return summary.method, summary.protocol
+        return summary.protocol
     means = {key: figure.mean for key, figure in summary.figures.items()}
     pairs = ((f"baseline_{key}", f"personal_baseline_{key}") for key in words.BASELINE_NAMES)
     every = all(words.same(means.get(first, 0.0), means.get(last, 0.0)) for first, last in pairs)
-    return summary.method, "same" if every else "same users"
+    return "same" if every else "same users"

@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hierfed.report.words import printable
+
 INK = "#1f2933"
 MUTED = "#5c6773"
 RULE = "#c3cad2"
@@ -130,7 +132,7 @@ def finite(values: Sequence[float]) -> np.ndarray:
 
 def tidy(name: str, longest: int = 26) -> str:
     """A name that fits beside an axis: printable, on one line, and cut short where it is long."""
-    name = "".join(letter if letter.isprintable() else " " for letter in name).strip()
+    name = printable(name)
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 

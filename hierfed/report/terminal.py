@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,8 +13,9 @@ from rich.text import Text
 
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
-from hierfed.report import contents, seeds, words
-from hierfed.results import NodeRecord, PairedDifference, Result, Summary
+from hierfed.evaluation.metrics import METRICS
+from hierfed.report import contents, federation, seeds, tables, words
+from hierfed.results import FederationRecord, NodeRecord, PairedDifference, Result, Summary
 from hierfed.serving.answers import Answer, Recommendation
 
 MOST_NODES = 20
@@ -21,26 +24,24 @@ ORDERED_BY_SCORE = "Ordered by score, how well an item suits the user next to al
 
 def result_tables(result: Result) -> Group:
     """One run: nodes, models beside baselines, what else was found and chosen, the data, and the verdict in words."""
-    data = result.data
-    parts: list[RenderableType] = [_node_table(result), _model_table(result)]
-    if words.any_measured(result.new_users, "model"):
-        parts.append(_new_user_table(result))
-    if result.rankers:
-        parts.append(_ranking_table(result))
+    from hierfed.report.figures import figures_of  # noqa: PLC0415 - matplotlib, which commands without figures do not need
+
+    parts: list[RenderableType] = []
+    if result.federation is not None:
+        parts += _federation(result.federation)
+    if result.nodes:
+        parts.append(_node_table(result))
+    if contents.has_models(result):
+        parts.append(_model_table(result))
+    parts += [_shown(figure.table(result)) for figure in figures_of(result).values() if figure.table]
+    parts.append(_shown(contents.metric_table(result)))
     chosen = contents.selection_sentence(result.selection) if result.selection else ""
     found = (contents.interval_sentence(result), contents.threshold_sentence(result), chosen)
-    parts += [Text(sentence) for sentence in found if sentence]
-    dropped = sum(data.dropped.values())
-    rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
-    parts.append(Text(f"Rows of {data.source}: {rows}."))
-    join = data.join
-    if join.name != "none":
-        before = f"{words.count(join.kept_before_deduplication)} before repeated metadata ids were taken out"
-        parts.append(Text(f"Join {join.name}: {words.count(join.kept)} ratings with metadata, {before}."))
-    for warning in filter(None, [data.join.warning, *data.warnings]):
+    parts += [Text(sentence) for sentence in (*found, *_data_sentences(result)) if sentence]
+    for warning in filter(None, [result.data.join.warning, *result.data.warnings]):
         parts.append(Text(f"Warning: {words.sentence(warning)}", style="bold"))
-    if data.missing_features:
-        parts.append(Text(f"The paper's features that these data lack: {', '.join(data.missing_features)}."))
+    if result.data.missing_features:
+        parts.append(Text(f"The paper's features that these data lack: {', '.join(result.data.missing_features)}."))
     if contents.secure_sums_sentence(result):
         parts.append(Text(contents.secure_sums_sentence(result)))
     if result.privacy is not None:
@@ -50,6 +51,27 @@ def result_tables(result: Result) -> Group:
     if result.ended_early:
         parts.append(Text(contents.early_sentence(result), style="bold"))
     return Group(*parts, sentences(result.verdict.words))
+
+
+def _data_sentences(result: Result) -> list[str]:
+    data, join = result.data, result.data.join
+    if result.federation is not None:
+        return [contents.data_sentence(result)]
+    dropped = sum(data.dropped.values())
+    rows = f"{words.count(data.rows_in)} in = {words.count(data.ratings)} used + {words.count(dropped)} dropped"
+    before = f"{words.count(join.kept_before_deduplication)} before repeated metadata ids were taken out"
+    joined = f"Join {join.name}: {words.count(join.kept)} ratings with metadata, {before}."
+    return [f"Rows of {data.source}: {rows}.", joined if join.name != "none" else ""]
+
+
+def _federation(record: FederationRecord) -> list[RenderableType]:
+    refused = federation.refused_table(record)
+    parts: list[RenderableType] = [Text(federation.summary(record)), _shown(federation.node_table(record))]
+    if refused.rows:
+        parts.append(_shown(replace(refused, rows=refused.rows[:MOST_NODES])))
+    if len(refused.rows) > MOST_NODES:
+        parts.append(Text(f"The other {words.count(len(refused.rows) - MOST_NODES)} are on the page."))
+    return parts
 
 
 def summary_table(summary: Summary) -> Group:
@@ -63,12 +85,11 @@ def summary_table(summary: Summary) -> Group:
 def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[PairedDifference]) -> Group:
     """Presets side by side on the same seeds: their figures, and the paired differences."""
     number = max(len(summary.seeds) for summary in summaries.values())
-    table = _table(
-        f"{words.plural(number, 'seed')}, mean ± sd", "preset", "global RMSE", "personal RMSE", "gain per node"
-    )
+    columns = {key: metric.column for key, metric in METRICS.items() if metric.column}
+    table = _table(f"{words.plural(number, 'seed')}, mean ± sd", "preset", *columns.values())
     for label, summary in summaries.items():
-        keys = ("global_rmse", "rmse_after", "gain_per_node")
-        table.add_row(Text(label), *(words.spread(summary.figures[key]) for key in keys))
+        figures = (summary.figures.get(key) for key in columns)
+        table.add_row(Text(label), *(words.spread(each) if each else words.MISSING for each in figures))
     pairs = _table("Paired differences in RMSE on the same seeds", "first - second", "mean ± sd", "p")
     labels = seeds.figure_labels(next(iter(summaries.values())))
     for difference in differences:
@@ -136,7 +157,7 @@ def _node_table(result: Result) -> Table:
         "gain",
         "worse",
     )
-    for node in _shown(result.nodes):
+    for node in _listed(result.nodes):
         table.add_row(
             Text(node.node),
             *(words.count(number) for number in (node.users, node.train_rows, node.test_rows)),
@@ -160,7 +181,7 @@ def _node_table(result: Result) -> Table:
     return table
 
 
-def _shown(nodes: Sequence[NodeRecord]) -> Sequence[NodeRecord]:
+def _listed(nodes: Sequence[NodeRecord]) -> Sequence[NodeRecord]:
     """The nodes that a terminal has room for: all, or those that gained least, which are the ones to look at."""
     if len(nodes) <= MOST_NODES:
         return nodes
@@ -171,24 +192,15 @@ def _model_table(result: Result) -> Table:
     table = _table("Every model on the same rows, RMSE", "", *(short for short, _ in words.row_sets(result)))
     for row in contents.model_rows(result):
         values = (words.MISSING if value is None else words.stars(value) for value in row.values)
-        table.add_row(row.name, *values, style="bold" if row.own else None)
+        table.add_row(Text(row.name), *values, style="bold" if row.own else None)
     return table
 
 
-def _new_user_table(result: Result) -> Table:
-    names = words.names(result).personal_short.lower(), words.BASELINE_NAMES["biases"].lower(), "network"
-    table = _table("New users, RMSE on held-out rows", "own ratings", *names)
-    for record in result.new_users:
-        values = (words.stars(value) for value in (record.model, record.biases, record.network))
-        table.add_row(words.count(record.ratings), *values)
-    return table
-
-
-def _ranking_table(result: Result) -> Table:
-    table = _table("Recommendation lists, means over users", "lists by", "NDCG@10", "HR@10", "Recall@20")
-    for record in result.rankers:
-        values = (record.ndcg_at_10, record.hr_at_10, record.recall_at_20)
-        table.add_row(words.ranker(record.model, result), *(words.decimals(value, 3) for value in values))
+def _shown(content: tables.Table) -> Table:
+    headings = (each if re.search(r"\d", each) else each[:1].lower() + each[1:] for each in content.headings)
+    table = _table(content.title, *headings)
+    for row in content.rows:
+        table.add_row(*map(Text, row))
     return table
 
 

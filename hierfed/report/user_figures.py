@@ -1,12 +1,13 @@
-"""The figures of what new users and recommendation lists get."""
+"""The figures of what users get: from personalisation, with few ratings of their own, and in their lists."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from hierfed.report import headlines, words
+from hierfed.report import words
 from hierfed.report.style import (
+    HARM,
     INK,
     MODEL,
     MUTED,
@@ -19,6 +20,7 @@ from hierfed.report.style import (
     set_limits,
     styled,
     value_column,
+    whole_ticks,
 )
 from hierfed.results import Result
 
@@ -31,13 +33,48 @@ RANKING_METRICS = (("ndcg_at_10", "NDCG@10"), ("hr_at_10", "HR@10"), ("recall_at
 
 
 @styled
-def new_users(result: Result) -> Figure:
+def user_gain(result: Result, headline: str) -> Figure:
+    """How the gain of personalisation is distributed over users."""
+    gains = finite(result.users.gains)
+    gains = gains[np.isfinite(gains)]
+    figure, (panel,) = blank(headline, "Each user's RMSE before minus after personalisation, on held-out rows", 3.9)
+    edges = bins_around_zero(gains)
+    for chosen, colour, hatch in ((edges[:-1] < 0, HARM, "////"), (edges[:-1] >= 0, MODEL, None)):
+        counts = np.histogram(gains, edges)[0][chosen]
+        kept = edges[np.concatenate([chosen, [False]]) | np.concatenate([[False], chosen])]
+        panel.stairs(counts, kept, fill=True, facecolor=colour, edgecolor="white", hatch=hatch)
+    panel.axvline(0, color=INK, linewidth=1.3)
+    panel.set_xlabel("Gain in RMSE (stars); right of zero is better")
+    panel.set_ylabel("Users")
+    panel.yaxis.set_major_locator(whole_ticks())
+    panel.grid(visible=False, axis="x")
+    if len(gains):
+        better = float(np.mean(gains > 0))
+        for x, side, text, colour in (
+            (0.01, "left", f"← {words.share(result.users.share_worse)} worse", HARM),
+            (0.99, "right", f"{words.share(better)} better →", MODEL),
+        ):
+            panel.text(x, 1.02, text, transform=panel.transAxes, ha=side, fontweight="bold", color=colour)
+    return fit(figure)
+
+
+def bins_around_zero(gains: np.ndarray) -> np.ndarray:
+    """Edges of equal bins that hold every gain, one edge being 0, so that no bin mixes better and worse."""
+    largest = float(np.abs(gains).max(initial=0.0)) or 0.1
+    width = 2 * largest / 40
+    lowest = np.floor(min(gains.min(initial=0.0), -width) / width)
+    highest = np.ceil(max(gains.max(initial=0.0), width) / width)
+    return np.arange(lowest, highest + 1) * width
+
+
+@styled
+def new_users(result: Result, headline: str) -> Figure:
     """RMSE of new users over how many ratings of their own they begin with."""
     records = sorted(result.new_users, key=lambda record: record.ratings)
     ratings = [record.ratings for record in records]
     places = np.log1p(ratings)  # like a logarithm, and none at all has a place
     figure, (panel,) = blank(
-        headlines.new_users_headline(result),
+        headline,
         "RMSE on new users' held-out rows, by how many of their own ratings each begins with",
         3.9,
     )
@@ -60,14 +97,14 @@ def new_users(result: Result) -> Figure:
 
 
 @styled
-def ranking(result: Result) -> Figure:
+def ranking(result: Result, headline: str) -> Figure:
     """How good the lists of every ranking model are, beside popularity's."""
     records = sorted(result.rankers, key=lambda record: -np.nan_to_num(record.ndcg_at_10, nan=-1.0))
     names = [words.ranker(record.model, result) for record in records]
     simple = np.array([record.model == "popularity" for record in records])
     rows = np.arange(len(records))
     figure, panels = blank(
-        headlines.ranking_headline(result),
+        headline,
         "■ ranking models   ○ popularity, the baseline, and the dashed line; means over users, from 0 to 1",
         1.6 + 0.28 * len(RANKING_METRICS) * (len(rows) + 1),
         panels=len(RANKING_METRICS),

@@ -4,49 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from string import Template
 
-from hierfed.results import NodeRecord, Record, Result, Spread
+from hierfed.evaluation.metrics import METRICS
+from hierfed.evaluation.metrics import measured as measured_metrics
+from hierfed.results import MethodWords, NodeRecord, Record, Result, Spread
 
 MISSING = "n/a"
-AVERAGING, HIERARCHICAL, LOCAL, PRIVATE_PRIOR = "averaging", "hierarchical", "local", "private_prior"
 
 BASELINE_NAMES: Mapping[str, str] = {
     "global_mean": "Predicting the mean",
     "item_mean": "Item means",
     "user_mean": "User means",
     "biases": "User + item biases",
-    "local_only": "Each node alone",
+    "local_only": "$alone",
     "centralised": "All rows in one place",
 }
-"""What each field of `Baselines` is called, where the models are networks; see `baseline_names`."""
-
-
-@dataclass(frozen=True)
-class ModelNames:
-    """What a method's models are called in tables of models, elsewhere, and beside a node's mark in a figure's key.
-
-    alone: what learns without sending anything, to be compared with.
-    """
-
-    shared: str
-    personal: str
-    shared_short: str
-    personal_short: str
-    mark: str
-    alone: str
-
-
-FEDERATED = ("Federated, global model", "Federated, personal models", "Global model", "Personal models")
-EACH_USER_ALONE = "Each user alone (local)"
-MODEL_NAMES: Mapping[str, ModelNames] = {
-    AVERAGING: ModelNames(*FEDERATED, mark="personal model", alone=BASELINE_NAMES["local_only"]),
-    HIERARCHICAL: ModelNames(*FEDERATED, mark="personal model", alone=EACH_USER_ALONE),
-    PRIVATE_PRIOR: ModelNames(
-        *("Private prior alone", "Private prior, own ratings") * 2, mark="users' own models", alone=EACH_USER_ALONE
-    ),
-    LOCAL: ModelNames(*("Public votes alone", EACH_USER_ALONE) * 2, mark="user alone", alone=EACH_USER_ALONE),
-}
+"""What each field of `Baselines` is called; see `baseline_names`."""
 
 ROW_SETS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "two_groups": (
@@ -62,6 +36,7 @@ ROW_SETS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("federated nodes", "Test rows, federated nodes"),
         ("personal nodes", "The same rows, personalisation nodes"),
     ),
+    "federation": (("held-out rows", "Rows that the nodes held out"),),
 }
 """The rows that models are compared on, in few and in more words: by protocol, or what they are under the others."""
 
@@ -90,46 +65,6 @@ UNITS: Mapping[str, str] = {
 
 ACCOUNTANTS: Mapping[str, str] = {"rdp": "Renyi divergences", "pld": "privacy loss distributions"}
 """How its price is added up."""
-
-CAPTIONS: Mapping[str, str] = {
-    "global_rmse": "RMSE of the global model after each round, on rows that no node trained on. A model that knows "
-    "nothing but the mean rating scores the dashed line; one bias per user and per item scores the dotted line. "
-    "Below a line is better than that baseline.",
-    "training_loss": "Mean squared error on the training rows, averaged over nodes, in every local epoch; one round "
-    "is several epochs. It shows that training converged, not that the model is good.",
-    "node_rmse": "Each row is a node: from the open circle (global model) to the filled mark (personal model), on "
-    "held-out rows. To the left is better. A triangle on a dashed line is a node that personalisation made worse.",
-    "weight_change": "How far personalisation moved the weights of the first layer on each node. The norm grows with "
-    "the number of steps and the width of the layer; it does not measure how much a node needed its own model.",
-    "baselines": "Every model against the simple ones, on the same test rows; best on top. The upper part compares "
-    "the global model on the federated users' test rows, the lower part the personal models on the "
-    "personalisation users' held-out rows.",
-    "user_gain": "How much lower (right of zero) or higher (left, hatched) each user's RMSE became by "
-    "personalisation, on held-out rows.",
-    "new_users": "RMSE of new users' held-out rows where each begins with only so many ratings of their own; those who "
-    "have fewer use all they have. The shared models stay as they are. The biases know every rating of the federated "
-    "users; the network is the preset of that name, trained on the same nodes, with a private ridge head per user.",
-    "ranking": "Lists of unseen items from the full catalogue, for every user with a held-out item; what was held out "
-    "is what should be listed. NDCG@10 rewards hits near the top, HR@10 is the share of users with a hit among ten, "
-    "Recall@20 the share of the held-out items among twenty. The dashed line is popularity, the same list for all; "
-    "the blend is of Ease, implicit factors and expected ratings.",
-}
-"""How to read each figure, by its name; see `caption`."""
-
-OTHER_CAPTIONS: Mapping[tuple[str, str], str] = {
-    (HIERARCHICAL, "training_loss"): "Expected squared error on the training rows, over all nodes, after every round. "
-    "It shows that training converged, not that the model is good.",
-    (LOCAL, "node_rmse"): "Each row is a node: from the open circle (public votes alone) to the filled mark (its "
-    "users, each alone with own ratings), on held-out rows. To the left is better.",
-    ("cold", "global_rmse"): "RMSE of the global model after each round, on rows of users that no round has seen, none "
-    "of whose ratings are known. A model that knows nothing but the mean rating scores the dashed line; one bias per "
-    "item scores the dotted line. Below a line is better than that baseline.",
-    ("cold", "baselines"): "Every model against the simple ones, on the same rows of new users; best on top. In the "
-    "upper part nothing is known of a user, in the lower part the user's other ratings are.",
-    ("same", "baselines"): "Every model against the simple ones, on the same rows; best on top.",
-    ("same users", "baselines"): "Every model against the simple ones, on the same rows; best on top.",
-}
-"""Captions of figures that show something else for a method, or for a set of rows."""
 
 
 def decimals(value: float, digits: int, sign: str = "") -> str:
@@ -206,24 +141,37 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
 
 
-def method_of(result: Result) -> str:
-    """The method that made a result; results of old have no other than averaging."""
-    method = str(result.settings.get("method", AVERAGING))
-    return method if method in MODEL_NAMES else AVERAGING
+def printable(text: str) -> str:
+    """Text from outside without control characters, on one line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
-def names(result: Result) -> ModelNames:
-    """What the models of a result are called."""
-    return MODEL_NAMES[method_of(result)]
-
-
-def baseline_names(method: str) -> dict[str, str]:
+def baseline_names(method: MethodWords) -> dict[str, str]:
     """What each field of `Baselines` is called beside a method, in the order of the fields."""
-    return {**BASELINE_NAMES, "local_only": MODEL_NAMES[method].alone}
+    return {key: name.replace("$alone", method.alone) for key, name in BASELINE_NAMES.items()}
+
+
+def metric_labels(method: MethodWords, rows: str) -> dict[str, str]:
+    """What each metric is called, by its key, where models are judged on these rows of ROW_SETS."""
+    first, last = ROW_SETS[rows][0][0], ROW_SETS[rows][-1][0]
+    names = {"shared": method.shared_short, "personal": method.personal_short, "first": first, "last": last}
+    names["before"] = last if rows == "two_groups" else first
+    return {key: Template(metric.label).substitute(names) for key, metric in METRICS.items()}
+
+
+def metric_rows(result: Result) -> list[tuple[str, str]]:
+    """The name and the value of every metric that a run shows, each name once."""
+    labels, rows = metric_labels(result.words, rows_key(result)), dict[str, str]()
+    for key, metric, value in measured_metrics(result):
+        if metric.shown:
+            rows.setdefault(labels[key], count(value) if isinstance(value, int) else decimals(value, metric.digits))
+    return list(rows.items())
 
 
 def rows_key(result: Result) -> str:
     """Which of ROW_SETS a result's models are judged on."""
+    if result.federation is not None:
+        return "federation"
     if result.data.protocol in ROW_SETS:
         return result.data.protocol
     pairs = zip(dict(result.baselines).values(), dict(result.personal_baselines).values(), strict=True)
@@ -238,14 +186,6 @@ def row_sets(result: Result) -> tuple[tuple[str, str], ...]:
 def same(first: float, second: float) -> bool:
     """Whether two figures are one, computed twice; what is undefined twice is the same too."""
     return math.isclose(first, second, rel_tol=1e-9) or (math.isnan(first) and math.isnan(second))
-
-
-def caption(name: str, result: Result) -> str:
-    """How to read a figure of this result."""
-    for key in (method_of(result), rows_key(result)):
-        if (key, name) in OTHER_CAPTIONS:
-            return OTHER_CAPTIONS[key, name]
-    return CAPTIONS[name]
 
 
 def ranker(name: str, result: Result) -> str:

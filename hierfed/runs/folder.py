@@ -9,24 +9,29 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError
+from hierfed.evaluation.metrics import with_metrics
 from hierfed.evaluation.summary import summarise
 from hierfed.federated.stage import RATING
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
+from hierfed.lookup import nearest
+from hierfed.methods import METHODS
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
+from hierfed.report.words import printable
 from hierfed.results import Result, RoundRecord, Summary, write_record
 from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import save_private
 from hierfed.runs.refit import held_out, models_for_use
+from hierfed.settings import Settings
 
 ROUNDS = "rounds.jsonl"
 Kind = TypeVar("Kind", Result, Summary)
@@ -123,7 +128,7 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     write_report(result, folder)
     spent = time.perf_counter() - began
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
-    result = result.model_copy(update={"seconds": seconds})
+    result = with_metrics(result.model_copy(update={"seconds": seconds}))
     write_record(result, folder / "result.json")
     if outcome.ledger is not None:
         files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
@@ -165,15 +170,34 @@ def rewrite_report(folder: Path) -> Result | Summary:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate(_with_words(json.loads(path.read_text(encoding="utf-8")), kind, path))
     except OSError as error:
         raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise HierfedError(f"{path}: not a result of hierfed: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise HierfedError(f"{path}: not a result of this version of hierfed: {where}: {first['msg']}") from error
+
+
+def _with_words(found: Any, kind: type[Kind], path: Path) -> Any:
+    """What was read, with the words of its method where a version wrote it that had none.
+
+    Raises HierfedError for a method that there is not.
+    """
+    if not isinstance(found, dict) or "words" in found:
+        return found
+    # A summary held the method's name itself, a result holds it among its settings; the first ones held none.
+    rest = {key: value for key, value in found.items() if key != "method"} if kind is Summary else found
+    told, usual = found if kind is Summary else found.get("settings"), Settings.model_fields["method"].default
+    name = str(told.get("method", usual) if isinstance(told, dict) else usual)
+    if name not in METHODS:
+        raise HierfedError(
+            f"{path}: no method '{printable(name)}'{nearest(name, METHODS)}: the file was written by another "
+            "version of hierfed"
+        )
+    return rest | {"words": METHODS[name].words()}
 
 
 def _save_models(outcome: Outcome, folder: Path) -> None:

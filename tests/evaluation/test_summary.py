@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from hierfed.evaluation.summary import compare, paired, spread, summarise
+from hierfed.methods import METHODS
 from hierfed.results import (
     Baselines,
     DataSummary,
@@ -54,6 +55,7 @@ def result(seed: int, final: float, before: float, after: float, harmed: int, pr
         preset=preset,
         seed=seed,
         settings={},
+        words=METHODS["averaging"].words(),
         data=data,
         rounds=[filled(RoundRecord, train_loss=[1.0], global_rmse=rmse) for rmse in (9.0, final)],
         nodes=[

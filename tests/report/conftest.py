@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from hierfed.methods import METHODS
 from hierfed.results import (
     Baselines,
     DataSummary,
@@ -92,6 +93,7 @@ def make_result() -> MakeResult:
             "name": "paper",
             "preset": "paper",
             "seed": seed,
+            "words": METHODS["averaging"].words(),
             "settings": {"seed": seed, "network": {"hidden": [128, 64, 32], "dropout": 0.5}, "rounds": rounds},
             "data": DataSummary(
                 source="movielens-small (2016) with TMDB metadata",
@@ -191,6 +193,7 @@ def hierarchical(make_result: MakeResult) -> Result:
     return result.model_copy(
         update={
             "settings": {"method": "hierarchical"},
+            "words": METHODS["hierarchical"].words(),
             "data": result.data.model_copy(update={"protocol": "cold"}),
             "rounds": [each.model_copy(update={"train_loss": each.train_loss[:1]}) for each in result.rounds],
             "nodes": [node.model_copy(update=undefined) for node in result.nodes],
@@ -226,6 +229,7 @@ def local(hierarchical: Result) -> Result:
             "name": "local",
             "preset": "local",
             "settings": {"method": "local"},
+            "words": METHODS["local"].words(),
             "rounds": [hierarchical.rounds[-1].model_copy(update=nothing)],
             "baselines": hierarchical.baselines.model_copy(update={"local_only": UNDEFINED}),
             "personal_baselines": hierarchical.personal_baselines.model_copy(update={"local_only": UNDEFINED}),
@@ -284,6 +288,7 @@ def make_summary(preset: str, global_rmse: float, rmse_after: float) -> Summary:
     return Summary(
         name=preset,
         preset=preset,
+        words=METHODS["averaging"].words(),
         seeds=[0, 1, 2],
         figures={
             "global_rmse": spread(global_rmse),

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from hierfed.report import figures
-from hierfed.report.figures import FIGURES, all_figures
+from hierfed.report.figures import FIGURES, all_figures, save_figures
+from hierfed.report.round_figures import seeds_rmse
 from hierfed.results import NodeRecord, Result, UserSummary
 
 MakeResult = Callable[..., Result]
@@ -161,18 +161,18 @@ def test_seeds_figure_lies_inside_the_canvas(
     make_result: MakeResult, drawn_texts: Callable[[Figure], list[Text]]
 ) -> None:
     for results in ([make_result(rounds=1)], [make_result(seed=seed) for seed in range(3)]):
-        figure = figures.seeds_rmse(results)
+        figure = seeds_rmse(results)
         assert_inside(figure, drawn_texts(figure))
 
 
 def test_svg_of_odd_names_is_valid_xml(make_result: MakeResult, tmp_path: Path) -> None:
-    for path in figures.save_figures(oddly_named(make_result(nodes=12)), tmp_path):
+    for path in save_figures(oddly_named(make_result(nodes=12)), tmp_path):
         if path.suffix == ".svg":
             ElementTree.fromstring(path.read_bytes())
 
 
 def test_saving_twice_gives_the_same_bytes_and_every_figure_as_png_and_svg(result: Result, tmp_path: Path) -> None:
-    first, second = (figures.save_figures(result, tmp_path / name) for name in ("first", "second"))
+    first, second = (save_figures(result, tmp_path / name) for name in ("first", "second"))
     assert {path.name for path in first} == {f"{name}.{end}" for name in PAPER_FIGURES for end in ("png", "svg")}
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
@@ -191,7 +191,7 @@ def test_saving_twice_gives_the_same_bytes_and_every_figure_as_png_and_svg(resul
 
 def test_odd_names_are_written_as_they_are(make_result: MakeResult) -> None:
     result = replace_nodes(make_result(nodes=4), lambda index, node: {"node": ODD_NAMES[index]})
-    (panel,) = figures.node_rmse(result).axes
+    (panel,) = FIGURES["node_rmse"](result).axes
     labels = panel.get_yticklabels()
     assert [label.get_text() for label in labels] == ["$x$", "$x_{", "<b>bold</b>", "two lines"]
     assert not any(label.get_parse_math() for label in labels)

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 
-from hierfed.report import figures
-from hierfed.report.figures import FIGURES
+from hierfed.report.figures import FIGURES, all_figures
+from hierfed.report.round_figures import seeds_rmse
 from hierfed.results import NodeRecord, Result
 
 MakeResult = Callable[..., Result]
@@ -38,7 +38,7 @@ def replace_nodes(result: Result, change: Callable[[int, NodeRecord], dict[str, 
 
 
 def test_global_rmse_is_the_rmse_of_every_round(result: Result) -> None:
-    (panel,) = figures.global_rmse(result).axes
+    (panel,) = FIGURES["global_rmse"](result).axes
     drawn = line(panel, "global model")
     assert list(drawn.get_xdata()) == list(range(1, 11))
     np.testing.assert_array_equal(drawn.get_ydata(), [record.global_rmse for record in result.rounds])
@@ -46,7 +46,7 @@ def test_global_rmse_is_the_rmse_of_every_round(result: Result) -> None:
 
 @pytest.mark.parametrize(("label", "value"), [("mean", 1.0543), ("biases", 0.9550)])
 def test_baselines_are_level_lines_at_their_values(result: Result, label: str, value: float) -> None:
-    (panel,) = figures.global_rmse(result).axes
+    (panel,) = FIGURES["global_rmse"](result).axes
     assert set(line(panel, label).get_ydata()) == {value}
     low, high = panel.get_ylim()
     assert low < value < high
@@ -54,13 +54,13 @@ def test_baselines_are_level_lines_at_their_values(result: Result, label: str, v
 
 
 def test_the_two_baselines_differ_in_more_than_colour(result: Result) -> None:
-    (panel,) = figures.global_rmse(result).axes
+    (panel,) = FIGURES["global_rmse"](result).axes
     styles = {str(line(panel, label)._unscaled_dash_pattern) for label in ("global model", "mean", "biases")}
     assert len(styles) == 3
 
 
 def test_training_loss_is_the_loss_of_every_epoch(result: Result) -> None:
-    (panel,) = figures.training_loss(result).axes
+    (panel,) = FIGURES["training_loss"](result).axes
     (drawn,) = panel.lines
     assert list(drawn.get_xdata()) == list(range(1, 41))
     expected = [loss for record in result.rounds for loss in record.train_loss]
@@ -75,7 +75,7 @@ def test_nodes_are_marked_before_and_after_and_triangles_where_harmed(result: Re
         return {"gain": -0.01, "rmse_after": node.rmse_before + 0.01} if index in (2, 7) else {}
 
     result = replace_nodes(result, harm)
-    (panel,) = figures.node_rmse(result).axes
+    (panel,) = FIGURES["node_rmse"](result).axes
     before = line(panel, "before")
     np.testing.assert_array_equal(before.get_xdata(), [node.rmse_before for node in result.nodes])
     assert list(before.get_ydata()) == list(range(8))
@@ -91,14 +91,14 @@ def test_nodes_are_marked_before_and_after_and_triangles_where_harmed(result: Re
 
 
 def test_node_rows_are_named_from_the_top(result: Result) -> None:
-    (panel,) = figures.node_rmse(result).axes
+    (panel,) = FIGURES["node_rmse"](result).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == [node.node for node in result.nodes]
     low, high = panel.get_ylim()
     assert low > high
 
 
 def test_each_node_s_gain_is_written_beside_its_row(result: Result) -> None:
-    (panel,) = figures.node_rmse(result).axes
+    (panel,) = FIGURES["node_rmse"](result).axes
     written = {text.get_position()[1]: text.get_text() for text in panel.texts if text.get_text()[:1] in "+-"}
     assert written == {
         row: f"{node.gain:+.4f}" + (" worse" if node.gain < 0 else "") for row, node in enumerate(result.nodes)
@@ -106,7 +106,7 @@ def test_each_node_s_gain_is_written_beside_its_row(result: Result) -> None:
 
 
 def test_weight_change_marks_are_the_norms(result: Result) -> None:
-    (panel,) = figures.weight_change(result).axes
+    (panel,) = FIGURES["weight_change"](result).axes
     (drawn,) = panel.lines
     np.testing.assert_array_equal(drawn.get_xdata(), [node.weight_change_l2 for node in result.nodes])
     assert list(drawn.get_ydata()) == list(range(8))
@@ -129,7 +129,7 @@ def test_many_nodes_are_ordered_from_the_largest_and_none_is_lost(
 
 
 def test_baselines_figure_holds_every_model_of_both_row_sets_best_on_top(result: Result) -> None:
-    upper, lower = figures.baselines(result).axes
+    upper, lower = FIGURES["baselines"](result).axes
     names = {
         "global_mean": "Predicting the mean",
         "item_mean": "Item means",
@@ -161,7 +161,7 @@ def test_baselines_figure_holds_every_model_of_both_row_sets_best_on_top(result:
 
 
 def test_histogram_counts_sum_to_the_users_and_no_bin_mixes_better_and_worse(result: Result) -> None:
-    (panel,) = figures.user_gain(result).axes
+    (panel,) = FIGURES["user_gain"](result).axes
     worse, better = (patch for patch in panel.patches if isinstance(patch, StepPatch))
     gains = np.array(result.users.gains)
     assert worse.get_data().values.sum() == (gains < 0).sum()
@@ -179,7 +179,7 @@ def test_histogram_counts_sum_to_the_users_and_no_bin_mixes_better_and_worse(res
 @pytest.mark.parametrize("gains", [[], [0.0], [0.0] * 5, [0.1], [-0.1], [1e-12, -3.0], [float("nan"), 0.1]])
 def test_histogram_of_few_or_odd_gains_counts_every_finite_one(result: Result, gains: list[float]) -> None:
     users = result.users.model_copy(update={"users": len(gains), "gains": gains})
-    (panel,) = figures.user_gain(result.model_copy(update={"users": users})).axes
+    (panel,) = FIGURES["user_gain"](result.model_copy(update={"users": users})).axes
     counted = sum(patch.get_data().values.sum() for patch in panel.patches)
     assert counted == sum(math.isfinite(gain) for gain in gains)
 
@@ -188,7 +188,7 @@ def test_seeds_figure_has_the_seeds_range_and_their_mean(make_result: MakeResult
     results = [make_result(seed=seed) for seed in range(3)]
     higher = [record.model_copy(update={"global_rmse": record.global_rmse + 0.3}) for record in results[1].rounds]
     results[1] = results[1].model_copy(update={"rounds": higher})
-    (panel,) = figures.seeds_rmse(results).axes
+    (panel,) = seeds_rmse(results).axes
     errors = np.array([[record.global_rmse for record in result.rounds] for result in results])
     np.testing.assert_allclose(line(panel, "global model").get_ydata(), errors.mean(axis=0))
     paths = [each.get_path() for each in panel.lines]
@@ -216,7 +216,7 @@ def test_axes_say_what_they_measure_and_in_what_unit(result: Result, name: str, 
 
 
 def test_the_axis_of_the_baselines_is_in_stars(result: Result) -> None:
-    assert "RMSE (stars)" in figures.baselines(result).axes[-1].get_xlabel()
+    assert "RMSE (stars)" in FIGURES["baselines"](result).axes[-1].get_xlabel()
 
 
 @pytest.mark.parametrize(
@@ -249,12 +249,12 @@ def test_headlines_hold_the_numbers_of_the_result(result: Result) -> None:
 )
 def test_the_headline_follows_the_verdict(result: Result, mean: bool, biases: bool, finding: str) -> None:
     verdict = result.verdict.model_copy(update={"beats_global_mean": mean, "beats_biases": biases})
-    assert finding in figures.global_rmse(result.model_copy(update={"verdict": verdict})).get_suptitle()
+    assert finding in FIGURES["global_rmse"](result.model_copy(update={"verdict": verdict})).get_suptitle()
 
 
 def test_no_harm_is_not_called_harm(result: Result) -> None:
     result = replace_nodes(result, lambda index, node: {"gain": abs(node.gain)})
-    headline = figures.node_rmse(result).get_suptitle()
+    headline = FIGURES["node_rmse"](result).get_suptitle()
     assert "helped 8 of 8 nodes" in headline
     assert "harmed" not in headline
 
@@ -269,7 +269,7 @@ def one_nan_node(result: Result) -> Result:
 
 
 def test_a_node_without_value_is_left_blank_and_counted(result: Result) -> None:
-    figure = figures.node_rmse(one_nan_node(result))
+    figure = FIGURES["node_rmse"](one_nan_node(result))
     (panel,) = figure.axes
     before = line(panel, "before").get_xdata()
     assert np.isnan(before[3])
@@ -282,5 +282,5 @@ def test_drawing_leaves_matplotlib_s_own_settings_alone(result: Result) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figures.all_figures(result)
+    all_figures(result)
     assert dict(mpl.rcParams) == before

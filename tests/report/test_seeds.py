@@ -26,7 +26,7 @@ def summary_of(result: Result) -> Summary:
     return Summary(
         name="x",
         preset="x",
-        method=result.settings.get("method", "averaging"),
+        words=result.words,
         protocol=result.data.protocol,
         seeds=[0, 1],
         figures={key: Spread(mean=value, sd=0.0, min=value, max=value) for key, value in figures.items()},

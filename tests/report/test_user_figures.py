@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hierfed.report import figures
-from hierfed.report.figures import all_figures
+from hierfed.report.figures import FIGURES, all_figures
+from hierfed.report.round_figures import seeds_rmse
 from hierfed.results import Result
 
 MakeResult = Callable[..., Result]
@@ -54,7 +54,7 @@ def test_one_node_with_a_norm_is_enough_for_the_change_of_weights(hierarchical: 
 
 
 def test_new_users_lines_are_the_records_with_none_at_all_on_the_axis(hierarchical: Result) -> None:
-    (panel,) = figures.FIGURES["new_users"](hierarchical).axes
+    (panel,) = FIGURES["new_users"](hierarchical).axes
     for name in ("model", "biases", "network"):
         drawn = line(panel, name)
         np.testing.assert_array_equal(drawn.get_ydata(), [getattr(each, name) for each in hierarchical.new_users])
@@ -67,7 +67,7 @@ def test_new_users_lines_are_the_records_with_none_at_all_on_the_axis(hierarchic
 
 
 def test_new_users_lines_are_told_apart_without_colour(hierarchical: Result) -> None:
-    (panel,) = figures.FIGURES["new_users"](hierarchical).axes
+    (panel,) = FIGURES["new_users"](hierarchical).axes
     lines = [line(panel, name) for name in ("model", "biases", "network")]
     assert len({drawn.get_marker() for drawn in lines}) == 3
     assert len({str(drawn._unscaled_dash_pattern) for drawn in lines}) == 3
@@ -75,7 +75,7 @@ def test_new_users_lines_are_told_apart_without_colour(hierarchical: Result) -> 
 
 def test_new_users_headline_says_what_ratings_are_worth_and_where_the_model_leads(hierarchical: Result) -> None:
     def finding(result: Result) -> str:
-        return headline(figures.FIGURES["new_users"](result))
+        return headline(FIGURES["new_users"](result))
 
     assert "50 own ratings lower a new user's RMSE from 0.9387 to 0.8068; the model leads throughout" in finding(
         hierarchical
@@ -89,7 +89,7 @@ def test_new_users_headline_says_what_ratings_are_worth_and_where_the_model_lead
 
 
 def test_undefined_figures_of_new_users_are_gaps(hierarchical: Result) -> None:
-    (panel,) = figures.FIGURES["new_users"](with_new_users(hierarchical, network=float("nan"))).axes
+    (panel,) = FIGURES["new_users"](with_new_users(hierarchical, network=float("nan"))).axes
     assert np.isnan(line(panel, "network").get_ydata()[-1])
     assert not [text for text in written(panel) if "network" in text]
 
@@ -105,7 +105,7 @@ def test_undefined_figures_of_new_users_are_gaps(hierarchical: Result) -> None:
 def test_ranking_panels_hold_every_ranker_beside_popularity(
     hierarchical: Result, place: int, title: str, values: dict[str, float]
 ) -> None:
-    panel = figures.FIGURES["ranking"](hierarchical).axes[place]
+    panel = FIGURES["ranking"](hierarchical).axes[place]
     assert panel.get_title(loc="left") == title
     names = [label.get_text() for label in panel.get_yticklabels()]
     assert names == ["Blend (recommends)", "Ease", "Popularity (baseline)", "Expected ratings"]
@@ -125,14 +125,14 @@ def _by_rows(panel: Axes) -> list[float]:
 
 
 def test_ranking_headline_compares_what_recommends_with_popularity(hierarchical: Result) -> None:
-    finding = headline(figures.FIGURES["ranking"](hierarchical))
+    finding = headline(FIGURES["ranking"](hierarchical))
     assert finding == "What is recommended beats popularity: NDCG@10 0.463 against 0.236"
     worse = hierarchical.model_copy(update={"ranking": {"ndcg@10": 0.1}})
-    assert "does not beat popularity" in headline(figures.FIGURES["ranking"](worse))
+    assert "does not beat popularity" in headline(FIGURES["ranking"](worse))
 
 
 def test_each_user_alone_stands_beside_the_hierarchical_model(hierarchical: Result) -> None:
-    figure = figures.baselines(hierarchical)
+    figure = FIGURES["baselines"](hierarchical)
     upper, lower = figure.axes
     assert upper.get_title(loc="left") == "New users' held-out rows, none of their ratings known"
     names = [[label.get_text() for label in panel.get_yticklabels()] for panel in (upper, lower)]
@@ -145,14 +145,14 @@ def test_each_user_alone_stands_beside_the_hierarchical_model(hierarchical: Resu
 
 
 def test_rows_of_the_same_users_are_drawn_once(warm_hierarchical: Result) -> None:
-    (panel,) = figures.baselines(warm_hierarchical).axes
+    (panel,) = FIGURES["baselines"](warm_hierarchical).axes
     names = [label.get_text() for label in panel.get_yticklabels()]
     assert names[0] == "Federated, personal models"
     assert len(names) == len(set(names)) == 7
 
 
 def test_a_user_alone_is_no_federated_model(local: Result) -> None:
-    figure = figures.baselines(local)
+    figure = FIGURES["baselines"](local)
     lower = figure.axes[-1]
     names = [label.get_text() for label in lower.get_yticklabels()]
     own = line(lower, "federated")
@@ -161,12 +161,12 @@ def test_a_user_alone_is_no_federated_model(local: Result) -> None:
 
 
 def test_fifty_rounds_of_one_loss_each_are_rounds_and_no_epochs(hierarchical: Result) -> None:
-    figure = figures.training_loss(hierarchical)
+    figure = FIGURES["training_loss"](hierarchical)
     (panel,) = figure.axes
     assert list(panel.lines[0].get_xdata()) == list(range(1, 51))
     assert panel.get_xlabel() == "Round"
     assert headline(figure).endswith("in 50 rounds")
-    (panel,) = figures.global_rmse(hierarchical).axes
+    (panel,) = FIGURES["global_rmse"](hierarchical).axes
     assert list(line(panel, "global model").get_xdata()) == list(range(1, 51))
 
 
@@ -174,6 +174,6 @@ def test_figures_over_rounds_name_the_rows_that_they_are_judged_on(result: Resul
     def subtitle(figure: Figure) -> str:
         return " ".join(text.get_text() for text in figure.texts)
 
-    assert "federated users' test rows" in subtitle(figures.global_rmse(result))
-    assert "new users' held-out rows" in subtitle(figures.global_rmse(hierarchical))
-    assert "new users' held-out rows" in subtitle(figures.seeds_rmse([hierarchical] * 2))
+    assert "federated users' test rows" in subtitle(FIGURES["global_rmse"](result))
+    assert "new users' held-out rows" in subtitle(FIGURES["global_rmse"](hierarchical))
+    assert "new users' held-out rows" in subtitle(seeds_rmse([hierarchical] * 2))

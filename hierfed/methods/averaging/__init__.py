@@ -6,7 +6,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hierfed.methods.averaging import messages
+from hierfed.methods.averaging.words import WORDS
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.federated.stage import Stage
@@ -61,6 +63,10 @@ class Averaging(MethodKind):
                 "node's own: set secure_sums to true"
             )
         return ""
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""

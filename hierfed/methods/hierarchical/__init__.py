@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hierfed.methods.hierarchical import messages
+from hierfed.methods.hierarchical.words import WORDS
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.federated.stage import Stage
@@ -73,6 +75,10 @@ class Hierarchical(MethodKind):
                 "selection": settings.selection.model_copy(update={"deviation_scale": described["deviation_scale"]}),
             }
         )
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
+from hierfed.methods.local.words import WORDS
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -24,6 +26,10 @@ class Local(MethodKind):
             f"privacy.privacy_unit '{settings.privacy.privacy_unit}': this method sends nothing, so there is nothing "
             "to add noise to: leave it at 'none'"
         )
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.methods.private_prior import messages
+from hierfed.methods.private_prior.words import WORDS
+from hierfed.results import MethodWords
 
 if TYPE_CHECKING:
     from hierfed.settings import Settings
@@ -43,6 +45,10 @@ class PrivatePriorKind(MethodKind):
         if settings.training.rounds != ROUNDS:
             return f"training.rounds: this method makes {ROUNDS} releases, one a round: leave it at that"
         return ""
+
+    def words(self) -> MethodWords:
+        """See MethodKind."""
+        return WORDS
 
     def prepare(self, case: Case) -> Prepared:
         """See MethodKind."""
