@@ -1,4 +1,4 @@
-"""What a run found: the schema of `result.json`, stable for scripts that read it."""
+"""The findings of a run: the schema of `result.json`, stable for scripts that read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Record(BaseModel):
 
 
 class MethodWords(Record):
-    """What a report says of a method, written into each result, so that a report knows no method.
+    """The words of a method, written into each result, so that a report knows no method.
 
     shared, personal: the models in tables of models; shared_short, personal_short: elsewhere.
     mark: a node's mark in a figure's key. own: what the run's own models are, in a figure's key.
@@ -62,7 +62,7 @@ class JoinSummary(Record):
 
 
 class DataSummary(Record):
-    """What the run learned from; rows_in = ratings + the sum of dropped. warnings: of the data, a line each."""
+    """The ratings that the run learned from; rows_in = ratings + the sum of dropped. warnings: of them, a line each."""
 
     source: str
     ratings: int
@@ -107,7 +107,7 @@ class RoundRecord(Record):
 
     @property
     def ratings_per_second(self) -> float:
-        """How fast the round learned; 0 where there was no round."""
+        """The speed of the round; 0 where there was no round."""
         return self.ratings / self.seconds if self.ratings else 0.0
 
 
@@ -182,7 +182,7 @@ class Selection(Record):
 
 
 class Intervals(Record):
-    """How often the personal models' intervals of this level hold the held-out rating, and their width in stars."""
+    """The share of held-out ratings that the personal models' intervals of this level hold, and the width in stars."""
 
     level: Number
     coverage: Number
@@ -212,8 +212,11 @@ class RankingRecord(Record):
 
 
 class ThresholdRecord(Record):
-    """What it costs that items with fewer raters than this are never summed: how many items and held-out rows that
-    concerns, and the personal models' RMSE on those rows and on the others."""
+    """The cost of never summing items with fewer raters than this.
+
+    items, rows: the numbers of such items and of their held-out rows.
+    rmse, rmse_others: of the personal models on those rows and on the others.
+    """
 
     min_raters: int
     items: int
@@ -234,7 +237,7 @@ class ReleaseRecord(Record):
 
 
 class PrivacyRecord(Record):
-    """What differential privacy the shared model has. unit: what is hidden. epsilon: the budget; epsilon_spent: of the
+    """The differential privacy of the shared model. unit: what is hidden. epsilon: the budget; epsilon_spent: of the
     unit with the least protection. accountant: `rdp` or `pld`. warning: what to know before using the model."""
 
     unit: str
@@ -248,7 +251,7 @@ class PrivacyRecord(Record):
 
 
 class Verdict(Record):
-    """What was gained, in figures and in words. p_value: paired two-sided t-test of the gain over nodes (one seed)
+    """The gain, in figures and in words. p_value: paired two-sided t-test of the gain over nodes (one seed)
     or over seeds; None where it cannot be computed. beats_*: None where no baseline was measured."""
 
     beats_global_mean: bool | None
@@ -312,7 +315,7 @@ class Gain(Record):
 
 
 class FederationRecord(Record):
-    """How a federation of real nodes trained.
+    """The training of a federation of real nodes.
 
     nodes: their names. rounds: of every stage, in order, abandoned ones too.
     gain: None where no node holds rows out, or tells how well it is served.

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hierfed.deployment.results import DeployedResult, DeployedRound
 from hierfed.deployment.server import Watcher
+from hierfed.results import DeployedRound, Result
 
 
 class Lines(Watcher):
@@ -36,9 +36,9 @@ class Lines(Watcher):
         told = f"{len(record.contributors)} nodes, {record.bytes_up:,} bytes, {record.seconds:.1f} s"
         self.tell(f"{record.stage}, round {record.round}: {told}{loss}")
 
-    def on_result(self, result: DeployedResult) -> None:
+    def on_result(self, result: Result) -> None:
         """Write what was gained."""
-        gain = result.gain
+        gain = None if result.federation is None else result.federation.gain
         if gain is None:
             self.tell(
                 "no node held out rows to be judged on: protocol warm and temporal do, and `hierfed node --test-share`"

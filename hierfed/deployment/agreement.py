@@ -10,13 +10,13 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.local_models import JUDGED
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
-from hierfed.deployment.results import Gain
 from hierfed.engines.exchange import Request
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, ordered_sum
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
+from hierfed.results import Gain
 from hierfed.settings import Settings
 
 

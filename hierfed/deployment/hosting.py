@@ -16,7 +16,6 @@ from hierfed.deployment.checkpoint import check_version
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
-from hierfed.deployment.results import DeployedResult
 from hierfed.deployment.server import Desk, Wanted, Watcher, conduct
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
@@ -24,7 +23,8 @@ from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, ser
 from hierfed.engines.flower.superlink import Certificates, Listening, superlink
 from hierfed.errors import SettingsError
 from hierfed.models.threads import one_torch_thread
-from hierfed.results import write_record
+from hierfed.results import Result, write_record
+from hierfed.runs.folder import write_report
 from hierfed.settings import Settings
 
 FLOWER, RESULT, LOCK = "flower", "result.json", ".lock"
@@ -50,7 +50,7 @@ def host(
     quorum: int,
     patience: Patience,
     watcher: Watcher,
-) -> DeployedResult:
+) -> Result:
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
     check_deployable(settings)
     _check_protected(hosting)
@@ -76,6 +76,7 @@ def host(
             return Federation(grid, desk, patience)
 
         result = conduct(settings, catalogue, folder, connect, wanted, watcher)
+    write_report(result, folder)
     write_record(result, folder / RESULT)
     return result
 

@@ -15,11 +15,11 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.deployment.results import DeployedResult
 from hierfed.deployment.server import Watcher
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
+from hierfed.results import Result
 from hierfed.settings import Settings
 
 NODES, STATE, LOG = "nodes", "state", "node.log"
@@ -29,7 +29,7 @@ ENDS_WITHIN = 30.0
 
 def run_federation(
     settings: Settings, folder: Path, watcher: Watcher, patience: Patience, progress: Progress | None = None
-) -> DeployedResult:
+) -> Result:
     """Divide the settings' data among its nodes, and let server and nodes train; the same model as `hierfed run`'s.
 
     Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.

@@ -15,16 +15,18 @@ from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
-from hierfed.deployment.results import DeployedResult, DeployedRound, RefusedAnswer
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
 from hierfed.engines.rounds import rule_of
 from hierfed.errors import HierfedError
+from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.stage import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
+from hierfed.results import DeployedRound, RefusedAnswer, Result
+from hierfed.runs.folder import ROUNDS
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings
 
@@ -140,7 +142,7 @@ def conduct(
     connect: Callable[[Desk], Federation],
     wanted: Wanted,
     watcher: Watcher,
-) -> DeployedResult:
+) -> Result:
     """Train with the nodes that come, from the last checkpoint in `folder` if there is one, and keep the models there.
 
     Raises HierfedError where rounds fail again and again.
@@ -184,18 +186,26 @@ def conduct(
         end = desk.ledger.end()
         federation.ask(lambda _: end, 1)
     federation.dismiss()
-    return DeployedResult(
-        name=folder.name,
-        settings=settings.model_dump(mode="json", exclude={"data"}),
+    return collect_federation(
+        folder.name,
+        settings,
         nodes=list(desk.nodes),
         items=len(catalogue),
         ratings=learned,
-        rounds=training.records,
+        rounds=read_rounds(folder),
         gain=gained,
         privacy=plan.record(rating.round),
         digest=rating.digest(),
         seconds=time.monotonic() - began,
     )
+
+
+def read_rounds(folder: Path) -> list[DeployedRound]:
+    """All rounds of a training, those of servers before this one too; none where none has ended."""
+    path = folder / ROUNDS
+    if not path.is_file():
+        return []
+    return [DeployedRound.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class _Training:
@@ -241,7 +251,7 @@ class _Training:
             ledger.append(line)
             strategy.beside = ledger.facts()
             self.records.append(self._record(outcome, bytes_down, seconds))
-            with (self._folder / "rounds.jsonl").open("a", encoding="utf-8") as lines:
+            with (self._folder / ROUNDS).open("a", encoding="utf-8") as lines:
                 lines.write(self.records[-1].model_dump_json() + "\n")
             self._desk.watcher.on_round(self.records[-1])
 

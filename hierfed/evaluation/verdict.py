@@ -1,4 +1,4 @@
-"""What a run's figures mean, in words that say no more than the figures do."""
+"""The verdict on a run: its figures in words that say no more than the figures do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def give_verdict(
 
 
 def verdict_of_gain(gain: Gain | None) -> Verdict:
-    """What a federation's nodes tell: the errors on all rows that they held out, and nothing of a node or a user.
+    """The verdict on a federation: errors on all rows that nodes held out, and nothing of a node or a user.
 
     gain: None where no node held out rows, or tells how well it is served.
     """

@@ -27,7 +27,7 @@ def audit_table(found: Audited) -> Group:
 
 
 def audit_sentences(found: Audited) -> list[str]:
-    """What the table does not hold."""
+    """The findings that the table does not hold."""
     rounds = ", ".join(f"{words.count(number)} of '{stage}'" for stage, number in found.rounds.items()) or "none"
     abandoned = f", and {words.plural(found.abandoned, 'abandoned one')}" if found.abandoned else ""
     told = [f"{words.count(found.entries)} entries, each link of which holds. Rounds: {rounds}{abandoned}."]

@@ -1,4 +1,4 @@
-"""What page, terminal and figures show alike: who is compared with whom, and findings in sentences."""
+"""The contents that page, terminal and figures share: models to compare, key numbers, findings in sentences."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def model_rows(result: Result) -> list[ModelRow]:
 
 
 def has_models(result: Result) -> bool:
-    """Whether any model was judged."""
+    """True where any model was judged."""
     return any(math.isfinite(value) for row in model_rows(result) for value in row.values if value is not None)
 
 
 def has_baselines(result: Result) -> bool:
-    """Whether any baseline was measured."""
+    """True where any baseline was measured."""
     return any(not row.own for row in model_rows(result))
 
 
 def lead(result: Result) -> str:
-    """What was done by which method, and on whom it was judged."""
+    """The first sentence: the work of the method, and the users or rows that it was judged on."""
     personal = len(result.nodes) if result.federation is None else result.data.nodes
     numbers = {
         "nodes": words.plural(result.data.nodes, "node"),
@@ -80,8 +80,10 @@ def early_sentence(result: Result) -> str:
 
 
 def repeat_command(result: Result) -> str:
-    """What gives the same model again; nothing where fewer rounds would have had another privacy's noise, or where no
-    one has all ratings."""
+    """The command that gives the same model again.
+
+    Empty where fewer rounds would have had another privacy's noise, and for a federation, whose ratings no one has.
+    """
     if result.federation is not None:
         return ""
     if not result.ended_early:
@@ -105,7 +107,7 @@ def sent_per_node(result: Result) -> str:
 
 
 def interval_sentence(result: Result) -> str:
-    """How often the intervals hold, or nothing where there are none."""
+    """The coverage of the intervals; empty where there are none."""
     if result.intervals is None:
         return ""
     level, coverage = words.share(result.intervals.level), words.share(result.intervals.coverage, 1)
@@ -121,7 +123,7 @@ def _width(result: Result) -> str:
 
 
 def threshold_sentence(result: Result) -> str:
-    """What the threshold of rare items costs, or nothing where no item is under it."""
+    """The cost of the threshold of rare items; empty where no item is under it."""
     found = result.threshold
     if found is None or not found.items:
         return ""
@@ -135,7 +137,7 @@ def threshold_sentence(result: Result) -> str:
 
 
 def secure_sums_sentence(result: Result) -> str:
-    """What the server did not see, or nothing where it saw each contribution."""
+    """The effect of secure sums; empty where the server saw each contribution."""
     if not result.settings.get("privacy", {}).get("secure_sums"):
         return ""
     secure = "Sums were secure: the server learned the sums over nodes and no node's contribution."
@@ -146,7 +148,7 @@ def secure_sums_sentence(result: Result) -> str:
 
 
 def privacy_sentence(result: Result) -> str:
-    """What the shared model hides, by what and at which price, or nothing without differential privacy."""
+    """The unit that the shared model hides, and the price; empty without differential privacy."""
     found = result.privacy
     if found is None:
         return ""
@@ -157,7 +159,7 @@ def privacy_sentence(result: Result) -> str:
 
 
 def selection_sentence(selection: Selection) -> str:
-    """What was chosen on validation rows."""
+    """The choices made on validation rows."""
     chosen = [f"{words.trial(trial.setting)} {trial.value:g}" for trial in selection.trials if trial.chosen]
     scale = f"standard deviations x {words.decimals(selection.deviation_scale, 3)}"
     return f"Chosen on {words.plural(selection.rows, 'validation row')}: {', '.join([*chosen, scale])}."
@@ -198,12 +200,12 @@ def key_numbers(result: Result) -> list[tuple[str, str, str]]:
 
 
 def had_rounds(result: Result) -> bool:
-    """Whether anything was learned in rounds: a method that sends nothing is judged once, as round 0."""
+    """True where anything was learned in rounds: a method that sends nothing is judged once, as round 0."""
     return any(record.round > 0 for record in result.rounds)
 
 
 def loss_heading(result: Result) -> str:
-    """What a round's training loss is called."""
+    """The name of a round's training loss."""
     return "Training loss, last epoch" if result.words.loss_by_epoch else "Training loss"
 
 
@@ -218,7 +220,7 @@ def new_user_table(result: Result) -> Table:
 
 
 def ranking_table(result: Result) -> Table:
-    """How good the lists of each ranking model are; the one that recommends stands out."""
+    """The quality of each ranking model's lists; the one that recommends stands out."""
     names = [words.ranker(each.model, result) for each in result.rankers]
     values = [(each.ndcg_at_10, each.hr_at_10, each.recall_at_20) for each in result.rankers]
     rows = [(name, *(words.decimals(value, 3) for value in row)) for name, row in zip(names, values, strict=True)]
@@ -232,7 +234,7 @@ def metric_table(result: Result) -> Table:
 
 
 def data_sentence(result: Result) -> str:
-    """Where the ratings are from, and how many users and items they are of."""
+    """The source of the ratings, and the numbers of users and items."""
     if result.federation is not None:
         return federation.data_sentence(result)
     data = result.data

@@ -1,4 +1,4 @@
-"""What is told of a federation of real nodes: who contributed, what was refused, and what the nodes held out."""
+"""The report of a federation of real nodes: contributions, refused answers, and the rows that nodes held out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def judged(record: FederationRecord) -> str:
 
 
 def summary(record: FederationRecord) -> str:
-    """How many nodes contributed, how many answers were refused, and how many rounds were abandoned."""
+    """The numbers of nodes that contributed, of refused answers and of abandoned rounds."""
     refused = sum(len(each.refused) for each in record.rounds)
     abandoned = sum(each.abandoned for each in record.rounds)
     told = [f"{words.plural(len(record.nodes), 'node')} took part{_contributed(record)}."]
@@ -84,7 +84,7 @@ def numbers(result: Result) -> list[tuple[str, str, str]]:
 
 
 def data_sentence(result: Result) -> str:
-    """How many ratings were learned from, as far as nodes tell, and the size of the catalogue."""
+    """The number of ratings, where nodes tell it, and the size of the catalogue."""
     items = words.plural(result.data.items, "item")
     if not result.data.ratings:
         return f"The catalogue has {items}. The nodes did not tell how many ratings they learned from."

@@ -138,7 +138,7 @@ def all_figures(result: Result) -> dict[str, Canvas]:
 
 
 def caption(name: str, result: Result) -> str:
-    """How to read a figure of this result."""
+    """The caption of a figure of this result."""
     figure = FIGURES[name]
     usual = figure.captions.get(words.rows_key(result), figure.caption)
     return result.words.captions.get(name, usual)

@@ -9,7 +9,7 @@ from hierfed.results import NewUserRecord, Result
 
 
 def global_headline(result: Result) -> str:
-    """What the global model achieved."""
+    """The global model against the mean and the biases."""
     after = f"after {plural(len(result.rounds), 'round')}"
     if result.verdict.beats_biases:
         return f"The global model beats user and item biases {after}"
@@ -19,7 +19,7 @@ def global_headline(result: Result) -> str:
 
 
 def loss_headline(result: Result) -> str:
-    """How the training loss moved from the first epoch to the last."""
+    """The change of the training loss from the first epoch to the last."""
     losses = [loss for record in result.rounds for loss in record.train_loss]
     if not losses:
         return "No training loss was recorded"
@@ -32,7 +32,7 @@ def loss_headline(result: Result) -> str:
 
 
 def node_headline(result: Result) -> str:
-    """How many nodes personalisation helped, and how many it harmed."""
+    """The numbers of nodes that personalisation helped and harmed."""
     nodes = measured(result.nodes)
     if not nodes:
         return "No node has held-out rows to measure personalisation on"
@@ -55,7 +55,7 @@ def weight_headline(result: Result) -> str:
 
 
 def baseline_headline(result: Result) -> str:
-    """Whether personal models beat user and item biases on the same users' rows, and what learns alone."""
+    """The personal models against user and item biases and what learns alone, on the same users' rows."""
     rivals = {"user + item biases": result.personal_baselines.biases}
     if result.words.names_alone:
         rivals[result.words.alone_short] = result.personal_baselines.local_only
@@ -67,14 +67,14 @@ def baseline_headline(result: Result) -> str:
 
 
 def user_headline(result: Result) -> str:
-    """How many users personalisation left worse off."""
+    """The share of users that personalisation left worse off."""
     if not result.users.gains:
         return "No user has held-out rows to measure personalisation on"
     return f"Personalisation left {share(result.users.share_worse)} of {plural(result.users.users, 'user')} worse off"
 
 
 def new_users_headline(result: Result) -> str:
-    """What a new user's own ratings are worth, and from how many on the model leads."""
+    """The worth of a new user's own ratings, and the number from which on the model leads."""
     measured_ones = (record for record in result.new_users if math.isfinite(record.model))
     records = sorted(measured_ones, key=lambda record: record.ratings)
     if not records:
@@ -98,7 +98,7 @@ def _rivals(record: NewUserRecord) -> list[float]:
 
 
 def ranking_headline(result: Result) -> str:
-    """How good the recommended lists are, beside popularity's."""
+    """The recommended lists against popularity's."""
     popular = {record.model: record.ndcg_at_10 for record in result.rankers}.get("popularity", math.nan)
     own = result.ranking.get("ndcg@10", math.nan)
     if not math.isfinite(own):

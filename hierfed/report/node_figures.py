@@ -84,7 +84,7 @@ def in_order(nodes: Sequence[NodeRecord], field: str) -> Sequence[NodeRecord]:
 
 
 def node_label(nodes: Sequence[NodeRecord], order: str) -> str:
-    """What the axis of nodes is called, with the order that `in_order` gave it."""
+    """The name of the axis of nodes, with the order that `in_order` gave it."""
     return "Node" if len(nodes) <= MOST_LABELS else f"Node (ordered by {order})"
 
 

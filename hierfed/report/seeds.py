@@ -1,4 +1,4 @@
-"""What the figures of several seeds are called, and which of them say something."""
+"""The names of the figures of several seeds, and the choice of those that say something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hierfed.results import PairedDifference, Summary
 
 
 def figure_labels(summary: Summary) -> dict[str, str]:
-    """What each figure of a summary is called, by its key."""
+    """The names of a summary's figures, by key."""
     rows = _rows(summary)
     first, last = words.ROW_SETS[rows][0][0], words.ROW_SETS[rows][-1][0]
     labels = words.metric_labels(summary.words, rows)
@@ -50,7 +50,7 @@ PARTS = ("mean", "sd", "min", "max")
 
 
 def difference_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
-    """What is compared, the mean difference, its deviation and its p-value, where both figures are defined."""
+    """The two figures, their mean difference, its deviation and its p-value, for each pair that is defined."""
     labels = figure_labels(summary)
     return [
         (pair_label(each, labels), words.signed(each.mean), words.stars(each.sd), words.p_value(each.p_value))
@@ -60,7 +60,7 @@ def difference_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
 
 
 def pair_label(difference: PairedDifference, labels: Mapping[str, str]) -> str:
-    """What is compared: two presets by one figure, or two figures."""
+    """The name of a comparison: two presets by one figure, or two figures."""
     (first, _, figure), (second, _, other) = difference.first.rpartition(": "), difference.second.rpartition(": ")
     if first and figure == other:
         return f"{labels[figure]}: {first} - {second}"

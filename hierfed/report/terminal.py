@@ -99,7 +99,7 @@ def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[Pai
 
 
 def dataset_table(dataset: Dataset) -> Table:
-    """What a source holds, a line each."""
+    """The contents of a source, a line each."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -34,7 +34,7 @@ RANKING_METRICS = (("ndcg_at_10", "NDCG@10"), ("hr_at_10", "HR@10"), ("recall_at
 
 @styled
 def user_gain(result: Result, headline: str) -> Figure:
-    """How the gain of personalisation is distributed over users."""
+    """The distribution over users of the gain of personalisation."""
     gains = finite(result.users.gains)
     gains = gains[np.isfinite(gains)]
     figure, (panel,) = blank(headline, "Each user's RMSE before minus after personalisation, on held-out rows", 3.9)
@@ -98,7 +98,7 @@ def new_users(result: Result, headline: str) -> Figure:
 
 @styled
 def ranking(result: Result, headline: str) -> Figure:
-    """How good the lists of every ranking model are, beside popularity's."""
+    """The quality of every ranking model's lists, beside popularity's."""
     records = sorted(result.rankers, key=lambda record: -np.nan_to_num(record.ndcg_at_10, nan=-1.0))
     names = [words.ranker(record.model, result) for record in records]
     simple = np.array([record.model == "popularity" for record in records])

@@ -20,7 +20,7 @@ BASELINE_NAMES: Mapping[str, str] = {
     "local_only": "$alone",
     "centralised": "All rows in one place",
 }
-"""What each field of `Baselines` is called; see `baseline_names`."""
+"""The names of the fields of `Baselines`; see `baseline_names`."""
 
 ROW_SETS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "two_groups": (
@@ -47,24 +47,24 @@ RANKER_NAMES: Mapping[str, str] = {
     "ease": "Ease",
     "blend": "Blend",
 }
-"""What makes recommendation lists."""
+"""The names of the models that make recommendation lists."""
 
 TRIAL_NAMES: Mapping[str, str] = {
     "rank": "rank of the factors",
     "amplitude": "factor on the kernel's amplitudes",
     "noise_share": "share of noise kept in kriging",
 }
-"""What is chosen on validation rows."""
+"""The names of the settings that are chosen on validation rows."""
 
 UNITS: Mapping[str, str] = {
     "example": "single rating",
     "user": "user with all ratings",
     "node": "node with all its users",
 }
-"""What differential privacy hides."""
+"""The names of the units that differential privacy hides."""
 
 ACCOUNTANTS: Mapping[str, str] = {"rdp": "Renyi divergences", "pld": "privacy loss distributions"}
-"""How its price is added up."""
+"""The names of the ways to add up its price."""
 
 
 def decimals(value: float, digits: int, sign: str = "") -> str:
@@ -105,7 +105,7 @@ def seconds(value: float) -> str:
 
 
 def speed(ratings_per_second: float) -> str:
-    """How fast a round learned."""
+    """The speed of a round."""
     return f"{count(round(ratings_per_second))} ratings/s"
 
 
@@ -147,12 +147,12 @@ def printable(text: str) -> str:
 
 
 def baseline_names(method: MethodWords) -> dict[str, str]:
-    """What each field of `Baselines` is called beside a method, in the order of the fields."""
+    """The names of the fields of `Baselines` beside a method, in the order of the fields."""
     return {key: name.replace("$alone", method.alone) for key, name in BASELINE_NAMES.items()}
 
 
 def metric_labels(method: MethodWords, rows: str) -> dict[str, str]:
-    """What each metric is called, by its key, where models are judged on these rows of ROW_SETS."""
+    """The names of the metrics by key, for models that are judged on these rows of ROW_SETS."""
     first, last = ROW_SETS[rows][0][0], ROW_SETS[rows][-1][0]
     names = {"shared": method.shared_short, "personal": method.personal_short, "first": first, "last": last}
     names["before"] = last if rows == "two_groups" else first
@@ -184,24 +184,24 @@ def row_sets(result: Result) -> tuple[tuple[str, str], ...]:
 
 
 def same(first: float, second: float) -> bool:
-    """Whether two figures are one, computed twice; what is undefined twice is the same too."""
+    """True where two figures are one, computed twice; NaN is the same as NaN."""
     return math.isclose(first, second, rel_tol=1e-9) or (math.isnan(first) and math.isnan(second))
 
 
 def ranker(name: str, result: Result) -> str:
-    """What makes a list, and whether it is what the run recommends by."""
+    """The name of a model that makes lists, marked where the run recommends by it."""
     (ndcg,) = [record.ndcg_at_10 for record in result.rankers if record.model == name]
     recommends = name != "popularity" and same(ndcg, result.ranking.get("ndcg@10", math.inf))
     return RANKER_NAMES.get(name, name) + (" (recommends)" if recommends else "")
 
 
 def trial(setting: str) -> str:
-    """What is chosen on validation rows."""
+    """The name of a setting that is chosen on validation rows."""
     return TRIAL_NAMES.get(setting, setting)
 
 
 def any_measured(records: Sequence[Record], field: str) -> bool:
-    """Whether any of the records has a number in this field."""
+    """True where any of the records has a number in this field."""
     return any(math.isfinite(getattr(record, field)) for record in records)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flwr.app import Message
 
     from hierfed.deployment.node import NodeSide
-    from hierfed.deployment.results import DeployedResult, DeployedRound
+    from hierfed.results import DeployedRound, Result
 
 collect_ignore_glob = [] if importlib.util.find_spec("flwr") else ["test_*.py"]
 os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
@@ -287,7 +287,7 @@ class Village:
         meddle: Meddle = leave_alone,
         on_round: Callable[[DeployedRound], None] = lambda record: None,
         **wants: Any,
-    ) -> DeployedResult:
+    ) -> Result:
         """Run a server from its folder to the end."""
         from hierfed.deployment.server import Wanted, Watcher, conduct
         from hierfed.engines.flower.federation import Federation, Patience

@@ -62,10 +62,10 @@ def test_every_round_is_signed_by_all_and_every_node_has_the_same_ledger(preset,
     assert audited.sealed
     assert not audited.simulated
     assert {node.name: (node.contributed, node.countersigned) for node in audited.nodes} == dict.fromkeys(
-        NAMES, (len(result.rounds), len(result.rounds))
+        NAMES, (len(result.federation.rounds), len(result.federation.rounds))
     )
     told = [(entry.stage, entry.round, entry.contributors) for entry in rounds_of(found)]
-    assert told == [(each.stage, each.round, each.contributors) for each in result.rounds]
+    assert told == [(each.stage, each.round, each.contributors) for each in result.federation.rounds]
     assert audited.models == {stage: model.digest() for stage, model in found.models().items()}
     chain = chain_of(found)
     assert all(chain.countersigners(position) == sorted(NAMES) for position in range(len(chain.entries) - 1))

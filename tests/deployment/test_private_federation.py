@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hierfed.deployment.local_models import personalise
-from hierfed.deployment.results import DeployedRound
 from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import STEPS, UNMASK
@@ -18,6 +17,7 @@ from hierfed.errors import HierfedError
 from hierfed.methods import Case, prepare
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
+from hierfed.results import DeployedRound
 from hierfed.settings import Settings, load_settings
 
 NAMES = ("node 1", "node 2", "node 10")
@@ -44,9 +44,9 @@ def test_the_budget_that_was_given_is_spent_and_nothing_but_releases_is_asked_fo
     found = village(private())
     result = found.serve()
     assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
-    assert [each.contributors for each in result.rounds] == [list(NAMES)] * 3
-    assert all(each.train_loss == [] for each in result.rounds)
-    assert (result.gain, result.ratings) == (None, 0)
+    assert [each.contributors for each in result.federation.rounds] == [list(NAMES)] * 3
+    assert all(each.train_loss == [] for each in result.federation.rounds)
+    assert (result.federation.gain, result.data.ratings) == (None, 0)
     assert {kind for _, kind, _ in found.sent} == {"hello", "setup", "round", *STEPS, "finish", "ledger", "goodbye"}
     entries = [json.loads(line)["entry"] for line in (found.server / "ledger.jsonl").read_text().splitlines()]
     spent = [entry["epsilon"] for entry in entries if entry["kind"] == "round"]
@@ -122,7 +122,7 @@ def test_a_sum_that_was_not_opened_is_asked_for_again(village):
         return ""
 
     result = found.serve(meddle)
-    assert [each.abandoned for each in result.rounds] == [True, False, False, False]
+    assert [each.abandoned for each in result.federation.rounds] == [True, False, False, False]
     assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
 
 
@@ -143,7 +143,7 @@ def test_a_node_joins_for_no_more_than_its_users_were_promised(epsilon, joins, v
     found = village(private())
     found.start("node 2", epsilon=epsilon)
     result = found.serve()
-    assert ("node 2" in result.rounds[0].contributors) == joins
+    assert ("node 2" in result.federation.rounds[0].contributors) == joins
     if not joins:
         assert "has epsilon 3, and --epsilon asks for 2.9" in str(found.sides["node 2"].failure)
 

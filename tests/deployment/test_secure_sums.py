@@ -72,7 +72,7 @@ def test_the_model_is_that_of_secure_sums_in_one_process(preset, secure, village
     settings = secure(preset)
     result = village(settings).serve()
     assert result.digest == expected(settings).digest()
-    assert all(each.contributors == list(NAMES) and not each.refused for each in result.rounds)
+    assert all(each.contributors == list(NAMES) and not each.refused for each in result.federation.rounds)
 
 
 def test_the_model_is_close_to_that_of_open_sums(secure, village, expected):
@@ -121,11 +121,11 @@ def test_nothing_that_a_node_sends_is_of_its_ratings(secure, village):
 def test_a_node_that_is_lost_in_any_phase_stops_nobody(phase, secure, village):
     found = village(secure("hierarchical"))
     result = found.serve(losing("node 2", phase))
-    second = next(each for each in result.rounds if (each.stage, each.round) == ("rating", 2))
+    second = next(each for each in result.federation.rounds if (each.stage, each.round) == ("rating", 2))
     uploaded = phase in ("consent", "unmask")
     assert second.contributors == (list(NAMES) if uploaded else ["node 1", "node 10"])
-    assert result.rounds[-1].contributors == ["node 1", "node 10"]
-    assert result.rounds[-1].round == 4
+    assert result.federation.rounds[-1].contributors == ["node 1", "node 10"]
+    assert result.federation.rounds[-1].round == 4
 
 
 def test_a_round_that_too_few_stay_in_is_asked_again(secure, village, expected):
@@ -139,7 +139,7 @@ def test_a_round_that_too_few_stay_in_is_asked_again(secure, village, expected):
         return ""
 
     result = village(settings).serve(meddle)
-    abandoned = [each for each in result.rounds if each.abandoned]
+    abandoned = [each for each in result.federation.rounds if each.abandoned]
     assert len(abandoned) == 1
     assert not abandoned[0].contributors
     assert result.digest == expected(settings).digest()
@@ -172,7 +172,7 @@ def test_a_newcomer_is_turned_away_once_the_nodes_are_settled(secure, village):
         found.serve(on_round=on_round)
     found.start("node 1", "node 2", "node 10")
     result = found.serve(nodes=2)
-    assert result.nodes == ["node 1", "node 2"]
+    assert result.federation.nodes == ["node 1", "node 2"]
     assert any("the nodes that add securely were settled before it came" in event for event in found.told)
 
 
@@ -190,7 +190,7 @@ def test_a_node_refuses_a_plan_with_a_stranger(secure, village):
     keys = {name: public_text(side.state.key().public_key()) for name, side in found.sides.items()}
     found.start("node 2", peers=frozenset({keys["node 1"]}))
     result = found.serve()
-    assert all(each.contributors == ["node 1", "node 10"] for each in result.rounds)
+    assert all(each.contributors == ["node 1", "node 10"] for each in result.federation.rounds)
     assert "has a key that no --peer names" in str(found.sides["node 2"].failure)
     assert not any(kind == "round" for name, kind, _ in found.sent if name == "node 2")
 

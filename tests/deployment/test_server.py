@@ -21,7 +21,6 @@ from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, introduce
-from hierfed.deployment.results import DeployedRound
 from hierfed.deployment.server import Desk, Watcher
 from hierfed.deployment.state import NodeState
 from hierfed.engines.flower.federation import Patience, TurnedAway
@@ -29,6 +28,7 @@ from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.hierarchical.hierarchical import FactorsState
+from hierfed.results import DeployedRound
 from hierfed.serving.served import Served
 
 PRESETS = ("network", "hierarchical")
@@ -79,13 +79,13 @@ def test_the_model_is_that_of_the_same_rows_in_one_process(preset, village, make
     result = found.serve()
     assert digests(found.models()) == digests(expected.models)
     assert result.digest == expected.models["rating"].digest()
-    assert result.gain.rows == sum(len(node.test) for node in expected.nodes)
-    assert result.gain.rmse_before == pytest.approx(expected.rmse_before, rel=1e-12)
-    assert result.gain.rmse_after == pytest.approx(expected.rmse_after, rel=1e-12)
+    assert result.federation.gain.rows == sum(len(node.test) for node in expected.nodes)
+    assert result.federation.gain.rmse_before == pytest.approx(expected.rmse_before, rel=1e-12)
+    assert result.federation.gain.rmse_after == pytest.approx(expected.rmse_after, rel=1e-12)
     if expected.coverage is None:
-        assert math.isnan(result.gain.coverage)
+        assert math.isnan(result.federation.gain.coverage)
     else:
-        assert result.gain.coverage == pytest.approx(expected.coverage, rel=1e-12)
+        assert result.federation.gain.coverage == pytest.approx(expected.coverage, rel=1e-12)
     # Else these tests would not see whether a personal model is used at all.
     assert abs(expected.rmse_before - expected.rmse_after) > 0.01
 
@@ -121,25 +121,27 @@ def test_a_second_server_on_the_same_folder_is_refused(tmp_path, data, make_sett
 def test_the_result_tells_each_round_and_nothing_of_the_data_s_place(preset, village, make_settings, reference, data):
     found, expected = village(make_settings(preset, **{"data.source": "/secret/place"})), reference(preset)
     result = found.serve()
-    assert [(each.stage, each.round) for each in result.rounds] == ROUNDS[preset]
-    assert all(each.contributors == NAMES and not each.refused and not each.abandoned for each in result.rounds)
-    assert result.nodes == NAMES
-    assert result.items == len(data.catalogue)
-    assert result.ratings == sum(len(node.train) for node in expected.nodes)
+    assert [(each.stage, each.round) for each in result.federation.rounds] == ROUNDS[preset]
+    assert all(
+        each.contributors == NAMES and not each.refused and not each.abandoned for each in result.federation.rounds
+    )
+    assert result.federation.nodes == NAMES
+    assert result.data.items == len(data.catalogue)
+    assert result.data.ratings == sum(len(node.train) for node in expected.nodes)
     assert "/secret/place" not in result.model_dump_json()
     assert found.planned == [len(ROUNDS[preset])]
-    for record in result.rounds:
+    for record in result.federation.rounds:
         told = record.stage == "rating" and record.round > 0
         assert len(record.train_loss) == told
         assert all(np.isfinite(record.train_loss))
     lines = (found.server / "rounds.jsonl").read_text().splitlines()
-    assert [DeployedRound.model_validate_json(line) for line in lines] == result.rounds
+    assert [DeployedRound.model_validate_json(line) for line in lines] == result.federation.rounds
 
 
 def test_the_bytes_are_those_of_the_arrays(village, make_settings):
     found = village(make_settings("network"))
     result = found.serve()
-    opening, first = result.rounds[2:4]
+    opening, first = result.federation.rounds[2:4]
     parameters = found.models()["rating"].nbytes
     assert opening.bytes_up == 3 * 2 * 8
     assert first.bytes_up == 3 * (parameters // 4 + 1 + 1) * 8
@@ -176,7 +178,7 @@ def test_a_server_that_dies_after_a_round_goes_on_to_the_same_model(
     assert digests(found.models()) == digests(reference(preset).models)
     assert [(each.stage, each.round) for each in found.records] == ROUNDS[preset]
     assert found.planned[-1] == len(ROUNDS[preset]) - before
-    assert result.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
+    assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
 
 
 @pytest.mark.parametrize(("preset", "stage", "number", "nodes"), WITH_NODES)
@@ -193,7 +195,7 @@ def test_a_server_that_dies_before_it_has_the_answers_asks_for_the_round_again(
     result = found.serve()
     assert digests(found.models()) == digests(reference(preset).models)
     assert [(each.stage, each.round) for each in found.records] == ROUNDS[preset]
-    assert result.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
+    assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
 
 
 def test_a_server_that_dies_again_and_again_still_ends_with_the_same_model(village, make_settings, reference):
@@ -237,10 +239,10 @@ def test_a_checkpoint_of_other_settings_is_refused(village, make_settings):
 def test_a_node_that_misses_a_round_goes_on(stage, number, village, make_settings, reference, train_by_hand):
     found, expected = village(make_settings("hierarchical")), reference("hierarchical")
     result = found.serve(during(stage, number, "lost", ("node 2",)))
-    assert [each.contributors for each in result.rounds if each.round != number or each.stage != "rating"] == [
-        NAMES
-    ] * 11
-    (missed,) = (each for each in result.rounds if (each.stage, each.round) == (stage, number))
+    assert [
+        each.contributors for each in result.federation.rounds if each.round != number or each.stage != "rating"
+    ] == [NAMES] * 11
+    (missed,) = (each for each in result.federation.rounds if (each.stage, each.round) == (stage, number))
     assert missed.contributors == ["node 1", "node 10"]
     by_hand, _ = train_by_hand(expected.method, expected.nodes, 4, {number: {1}})
     assert result.digest == by_hand.digest()
@@ -270,7 +272,7 @@ def test_a_node_that_missed_the_last_round_is_judged_as_its_own_models_will_be(
 def test_a_late_answer_is_refused_and_told_with_the_next_round(village, make_settings, reference, train_by_hand):
     found, expected = village(make_settings("hierarchical")), reference("hierarchical")
     result = found.serve(during("rating", 2, "late", ("node 10",)))
-    missed, after = (each for each in result.rounds if each.stage == "rating" and each.round in (2, 3))
+    missed, after = (each for each in result.federation.rounds if each.stage == "rating" and each.round in (2, 3))
     assert missed.contributors == ["node 1", "node 2"]
     assert [(each.node, each.reason) for each in missed.refused + after.refused] == [
         ("node 10", "came after its round had ended")
@@ -291,12 +293,12 @@ def test_a_round_without_a_quorum_is_abandoned_and_asked_again(village, make_set
         return ""
 
     result = found.serve(meddle, quorum=3)
-    assert [(each.round, each.abandoned) for each in result.rounds if each.stage == "rating"][6:] == [
+    assert [(each.round, each.abandoned) for each in result.federation.rounds if each.stage == "rating"][6:] == [
         (4, True),
         (4, True),
         (4, False),
     ]
-    assert all(each.train_loss == [] for each in result.rounds if each.abandoned)
+    assert all(each.train_loss == [] for each in result.federation.rounds if each.abandoned)
     assert digests(found.models()) == digests(reference("hierarchical").models)
 
 
@@ -323,9 +325,9 @@ def test_a_node_that_begins_again_during_a_training_goes_on_with_it(
             found.grid.sides[old + 1] = found.sides["node 2"]
 
     result = found.serve(on_round=on_round)
-    assert all(each.contributors == NAMES for each in result.rounds)
+    assert all(each.contributors == NAMES for each in result.federation.rounds)
     assert digests(found.models()) == digests(reference(preset).models)
-    assert result.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
+    assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
     assert "node node 2 is gone" in found.told
 
 
@@ -340,11 +342,11 @@ def test_a_node_that_joins_during_a_training_contributes_from_then_on(preset, st
 
     result = found.serve(on_round=on_round)
     place = ROUNDS[preset].index((stage, number)) + 1
-    assert [each.contributors for each in result.rounds] == [NAMES[:2]] * place + [NAMES] * (
+    assert [each.contributors for each in result.federation.rounds] == [NAMES[:2]] * place + [NAMES] * (
         len(ROUNDS[preset]) - place
     )
-    assert result.nodes == NAMES
-    assert result.gain.rows == 72
+    assert result.federation.nodes == NAMES
+    assert result.federation.gain.rows == 72
     assert {each.name for each in found.sides.values() if each.over} == set(NAMES)
     state = found.sides["node 10"].state
     assert [state.model(each).digest() for each in ("rating", "ease", "implicit")] == [
@@ -365,7 +367,7 @@ def test_a_node_that_joins_after_a_restart_keeps_its_number_from_then_on(village
     # In another order than before: names have the numbers that they had.
     found.sides = {name: found.sides[name] for name in ("node 10", "node 2", "node 1")}
     result = found.serve()
-    assert result.nodes == NAMES
+    assert result.federation.nodes == NAMES
     assert found.sides["node 10"]._number == 2
 
 
@@ -388,8 +390,8 @@ def test_a_stranger_with_a_member_s_name_is_turned_away(village, make_settings, 
 
     result = found.serve(on_round=on_round)
     stranger.state.close()
-    assert result.nodes == NAMES[:2]
-    assert all(each.contributors == NAMES[:2] for each in result.rounds)
+    assert result.federation.nodes == NAMES[:2]
+    assert all(each.contributors == NAMES[:2] for each in result.federation.rounds)
     reason = "another node is already called 'node 2': choose another --name"
     assert f"a node is refused: {reason}" in found.told
     assert str(stranger.failure) == f"the server refuses this node: {reason}"

@@ -69,6 +69,6 @@ def test_a_node_that_is_killed_after_its_upload_is_in_the_sum_and_the_others_fin
     assert [node.wait() for node in nodes] == [0, 0]
     assert any("node 3 is gone" in line for line in lines)
     result = json.loads(next(tmp_path.rglob("trained/result.json")).read_text())
-    rounds = [each["contributors"] for each in result["rounds"]]
+    rounds = [each["contributors"] for each in result["federation"]["rounds"]]
     assert rounds == [["1", "2", "3"]] * 5 + [["1", "2"]] * (len(rounds) - 5)
-    assert result["rounds"][-1]["round"] == ROUNDS
+    assert result["federation"]["rounds"][-1]["round"] == ROUNDS
