@@ -59,7 +59,8 @@ def main() -> None:
     table.add_row("CPU seconds, all processes", f"{cpu:.1f}", f"{alone_cpu:.1f}")
     table.add_row("wall seconds, all", f"{wall:.1f}", f"{alone_wall:.1f}")
     table.add_row("wall seconds, rounds", f"{training:.1f}", f"{alone['seconds']['train']:.1f}")
-    up, down = (sum(record[name] for record in deployed["federation"]["rounds"]) / 1e6 for name in ("bytes_up", "bytes_down"))
+    every = deployed["federation"]["rounds"]
+    up, down = (sum(record[name] for record in every) / 1e6 for name in ("bytes_up", "bytes_down"))
     table.add_row("MB up, arrays, all nodes", f"{up:.1f}", f"{sum(r['bytes_up'] for r in alone['rounds']) / 1e6:.1f}")
     alone_down = sum(record["bytes_down"] for record in alone["rounds"]) / 1e6
     table.add_row("MB down, arrays, all nodes", f"{down:.1f}", f"{alone_down:.1f}")

@@ -111,7 +111,7 @@ def test_an_observer_can_end_the_training(name, world):
 
     outcome = run_experiment(settings_of(name, world), observers=[Ends()])
     assert len(outcome.result.rounds) == 1
-    assert outcome.result.ended_early == (outcome.method.rounds(outcome.settings) > 1)
+    assert outcome.result.ended_early == (METHODS[name].rounds(outcome.settings) > 1)
 
 
 @EVERY_METHOD
