@@ -160,7 +160,7 @@ def test_nodes_tell_nothing_of_their_rows_before_the_rounds(unit, folder, monkey
     def tell(*_: object) -> None:
         raise AssertionError("a node has told of its rows")
 
-    monkeypatch.setattr("hierfed.experiment.tally", tell)
+    monkeypatch.setattr("hierfed.engines.tallies.tally", tell)
     experiment(folder, unit)
 
 
