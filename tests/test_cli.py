@@ -544,14 +544,14 @@ def test_stopping_keeps_the_finished_rounds(
 ) -> None:
     from hierfed.runs.folder import RoundLog
 
-    write = RoundLog.on_round
+    write = RoundLog.round
 
     def stop_after_two(self: RoundLog, record: Any) -> None:
         write(self, record)
         if record.round == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RoundLog, "on_round", stop_after_two)
+    monkeypatch.setattr(RoundLog, "round", stop_after_two)
     found = hierfed("run", "network", "--data", folder, "--quiet", *SMALL, "--set", "rounds=5")
     assert found.code == 130
     assert found.errors == ["the rounds that were finished: runs/network/rounds.jsonl", "stopped"]

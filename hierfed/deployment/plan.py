@@ -135,7 +135,8 @@ def check_deployable(settings: Settings) -> None:
     kind, unit = kind_of(settings), settings.privacy.privacy_unit
     if not kind.sends:
         raise SettingsError(
-            f"method '{settings.method}' sends nothing, so it needs no server: `hierfed run` on each node's data"
+            f"method '{settings.method}' sends nothing, so it needs no server: `hierfed run {settings.method}` on each "
+            "node's data"
         )
     if unit != "none" and unit not in kind.deployed_units:
         raise SettingsError(
