@@ -16,7 +16,7 @@ PACKAGE = Path(hierfed.__file__).parent
 # Declarations are what is known of a method before it is made: its kind, its words and its settings.
 LAYERS = (
     ("atomic", "errors", "leash", "lookup", "private_randomness", "randomness", "results", "serving.answers"),
-    ("data.grouping", "data.partitions", "section"),
+    ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
     ("declarations",),
     ("settings",),
     ("data",),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierfed.data.grouping import distinct, look_up
+from hierfed.data.activity import by_activity
+from hierfed.data.users_of_rows import equal_groups, of_rows, refuse_fewer, users_of
 from hierfed.errors import DataError
 from hierfed.lookup import look_up as look_up_in
 
@@ -25,8 +26,8 @@ def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
 
 def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarray:
     """Users at random, in equal numbers up to one."""
-    users = _users_of(user, nodes)
-    return _of_rows(user, users, _shuffled_groups(len(users), nodes, rng))
+    users = users_of(user, nodes)
+    return of_rows(user, users, _shuffled_groups(len(users), nodes, rng))
 
 
 def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Generator) -> np.ndarray:
@@ -34,11 +35,11 @@ def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Gene
 
     Each group gets at least one user; skew 0 is `by_users`.
     """
-    users = _users_of(user, nodes)
+    users = users_of(user, nodes)
     share = np.arange(1, nodes + 1) ** -float(skew)
     ends = np.round(np.cumsum(share) / share.sum() * (len(users) - nodes)).astype(np.int64) + np.arange(1, nodes + 1)
     group = np.repeat(np.arange(nodes), np.diff(ends, prepend=0))
-    return _of_rows(user, users, group[rng.permutation(len(users))])
+    return of_rows(user, users, group[rng.permutation(len(users))])
 
 
 def by_favourite_genre(
@@ -56,7 +57,7 @@ def by_favourite_genre(
     taste, large ones alike nodes. Shares are drawn again, up to 100 times, while a node is empty (Hsu, Qi and Brown,
     2019, arXiv:1909.06335).
     """
-    users = _users_of(user, nodes)
+    users = users_of(user, nodes)
     if genre_flags.shape[1] == 0:
         raise DataError("partition 'genre' needs genres, and this source has none: choose 'users' or 'rows'")
     counts = [np.bincount(user, flags if item is None else flags[item])[users] for flags in genre_flags.T]
@@ -68,7 +69,7 @@ def by_favourite_genre(
             fans = favourite == genre
             node[fans] = np.minimum(np.searchsorted(end, draws[fans]), nodes - 1)
         if len(np.unique(node)) == nodes:
-            return _of_rows(user, users, node)
+            return of_rows(user, users, node)
     raise DataError(
         f"partition 'genre': a node had no users in each of {ATTEMPTS} draws with concentration {concentration:g} over "
         f"{nodes} nodes and {len(users):,} users: use fewer nodes or a larger concentration"
@@ -77,12 +78,12 @@ def by_favourite_genre(
 
 def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
     """Users by the time of their first rating, in equal numbers up to one; node 0 holds the earliest users."""
-    users = _users_of(user, nodes)
+    users = users_of(user, nodes)
     first = np.full(users[-1] + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, user, time)
     rank = np.empty(len(users), np.int64)
     rank[np.argsort(first[users], kind="stable")] = np.arange(len(users))
-    return _of_rows(user, users, _equal_groups(len(users), nodes)[rank])
+    return of_rows(user, users, equal_groups(len(users), nodes)[rank])
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Partitioner:
 
 
 def _rows(rows: RowsToDivide) -> np.ndarray:
-    _refuse_fewer(rows.nodes, len(rows.user), "rows")
+    refuse_fewer(rows.nodes, len(rows.user), "rows")
     return by_rows(len(rows.user), rows.nodes, rows.rng)
 
 
@@ -140,6 +141,7 @@ PARTITIONERS: Mapping[str, Partitioner] = {
         )
     ),
     "time": Partitioner(_time),
+    "activity": Partitioner(lambda rows: by_activity(rows.user, rows.nodes)),
 }
 """The partitioners by the name that the settings give them."""
 
@@ -152,29 +154,6 @@ def partitioner_of(name: str) -> Partitioner:
     return look_up_in(PARTITIONERS, name, "partition")
 
 
-def _users_of(user: np.ndarray, nodes: int) -> np.ndarray:
-    """The users who have rows, ascending; raises DataError where they are fewer than the nodes."""
-    users = distinct(user)
-    _refuse_fewer(nodes, len(users), "users")
-    return users
-
-
-def _refuse_fewer(nodes: int, available: int, kind: str) -> None:
-    if available < nodes:
-        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
-
-
-def _of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:
-    """The node of each row from the node of each of the distinct users."""
-    of_user = np.empty(users[-1] + 1, np.min_scalar_type(int(node.max())))
-    of_user[users] = node
-    return look_up(of_user, user)
-
-
-def _equal_groups(count: int, groups: int) -> np.ndarray:
-    return np.arange(count) * groups // max(count, 1)
-
-
 def _shuffled_groups(count: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    shuffled: np.ndarray = _equal_groups(count, groups)[rng.permutation(count)]
+    shuffled: np.ndarray = equal_groups(count, groups)[rng.permutation(count)]
     return shuffled

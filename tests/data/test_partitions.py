@@ -54,7 +54,7 @@ def sizes_of(where: dict[int, int], nodes: int) -> list[int]:
     return [list(where.values()).count(node) for node in range(nodes)]
 
 
-@pytest.mark.parametrize("how", ["rows", "users", "sizes", "time"])
+@pytest.mark.parametrize("how", ["rows", "users", "sizes", "time", "activity"])
 @few
 @given(rows=ratings(), nodes=nodes_asked, seed=seeds)
 def test_every_row_is_on_one_node_and_no_node_is_empty(how, rows, nodes, seed):
@@ -63,7 +63,7 @@ def test_every_row_is_on_one_node_and_no_node_is_empty(how, rows, nodes, seed):
     assert sorted(set(node.tolist())) == list(range(nodes))
 
 
-@pytest.mark.parametrize("how", ["users", "sizes", "time"])
+@pytest.mark.parametrize("how", ["users", "sizes", "time", "activity"])
 @few
 @given(rows=ratings(), nodes=nodes_asked, seed=seeds)
 def test_a_users_rows_stay_together(how, rows, nodes, seed):
