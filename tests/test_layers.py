@@ -40,7 +40,7 @@ LAYERS = (
     ("cli",),
 )
 # The rules, steps and optimizers of a federation are declarations too: settings name them.
-FEDERATED = ("contract", "method", "participation", "private", "steps", "tallies")
+FEDERATED = ("contract", "method", "participation", "private")
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer} | {"__init__": len(LAYERS) - 2}
 RANK |= {"__main__": len(LAYERS)}
 FILES = sorted(PACKAGE.rglob("*.py"))

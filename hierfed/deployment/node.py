@@ -30,11 +30,13 @@ from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.engines.rounds import steps_of
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.private import PrivateState
 from hierfed.federated.stage import RATING
+from hierfed.federated.steps import send
 from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
@@ -204,6 +206,7 @@ class NodeSide:
             self._methods[stage] = plan.trainer(stage, self._models, streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
+        contribution = send(steps_of(plan.settings), contribution, shared, self._number)
         check_sum(plan.settings.method, stage, contribution)
         if kept is not None:
             self._kept = Kept(stage, number, kept)

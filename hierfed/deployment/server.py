@@ -19,7 +19,7 @@ from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import Answer
-from hierfed.engines.rounds import rule_of
+from hierfed.engines.rounds import rule_of, steps_of
 from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel
@@ -231,7 +231,8 @@ class _Training:
         method = self.plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, circle, rule = self._wanted.quorum, self.plan.circle, rule_of(self.plan.settings)
-        strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, circle, rule)
+        steps = steps_of(self.plan.settings)
+        strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, circle, rule, steps)
         ledger = self._desk.ledger
         strategy.beside = ledger.facts()
 

@@ -16,6 +16,7 @@ from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.rules import OPEN_SUM, Summed
 from hierfed.federated.stage import RATING
+from hierfed.federated.steps import receive, send
 from hierfed.observer import SILENT, Observer
 
 # From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
@@ -77,9 +78,7 @@ def run_rounds(
             summed, private = _sum_one_by_one(method, shared, taking_part, places, private, how, on_done)
         bytes_up += summed.bytes_up
         bytes_down += shared.nbytes * len(places) + summed.bytes_down
-        total = summed.total
-        for step in reversed(how.steps):
-            total = step.at_server(total, shared)
+        total = receive(how.steps, summed.total, shared)
         shared = method.combine(shared, total)
         observer.summed(stage, total, shared, numbers_of(taking_part))
         if shared.round > 0:
@@ -110,8 +109,6 @@ def _sum_one_by_one(
         for place, node, rows, (contribution, state) in zip(places, present, passed, pairs, strict=True):
             kept[place] = state
             on_done(float(rows / max(passed[-1], 1)))
-            for step in how.steps:
-                contribution = step.at_node(contribution, shared, node.number)  # noqa: PLW2901 - each step's input is the last one's output
-            yield node.number, contribution
+            yield node.number, send(how.steps, contribution, shared, node.number)
 
     return how.rule(sent()), kept

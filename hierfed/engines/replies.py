@@ -12,6 +12,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.exchange import Fact, Reply
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.steps import Step, send
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ def accept(
     return dict(sorted(accepted.items())), refused
 
 
-def template(method: SumMethod, shared: SharedModel) -> Contribution:
+def template(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = ()) -> Contribution:
     """What a node with one rating of the first item would send to the next round: the arrays' names and shapes."""
     rows = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), np.zeros(1, np.int64))
     contribution, _ = next(iter(method.contribute(shared, [Node(0, "probe", rows, rows)], [None])))
-    return contribution
+    return send(steps, contribution, shared, 0)
 
 
 def _reason(answer: Answer, asked: RoundName, expected: Contribution) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.steps import Step
-from hierfed.federated.tables import RULES
+from hierfed.federated.tables import RULES, STEPS
 from hierfed.methods import kind_of
 from hierfed.privacy.protection import secure_sum_of
 from hierfed.settings import Settings
@@ -37,7 +37,12 @@ PLAIN = Round()
 def round_of(settings: Settings) -> Round:
     """The rounds that the settings ask for, in one process."""
     participation = Participation(settings.federation.participation, settings.seed)
-    return Round(rule_of(settings), participation=participation)
+    return Round(rule_of(settings), steps_of(settings), participation)
+
+
+def steps_of(settings: Settings) -> tuple[Step, ...]:
+    """The steps of the settings, in their order."""
+    return tuple(STEPS[name](settings.federation) for name in settings.federation.steps)
 
 
 def rule_of(settings: Settings) -> Rule:

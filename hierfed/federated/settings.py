@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS
+from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS, STEPS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
 
 
@@ -22,8 +22,9 @@ class FederationSettings(Section):
 
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
-    rule: makes one total of contributions; rule_share: the share of the nodes that a robust rule leaves out, at each
-    end. server_optimizer: moves the model by the total, with server_learning_rate. See hierfed.federated.tables.
+    rule: makes one total of contributions. rule_share: the share of the nodes that a robust rule leaves out at each end.
+    steps: change what nodes send, in order.
+    server_optimizer: moves the model by the total, with server_learning_rate. See hierfed.federated.tables.
     """
 
     nodes: Count = 8
@@ -33,6 +34,7 @@ class FederationSettings(Section):
     participation: Positive = 1.0
     rule: Annotated[str, AfterValidator(named_in(lambda: RULES, "rule"))] = "sum"
     rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    steps: tuple[Annotated[str, AfterValidator(named_in(lambda: STEPS, "step"))], ...] = ()
     server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
+from hierfed.federated.steps import Step
 from hierfed.federated.trimmed_mean import TrimmedMean
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ RULES: Mapping[str, RuleKind] = {
     "trimmed_mean": RuleKind(lambda settings, averaged: TrimmedMean(settings.rule_share, averaged)),
 }
 """The rules that make one total of contributions."""
+
+STEPS: Mapping[str, Callable[[FederationSettings], Step]] = {}
+"""The steps that change what nodes send."""
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
     "none": lambda settings: PlainStep(settings.server_learning_rate),

@@ -9,6 +9,7 @@ from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.tables import SERVER_OPTIMIZERS
+from hierfed.models.scale import RatingScale
 from hierfed.settings import load_settings
 
 
@@ -35,7 +36,7 @@ def test_the_moments_stay_at_the_server():
     from hierfed.methods.averaging.build import make_averaging
 
     settings = load_settings("network", {"server_optimizer": "adam", "server_learning_rate": 0.01})
-    method = make_averaging(settings, features_of_two_items())
+    method = make_averaging(settings, features_of_two_items(), RatingScale())
     total = Contribution({"change": torch.ones(method.predictor.parameter_count).double(), "rows": vector(2.0)})
     model = method.combine(SharedModel(method.start().arrays, 0), total)
     assert set(model.server) == {"first_moment", "second_moment"}

@@ -16,6 +16,7 @@ from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule
+from hierfed.federated.steps import Step, receive
 
 NOBODY = Member("unknown", -1)
 
@@ -48,6 +49,7 @@ class SumStrategy(Strategy):
     quorum: a round with fewer contributions leaves it as it is.
     circle: who adds securely, None where the server sees single contributions.
     rule: makes one total of contributions that the server sees.
+    steps: what changed contributions at the nodes.
     outcome: of the last round.
     beside: facts that every node is told with the next one.
     """
@@ -61,9 +63,11 @@ class SumStrategy(Strategy):
         quorum: int,
         circle: Circle | None = None,
         rule: Rule = OPEN_SUM,
+        steps: Sequence[Step] = (),
     ):
         self.method, self.shared = method, shared
         self.training, self.stage, self.quorum, self.circle, self.rule = training, stage, quorum, circle, rule
+        self.steps = steps
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
         self.beside: Mapping[str, Fact] = {}
@@ -95,27 +99,29 @@ class SumStrategy(Strategy):
     def aggregate(self, answers: Sequence[Answer]) -> RoundOutcome:
         """The same of answers whose nodes are known."""
         asked = self.name
-        accepted, refused = accept(answers, asked, template(self.method, self.shared))
+        accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps))
         total = None
         if len(accepted) >= self.quorum:
-            total = self.rule(accepted.items()).total
-            self.shared = self.method.combine(self.shared, total)
+            total = self._combine(self.rule(accepted.items()).total)
         sent = sum(contribution.nbytes for contribution in accepted.values())
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
         return self.outcome
 
     def aggregate_securely(self, circle: Circle, ask: Ask) -> RoundOutcome:
         """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
-        name, expected = self.name, template(self.method, self.shared)
+        name, expected = self.name, template(self.method, self.shared, self.steps)
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
         request = Request("round", {**name.facts(), **self.beside, DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
         found = sum_securely(ask, request, circle, shapes)
-        if found.total is not None:
-            self.shared = self.method.combine(self.shared, found.total)
-        self.outcome = RoundOutcome(
-            name, found.total, found.contributors, found.refused, found.bytes_up, found.bytes_down
-        )
+        total = None if found.total is None else self._combine(found.total)
+        self.outcome = RoundOutcome(name, total, found.contributors, found.refused, found.bytes_up, found.bytes_down)
         return self.outcome
+
+    def _combine(self, sent: Contribution) -> Contribution:
+        """Move the model on by the total of what was sent; gives the total that the method combined."""
+        total = receive(self.steps, sent, self.shared)
+        self.shared = self.method.combine(self.shared, total)
+        return total
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
