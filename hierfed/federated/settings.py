@@ -22,7 +22,7 @@ class FederationSettings(Section):
 
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
-    rule: makes one total of contributions. rule_share: the share of the nodes that a robust rule leaves out at each end.
+    rule: makes one total of contributions. rule_share: the share of nodes that a robust rule leaves out at each end.
     steps: change what nodes send, in order.
     server_optimizer: moves the model by the total, with server_learning_rate. See hierfed.federated.tables.
     """
