@@ -102,7 +102,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
 
 
 def _steps_of_a_round(rows: int, training: LocalTraining) -> tuple[int, float]:
-    """The number of steps of a node with so many rows in a round, and the chance of each row to be in a step's batch."""
+    """A node's number of steps in a round, and the chance of each of its rows to be in the batch of a step."""
     steps = steps_of_an_epoch(rows, training.batch_size) * training.epochs
     return steps, sampling_rate(rows, training.batch_size)
 

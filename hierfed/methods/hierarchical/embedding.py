@@ -47,8 +47,8 @@ def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
 
 
 def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Tensor:
-    """The leading eigenvectors in a basis, times the square roots of their eigenvalues, at the scale at which factors
-    begin.
+    """The leading eigenvectors in a basis, times the roots of their eigenvalues, at the scale of factors at their
+    start.
     """
     values, vectors = torch.linalg.eigh(basis.T @ (scale[:, None] * sums))
     order = torch.argsort(values, descending=True)[:rank]

@@ -66,10 +66,10 @@ class HierarchicalFactors(HierarchicalDuties):
 
         r_ui = centre + unit (b_i + z_u . x_i + e),  x_i = (1, q_i, f_i),  z_u = (b_u, p_u, w_u)
 
-    Users keep z_u; the server learns (b_i, q_i) and all priors. See this module's docstring for the priors.
+    Users keep z_u; the server learns (b_i, q_i) and all priors, which this module's docstring gives.
 
-    Source: variational matrix factorisation (Lim and Teh, 2007); partial participation: stochastic variational
-    inference (Hoffman et al., 2013).
+    Source: variational Bayes for matrix factorisation (Lim and Teh, KDD Cup and Workshop 2007). If only some nodes take
+    part: stochastic variational inference (Hoffman et al., 2013).
 
     content: public features of the items.
     threshold: items with fewer raters are never summed; they keep the prior from their content.

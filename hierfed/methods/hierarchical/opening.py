@@ -47,9 +47,7 @@ def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor
 
 
 def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRows], Part]:
-    """Gives the users' part of a product with the co-rating matrix or, once there is an embedding, of an implicit
-    round.
-    """
+    """The users' part of a product with the co-rating matrix or, once there is an embedding, of an implicit round."""
     if "basis" in arrays:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
         return lambda rows: Part(rows.sent, {"co_ratings": co_rating_sums(rows, design.shared, scaled)}, {})
@@ -66,8 +64,11 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRo
 def next_arrays(
     arrays: Mapping[str, Tensor], design: Design, sums: Mapping[str, Tensor], rank: int, last_product: bool
 ) -> dict[str, Tensor]:
-    """The arrays with the next basis; after the last product, with the embedding of this rank; then with the sharpened
-    one.
+    """The arrays after an opening round: with the next basis, then with the embedding, then with the sharpened
+    embedding.
+
+    rank: of the embedding.
+    last_product: True if the round was the last product with the co-rating matrix.
     """
     known = dict(arrays)
     if "basis" not in known:

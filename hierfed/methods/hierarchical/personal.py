@@ -50,8 +50,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class SharedKnowledge:
-    """The data that every node holds to serve its users: the shared model, public features, and the kriging's
-    parameters.
+    """The data that every node holds to serve its users: shared model, public features, kriging parameters.
 
     kernel: None for no kriging.
     noise_share: share of a user's noise variance that kriging leaves unexplained.
@@ -99,7 +98,7 @@ class SharedKnowledge:
 class LastSums:
     """The messages of users in the last round.
 
-    found, precision: the posteriors and precisions [users] that made their sums.
+    posterior, precision: the users' posteriors and precisions [users] that made their sums.
     was_sent: bool [ratings], True for the ratings in these sums, user after user and by item for each; None for all.
     """
 
@@ -185,8 +184,9 @@ class PersonalFactors(UncertainModel):
         return self.posterior.mean
 
     def expected(self) -> Tensor:
-        """Expected ratings of all items by the factors alone, up to a constant: [users, items]; without users, a
-        newcomer's.
+        """Expected ratings of all items by the factors alone, up to a constant: [users, items].
+
+        Without users: a newcomer's.
         """
         return self.knowledge.expected(self.weights if len(self.users) else self.newcomer[None])
 
@@ -246,8 +246,7 @@ def personalise_users(
     numbers [users]: the users' numbers, ascending.
     node_mean [t]: m_node.
     strength: a0, of the prior of the precisions.
-    last: these users' last messages, which are taken out of the posteriors of the items; None for users who sent
-    nothing.
+    last: these users' last messages, which are taken out of the items' posteriors; None for users who sent nothing.
     """
     beliefs = knowledge.beliefs
     known = evidence(knowledge.moments, users)

@@ -32,7 +32,7 @@ def unknown_user(shared: SharedModel) -> Tensor:
 
 
 def only_user(sums: Contribution) -> Tensor:
-    """z = (b, p, w) of the only user of a node, [t], from the node's sums of round 1, in which nodes have no means yet."""
+    """z = (b, p, w) of the only user of a node, [t], from the node's sums of round 1, before nodes have means."""
     return sums.arrays["covariate_targets"][0]
 
 

@@ -148,7 +148,10 @@ def _gather(vectors: Tensor, block: UserBlock) -> Tensor:
 
 
 def _ends(rows: Tensor, count: int) -> Tensor:
-    """The place where the entries of each row begin, and the last end, with entries sorted by row: int32 [count + 1]."""
+    """The places where the entries of each row begin, and the last end: int32 [count + 1].
+
+    Entries are sorted by row.
+    """
     ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
     return torch.cat([ends.new_zeros(1), ends]).int()
 
