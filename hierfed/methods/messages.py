@@ -1,5 +1,6 @@
-"""Declarations of the arrays that a method's nodes send and receive. docs/privacy.md and the checks of messages use
-them.
+"""Declarations of the arrays that a method's nodes send and receive.
+
+docs/privacy.md and the checks of messages follow them.
 """
 
 from __future__ import annotations

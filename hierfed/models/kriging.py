@@ -103,8 +103,7 @@ class Kriging:
     threads: int = 1
 
     def predict(self, place: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of the deviation from the prior, without noise, and the factor on the user's noise; [rows]
-        each.
+        """Mean and variance of the deviation from the prior, without noise, and the factor on the user's noise, [rows].
 
         place: the user of each row, as a place among the observations' users.
         items: [rows].
@@ -124,18 +123,17 @@ class Kriging:
             variance[rows[inside]] = (found.signal[:, None] * (prior - gained))[inside]
             loudness[rows[inside]] = found.loudness[:, None].expand_as(gained)[inside]
 
-        # Every block writes its own rows, so the numbers do not depend on the threads. The largest blocks come first, so
+        # Every block writes its own rows, so the numbers do not depend on the threads. The largest blocks go first, so
         # that no thread is left alone with one at the end.
         blocks = list(self._blocks(place))[::-1]
         deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
         return mean, variance, loudness
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
-        """The change of the mean at each item by each own rating of one user, [items, own ratings]; a row adds up to
-        the mean.
+        """The change of the mean at each item by each own rating of one user, [items, own ratings].
 
-        The levels' weights, which depend on the ratings too, are held fixed. Ratings that are not kriged have no
-        influence.
+        The changes of an item add up to its mean. The levels' weights, which depend on the ratings too, are held fixed.
+        Ratings that are not kriged have no influence.
         """
         here = torch.tensor([place], device=items.device)
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
@@ -167,9 +165,7 @@ class Kriging:
             yield OwnFit(users, inside, known.items[own], known.vectors[own], inverse, solution)
 
     def _own(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The places of these users' kriged ratings among all ratings, and the mask that is False at padding; [users,
-        n] each.
-        """
+        """The places of these users' kriged ratings among all, and a mask, False at padding; both [users, n]."""
         counts, kriged = self.observations.counts, self._counts[users]
         reach = torch.arange(int(kriged.max()), device=users.device)
         inside = reach < kriged[:, None]
@@ -186,7 +182,7 @@ class Kriging:
         x, items = known.vectors[own], known.items[own]
         covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(items, items)
         covariance *= on[:, :, None] * on[:, None, :]
-        # Infinite noise marks the padding. No level may scale it, or the padding would enter the evidence.
+        # Infinite noise marks the padding. No level may scale it: else it would enter the evidence.
         noise = torch.where(inside, known.noise[own], torch.inf)
         return covariance, noise, known.residuals[own] * on
 

@@ -31,10 +31,9 @@ class Averaging(MethodKind):
         return int(settings.model.output_bias == "train_mean")
 
     def earlier_stages(self, case: Case) -> list[Stage]:
-        """The stage that fits features on the nodes' ratings. There is none under differential privacy, since it adds
-        no noise.
+        """The stage that fits features on the nodes' ratings. See MethodKind.
 
-        See MethodKind.
+        Under differential privacy there is none, since its sums carry no noise.
         """
         from hierfed.methods.averaging.build import features_stage  # noqa: PLC0415 - torch takes seconds to load
 

@@ -58,8 +58,9 @@ class FederatedAveraging(Method):
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """n (local - global), n and n times each epoch's loss, for a node of n rows; in round 0 the sum of ratings, and
-        n.
+        """n (local - global), n and n times each epoch's loss, for a node of n rows.
+
+        In round 0 the sum of ratings and n.
         """
         round_number = shared.round + 1
         rows = [torch.tensor([len(node.train)], dtype=torch.float64) for node in nodes]
@@ -103,7 +104,7 @@ class FederatedAveraging(Method):
         return in_stars
 
     def train_alone(self, nodes: Sequence[Node], rounds: int) -> Tensor:
-        """Each node's parameters after training without the others, [nodes, parameters]: a federation of one node each."""
+        """Each node's parameters after training alone, [nodes, parameters]: a federation of one node each."""
         start = self._initial().repeat(len(nodes), 1)
         if self.start_at_mean:
             for row, node in enumerate(nodes):

@@ -171,9 +171,7 @@ def cohort_of(nodes: Sequence[Node]) -> Cohort:
 
 
 def _spans(offsets: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The entries of the spans at these places, one span after the other, and the place where each begins, and the last
-    ends.
-    """
+    """The entries of the spans at these places, one span after the other, and their offsets [spans + 1]."""
     lengths = offsets[places + 1] - offsets[places]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     return np.repeat(offsets[places] - ends[:-1], lengths) + np.arange(ends[-1]), ends

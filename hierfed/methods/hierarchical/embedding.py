@@ -47,9 +47,7 @@ def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
 
 
 def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Tensor:
-    """The leading eigenvectors in a basis, times the roots of their eigenvalues, at the scale of factors at their
-    start.
-    """
+    """The leading eigenvectors in a basis, times the roots of their eigenvalues, at the scale of new factors."""
     values, vectors = torch.linalg.eigh(basis.T @ (scale[:, None] * sums))
     order = torch.argsort(values, descending=True)[:rank]
     embedding = basis @ vectors[:, order] * values[order].clamp_min(0).sqrt()
@@ -59,7 +57,7 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
 
 
 def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over users' private vectors x: of x x' (packed) and of x per own item, and of x x' over all users.
+    """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x' over all users.
 
     embedding [all items, k]: 0 for items that are not shared.
     products: the outer products of the embedding's rows, packed.

@@ -64,8 +64,7 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRo
 def next_arrays(
     arrays: Mapping[str, Tensor], design: Design, sums: Mapping[str, Tensor], rank: int, last_product: bool
 ) -> dict[str, Tensor]:
-    """The arrays after an opening round: with the next basis, then with the embedding, then with the sharpened
-    embedding.
+    """The arrays after an opening round: with the next basis, then the embedding, then the sharpened embedding.
 
     rank: of the embedding.
     last_product: True if the round was the last product with the co-rating matrix.

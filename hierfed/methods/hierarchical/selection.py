@@ -33,8 +33,10 @@ BINS, WIDEST = 400, 8.0
 
 @dataclass(frozen=True)
 class Validation:
-    """RMSE of the personal models on validation rows, and the INTERVAL_LEVEL quantile of the errors, in standard
-    deviations.
+    """Errors of the personal models on validation rows.
+
+    rmse: in stars.
+    quantile: the INTERVAL_LEVEL quantile of the absolute errors, in standard deviations.
     """
 
     rmse: float

@@ -156,8 +156,7 @@ def precision_of(shape: float, precision: Tensor, counts: Tensor, squared_error:
 
 
 def node_means(beliefs: Beliefs, deviation: Tensor, users: Tensor) -> Tensor:
-    """m_node [nodes, t]: the nodes' mean deviations from their users' prior means, shrunk by the variance between
-    nodes.
+    """m_node [nodes, t]: the mean deviation of a node's users from their prior means, shrunk by the variance of nodes.
 
     deviation [nodes, t]: of the last round; 0 in the first.
     users [nodes]: the number of users; a mean over them has variance S_u / users.
@@ -186,8 +185,9 @@ def content_products(found: Posterior, rank: int) -> Tensor:
 
 
 def item_sums(design: Design, users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """For each shared item that the users have rated: the sums of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y -
-    b_u - w . f).
+    """Sums over users for each shared item that they have rated.
+
+    They are of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y - b_u - w . f).
     """
     rows, tau = users.rows, precision[:, None]
     products = factor_products(found, rank)

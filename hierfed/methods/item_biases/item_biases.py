@@ -50,9 +50,7 @@ class ItemBiases(Method):
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """In round 0 each item's raters and the sum of ratings; then the sums of deviations from the mean, for shared
-        items only.
-        """
+        """In round 0 each item's raters and the sum of ratings; then the shared items' sums of r - mean."""
         for node in nodes:
             item, value = node.train.item, node.train.value.astype(np.float64)
             if not shared.arrays:

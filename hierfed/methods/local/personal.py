@@ -68,8 +68,9 @@ class PublicPrior:
 
 
 def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:
-    """The prior of public features: means from smoothed public votes, weights on 1, scalars and genres, a kernel on
-    content and titles.
+    """The prior of public features: means from smoothed votes, weights on features, a kernel on content and titles.
+
+    The features are 1, scalars and genres.
     """
     scalars = [scales.vote if name == "vote_average" else scales.scalar for name in content.names]
     variances = [scales.bias, *scalars, *[scales.genre] * content.genres.shape[1]]
@@ -168,8 +169,9 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
 def restore_local(
     prior: PublicPrior, kept: Mapping[str, Tensor], limits: tuple[float, float], threads: int
 ) -> PersonalLocal:
-    """The model of one user, number 0, from the output of PersonalLocal.tensors for that user; without users if that is
-    empty.
+    """The model of one user, number 0, from the output of PersonalLocal.tensors for that user.
+
+    kept: empty for a model without users.
     """
     items = kept["items"].numpy() if kept else np.empty(0, np.int64)
     stars = kept["ratings"].numpy() if kept else np.empty(0)

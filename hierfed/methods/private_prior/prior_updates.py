@@ -73,8 +73,7 @@ def item_biases(
 
 
 def popularity_features(content: Content, items: np.ndarray) -> Tensor:
-    """Features of public votes and years that correlate with an item's number of ratings, [items, 8]; the first is 1.
-    """
+    """Features of public votes and years that predict an item's number of ratings, [items, 8]; the first is 1."""
     votes, year, vote = content.votes[items], content.year[items], content.vote[items]
     late = np.maximum(year, 0)
     columns = np.column_stack([votes, year, late, votes * year, votes**2, votes * late, vote])

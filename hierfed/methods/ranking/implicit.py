@@ -73,9 +73,7 @@ class ImplicitFactors:
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
-        """Raters and users; then sums over the node's users of x x' (packed) and of x by item, and of x x' over all
-        users.
-        """
+        """Raters and users; then sums over the node's users: x x' (packed) and x by item, and x x' over all."""
         for node, kept in zip(nodes, private, strict=True):
             if isinstance(kept, RatedByUsers):
                 yield self._sums(shared, kept.rated), kept
@@ -124,8 +122,9 @@ class ImplicitFactors:
         return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
 
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
-        """x_u . y_i of all items, float64 [users, items]; 0 for items with too few raters, and for users with no other
-        items.
+        """x_u . y_i of all items, float64 [users, items].
+
+        It is 0 for items with too few raters, and for users who have rated only such items.
 
         seen: float64 [users, items], 1 for the items that each user has rated, else 0. It is private, so a node calls
         this for its own users. They need not have taken part in the rounds.
