@@ -65,8 +65,7 @@ class Audience:
         return self.first_films[np.repeat(begins, counts) + _within(counts)], counts
 
     def _streamed(self, users: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The different films among each user's first films and so many draws, user after user, and their number per
-        user.
+        """The different films among each user's first films and so many draws, user after user, and their numbers.
 
         A user gets no more films than it rates.
         """
