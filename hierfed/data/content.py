@@ -28,7 +28,7 @@ class Content:
     """Public features of all items, float64. Weights are public vote counts, so no rating is in them.
 
     scalars [items, n]: vote average, log votes, log popularity, year, its square, runtime, log revenue and products,
-    standardised. Scalars without data are left out; without metadata all are.
+    standardised. Scalars without data are left out; without metadata there are none.
     genres [items, n]: centred flags, the mean of the source's and the metadata's.
     unit_genres [items, n]: the source's own flags, each item's of norm 1.
     year_bumps [items, 7]: bell curves over release years.

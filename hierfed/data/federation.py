@@ -132,10 +132,9 @@ def taken(nodes: Sequence[Node], places: np.ndarray) -> Sequence[Node]:
 
 
 def train_rows(nodes: Sequence[Node]) -> tuple[np.ndarray, Ratings]:
-    """The place where each node's train rows begin, int64 [nodes + 1], and the train rows of these nodes, node after
-    node.
+    """The offsets of each node's train rows, int64 [nodes + 1], and these nodes' train rows, node after node.
 
-    For neighbours in `Nodes` they are views.
+    For neighbours in `Nodes` the rows are views.
     """
     if not isinstance(nodes, Nodes):
         parts = [node.train for node in nodes]

@@ -101,9 +101,7 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
 
 
 def runs(group: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The place where each run of rows of one group begins, int64 [runs], and the run's group; arguments as for
-    `by_group`.
-    """
+    """The first row of each run of rows of one group, int64 [runs], and the runs' groups; arguments: see `by_group`."""
     total = len(group if rows is None else rows)
 
     def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
