@@ -1,7 +1,9 @@
 """The server's half of the hierarchical model: posteriors of items and all priors, from sums alone.
 
-Cov_i = (S_i^-1 + A_i)^-1,  g_i = Cov_i (S_i^-1 G' F_i + c_i);  G = ridge of g on F;  S_i = mean(dev dev' + Cov_i)
-B = ridge of z - m_node on h;  S_u = shrunken mean moment;  tau = mean tau_u;  v_j the variance between nodes
+    Cov_i = (S_i^-1 + A_i)^-1,  g_i = Cov_i (S_i^-1 G' F_i + c_i);  G = ridge of g on F;  S_i = mean(dev dev' + Cov_i)
+    B = ridge of z - m_node on h;  S_u = shrunken mean moment;  tau = mean tau_u;  v_j the variance between nodes
+
+A_i and c_i are the item's sums `item_precision` and `item_pull`.
 """
 
 from __future__ import annotations
