@@ -87,7 +87,7 @@ def select(
     if row_counts(nodes).sum() >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, try_out(larger))
-        # Ranks are compared without kriging, which is expensive and hardly changes the comparison.
+        # Ranks are compared without kriging, which is expensive. The gain of a factor shows without it.
         plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
         tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]

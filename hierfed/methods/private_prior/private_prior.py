@@ -93,7 +93,7 @@ class PrivatePrior(Method):
         r_ui = m_i + x_i . (mu + w_u) + b_i + g_u(i) + e,  with the distributions of LocalOnly
         release = sum_u clip(v_u, clip_norm) + N(0, (multiplier clip_norm)^2),  v_u: the vector of user u's ratings
 
-    The releases update the scales of S, k and noise; then mu; then b_i.
+    The releases update the parameters of m_i, S, k and noise (PriorScales); then mu; then b_i.
 
     Source: the Gaussian mechanism with clipping per user, as in DP-FedAvg (McMahan et al., ICLR 2018,
     arXiv:1710.06963).
