@@ -1,1 +1,1 @@
-"""Raw files become ratings, a catalogue, and a federation of nodes."""
+"""From raw files to ratings, a catalogue, and a federation of nodes."""

@@ -1,4 +1,4 @@
-"""What is publicly known of the items."""
+"""Public data on the items."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NUMERIC_FEATURES = ("popularity", "runtime", "vote_average", "vote_count", "reve
 
 @dataclass(frozen=True)
 class Catalogue:
-    """One row per item, in the order of the dense item numbers.
+    """Public data on the items, one row per item, in the order of the dense item numbers.
 
-    frame: columns `item_id` (the source's own id), and, null where unknown: `title` (str), `year` (int32),
-    `genres` (list[str], as the ratings' own source names them), `metadata_genres` (list[str], from joined metadata),
-    `matched` (bool, whether metadata was found), and those of NUMERIC_FEATURES that the source has (float64).
+    frame: column `item_id` (the source's own id); and, null if unknown: `title` (str), `year` (int32), `genres`
+    (list[str], as the ratings' own source names them), `metadata_genres` (list[str], from joined metadata), `matched`
+    (bool, True if metadata was found), and those of NUMERIC_FEATURES that the source has (float64).
     """
 
     frame: pl.DataFrame
@@ -30,7 +30,7 @@ class Catalogue:
         return tuple(name for name in NUMERIC_FEATURES if name in self.frame.columns)
 
     def digest(self) -> str:
-        """sha256 over names and values: equal for equal catalogues, however and in whatever columns' order stored."""
+        """sha256 over names and values. Equal catalogues have equal digests, in any storage and order of columns."""
         lists = [name for name, kind in self.frame.schema.items() if isinstance(kind, pl.List)]
         flat = self.frame.with_columns(pl.col(lists).list.join("\x1f")) if lists else self.frame
         flat = flat.select(sorted(flat.columns))

@@ -1,4 +1,4 @@
-"""What is publicly known of the items, as the numbers that the hierarchical and the local model reason with."""
+"""Public features of the items, as numbers for the hierarchical and the local model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ MOST_VOTES = 2000
 SHORTEST, LONGEST, USUAL_LENGTH = 50.0, 220.0, 105.0
 YEAR_CENTRES = (1940, 1960, 1975, 1990, 2000, 2010, 2018)
 YEAR_WIDTH = 10.0
-# TMDB's and IMDb's names of genres that MovieLens calls otherwise.
+# TMDB's and IMDb's names of genres, and MovieLens' names of the same.
 SAME_GENRE = {"Science Fiction": "Sci-Fi", "Family": "Children"}
 EXTRA_GENRES = ("Family", "History", "Music")
 
 
 @dataclass(frozen=True)
 class Content:
-    """Public features of all items, float64; weights are public vote counts, so no rating is in them.
+    """Public features of all items, float64. Weights are public vote counts, so no rating is in them.
 
     scalars [items, n]: vote average, log votes, log popularity, year, its square, runtime, log revenue and products,
-    standardised; those that the catalogue has no data for are left out, and without metadata all are. genres
-    [items, n]: centred flags, the source's and the metadata's averaged. unit_genres [items, n]: the source's own flags,
-    each item's of norm 1. year_bumps [items, 7]: bell curves over release years. vote, votes, year [items]: the
-    standardised scalars that the kernel uses, 0 where unknown. vote_average [items]: smoothed, in its own unit (1 to
-    10). titles: TF-IDF of the titles' letter groups, or None without titles. names: of the scalars.
+    standardised. Scalars without data are left out; without metadata there are none.
+    genres [items, n]: centred flags, the mean of the source's and the metadata's.
+    unit_genres [items, n]: the source's own flags, each item's of norm 1.
+    year_bumps [items, 7]: bell curves over release years.
+    vote, votes, year [items]: the standardised scalars that the kernel uses, 0 if unknown.
+    vote_average [items]: smoothed, in its own unit (1 to 10).
+    titles: TF-IDF of the titles' letter groups, or None without titles.
+    names: of the scalars.
     """
 
     scalars: np.ndarray
@@ -51,12 +54,12 @@ class Content:
 
     @property
     def titled(self) -> bool:
-        """Whether any item has a title."""
+        """True if any item has a title."""
         return any(re.search(r"\w", title) for title in self.lower_titles)
 
     @cached_property
     def titles(self) -> csr_matrix | None:
-        """TF-IDF of groups of 4 to 6 letters of each title, rows of norm 1 (or 0); None where no item has a title."""
+        """TF-IDF of groups of 4 to 6 letters of each title, rows of norm 1 or 0; None if no item has a title."""
         if not self.titled:
             return None
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
@@ -66,7 +69,10 @@ class Content:
 
 
 def content_of(catalogue: Catalogue, vote_average: bool = True) -> Content:
-    """The public features of a catalogue; vote_average: whether to use it, as it may be of a later time than a test."""
+    """The public features of a catalogue.
+
+    vote_average: False leaves it out, since it may be newer than the test rows.
+    """
     frame, count = catalogue.frame, len(catalogue)
     flags, names = _flags(frame["genres"], ())
     unit = flags / np.sqrt(np.maximum(flags.sum(1, keepdims=True), 1))
@@ -142,7 +148,7 @@ def _number(frame: pl.DataFrame, name: str, unknown: float) -> np.ndarray:
 
 
 def _averaged_genres(frame: pl.DataFrame, flags: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """The mean of the source's flags and the metadata's, where an item has metadata genres; else the source's own."""
+    """The mean of the source's and the metadata's flags if an item has metadata genres, else the source's flags."""
     listed = frame["metadata_genres"]
     if not listed.drop_nulls().list.len().sum():
         return flags
@@ -154,7 +160,7 @@ def _averaged_genres(frame: pl.DataFrame, flags: np.ndarray, names: tuple[str, .
 
 
 def _flags(lists: pl.Series, names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """0/1 columns for these names, or for all that occur in alphabetical order where none are given."""
+    """0/1 columns for these names; if none are given, for all names that occur, in alphabetical order."""
     long = pl.DataFrame({"name": lists}).with_row_index("item").explode("name").drop_nulls()
     if not names:
         names = tuple(long["name"].unique().sort().to_list())

@@ -1,4 +1,4 @@
-"""What a data set holds and where it came from, as lines to show."""
+"""The content and origin of a data set, as lines to show."""
 
 from __future__ import annotations
 

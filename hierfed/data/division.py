@@ -1,4 +1,4 @@
-"""Who holds which ratings in a run: the data that the settings name, divided into parts and among nodes."""
+"""The data of a run: the data set that the settings name, divided into train and test parts and among nodes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from hierfed.errors import SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
-# Of test rows; where users rate many items in a second, as in MovieLens, a few are.
+# Share of test rows. If users rate many items in a second, as in MovieLens, a few are tied.
 _MANY_TIED = 0.2
 TEST_SHARE = {"warm": 0.2, "temporal": 0.2, "cold": 0.3}
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """Everything that is settled before a run learns: what there is, what it is for, and who holds it.
+    """The data of a run before it learns: the data set, its split, and the rows of each node.
 
-    settings: with the protocol that the data leave. personal_nodes: the nodes themselves where they are the same.
+    settings: with the protocol that follows from the data.
+    personal_nodes: the federated nodes themselves if both are the same.
     """
 
     settings: Settings
@@ -43,39 +44,39 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Parts:
-    """The ratings in the parts of a split. Each part is taken as it is asked for, since it is a copy of its rows."""
+    """The ratings in the parts of a split. A part copies its rows, so it is made on demand."""
 
     ratings: Ratings
     split: splits.Split
 
     @property
     def train(self) -> Ratings:
-        """The global model learns from these."""
+        """The rows that the global model learns from."""
         return self.ratings.take(self.split.train)
 
     @property
     def test(self) -> Ratings:
-        """The global model is judged on these."""
+        """The rows that judge the global model."""
         return self.ratings.take(self.split.test)
 
     @property
     def personal_train(self) -> Ratings:
-        """Personal models are fitted on these."""
+        """The rows that personal models are fitted on."""
         return self.ratings.take(self.split.personal_train)
 
     @property
     def personal_test(self) -> Ratings:
-        """Personal models are judged on these."""
+        """The rows that judge personal models."""
         return self.ratings.take(self.split.personal_test)
 
     @property
     def known(self) -> Ratings:
-        """All rows that anything is learned from."""
+        """All rows that any model learns from."""
         return self.ratings.take(np.union1d(self.split.train, self.split.personal_train))
 
     @property
     def same(self) -> bool:
-        """Whether the personalisation users' rows are the federated users' own."""
+        """True if the personalisation users' rows are the federated users' own."""
         return self.split.personal_train is self.split.train and self.split.personal_test is self.split.test
 
 
@@ -87,7 +88,7 @@ def allocate(dataset: Dataset, settings: Settings) -> Allocation:
 
 
 def warnings_of(allocation: Allocation) -> list[str]:
-    """What a person should know of the ratings and of their division before trusting figures, a line each."""
+    """Warnings on the ratings and their division that matter for trust in the figures, a line each."""
     ratings = allocation.dataset.ratings
     found = [code_warning(ratings.value)]
     if allocation.settings.split.protocol == "temporal":
@@ -101,7 +102,10 @@ def warnings_of(allocation: Allocation) -> list[str]:
 
 
 def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
-    """The ratings and the catalogue that the settings name; progress is told of a download's bytes."""
+    """The ratings and the catalogue that the settings name.
+
+    progress: called with a download's bytes.
+    """
     data = settings.data
     return load(
         data.source,
@@ -115,14 +119,14 @@ def load_dataset(settings: Settings, progress: Progress | None = None) -> Datase
 
 
 def with_own_protocol(settings: Settings, dataset: Dataset) -> Settings:
-    """The settings with protocol `given` where the data name their test rows, which leaves nothing else to choose."""
+    """The settings, with protocol `given` if the data name their test rows, since no other choice is left."""
     if dataset.test_rows is None:
         return settings
     return settings.model_copy(update={"split": settings.split.model_copy(update={"protocol": "given"})})
 
 
 def divide(dataset: Dataset, settings: Settings) -> splits.Split:
-    """The split of the settings' protocol; where the source names its test rows, those."""
+    """The split by the settings' protocol. If the source names its test rows, the split has those."""
     rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
     if dataset.test_rows is not None:
         return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
@@ -146,18 +150,18 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
 
 
 def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[Nodes, Nodes]:
-    """The federated nodes, which train the global model, and the personalisation nodes, which make it their own.
+    """The federated nodes, which train the global model, and the personalisation nodes, which adapt it.
 
-    They are the same where the same users do both and are divided alike. A node's ratings have times under protocol
-    `temporal` alone.
+    Both are the same if the same users do both and are divided alike. A node's ratings have times only under protocol
+    `temporal`.
     """
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
-    # Times are two fifths of a rating's bytes, and a node reads them for no other protocol.
+    # Times take two fifths of a rating's bytes, and no other protocol needs them.
     held = ratings if settings.split.protocol == "temporal" else replace(ratings, time=None)
 
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
         partitioner = partitioner_of(how)
-        # Where a partitioner keeps users together, a row's node does not depend on where the row stands.
+        # If a partitioner keeps users together, a row's node does not depend on the row's place.
         whole = partitioner.keeps_users and len(train) + len(test) == len(ratings)
         rows = None if whole else np.concatenate([train, test])
         divided_rows = RowsToDivide(

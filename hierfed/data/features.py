@@ -15,9 +15,9 @@ from hierfed.errors import DataError
 IMPUTED_BY_MEDIAN = ("runtime", "vote_average")
 UNMATCHED = "no_metadata"
 SHRINKAGE = 10.0
-# Of so many items at least, with like numbers, ratings are counted together for a median.
+# For a median, the ratings of at least so many items with similar numbers are counted together.
 GROUP = 5
-# The spread, of numbers up to 1, that is none.
+# The largest spread, of numbers up to 1, that counts as none.
 CONSTANT = 1e-12
 
 Arrays = Mapping[str, np.ndarray]
@@ -27,8 +27,9 @@ Arrays = Mapping[str, np.ndarray]
 class Features:
     """One row of standardised features per item.
 
-    matrix: float32 [items, features]. names: one per column. missing: those of the paper's features that the
-    catalogue lacks (`genres` stands for all genre flags).
+    matrix: float32 [items, features].
+    names: one per column.
+    missing: the paper's features that the catalogue lacks (`genres` stands for all genre flags).
     """
 
     matrix: np.ndarray
@@ -38,10 +39,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Imputed:
-    """A column with unknown numbers, which become the median of the training ratings, known from sums over groups.
+    """A column with unknown numbers, which become the median over the training ratings.
 
-    column: its place. unknown: bool [items]. group: int64 [items], the items of like numbers, 0 where unknown. middles:
-    float64 [groups], ascending, the median of each group's items.
+    The median follows from sums over groups.
+
+    column: its place.
+    unknown: bool [items].
+    group: int64 [items], groups of items with similar numbers; 0 if unknown.
+    middles: float64 [groups], ascending, the median of each group's items.
     """
 
     column: int
@@ -50,11 +55,14 @@ class Imputed:
     middles: np.ndarray
 
     def totals(self, counts: np.ndarray) -> np.ndarray:
-        """How many of the training ratings are of each group's items, float64 [groups]; counts: [items]."""
+        """The number of training ratings of each group's items, float64 [groups].
+
+        counts: ratings of each item, [items].
+        """
         return np.bincount(self.group, np.where(self.unknown, 0.0, counts), minlength=len(self.middles))
 
     def median(self, totals: np.ndarray) -> float:
-        """The median number of so many ratings in each group; 0 where there are none."""
+        """The median number over so many ratings in each group; 0 if there are none."""
         if not totals.any():
             return 0.0
         rows, upto = totals.sum(), np.cumsum(totals)
@@ -66,21 +74,24 @@ class Imputed:
 class CatalogueFeatures:
     """The catalogue's features, imputed and standardised by sums over the training ratings.
 
-    columns: float64 [items, columns], genre flags and numbers between -1 and 1, 0 where unknown. one: [columns], what a
-    1 of the catalogue is in each. imputed: those whose unknown numbers become a median. unmatched: bool [items], None
-    where all items have metadata, or none. names, missing: see Features.
+    Genres are one flag each: the metadata's if metadata were joined, else the rating source's own. Unknown runtime and
+    vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are then
+    centred and divided by their training standard deviation. If only some items have metadata, a last column
+    `no_metadata` is 1 for the others and 0 else. Columns without variance are centred only, so they are 0 and not NaN
+    in the training rows.
 
-    Genres are one flag each: the metadata's where metadata were joined, else the rating source's own. Unknown runtime
-    and vote_average become the training median; popularity, vote_count and revenue become 0. Flags and numbers are then
-    centred and divided by their training standard deviation. Where only some items have metadata, a last column
-    `no_metadata` is 1 for the others and 0 else. Columns without variance are centred only, so 0 and not NaN in the
-    training rows.
-
-    The sums are of numbers that the catalogue gives to each rated item, so they tell of no item by itself: their total,
-    then that of squares, and, for a median, how many ratings fall on groups of GROUP items or more with like numbers.
-    A group's median is that of its items, so where that many share the number in the middle the median is exact.
+    The sums are of numbers that the catalogue gives to each rated item, so they reveal no single item: their total,
+    then that of squares, and, for a median, the number of ratings in each group of GROUP or more items with similar
+    numbers. A group's median is that of its items, so the median is exact if that many items share the number in the
+    middle.
 
     Source: section 3.1 of the paper.
+
+    columns: float64 [items, columns], genre flags and numbers between -1 and 1, 0 if unknown.
+    one: [columns], the value in each column that stands for 1 of the catalogue.
+    imputed: the columns whose unknown numbers become a median.
+    unmatched: bool [items], True without metadata; None if all items have metadata, or none.
+    names, missing: see Features.
     """
 
     columns: np.ndarray
@@ -91,11 +102,17 @@ class CatalogueFeatures:
     missing: tuple[str, ...]
 
     def sums(self, known: Arrays, train: Ratings) -> dict[str, np.ndarray]:
-        """What a node tells of its ratings; known: from the sums before."""
+        """A node's sums over its ratings.
+
+        known: the quantities learned from the sums before.
+        """
         return self.sums_of_counts(known, np.bincount(train.item, minlength=len(self.columns)).astype(np.float64))
 
     def sums_of_counts(self, known: Arrays, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """The same, of training ratings of each item: [items]."""
+        """The same sums, from the number of training ratings of each item.
+
+        counts: [items].
+        """
         rows = counts.sum().reshape(1)
         if known:
             return {"rows": rows, "squares": counts @ (self._filled(known) - known["centre"]) ** 2}
@@ -105,7 +122,7 @@ class CatalogueFeatures:
         return sums
 
     def learn(self, known: Arrays, sums: Arrays) -> dict[str, np.ndarray]:
-        """What follows from the sums over all nodes: the columns' centre and fills; then their spread."""
+        """The quantities that follow from the sums over all nodes: the columns' centre and fills; then their spread."""
         rows = sums["rows"][0]
         if known:
             return {**known, "spread": np.sqrt(np.maximum(sums["squares"] / rows, 0.0))}
@@ -119,8 +136,8 @@ class CatalogueFeatures:
         return {"centre": total / rows, "fill": fill}
 
     def features(self, known: Arrays) -> Features:
-        """The features, once all is known."""
-        # Rounding may leave a constant column a spread, which must not be blown up.
+        """The features, once all quantities are known."""
+        # Rounding may leave a tiny spread in a constant column, which must not be scaled up.
         spread = np.where(known["spread"] <= CONSTANT, self.one, known["spread"])
         matrix = (self._filled(known) - known["centre"]) / spread
         if self.unmatched is not None:
@@ -136,9 +153,9 @@ class CatalogueFeatures:
 
 @dataclass(frozen=True)
 class RatingFeatures:
-    """What the training ratings say of each item, for a catalogue without features.
+    """Features of each item from its training ratings, for a catalogue without features.
 
-    These are log(1 + ratings) and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
+    They are log(1 + ratings), and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
     standardised. Items with fewer ratings than the threshold count as unrated, and their ratings are never summed.
     """
 
@@ -146,7 +163,7 @@ class RatingFeatures:
     threshold: int
 
     def sums(self, known: Arrays, train: Ratings) -> dict[str, np.ndarray]:
-        """The ratings of each item; then the sums of those that the threshold lets through. See CatalogueFeatures."""
+        """The ratings of each item; then the sums for items at or above the threshold. See CatalogueFeatures."""
         if not known:
             return {"counts": np.bincount(train.item, minlength=self.items).astype(np.float64)}
         sums = np.bincount(train.item, train.value, minlength=self.items).astype(np.float64)
@@ -167,7 +184,7 @@ class RatingFeatures:
         return {"counts": counts}
 
     def features(self, known: Arrays) -> Features:
-        """The features, once all is known."""
+        """The features, once all quantities are known."""
         counts, sums = known["counts"], known["ratings"]
         means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
         raw = np.column_stack([np.log1p(counts), means])
@@ -178,12 +195,12 @@ class RatingFeatures:
 
 
 def has_features(catalogue: Catalogue) -> bool:
-    """Whether anything is publicly known of the catalogue's items that a network can learn from."""
+    """True if the catalogue has any public feature that a network can learn from."""
     return bool(genre_flags(catalogue)[1] or catalogue.numeric_features)
 
 
 def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
-    """The catalogue's features before they are fitted; raises DataError where it has none at all."""
+    """The catalogue's features before they are fitted. Raises DataError if it has none."""
     flags, genre_names = genre_flags(catalogue)
     numeric = catalogue.numeric_features
     if not genre_names and not numeric:
@@ -197,7 +214,7 @@ def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
         values = catalogue.frame[name].cast(pl.Float64).to_numpy()
         unknown = np.isnan(values)
         largest = np.abs(values[~unknown]).max(initial=0.0)
-        # By a power of two, which changes no digit; secure sums have bounds.
+        # Scaled by a power of two, which changes no digit, since secure sums have bounds.
         power = -int(np.frexp(largest)[1])
         scaled = np.ldexp(values, power)
         one.append(np.ldexp(1.0, power))
@@ -214,7 +231,10 @@ def catalogue_features(catalogue: Catalogue) -> CatalogueFeatures:
 
 
 def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
-    """The catalogue's features, fitted on so many ratings of each item, [items]; see CatalogueFeatures."""
+    """The catalogue's features, fitted on numbers of ratings; see CatalogueFeatures.
+
+    counts: ratings of each item, [items].
+    """
     fitting, known = catalogue_features(catalogue), dict[str, np.ndarray]()
     for _ in range(2):
         known = fitting.learn(known, fitting.sums_of_counts(known, counts))
@@ -222,7 +242,7 @@ def prepare_features(catalogue: Catalogue, counts: np.ndarray) -> Features:
 
 
 def _grouped(column: int, values: np.ndarray, unknown: np.ndarray) -> Imputed:
-    """Groups of GROUP items or more, of neighbouring numbers; items of the same number are in the same group."""
+    """Groups of GROUP or more items with neighbouring numbers. Items of the same number are in the same group."""
     distinct, place, items = np.unique(values[~unknown], return_inverse=True, return_counts=True)
     group, number, size = np.zeros(len(distinct), np.int64), 0, 0
     for each, here in enumerate(items.tolist()):
@@ -230,7 +250,7 @@ def _grouped(column: int, values: np.ndarray, unknown: np.ndarray) -> Imputed:
         if size >= GROUP:
             number, size = number + 1, 0
     if size and number:
-        # The last ones are too few for a group of their own.
+        # The last items are too few for a group of their own.
         group[group == number] = number - 1
     of_items = np.zeros(len(values), np.int64)
     of_items[~unknown] = group[place]
@@ -240,9 +260,9 @@ def _grouped(column: int, values: np.ndarray, unknown: np.ndarray) -> Imputed:
 
 
 def genre_flags(catalogue: Catalogue) -> tuple[np.ndarray, tuple[str, ...]]:
-    """One 0/1 column per genre and the genres' names in alphabetical order; float64 [items, genres].
+    """One 0/1 column per genre, float64 [items, genres], and the genres' names in alphabetical order.
 
-    The genres are the metadata's where metadata were joined, else the rating source's own.
+    The genres are the metadata's if metadata were joined, else the rating source's own.
     """
     frame = catalogue.frame
     column = "metadata_genres" if frame["metadata_genres"].drop_nulls().list.len().sum() else "genres"

@@ -15,9 +15,10 @@ from hierfed.errors import DataError
 
 @dataclass(frozen=True)
 class Node:
-    """One owner of ratings: the rows it learns from and the rows it is judged on.
+    """One owner of ratings: its train rows and its test rows.
 
-    number: from 0, the key of its random streams and its place in every sum. name: what people call it.
+    number: from 0; the key of its random streams and its place in every sum.
+    name: shown to people.
     """
 
     number: int
@@ -28,25 +29,25 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class RowsByNode:
-    """Ratings in the order of the nodes that hold them; node k's are rows offsets[k] to offsets[k + 1].
+    """Ratings in the order of the nodes that hold them.
 
-    offsets: int64 [nodes + 1].
+    offsets: int64 [nodes + 1]; node k holds rows offsets[k] to offsets[k + 1].
     """
 
     ratings: Ratings
     offsets: np.ndarray
 
     def of(self, node: int) -> Ratings:
-        """A node's rows, which share the memory of all."""
+        """A node's rows, as views of all rows."""
         return self.ratings.between(int(self.offsets[node]), int(self.offsets[node + 1]))
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes(Sequence[Node]):
-    """Nodes that are made as they are asked for, of views of all nodes' rows, and kept by nobody.
+    """Nodes made on demand as views of all nodes' rows, and not kept.
 
-    numbers: of the nodes that stand here, int64; a slice has fewer of them, and the same rows. Raises DataError where a
-    node would have nothing to learn from.
+    numbers: the nodes of this sequence, int64. A slice has fewer nodes, but the same rows.
+    Raises DataError if a node would have no train rows.
     """
 
     train: RowsByNode
@@ -77,11 +78,11 @@ class Nodes(Sequence[Node]):
 
     @property
     def complete(self) -> bool:
-        """Whether all nodes that there are stand here, in their order."""
+        """True if this sequence holds all nodes that exist, in their order."""
         return np.array_equal(self.numbers, self.everyone().numbers)
 
     def everyone(self) -> Nodes:
-        """All nodes that there are."""
+        """All nodes that exist."""
         return replace(self, numbers=np.arange(len(self.train.offsets) - 1))
 
     def take(self, places: np.ndarray) -> Nodes:
@@ -90,7 +91,7 @@ class Nodes(Sequence[Node]):
 
 
 def row_counts(nodes: Sequence[Node]) -> np.ndarray:
-    """How many ratings each of the nodes learns from, int64 [nodes]."""
+    """The number of train rows of each node, int64 [nodes]."""
     if isinstance(nodes, Nodes):
         lengths: np.ndarray = np.diff(nodes.train.offsets)[nodes.numbers]
         return lengths
@@ -98,17 +99,18 @@ def row_counts(nodes: Sequence[Node]) -> np.ndarray:
 
 
 def make_nodes(train: Ratings, train_node: np.ndarray, test: Ratings, test_node: np.ndarray, nodes: int) -> Nodes:
-    """Nodes 0 to nodes - 1 from the node number of each train and test row.
+    """Nodes 0 to nodes - 1, from the node number of each train and test row.
 
-    Raises DataError where a node would have nothing to learn from.
+    Raises DataError if a node would have no train rows.
     """
     return Nodes(rows_by_node(train, train_node, nodes), rows_by_node(test, test_node, nodes), np.arange(nodes))
 
 
 def rows_by_node(ratings: Ratings, node: np.ndarray, nodes: int, rows: np.ndarray | None = None) -> RowsByNode:
-    """Ratings in the order of their nodes, those of one node in the order that they have.
+    """Ratings in the order of their nodes. Those of one node keep their order.
 
-    node: of each rating. rows: the numbers of the ratings that are taken, all where None.
+    node: of each rating.
+    rows: the numbers of the ratings to take; None for all.
     """
     order = by_group(node, nodes, rows)
 
@@ -130,9 +132,9 @@ def taken(nodes: Sequence[Node], places: np.ndarray) -> Sequence[Node]:
 
 
 def train_rows(nodes: Sequence[Node]) -> tuple[np.ndarray, Ratings]:
-    """The train rows of these nodes, one node after the other, and where each begins, int64 [nodes + 1].
+    """The offsets of each node's train rows, int64 [nodes + 1], and these nodes' train rows, node after node.
 
-    Of neighbours among `Nodes` these are views.
+    For neighbours in `Nodes` the rows are views.
     """
     if not isinstance(nodes, Nodes):
         parts = [node.train for node in nodes]

@@ -1,6 +1,6 @@
-"""Long columns piece by piece: look-ups, counts, and rows in the order of their groups.
+"""Operations on long columns, piece by piece: look-ups, counts, and rows in the order of their groups.
 
-Time grows with the rows, and hardly more than that where the rows of a group lie together.
+Time grows linearly with the rows if the rows of a group lie together, and hardly faster otherwise.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-# Rows that are looked at together: so few that the memory for them is used again and again, since fresh memory costs
-# more than the work on it, and so many that two threads seldom wait for Python's lock.
+# Rows of a piece: few enough that the memory for them is reused, since fresh memory costs
+# more than the work on it, and many enough that two threads seldom wait for Python's lock.
 BLOCK = 1 << 17
 _DIGIT = 16
 _THREADS = 2
@@ -26,9 +26,10 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Rows by ascending group, those of one group in their own order: the runs of rows that stay together.
+    """Rows by ascending group, with each group's rows in their own order, stored as runs of adjacent rows.
 
-    starts: int64 [runs], the first row of each run. ends: int64 [runs], the place in the order after its last row.
+    starts: int64 [runs], the first row of each run.
+    ends: int64 [runs], the place in the order after its last row.
     offsets: int64 [groups + 1], the place where each group begins, and the number of rows.
     """
 
@@ -40,7 +41,10 @@ class Order:
         return int(self.offsets[-1])
 
     def rows(self, places: slice) -> np.ndarray:
-        """The rows at these places of the order, which are one or more: int64."""
+        """The rows at these places of the order: int64.
+
+        places: at least one.
+        """
         first, last = np.searchsorted(self.ends, [places.start, places.stop - 1], side="right").tolist()
         ends = self.ends[first : last + 1]
         begins = np.concatenate([[self.ends[first - 1] if first else 0], ends[:-1]])
@@ -51,14 +55,14 @@ class Order:
 
 
 def blocks(rows: int) -> Iterator[slice]:
-    """Rows 0 to `rows` in pieces, all of one size but for the last."""
+    """Rows 0 to `rows` in pieces, all of one size except the last."""
     return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
 
 
 def on_threads(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[Found]:
-    """What `work` gives for each of the pieces, in their order; on two threads where there are several pieces.
+    """The results of `work` for each piece, in order. Several pieces are shared by two threads.
 
-    A piece is asked for when a thread is ready for it, so what a generator makes does not pile up.
+    A piece is requested only when a thread is free, so the output of a generator does not pile up.
     """
     ahead = enumerate(pieces)
     begun = list(islice(ahead, _THREADS))
@@ -81,13 +85,13 @@ def on_threads(work: Callable[[Piece], Found], pieces: Iterable[Piece]) -> list[
 
 
 def is_grouped(group: np.ndarray) -> bool:
-    """Whether no row's group number is below that of the row before it."""
+    """True if group numbers never fall from one row to the next."""
     pairs = (group[block.start : block.stop + 1] for block in blocks(len(group)))
     return all((numbers[1:] >= numbers[:-1]).all() for numbers in pairs)
 
 
 def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
-    """`np.bincount(numbers, minlength=least)`, which makes an int64 copy of all numbers first."""
+    """`np.bincount(numbers, minlength=least)`, without NumPy's int64 copy of all numbers."""
     counts = np.zeros(max(least, int(numbers.max(initial=-1)) + 1), np.int64)
     for block in blocks(len(numbers)):
         lowest = numbers[block].min()
@@ -97,7 +101,7 @@ def count(numbers: np.ndarray, least: int = 0) -> np.ndarray:
 
 
 def runs(group: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where each run of rows of one group begins, int64 [runs], and which group that is; as for `by_group`."""
+    """The first row of each run of rows of one group, int64 [runs], and the runs' groups; arguments: see `by_group`."""
     total = len(group if rows is None else rows)
 
     def runs_of(block: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +120,9 @@ def runs(group: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray,
 def by_group(group: np.ndarray, groups: int, rows: np.ndarray | None = None) -> Order:
     """The order of the rows by ascending group number, from 0.
 
-    rows: what is ordered, row numbers of `group`, in which case the order is of places in `rows`. What is sorted are
-    the runs of rows of one group: as many as there are users where a source lists user by user.
+    It sorts runs of rows of one group. A source that lists user by user has one run per user.
+
+    rows: row numbers of `group` to order; the result then holds places in `rows`. None for all rows.
     """
     starts, group_of_run = runs(group, rows)
     lengths = np.diff(starts, append=len(group if rows is None else rows))
@@ -132,18 +137,18 @@ def distinct(group: np.ndarray) -> np.ndarray:
     present = np.zeros(int(group.max(initial=-1)) + 1, bool)
     for block in blocks(len(group)):
         numbers = group[block]
-        # Of neighbours that are alike, the last alone: most columns of users hold few others.
+        # Only the last of equal neighbours is marked: most neighbours in a column of users are equal.
         present[numbers[:-1][numbers[1:] != numbers[:-1]]] = True
         present[numbers[-1]] = True
     return np.flatnonzero(present)
 
 
 def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """`table[numbers]` of numbers that are in it, piece by piece: NumPy makes an int64 copy of all numbers first."""
+    """`table[numbers]` for valid numbers, piece by piece, without NumPy's int64 copy of all numbers."""
     found = np.empty(len(numbers), table.dtype)
 
     def fill(block: slice) -> None:
-        # To clip is faster than to check.
+        # Clipping is faster than checking.
         table.take(numbers[block], out=found[block], mode="clip")
 
     on_threads(fill, blocks(len(numbers)))
@@ -151,7 +156,7 @@ def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def rows_where(mask: np.ndarray) -> np.ndarray:
-    """The rows where the mask is True, ascending: int32, or int64 where there are too many rows for that."""
+    """The rows in which the mask is True, ascending: int32, or int64 if there are too many rows for that."""
     pieces = list(blocks(len(mask)))
     ends = np.cumsum([0, *(np.count_nonzero(mask[block]) for block in pieces)]).tolist()
     rows = np.empty(ends[-1], np.int32 if len(mask) <= 1 << 31 else np.int64)
@@ -165,7 +170,7 @@ def rows_where(mask: np.ndarray) -> np.ndarray:
 
 
 def _radix_order(numbers: np.ndarray) -> np.ndarray:
-    """`np.argsort(numbers, kind="stable")` of numbers from 0, digit by digit: NumPy sorts 16 bits by counting."""
+    """`np.argsort(numbers, kind="stable")` of numbers from 0, digit by digit, since NumPy sorts 16 bits by counting."""
     order = np.arange(len(numbers))
     for shift in range(0, max(int(numbers.max(initial=0)).bit_length(), 1), _DIGIT):
         digit = (numbers[order] >> shift).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""The last rows of each user, by time or by lot, without sorting all rows."""
+"""The last rows of each user, by time or at random, without sorting all rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from hierfed.data.grouping import by_group, on_threads, runs
 
-# Rows that are looked at together, and cells that a user's keys fall into.
+# Rows of a block, and cells that a user's keys fall into.
 _BLOCK = 1 << 16
 _CELLS = 64
 _NO_SPAN = 1e-300
@@ -17,10 +17,11 @@ Keys = np.ndarray | Callable[[int], np.ndarray]
 
 
 def last_of_each_user(user: np.ndarray, key: Keys, share: float) -> np.ndarray:
-    """Bool [rows]: True for each user's rows of largest key: round(share * rows), at least one, and never all.
+    """Bool [rows]: True for the rows of largest key of each user: round(share * rows), at least one, and never all.
 
-    key: of each row, or what draws so many rows' keys as it is told, row after row. Of rows of one key the last listed
-    come last.
+    Among rows of equal key, those listed last come last.
+
+    key: of each row, or a function that draws the keys of the next so many rows.
     """
     starts, listed = runs(user)
     if (listed[1:] < listed[:-1]).any():
@@ -35,7 +36,7 @@ def last_of_each_user(user: np.ndarray, key: Keys, share: float) -> np.ndarray:
     wanted = np.minimum(np.maximum(1, np.round(share * counts).astype(np.int64)), counts - 1)
     ends = np.cumsum(counts)
     chosen = np.empty(len(user), bool)
-    # Blocks of whole users; one user with more rows than a block is a block. A row's fate does not depend on its block.
+    # Blocks of whole users; a user with more rows than a block is a block. A row's result does not depend on its block.
     cuts = np.unique(np.searchsorted(ends, np.arange(0, len(user), _BLOCK)))
 
     def pieces() -> Iterator[tuple[slice, slice, np.ndarray]]:
@@ -52,10 +53,12 @@ def last_of_each_user(user: np.ndarray, key: Keys, share: float) -> np.ndarray:
 
 
 def _last_of_block(key: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Bool [rows]: the rows of largest key, `wanted` of each group; groups of `counts` rows follow one another.
+    """Bool [rows]: True for the rows of largest key, `wanted` of each group.
 
-    Each group's keys fall into cells from its highest down to its lowest. Whole cells are taken as long as they are
-    wanted; only the rows of the cell that is wanted in part are sorted.
+    Each group's keys fall into cells, from its highest key to its lowest. Whole cells are taken as long as they fit.
+    Only the rows of the cell that fits in part are sorted.
+
+    counts: number of rows of each group; the groups follow one another.
     """
     starts = np.cumsum(counts) - counts
     high = np.maximum.reduceat(key, starts)

@@ -1,4 +1,4 @@
-"""Rows by user and item, whatever the order in which their source lists them: that order tells nothing."""
+"""Rows sorted by user and item, so that the order of the source has no influence."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hierfed.data.ratings import Ratings
 
 
 def in_order(ratings: Ratings, train_rows: int) -> Ratings:
-    """The rows by user and item, the first `train_rows` of them and the others each for themselves.
+    """The rows by user and item; the first `train_rows` rows and the others are sorted separately.
 
-    No (user, item) pair may stand twice among either, so there is one such order.
+    No (user, item) pair may occur twice in either part, so the order is unique.
     """
     parts = (0, train_rows), (train_rows, len(ratings))
     if all(_is_ordered(ratings.user[slice(*part)], ratings.item[slice(*part)]) for part in parts):
@@ -24,7 +24,7 @@ def in_order(ratings: Ratings, train_rows: int) -> Ratings:
 
 
 def _is_ordered(user: np.ndarray, item: np.ndarray) -> bool:
-    """Whether each row's user and item come after those of the row before it."""
+    """True if each row's user and item come after those of the row before it."""
     for block in blocks(len(user)):
         users, items = user[block.start : block.stop + 1], item[block.start : block.stop + 1]
         same = users[1:] == users[:-1]

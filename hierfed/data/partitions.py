@@ -1,7 +1,7 @@
-"""Which node holds which rows: alike, skewed in size, skewed in taste, or divided by time.
+"""Partitions of rows among nodes: uniform, skewed in size, skewed in taste, or by time.
 
-Each partitioner takes the rows to divide and gives the node number of each [rows], in the narrowest type of unsigned
-numbers. All but `by_rows` keep a user's rows together.
+Each partitioner takes the rows to divide and gives the node number of each [rows], in the smallest unsigned type. All
+except `by_rows` keep a user's rows together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ATTEMPTS = 100
 
 
 def by_rows(rows: int, nodes: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows at random, in equal numbers up to one; a user's rows may lie on several nodes."""
+    """Rows at random, in equal numbers up to one. A user's rows may lie on several nodes."""
     return _shuffled_groups(rows, nodes, rng).astype(np.min_scalar_type(nodes - 1))
 
 
@@ -31,7 +31,7 @@ def by_users(user: np.ndarray, nodes: int, rng: np.random.Generator) -> np.ndarr
 
 
 def by_group_size(user: np.ndarray, nodes: int, skew: float, rng: np.random.Generator) -> np.ndarray:
-    """Users at random in groups of unequal size: group k gets a share of users proportional to (k + 1) ** -skew.
+    """Users at random in groups of unequal size. The share of users in group k is proportional to (k + 1) ** -skew.
 
     Each group gets at least one user; skew 0 is `by_users`.
     """
@@ -50,12 +50,15 @@ def by_favourite_genre(
     rng: np.random.Generator,
     item: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Users by taste: the users of one favourite genre spread over nodes with shares ~ Dirichlet(concentration).
+    """Users by taste: the users of one favourite genre are spread over nodes with shares ~ Dirichlet(concentration).
 
-    genre_flags: [rows, genres], the genres of each row's item, or [items, genres] where `item` names the row's; a
-    user's favourite is the genre of most of their rows (the first on a tie). Small concentrations give nodes of one
-    taste, large ones alike nodes. Shares are drawn again, up to 100 times, while a node is empty (Hsu, Qi and Brown,
-    2019, arXiv:1909.06335).
+    A user's favourite is the genre of most of their rows (the first on a tie). Small concentrations give nodes of one
+    taste, large ones give similar nodes. Shares are drawn again, up to 100 times, while a node is empty.
+
+    Source: Hsu, Qi and Brown, 2019, arXiv:1909.06335.
+
+    genre_flags: [rows, genres], the genres of each row's item; or [items, genres] if `item` is given.
+    item: each row's item, [rows].
     """
     users = users_of(user, nodes)
     if genre_flags.shape[1] == 0:
@@ -88,10 +91,10 @@ def by_time(user: np.ndarray, time: np.ndarray, nodes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RowsToDivide:
-    """The rows that a partitioner divides, and what it may go by.
+    """The input of a partitioner.
 
-    user, item, time: of each row, [rows]; time is None where the source has none.
-    nodes: how many nodes share the rows.
+    user, item, time: of each row, [rows]; time is None if the source has none.
+    nodes: number of nodes that share the rows.
     skew, concentration: see `by_group_size` and `by_favourite_genre`.
     genre_flags: gives bool [items, genres]; only a partitioner that needs genres calls it.
     rng: the generator of this division.
@@ -111,9 +114,9 @@ class RowsToDivide:
 class Partitioner:
     """A way to divide rows among nodes.
 
-    divide: gives the node of each row, [rows]. Raises DataError where there are too few rows or users, or where the
-    source lacks what the partitioner goes by.
-    keeps_users: whether all rows of a user lie on one node.
+    divide: gives the node of each row, [rows].
+    Raises DataError if there are too few rows or users, or if the source lacks the data that the partitioner needs.
+    keeps_users: True if all rows of a user lie on one node.
     """
 
     divide: Callable[[RowsToDivide], np.ndarray]
@@ -143,14 +146,14 @@ PARTITIONERS: Mapping[str, Partitioner] = {
     "time": Partitioner(_time),
     "activity": Partitioner(lambda rows: by_activity(rows.user, rows.nodes)),
 }
-"""The partitioners by the name that the settings give them."""
+"""The partitioners by their names in the settings."""
 
 WHOLE_USERS: Mapping[str, Partitioner] = {name: each for name, each in PARTITIONERS.items() if each.keeps_users}
-"""Those that keep a user's rows together."""
+"""The partitioners that keep a user's rows together."""
 
 
 def partitioner_of(name: str) -> Partitioner:
-    """The partitioner of this name; raises SettingsError for an unknown one."""
+    """The partitioner of this name. Raises SettingsError for an unknown name."""
     return look_up_in(PARTITIONERS, name, "partition")
 
 

@@ -1,26 +1,27 @@
-"""Values in the column of ratings that look like codes, such as -1 for seen and not rated."""
+"""Detection of codes among ratings, such as -1 for seen and not rated."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-# Of all rows; rarer ones change little.
+# The least share of rows of a suspected code; rarer ones change little.
 _NOTABLE = 0.01
 _LEAST_OTHERS = 3
 _GRID = 1e-4
 _FAR = 1.5
-# A zero that ends an even scale is a code where it is this common, and so much more common than the rating next to it.
+# A zero at the end of an even scale is a code if its share is this large, and this many times its neighbour's.
 _COMMON_ZERO, _TIMES_ITS_NEIGHBOUR = 0.1, 10.0
 
 
 def code_warning(value: np.ndarray) -> str:
-    """A line about the lowest or the highest value where it stands apart from the scale of the others; else "".
+    """A line on the lowest or highest value if it stands apart from the scale of the others; else "".
 
-    It stands apart where it holds 1% of the rows or more, there are three other values or more, and one of these holds:
+    A value stands apart if it holds 1% of the rows or more, there are three other values or more, and one of these
+    holds:
 
     - it alone is negative, and the others lie on an even scale (-1 beside 1 to 10);
-    - it lies half as far again from the others as these lie apart, or farther (99 beside 1 to 5);
+    - its distance from the others is at least 1.5 times their own range (99 beside 1 to 5);
     - it is a lowest 0 next to an even scale, holds 10% of the rows, and ten times as many as the rating next to it (0
       beside 1 to 10 in lists of books: read, not rated).
     """
@@ -46,6 +47,6 @@ def code_warning(value: np.ndarray) -> str:
 
 
 def _is_even(scale: np.ndarray) -> bool:
-    """Whether all steps between neighbours are whole multiples of the smallest one."""
+    """True if all steps between neighbours are whole multiples of the smallest step."""
     steps = np.diff(scale) / np.diff(scale).min()
     return bool(np.all(np.abs(steps - np.round(steps)) <= _GRID * steps))

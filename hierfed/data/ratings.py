@@ -1,4 +1,4 @@
-"""Ratings as compact columns, and a data set: ratings, what is known of the items, and where both came from."""
+"""Ratings as compact columns, and a data set: ratings, public data on the items, and their origin."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from hierfed.data.grouping import blocks, on_threads, rows_where
 class Ratings:
     """Ratings as columns of equal length; users and items are numbered densely from 0.
 
-    user, item: int32 [rows]. value: float32 [rows], in the source's own unit (stars).
-    time: int64 [rows], seconds since 1970, or None where the source has no times.
+    user, item: int32 [rows].
+    value: float32 [rows], in the source's own unit (stars).
+    time: int64 [rows], seconds since 1970, or None if the source has no times.
     """
 
     user: np.ndarray
@@ -34,17 +35,23 @@ class Ratings:
         return float(self.value.min()), float(self.value.max())
 
     def between(self, start: int, stop: int) -> Ratings:
-        """Rows `start` to `stop`, in the memory of these."""
+        """Rows `start` to `stop`, as views."""
         time = None if self.time is None else self.time[start:stop]
         return Ratings(self.user[start:stop], self.item[start:stop], self.value[start:stop], time)
 
     def take(self, rows: np.ndarray) -> Ratings:
-        """The ratings in these rows, in the order of `rows` (row numbers or a boolean mask)."""
+        """The ratings in these rows, in the order of `rows`.
+
+        rows: row numbers or a boolean mask.
+        """
         numbers = rows_where(rows) if rows.dtype == bool else rows
         return self.gather(lambda block: numbers[block], len(numbers))
 
     def gather(self, rows: Callable[[slice], np.ndarray], count: int) -> Ratings:
-        """`count` ratings, in the rows whose numbers `rows` gives for each piece of the answer."""
+        """`count` ratings.
+
+        rows: gives the row numbers for each piece of the result.
+        """
         columns = [column for column in (self.user, self.item, self.value, self.time) if column is not None]
         gathered = [np.empty(count, column.dtype) for column in columns]
 
@@ -53,7 +60,7 @@ class Ratings:
             if not 0 <= numbers.min() <= numbers.max() < len(self):
                 raise IndexError(f"rows {numbers.min()} to {numbers.max()} of {len(self)}")
             for column, part in zip(columns, gathered, strict=True):
-                # To clip is faster than to check each column again.
+                # Clipping is faster than checking each column again.
                 column.take(numbers, out=part[block], mode="clip")
 
         on_threads(fill, blocks(count))
@@ -61,7 +68,7 @@ class Ratings:
 
 
 def concatenated(parts: Sequence[Ratings]) -> Ratings:
-    """The rows of one part after the other; without times where any part has none. One part is given as it is."""
+    """The rows of one part after the other, without times if any part has none. A single part is returned as it is."""
     if len(parts) == 1:
         return parts[0]
     times = [part.time for part in parts if part.time is not None]
@@ -73,7 +80,7 @@ def concatenated(parts: Sequence[Ratings]) -> Ratings:
 class SourceFile:
     """One file that was read: its name, size in bytes, sha256, and number of data rows.
 
-    Of a database, bytes and sha256 are those of the rows that were read, as CSV sorted by user and item.
+    For a database, bytes and sha256 are those of the selected rows, as CSV sorted by user and item.
     """
 
     name: str
@@ -84,11 +91,12 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class JoinReport:
-    """How ratings were joined to item metadata.
+    """The result of the join of ratings with item metadata.
 
-    name: `links`, `paper`, `title` or `none`. kept and items: ratings and items with metadata, after
-    de-duplication. kept_before_deduplication: ratings before rows doubled by repeated metadata ids
-    were taken out. warning: what a reader must know before using the join, or "".
+    name: `links`, `paper`, `title` or `none`.
+    kept and items: ratings and items with metadata, after de-duplication.
+    kept_before_deduplication: ratings with metadata before rows doubled by repeated metadata ids were removed.
+    warning: a warning to read before the join is used, or "".
     """
 
     name: str
@@ -100,9 +108,9 @@ class JoinReport:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a data set came from and what happened to each row: rows_in = rows used + sum of dropped.
+    """The origin of a data set and the fate of each row: rows_in = rows used + sum of dropped.
 
-    warnings: what a person must know before believing the figures, a line each.
+    warnings: warnings to read before the figures are believed, a line each.
     """
 
     name: str
@@ -120,10 +128,9 @@ class Provenance:
 class Dataset:
     """Ratings with dense ids, the catalogue of their items, and their provenance.
 
-    Raises ValueError where rows in are not rows used + rows dropped.
-
     user_ids: a polars Series; entry u is the source's own id of user u.
-    test_rows: boolean [rows], True where the source itself named the row a test row; None where it named none.
+    test_rows: bool [rows], True for test rows that the source itself names; None if it names none.
+    Raises ValueError if rows in are not rows used + rows dropped.
     """
 
     ratings: Ratings
@@ -133,7 +140,7 @@ class Dataset:
     test_rows: np.ndarray | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Hold every row of the source to account."""
+        """Check that every row of the source is accounted for."""
         accounted = len(self.ratings) + sum(self.provenance.dropped.values())
         if accounted != self.provenance.rows_in:
             raise ValueError(f"{self.provenance.rows_in} rows in, but {accounted} used and dropped")

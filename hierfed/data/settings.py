@@ -1,4 +1,4 @@
-"""The settings of the data: which ratings, and how they are split."""
+"""The settings of the data: their source and their split."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ Protocol = Literal["two_groups", "warm", "temporal", "cold", "given"]
 
 
 class DataSettings(Section):
-    """Which ratings, and how items get their features.
+    """The ratings, and the source of the items' features.
 
-    source: `embedded`, `movielens-small`, a folder, a table, or a database. query: the SELECT that reads a database.
-    join: `links`, `paper`, `title` or `none`, in order of preference; the source's own choice where empty. unmatched:
-    `drop` or `keep` ratings of items without metadata; empty for the join's own habit. test: a named split, or a file
-    with the test rows. columns: what the table calls its user, item, rating and time. vote_average: `use` it in the
-    hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol temporal, where it would be of
-    a later time than the train rows. scale: the lowest and the highest rating that there can be; those that occur where
-    empty.
+    source: `embedded`, `movielens-small`, a folder, a table, or a database.
+    query: the SELECT that reads a database.
+    join: `links`, `paper`, `title` or `none`, in order of preference; empty for the source's default.
+    unmatched: `drop` or `keep` ratings of items without metadata; empty for the join's default.
+    test: a named split, or a file with the test rows.
+    columns: the table's names for user, item, rating and time.
+    vote_average: `use` it in the hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol
+    temporal, since it would be newer than the train rows.
+    scale: the lowest and the highest possible rating; empty for those that occur.
     """
 
     source: str = "embedded"
@@ -41,7 +43,7 @@ class DataSettings(Section):
         return self
 
     def limits(self, occurring: tuple[float, float]) -> tuple[float, float]:
-        """The lowest and the highest rating that there can be; raises SettingsError where others occur."""
+        """The lowest and the highest possible rating. Raises SettingsError if a rating outside them occurs."""
         if not self.scale:
             return occurring
         if occurring[0] < self.scale[0] or occurring[1] > self.scale[1]:
@@ -53,10 +55,10 @@ class DataSettings(Section):
 
 
 class SplitSettings(Section):
-    """Which users make the global model, and which of the rows train; see hierfed.data.splits.
+    """The users that make the global model, and the rows that train it; see hierfed.data.splits.
 
-    protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` where the data name their test
-    rows. test_share: of each user's rows under warm, temporal and cold; 0 for 0.2, and 0.3 under cold.
+    protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` if the data name their test rows.
+    test_share: share of each user's rows under warm, temporal and cold; 0 means 0.2, and 0.3 under cold.
     train_rows, sample and personal_train_rows: under two_groups; sample under given too.
     """
 

@@ -1,4 +1,4 @@
-"""Which rows a run may learn from, and which it is judged on."""
+"""Splits of the rows: rows to learn from, and rows to be judged on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from hierfed.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of one data set, in parts that sum to the whole: ascending, typed as `rows_where` types them.
+    """Row numbers of one data set, in parts that sum to the whole: ascending, of the type that `rows_where` gives.
 
-    train: the global model learns from these rows, and is judged on `test` each round. personal_train: personal models
-    are fitted on these, and judged on `personal_test`. unused: left out by sampling. Where the personalisation users
-    are the federated users, personal_train and personal_test are train and test; where the global model is judged on
-    the personalisation users alone, test is personal_test; else all five parts are disjoint.
+    If the personalisation users are the federated users, personal_train and personal_test are train and test. If the
+    global model is judged on the personalisation users alone, test is personal_test. Else all five parts are disjoint.
+
+    train: rows that the global model learns from.
+    test: rows that judge it each round.
+    personal_train: rows that personal models are fitted on.
+    personal_test: rows that judge personal models.
+    unused: rows left out by sampling.
     """
 
     train: np.ndarray
@@ -38,7 +42,7 @@ def hold_out(rows: np.ndarray, fraction: float, rng: np.random.Generator) -> tup
     order = rng.permutation(len(rows))
     is_held = np.zeros(len(rows), bool)
     is_held[order[: round(fraction * len(rows))]] = True
-    # A stable sort of what is in order already takes one look at it.
+    # A stable sort of sorted rows takes a single pass.
     return np.sort(rows[~is_held], kind="stable"), np.sort(rows[is_held], kind="stable")
 
 
@@ -53,8 +57,10 @@ def two_groups(
 ) -> Split:
     """The paper's split: some users make the global model, the others personalise it.
 
-    federated_users: share of the users in the first group. train_rows: share of the first group's rows that train.
-    sample: share of those that is used. personal_train_rows: share of the second group's rows that tunes.
+    federated_users: share of the users in the first group.
+    train_rows: share of the first group's rows that train.
+    sample: share of these train rows that is used.
+    personal_train_rows: share of the second group's rows that fit personal models.
     """
     is_federated = _of_some_users(ratings.user, federated_users, rng)
     train, test = hold_out(rows_where(is_federated), 1 - train_rows, rng)
@@ -64,14 +70,16 @@ def two_groups(
 
 
 def warm(ratings: Ratings, *, test_share: float, rng: np.random.Generator) -> Split:
-    """Every user is known: a share of each user's rows, and at least one of two, is test; the others train."""
+    """Every user is known. A share of each user's rows, and at least one of two, is test; the others train."""
     return _users_themselves(last_of_each_user(ratings.user, rng.random, test_share))
 
 
 def temporal(ratings: Ratings, *, test_share: float) -> Split:
-    """Each user's newest rows are test, a share of them and at least one of two; of rows of one time the last listed.
+    """Each user's newest rows are test: a share of them, and at least one of two.
 
-    Raises DataError where the source has no times, or none that tells a user's rows apart.
+    Among rows of one time, the last listed.
+
+    Raises DataError if the source has no times, or none that differ within a user's rows.
     """
     if ratings.time is None:
         raise DataError("protocol 'temporal' needs timestamps, and this source has none: choose 'warm' or 'cold'")
@@ -86,9 +94,9 @@ def temporal(ratings: Ratings, *, test_share: float) -> Split:
 
 
 def tied_share(ratings: Ratings, split: Split) -> float:
-    """The share of the test rows that no time tells from train rows: they are as old as their user's newest train row.
+    """The share of the test rows with the same time as their user's newest train row.
 
-    What is test among such rows is a matter of how they are listed.
+    For such rows only the order of the source decides between train and test.
     """
     if ratings.time is None:
         return 1.0
@@ -99,10 +107,11 @@ def tied_share(ratings: Ratings, split: Split) -> float:
 
 
 def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np.random.Generator) -> Split:
-    """Some users make the global model with all their rows; it is judged on the others, whom it has never seen.
+    """Some users make the global model with all their rows. It is judged on the other users, which it has never seen.
 
-    federated_users: share of the users in the first group. test_share: share of the rows of each user of the second
-    group, and at least one of two, that is test; the others are what the user personalises with.
+    federated_users: share of the users in the first group.
+    test_share: share of the rows of each user of the second group, at least one of two, that is test. The user
+    personalises with the others.
     """
     is_federated = _of_some_users(ratings.user, federated_users, rng)
     newcomers = rows_where(~is_federated)
@@ -112,20 +121,23 @@ def cold(ratings: Ratings, *, federated_users: float, test_share: float, rng: np
 
 
 def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> Split:
-    """The source's own test rows (bool [rows]); the others train, and every user is a personalisation user too."""
+    """The source's own test rows. The others train, and every user is a personalisation user too.
+
+    test_rows: bool [rows].
+    """
     train, unused = hold_out(rows_where(~test_rows), 1 - sample, rng)
     test = rows_where(test_rows)
     return checked(Split(train, test, train, test, unused), len(test_rows))
 
 
 def _users_themselves(is_test: np.ndarray) -> Split:
-    """The split where every user is a personalisation user with the rows that train the global model."""
+    """The split in which every user is a personalisation user with the rows that train the global model."""
     train, test = rows_where(~is_test), rows_where(is_test)
     return checked(Split(train, test, train, test, train[:0]), len(is_test))
 
 
 def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Bool [rows]: True for the rows of users drawn at random, such a share of them."""
+    """Bool [rows]: True for the rows of a random share of the users."""
     users = distinct(user)
     drawn = np.zeros(users[-1] + 1 if len(users) else 0, bool)
     drawn[rng.permutation(users)[: round(share * len(users))]] = True
@@ -133,9 +145,9 @@ def _of_some_users(user: np.ndarray, share: float, rng: np.random.Generator) -> 
 
 
 def checked(split: Split, total: int) -> Split:
-    """The split itself, once it is seen that no test row is learned from and that the parts sum to the whole.
+    """The split itself, after a check that no test row is learned from and that the parts sum to the whole.
 
-    Raises DataError where a part that a run cannot do without is empty.
+    Raises DataError if a part that a run needs is empty.
     """
     parts = {id(rows): rows for rows in (getattr(split, part.name) for part in fields(split))}.values()
     seen = np.zeros(total, bool)
@@ -145,7 +157,7 @@ def checked(split: Split, total: int) -> Split:
             seen[rows.astype(np.intp, copy=False)] = True
 
     on_threads(see, (rows[block] for rows in parts for block in blocks(len(rows))))
-    # As many as there are, and each of them: none is used twice.
+    # The right number of rows, and each row seen: none is used twice.
     if sum(map(len, parts)) != total or not seen.all():
         raise AssertionError("the parts of a split overlap or do not sum to the whole")
     for name in ("train", "test", "personal_train", "personal_test"):

@@ -1,1 +1,1 @@
-"""Ratings, films and times like MovieLens', generated from a truth that is known."""
+"""Synthetic ratings, films and times like MovieLens', generated from a known truth."""

@@ -28,10 +28,12 @@ def write_world(
     """Make a world and write it into a new folder; the same numbers and seed give the same bytes.
 
     `ratings.parquet` has columns user, item (int32, ids from 1), rating (float32) and time (int64), sorted by user and
-    time, in groups of 2^20 rows; `items.parquet` is as `read_catalogue` takes it; `truth.safetensors` holds the
-    arrays of Truth, float64, in the order of the ids. progress: called with the ratings made so far, and all.
-    Raises SettingsError for numbers that no world can have, DataError where the folder holds something or cannot be
-    written; all three files are whole, or none is there.
+    time, in groups of 2^20 rows. `items.parquet` is as `read_catalogue` takes it. `truth.safetensors` holds the arrays
+    of Truth, float64, in the order of the ids. Either all three files are written whole, or none.
+
+    progress: called with the number of ratings made so far, and of all.
+    Raises SettingsError for numbers that no world can have, and DataError if the folder is not empty or cannot be
+    written.
     """
     world = make_world(seed, users, items, ratings)
 
@@ -43,7 +45,7 @@ def write_world(
             if progress is not None:
                 progress(made, ratings)
 
-    # One entry, since safetensors writes several in an order of chance.
+    # One entry, since safetensors writes several in a random order.
     numbers = {"users": users, "items": items, "ratings": ratings, "seed": seed}
     header = {FORMAT: json.dumps(numbers)}
     try:
@@ -51,7 +53,7 @@ def write_world(
         there = next(folder.iterdir(), None)
         if there is not None:
             raise DataError(f"{folder}: not empty, it holds {there.name}; generated data go into a folder of their own")
-        # All or none; the ratings, without which a folder is no data set, are put in place last.
+        # All files or none. The ratings come last, since a folder without them is no data set.
         with (
             written_atomically(folder / RATINGS) as ratings_path,
             written_atomically(folder / TRUTH) as truth_path,
@@ -73,7 +75,7 @@ def read_truth(folder: Path) -> Truth:
 
 
 def world_numbers(path: Path) -> dict[str, int]:
-    """Users, items, ratings and seed of the world whose truth this is. Raises DataError for a file that is no truth."""
+    """Users, items, ratings and seed of the world with this truth. Raises DataError for a file that is no truth."""
     try:
         with safe_open(path, framework="numpy") as file:
             header: dict[str, str] = file.metadata() or {}

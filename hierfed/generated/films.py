@@ -1,4 +1,4 @@
-"""Films that nobody made: years, genres, titles, and what of their quality and popularity follows from these."""
+"""Synthetic films: years, genres and titles, and the part of quality and popularity that follows from them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import polars as pl
 from hierfed.generated.tails import attractions
 from hierfed.randomness import generator
 
-# What follows was measured on ml-latest-small of October 2016. Of each genre: the share of films that have it, and by
-# how much a film of it is rated higher, in stars, and is more popular, in logarithms of raters.
+# The constants below were measured on ml-latest-small of October 2016. For each genre: the share of films with it, the
+# increase of its films' ratings, in stars, and of their popularity, in logarithms of raters.
 GENRES = {
     "Drama": (0.478, 0.23, 0.09),
     "Comedy": (0.365, -0.05, 0.24),
@@ -35,28 +35,33 @@ GENRES = {
 }
 # Shares of films with one genre, two, and so on.
 GENRES_PER_FILM = (0.305, 0.334, 0.232, 0.094, 0.029, 0.006)
-# A quantile function of years, and how popular a year's films are, in logarithms of raters.
+# The quantile function of years, and the popularity of a year's films, in logarithms of raters.
 YEAR_SHARES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 YEAR_QUANTILES = (1902, 1932, 1950, 1963, 1980, 1988, 1994, 1997, 2006, 2011, 2013, 2015, 2016)
 POPULAR_YEARS = (1900, 1940, 1960, 1980, 1992, 2000, 2008, 2016)
 YEAR_POPULARITY = (-1.61, -0.80, -0.70, -0.50, 0.10, 0.05, -0.96, -1.44)
-# Of two films with like genres and years, popularity differs by chance, and is higher for the better one.
+# Spread of the random part of popularity, and increase of popularity with quality, given genres and year.
 CHANCE_POPULARITY, QUALITY_POPULARITY = 1.45, 2.0
-# Old films that are still watched are good ones: stars per year before this one.
+# Old films that are still watched are better: stars per year before OLD.
 OLD, OLDER_IS_BETTER = 1995, 0.010
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 @dataclass(frozen=True)
 class Films:
-    """year: int32 [items]. genres: float64 0/1 [items, genres], in the order of GENRES. titles: one per item."""
+    """Films by number.
+
+    year: int32 [items].
+    genres: float64 0/1 [items, genres], in the order of GENRES.
+    titles: one per item.
+    """
 
     year: np.ndarray
     genres: np.ndarray
     titles: tuple[str, ...]
 
     def quality(self) -> np.ndarray:
-        """What genres and year tell of a film's bias, in stars, float64 [items], centred."""
+        """The part of a film's bias that genres and year explain, in stars, float64 [items], centred."""
         effects = np.array([rated for _, rated, _ in GENRES.values()])
         known = self.genres @ effects + OLDER_IS_BETTER * np.maximum(OLD - self.year, 0)
         centred: np.ndarray = known - known.mean()
@@ -65,7 +70,7 @@ class Films:
     def rank(self, seed: int, surprise: np.ndarray) -> np.ndarray:
         """The rank of each film in popularity, from 0: int64 [items].
 
-        surprise [items]: what its content does not tell of a film's bias.
+        surprise: the part of a film's bias that its content does not explain, [items].
         """
         effects = np.array([popular for _, _, popular in GENRES.values()])
         chance = generator(seed, 0, 0, "generated popularity").standard_normal(len(self.year))
@@ -94,7 +99,7 @@ class Films:
 
 
 def make_films(seed: int, items: int) -> Films:
-    """So many films."""
+    """Draw this number of films."""
     year = np.interp(generator(seed, 0, 0, "generated years").random(items), YEAR_SHARES, YEAR_QUANTILES)
     return Films(np.round(year).astype(np.int32), _genres(seed, items), _titles(seed, items))
 
@@ -103,7 +108,7 @@ def _genres(seed: int, items: int) -> np.ndarray:
     chance = generator(seed, 0, 0, "generated genres")
     numbers = chance.choice(np.arange(1, len(GENRES_PER_FILM) + 1), items, p=GENRES_PER_FILM)
     shares = np.array([share for share, _, _ in GENRES.values()])
-    # Genres are drawn for a film as films are for a user: each once, the first to come in a race.
+    # A film draws its genres as a user draws films: without replacement, the first to arrive in a race.
     weights = attractions(shares / shares.sum() * numbers.sum(), numbers)
     race = chance.standard_exponential((items, len(shares))) / weights
     place = np.argsort(np.argsort(race, axis=1), axis=1)
@@ -111,7 +116,7 @@ def _genres(seed: int, items: int) -> np.ndarray:
 
 
 def _titles(seed: int, items: int) -> tuple[str, ...]:
-    """Two made-up words each, so that titles are alike by chance only."""
+    """Titles of two made-up words each, so that titles are alike by chance only."""
     syllables = np.array([first + second for first in CONSONANTS for second in VOWELS])
     drawn = syllables[generator(seed, 0, 0, "generated titles").integers(len(syllables), size=(items, 5))]
     return tuple(f"{''.join(row[:2])} {''.join(row[2:])}".title() for row in drawn.tolist())

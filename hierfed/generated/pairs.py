@@ -1,4 +1,7 @@
-"""Who rates what: each user's films, drawn without replacement, and each film by one user at least."""
+"""The pairs of users and films that are rated.
+
+Users draw films without replacement, and each film has at least one rater.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from hierfed.generated.tails import attractions, distinct_after
 from hierfed.randomness import generator, ragged_bits, stream_keys, uniforms
 
-# Whose films would take more draws than this share of all films races all of them instead, as many numbers at once.
+# A user who would need more draws than this share of all films races all films instead, so many numbers at once.
 RACING_SHARE = 0.25
 RACED_AT_ONCE = 2_000_000
 FIRST_DRAWS, MORE_DRAWS = 1.1, 2
@@ -18,12 +21,14 @@ FIRST_DRAWS, MORE_DRAWS = 1.1, 2
 
 @dataclass(frozen=True)
 class Audience:
-    """What decides who rates what.
+    """The parameters that determine the pairs of users and films.
 
-    seed: of all chances. activity: how many films each user rates, int64 [users]. weights: the chances of films to be
-    drawn next, float64 [items]. draws: how many are expected to give a user so many different films, float64 [users],
-    infinite where these are too many to tell. first_films: those of which a user is the first rater, user after user,
-    int64 [items]; first_counts: how many these are, int64 [users].
+    seed: of all random draws.
+    activity: number of films that each user rates, int64 [users].
+    weights: probabilities of films in a draw, float64 [items].
+    draws: expected number of draws until a user has enough different films, float64 [users]; infinite if too many.
+    first_films: the films of which each user is the first rater, user after user, int64 [items].
+    first_counts: their number for each user, int64 [users].
     """
 
     seed: int
@@ -34,10 +39,10 @@ class Audience:
     first_counts: np.ndarray
 
     def films(self, users: np.ndarray) -> np.ndarray:
-        """The films of these users, user after user, int64; the same for a user in whatever company.
+        """The films of these users, user after user, int64. A user's films do not depend on the other users asked for.
 
-        A user's are the first to come that differ, of those that the user is the first rater of and then of a stream
-        of films with chances in proportion to the weights.
+        A user takes the films of which it is the first rater, then different films from a stream of draws with
+        probabilities in proportion to the weights.
         """
         found = np.empty(int(self.activity[users].sum()), dtype=np.int64)
         begins = np.cumsum(self.activity[users]) - self.activity[users]
@@ -55,14 +60,14 @@ class Audience:
         return found
 
     def _first(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The films of which these users are the first raters, user after user, and how many these are."""
+        """The films of which these users are the first raters, user after user, and their number for each user."""
         begins, counts = (np.cumsum(self.first_counts) - self.first_counts)[users], self.first_counts[users]
         return self.first_films[np.repeat(begins, counts) + _within(counts)], counts
 
     def _streamed(self, users: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The different ones among a user's first films and so many draws, user after user, and how many these are.
+        """The different films among each user's first films and so many draws, user after user, and their numbers.
 
-        No more than the user rates.
+        A user gets no more films than it rates.
         """
         keys = stream_keys(self.seed, 0, users, "generated pairs")
         drawn = np.searchsorted(np.cumsum(self.weights)[:-1], uniforms(ragged_bits(keys, draws)), side="right")
@@ -79,7 +84,7 @@ class Audience:
         return films[earliest[kept]], np.minimum(numbers, self.activity[users])
 
     def _raced(self, users: np.ndarray) -> np.ndarray:
-        """The same law without draws that repeat: every film comes in after an exponential time."""
+        """The same distribution without repeated draws: every film arrives after an exponential time."""
         keys = stream_keys(self.seed, 0, users, "generated race")
         counts = np.full(len(users), len(self.weights))
         times = -np.log(uniforms(ragged_bits(keys, counts))).reshape(len(users), -1) / self.weights
@@ -91,9 +96,10 @@ class Audience:
 
 
 def gather(seed: int, activity: np.ndarray, rank: np.ndarray, expected: np.ndarray) -> Audience:
-    """The audience of films with these ranks in popularity, int64 [items], from 0.
+    """The audience of films with these ranks.
 
-    expected: how many raters the film of each rank shall have besides its first one, float64 [items].
+    rank: ranks in popularity from 0, int64 [items].
+    expected: expected number of raters of the film of each rank, besides its first rater, float64 [items].
     """
     ratings, items = int(activity.sum()), len(rank)
     slots = generator(seed, 0, 0, "generated first raters").choice(ratings, items, replace=False)
@@ -105,14 +111,14 @@ def gather(seed: int, activity: np.ndarray, rank: np.ndarray, expected: np.ndarr
 
 
 def draws_needed(weights: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """How many draws with replacement are expected to give so many different films; infinite beyond 10 per film."""
+    """The expected number of draws with replacement until so many films differ; infinite beyond 10 per film."""
     grid = np.geomspace(1, 10 * len(weights), 200)
     draws: np.ndarray = np.interp(wanted, distinct_after(weights, grid), grid, right=np.inf)
     return draws
 
 
 def _within(counts: np.ndarray) -> np.ndarray:
-    """0, 1, ... within each of some groups that follow each other."""
+    """0, 1, ... within each of several consecutive groups."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     places: np.ndarray = np.arange(total) - np.repeat(ends - counts, counts)

@@ -1,4 +1,4 @@
-"""How much each user rates, and how many raters each film finds: MovieLens' long tails."""
+"""The long tails of MovieLens: the numbers of ratings per user, and of raters per film."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from scipy.special import log_ndtr, ndtri_exp
 
 from hierfed.randomness import raw_bits, stream_keys, uniforms
 
-# Nobody is in MovieLens with fewer ratings. A user's number less half of this is log-normal, with this spread.
+# MovieLens has no user with fewer ratings. A user's number of ratings minus half of this is log-normal, of this spread.
 LEAST_ACTIVITY, ACTIVITY_SPREAD = 20, 1.27
 # A film of rank r is expected to be rated by a share TOP_SHARE exp(-k r^RANK_POWER) of the users.
 TOP_SHARE, RANK_POWER = 0.5, 0.4
 # Ranks between which attractions are interpolated, and classes of users who rate about as much.
 MOST_RANKS, MOST_CLASSES = 400, 200
-# What is expected less often than this, against what is expected most often, is expected as often as this.
+# The least expected frequency, relative to the largest; rarer things are raised to it.
 RAREST = 1e-9
 NEWTON_STEPS = 60
 
 
 def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
-    """How many films each user rates: int64 [users], each from 20 to `items`; their sum is `ratings`.
+    """The number of films that each user rates: int64 [users], from 20 to `items`; their sum is `ratings`.
 
-    Ten more than a log-normal number, given that this is 20 at least; the median is such that the sum is met.
+    Each is ten more than a log-normal number, given that the total is at least 20. The median is chosen to meet the
+    sum.
     """
     drawn = np.log(uniforms(raw_bits(stream_keys(seed, 0, np.arange(users), "generated activity"), 1)))[:, 0]
     half = LEAST_ACTIVITY / 2
@@ -45,11 +46,11 @@ def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
 
 
 def expected_raters(users: int, items: int, ratings: int) -> np.ndarray:
-    """How many raters the film of each rank is expected to have, besides a first one: float64 [items], descending.
+    """The expected number of raters of the film of each rank, besides a first rater: float64 [items], descending.
 
-    With c raters by a stretched exponential of the rank, c - 1 + exp(-c), which is what a Poisson number with mean c
-    that is at least one has beyond one. The decay is such that the sum is ratings - items. Where most pairs are rated,
-    the film of rank 1 has more than TOP_SHARE.
+    Let c, a stretched exponential of the rank, be the mean of a Poisson number. The result is c - 1 + exp(-c), the
+    expected excess of that number over one. The decay is chosen so that the sum is ratings - items. If most pairs are
+    rated, the film of rank 1 has more than TOP_SHARE.
     """
     rest = ratings - items
     if not rest:
@@ -66,17 +67,20 @@ def expected_raters(users: int, items: int, ratings: int) -> np.ndarray:
     def excess(decay: float) -> float:
         return float(besides_first(decay).sum()) - rest
 
-    # At the upper end there would be too few even if all films were as popular as the first.
+    # At the upper end of the bracket there are too few raters, even if all films were as popular as the first.
     return besides_first(brentq(excess, 0.0, np.log(top * items / rest) + 1.0))
 
 
 def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Weights with which things must be drawn, without replacement, so that each is drawn as often as expected.
+    """Weights of draws without replacement that give each thing its expected number of draws.
 
-    expected: descending, float64 [things]. sizes: how many things each one draws; their sum is that of `expected`.
-    Drawn one after the other with chances in proportion to weights w, a thing is among the first s with a chance of
-    about 1 - exp(-t w), where t is such that these chances sum to s (Rosén, Annals of Mathematical Statistics 1972).
+    In successive draws with probabilities in proportion to weights w, a thing is among the first s with probability of
+    about 1 - exp(-t w), where t is such that these probabilities sum to s (Rosén, Annals of Mathematical Statistics
+    1972).
     Returns weights that sum to 1.
+
+    expected: descending, float64 [things].
+    sizes: number of things that each drawer draws; their sum is that of `expected`.
     """
     ranks = np.arange(1, len(expected) + 1)
     if len(expected) > MOST_RANKS:
@@ -84,7 +88,7 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     like = np.diff(np.concatenate([[0.5], (ranks[1:] + ranks[:-1]) / 2, [len(expected) + 0.5]]))
     wanted = expected[ranks - 1]
     drawers, drawn = _classes(sizes)
-    # The things at the ranks between stand for their neighbours, so that the sums differ a little.
+    # The interpolated ranks stand for their neighbours, so the sums differ a little.
     wanted = np.maximum(wanted * (drawers @ drawn) / (like @ wanted), RAREST * wanted.max())
     log_weights = np.log(wanted)
     for _ in range(NEWTON_STEPS):
@@ -101,12 +105,12 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def distinct_after(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """How many different things are expected after so many draws with replacement: float64, the shape of `draws`."""
+    """The expected number of different things after so many draws with replacement: float64, the shape of `draws`."""
     return np.array([-np.expm1(-each * weights).sum() for each in draws])
 
 
 def _classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of drawers who draw about as much, and how much these draw on average."""
+    """Numbers of drawers with about the same number of draws, and these draws' mean."""
     ordered = np.sort(sizes[sizes > 0])
     edges = np.unique(np.round(len(ordered) * (1 - np.geomspace(1, 1 / len(ordered), MOST_CLASSES))).astype(np.int64))
     drawers = np.diff(np.concatenate([edges, [len(ordered)]]))
@@ -114,7 +118,7 @@ def _classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _times(weights: np.ndarray, like: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """t of each class: how far a race must go until `drawn` things are expected to have come in."""
+    """t of each class: the time of a race at which `drawn` things are expected to have arrived."""
     grid = np.geomspace(1e-6, 1e6, 1000) / (like @ weights)
     come = like @ -np.expm1(-weights[:, None] * grid)
     times: np.ndarray = np.exp(np.interp(drawn, come, np.log(grid)))

@@ -1,4 +1,4 @@
-"""When users rate: each over a minute or over years, page after page, in sittings."""
+"""The times of ratings: each user rates over a minute or over years, page after page, in sittings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy.special import ndtri
 
 from hierfed.randomness import ragged_bits, raw_bits, stream_keys, uniforms
 
-# What follows was measured on ml-latest-small of October 2016. A quantile function of users' first ratings, in years.
+# These were measured on ml-latest-small of October 2016. The quantile function of users' first ratings, in years.
 START_SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 START_YEARS = (1995.02, 1996.49, 1996.74, 1999.75, 2003.57, 2010.48, 2015.50, 2015.93, 2016.58, 2016.79)
 SECONDS_A_YEAR, SECONDS_A_DAY = 365.25 * 86400, 86400
@@ -23,7 +23,7 @@ RETURNS, RETURNS_SPREAD = 0.6, 2.0
 
 
 def first_times(seed: int, users: int) -> np.ndarray:
-    """When each user rates first: int64 [users], seconds since 1970."""
+    """The time of each user's first rating: int64 [users], seconds since 1970."""
     drawn = uniforms(raw_bits(stream_keys(seed, 0, np.arange(users), "generated start"), 1))[:, 0]
     years = np.interp(drawn, START_SHARES, START_YEARS)
     seconds: np.ndarray = ((years - 1970) * SECONDS_A_YEAR).astype(np.int64)
@@ -31,10 +31,13 @@ def first_times(seed: int, users: int) -> np.ndarray:
 
 
 def rating_times(seed: int, users: np.ndarray, first: np.ndarray, activity: np.ndarray) -> np.ndarray:
-    """When these users rate, user after user, ascending: int64 [ratings], seconds since 1970.
+    """The times of these users' ratings, user after user, ascending: int64 [ratings], seconds since 1970.
 
-    first, activity: when each of them begins, and how often each rates. Each next rating comes after a gap, which is
-    log-normal; who would rate beyond the end of the data does all faster.
+    Gaps between ratings are log-normal. A user whose ratings would go beyond the end of the data rates faster
+    throughout.
+
+    first: the time of each user's first rating.
+    activity: number of ratings of each user.
     """
     often, spell, gap = (f"generated {what}" for what in ("returns", "sittings", "gaps"))
     returns = RETURNS * np.exp(RETURNS_SPREAD * ndtri(uniforms(raw_bits(stream_keys(seed, 0, users, often), 1)))[:, 0])

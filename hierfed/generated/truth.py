@@ -1,4 +1,4 @@
-"""The truth behind generated ratings, and what could at best be predicted from it."""
+"""The truth behind generated ratings, and the best possible prediction from it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from scipy.special import ndtr
 from hierfed.generated.films import Films
 from hierfed.randomness import generator
 
-# Each factor tells so much less than the one before, in standard deviations.
+# Number of factors, and the ratio of each factor's standard deviation to that of the one before.
 RANK, FACTOR_DECAY = 8, 0.7
-# In latent stars: the mean, and standard deviations of user biases, of what film biases have beyond the content, and
-# of all factors' part in a rating together, of which films' genres tell a share.
+# In latent stars: the mean, and standard deviations of user biases, of film biases beyond the content, and
+# of all factors' part in a rating together, of which films' genres explain a share.
 MEAN = 3.33
 USER_SPREAD, FILM_SPREAD, FACTOR_SPREAD, GENRE_SHARE = 0.48, 0.43, 0.50, 0.5
 # The precision of a user's noise is Gamma with this shape; noise is the standard deviation at the mean precision.
 NOISE, NOISE_SHAPE = 0.64, 3.5
-# A rating is half a star more than the number of cuts, times a half, that its latent value is above. Who rates in half
-# stars still prefers whole ones; who began before there were any rates in whole stars only.
+# A rating is half a star, plus half a star for each cut below its latent value. Users who rate in half
+# stars still prefer whole ones; users who began before half stars existed rate in whole stars only.
 HALF_STARS = (1.20, 1.65, 1.90, 2.30, 2.60, 3.15, 3.60, 4.35, 4.90)
 WHOLE_STARS = (-np.inf, 1.70, 1.70, 2.35, 2.35, 3.30, 3.30, 4.35, 4.35)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Latent value = mean + b_u + b_i + p_u . q_i + noise_u e, with e standard normal, cut to half or whole stars.
+    """The latent value mean + b_u + b_i + p_u . q_i + noise_u e, with e standard normal, cut to half or whole stars.
 
-    mean: float64 [1]. user_bias, user_noise: float64 [users]. user_factors: p, float64 [users, RANK]. whole_stars:
-    bool [users]. item_bias: float64 [items]. item_factors: q, float64 [items, RANK]. cuts: of those who rate in half
-    stars and of those who rate in whole stars, float64 [2, 9].
+    mean: float64 [1].
+    user_bias, user_noise: float64 [users].
+    user_factors: p, float64 [users, RANK].
+    whole_stars: bool [users], True for users who rate in whole stars.
+    item_bias: float64 [items].
+    item_factors: q, float64 [items, RANK].
+    cuts: of users who rate in half stars, and of those who rate in whole stars, float64 [2, 9].
     """
 
     mean: np.ndarray
@@ -44,7 +48,7 @@ class Truth:
     cuts: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it by name."""
+        """All arrays by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -53,13 +57,16 @@ class Truth:
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     def latent_mean(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """The latent value without its noise, of each pair, float64 [pairs]."""
+        """The latent value without noise of each pair, float64 [pairs]."""
         likes = np.einsum("nr,nr->n", self.user_factors[user], self.item_factors[item])
         latent: np.ndarray = self.mean + self.user_bias[user] + self.item_bias[item] + likes
         return latent
 
     def ratings(self, user: np.ndarray, item: np.ndarray, chance: np.ndarray) -> np.ndarray:
-        """Ratings, float32 [pairs]; chance: standard normal [pairs]."""
+        """Ratings, float32 [pairs].
+
+        chance: standard normal, [pairs].
+        """
         latent = self.latent_mean(user, item) + self.user_noise[user] * chance
         above = np.zeros(len(latent), dtype=np.float32)
         for cut in self._cuts(user):
@@ -69,8 +76,8 @@ class Truth:
     def prediction(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each pair's rating given the truth, float64 [pairs].
 
-        The mean is the Bayes predictor under squared error, since it knows of the cuts at half and one star or at
-        five; the root of the variances' mean is the RMSE that no predictor is expected to beat: the noise floor.
+        The mean is the Bayes predictor under squared error, cuts included. The root of the variances' mean is the noise
+        floor: the least RMSE that any predictor can be expected to reach.
         """
         latent, noise = self.latent_mean(user, item), self.user_noise[user]
         # For r = .5 + k / 2: E r = .5 + sum P(k >= j) / 2, and E (r - .5)^2 = sum P(k >= j) (j^2 - (j - 1)^2) / 4.
@@ -82,13 +89,16 @@ class Truth:
         return 0.5 + mean, square - mean**2
 
     def _cuts(self, user: np.ndarray) -> np.ndarray:
-        """Those of each pair's user: [9, pairs]."""
+        """The cuts of each pair's user: [9, pairs]."""
         pairs: np.ndarray = self.cuts[self.whole_stars[user].astype(np.int64)].T
         return pairs
 
 
 def draw_truth(seed: int, films: Films, whole_stars: np.ndarray) -> Truth:
-    """A truth for these films, and for as many users as `whole_stars` [users] tells of whether they rate in such."""
+    """Draw a truth for these films and users.
+
+    whole_stars: True for users who rate in whole stars, [users].
+    """
     users, items = len(whole_stars), len(films.year)
     of_users, of_items = (generator(seed, 0, 0, f"generated {what}") for what in ("users", "films"))
     centred = films.genres - films.genres.mean(0)

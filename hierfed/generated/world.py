@@ -1,4 +1,4 @@
-"""A world of users and films, from four numbers: who rates what, how, and when."""
+"""A world of users and films from four numbers: the pairs that are rated, the ratings, and their times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USERS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class World:
-    """What is drawn before any rating is: films, the truth, who rates what, and when each user begins [users]."""
+    """The quantities drawn before any rating: films, truth, audience, and each user's first time [users]."""
 
     films: Films
     truth: Truth
@@ -43,12 +43,12 @@ class World:
     def ratings_of(self, users: np.ndarray) -> Ratings:
         """The ratings of these users, user after user, each user's in the order of time.
 
-        They are the same for a user whoever else is asked for.
+        A user's ratings do not depend on the other users asked for.
         """
         seed, activity = self.audience.seed, self.audience.activity[users]
         owner = np.repeat(users, activity)
         films = self.audience.films(users)
-        # Films were found with the popular ones first; they are rated in an order of chance.
+        # Films were drawn with the popular ones first; users rate them in a random order.
         shuffle = ragged_bits(stream_keys(seed, 0, users, "generated order"), activity)
         films = films[np.lexsort((shuffle, np.repeat(np.arange(len(users)), activity)))]
         chance = ndtri(uniforms(ragged_bits(stream_keys(seed, 0, users, "generated noise"), activity)))
@@ -57,13 +57,13 @@ class World:
         return Ratings(owner.astype(np.int32), films.astype(np.int32), value, time)
 
     def batches(self, users_at_once: int = USERS_AT_ONCE) -> Iterator[Ratings]:
-        """All ratings, so many users at a time."""
+        """All ratings, `users_at_once` users at a time."""
         for begin in range(0, self.users, users_at_once):
             yield self.ratings_of(np.arange(begin, min(begin + users_at_once, self.users)))
 
 
 def make_world(seed: int, users: int, items: int, ratings: int) -> World:
-    """A world with exactly so many users, films and ratings; each user has 20 at least, each film one.
+    """A world with exactly these numbers of users, films and ratings. Each user has at least 20 ratings, each film one.
 
     Raises SettingsError, in one line, for numbers that no world can have.
     """

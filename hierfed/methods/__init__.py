@@ -1,4 +1,4 @@
-"""The methods: each in a room of its own, and a line each in METHODS. This file is free of torch."""
+"""Every method of ratings, each in a package of its own, with one line in METHODS. This file does not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hierfed.settings import Settings
 
 USUAL = "averaging"
-"""The method of settings that name none."""
+"""The default method."""
 
 __all__ = [
     "METHODS",
@@ -42,26 +42,29 @@ METHODS: Mapping[str, MethodKind] = {
     "local": Local(),
     "private_prior": PrivatePriorKind(),
 }
-"""Every method by the name that the settings give it."""
+"""The methods by their names in the settings."""
 
 
 def kind_of(settings: Settings) -> MethodKind:
-    """The kind of the settings' method; raises SettingsError for an unknown one."""
+    """The kind of the settings' method. Raises SettingsError for an unknown method."""
     return look_up(METHODS, settings.method, "method")
 
 
 def stages_of(case: Case) -> list[Stage]:
-    """Every training of a run, in order."""
+    """All training stages of a run, in order."""
     return [*earlier_stages(case), *stages_from_rating(case)]
 
 
 def earlier_stages(case: Case) -> list[Stage]:
-    """The trainings before the one of the model of ratings."""
+    """The training stages before the one of the rating model."""
     return kind_of(case.settings).earlier_stages(case)
 
 
 def stages_from_rating(case: Case) -> list[Stage]:
-    """The training of the model of ratings, and those after it; case: with the models of the stages before."""
+    """The training stage of the rating model, and the stages after it.
+
+    case: holds the models of the stages before.
+    """
     kind, settings = kind_of(case.settings), case.settings
     rating = Stage(
         RATING,
@@ -73,9 +76,9 @@ def stages_from_rating(case: Case) -> list[Stage]:
 
 
 def prepare(case: Case) -> Prepared:
-    """The method that the settings name, ready for its first round.
+    """The settings' method, ready for its first round.
 
-    Raises SettingsError for an unknown method, and for a module that the method would not train.
+    Raises SettingsError for an unknown method, and for a module that the method does not train.
     """
     kind = kind_of(case.settings)
     if case.module is not None and not kind.takes_module:

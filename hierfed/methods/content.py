@@ -11,7 +11,7 @@ from hierfed.settings import Settings
 
 @dataclass(frozen=True)
 class PublicContent:
-    """The items' features, their names, and those of the paper's features that the data lack."""
+    """The public features of the items, their names, and the paper's features that the data lack."""
 
     content: Content
     names: tuple[str, ...]
@@ -19,7 +19,7 @@ class PublicContent:
 
 
 def public_content(settings: Settings, catalogue: Catalogue) -> PublicContent:
-    """The catalogue's features; vote averages are left out where they would be later than the train rows."""
+    """The catalogue's features. Vote averages are left out if they may be newer than the train rows."""
     votes, later = settings.data.vote_average, settings.split.protocol == "temporal"
     content = content_of(catalogue, vote_average=votes == "use" or (votes == "auto" and not later))
     genres = ("genres",) if content.genres.shape[1] else ()

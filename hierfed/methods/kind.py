@@ -1,4 +1,7 @@
-"""A method as it is declared before any data are read; free of torch, so that settings are checked at once."""
+"""The declaration of a method, made before any data are read.
+
+It does not import torch, so that settings are checked fast.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,27 @@ if TYPE_CHECKING:
     from hierfed.settings import Settings
 
 ModuleMaker = Callable[[int], "torch.nn.Module"]
-"""Makes a network from the number of features."""
+"""Makes a network for a number of features."""
 
 
 class Protection(Protocol):
     """The differential privacy of a method's releases."""
 
     def record(self, rows: Sequence[int], rounds: int) -> PrivacyRecord:
-        """What the first rounds of nodes with these numbers of rows have released."""
+        """The privacy record of the first rounds of nodes with these numbers of rows."""
         ...
 
 
 @dataclass(frozen=True)
 class Case:
-    """All that a method is made from.
+    """The inputs that a method is made from.
 
-    limits: the lowest and the highest rating that there is.
-    models: the finished shared models of the stages before, by name.
-    module: makes the network in place of the settings' own.
-    streams: where noise comes from; without them nodes cannot contribute under differential privacy.
-    sharers: how many nodes at least share the noise of a sum; None for the settings' nodes that do not collude.
+    limits: the lowest and the highest possible rating.
+    models: the finished shared models of earlier stages, by name.
+    module: makes the network that replaces the settings' own.
+    streams: source of noise; without it, nodes cannot contribute under differential privacy.
+    sharers: the least number of nodes that share the noise of a sum; None takes the settings' nodes that do not
+    collude.
     """
 
     settings: Settings
@@ -59,8 +63,8 @@ class Prepared:
     """A method that is ready for its first round.
 
     features: the names of the item features that it uses.
-    missing_features: those of the paper's features that the data lack.
-    protection: what it may release; None without differential privacy.
+    missing_features: the paper's features that the data lack.
+    protection: the differential privacy of its releases; None without.
     """
 
     method: Method
@@ -69,23 +73,23 @@ class Prepared:
     protection: Protection | None = None
 
     def privacy(self, nodes: Sequence[Node], rounds: int) -> PrivacyRecord | None:
-        """What the first rounds of these nodes have released; None without differential privacy."""
+        """The privacy record of the first rounds of these nodes; None without differential privacy."""
         return None if self.protection is None else self.protection.record([len(node.train) for node in nodes], rounds)
 
 
 class MethodKind:
-    """What a method promises, refuses and is called; a kind overrides what differs from these defaults.
+    """The declaration of a method: its promises, refusals and names. A kind overrides the defaults that do not fit it.
 
-    units: the units of differential privacy that it can protect in one process; none where it is not told.
-    deployed_units: those that it can protect on a real federation.
-    sends: whether nodes send anything; a method that sends nothing has no rounds.
-    takes_module: whether it trains a network that the caller may give.
-    devices: where its nodes can compute.
-    averaged: arrays that a rule may combine otherwise than by adding, each with the array that weighs it; without any,
-    sums are added and nothing else.
-    takes_optimizer: whether a server optimizer moves its model.
-    sums, models: what nodes send and receive on a real federation; what is not declared is not sent.
-    serves_users: whether its users' models can be made again from their own files, to recommend.
+    units: the units of differential privacy that it protects in one process; empty for none.
+    deployed_units: the units that it protects on a real federation.
+    sends: True if nodes send anything. A method that sends nothing has no rounds.
+    takes_module: True if it trains a network that the caller may give.
+    devices: the devices that its nodes can compute on.
+    averaged: arrays that a rule may combine otherwise than by adding, each with the array of its weights. If empty,
+    sums are only added.
+    takes_optimizer: True if a server optimizer moves its model.
+    sums, models: the arrays that nodes send and receive on a real federation. Nothing else is sent.
+    serves_users: True if its users' models can be restored from their own files, to recommend.
     """
 
     units: frozenset[str] = frozenset()
@@ -100,34 +104,35 @@ class MethodKind:
     models: tuple[Model, ...] = ()
 
     def rounds(self, settings: Settings) -> int:
-        """How many rounds the training of the model of ratings has; 0 where nothing is sent."""
+        """The number of rounds that train the rating model; 0 if nothing is sent."""
         return settings.training.rounds if self.sends else 0
 
     def opening_rounds(self, settings: Settings) -> int:
-        """How many rounds come before its round 1, and gather sums that no model depends on."""
+        """The number of rounds before round 1. Their sums depend on no model."""
         return 0
 
     def earlier_stages(self, case: Case) -> list[Stage]:
-        """The trainings before the one of the model of ratings, whose models `prepare` then finds in its case."""
+        """The training stages before the one of the rating model. `prepare` finds their models in its case."""
         return []
 
     def later_stages(self, case: Case) -> list[Stage]:
-        """The trainings after the one of the model of ratings."""
+        """The training stages after the one of the rating model."""
         return []
 
     def refusal(self, settings: Settings) -> str:
-        """A reason why the settings would be words only, and what to do; empty where they hold."""
+        """The reason why the method cannot do as the settings say, and the remedy; empty if it can."""
         return ""
 
     def former_settings(self, settings: Settings, described: Mapping[str, Any]) -> Settings:
-        """The settings with the hyperparameters of a model that the version before this one has saved.
+        """The settings with the hyperparameters of a model that the previous version saved.
 
-        described: what its header says of the method. Raises HierfedError for a method that it did not describe.
+        described: the description of the method in the model's header.
+        Raises HierfedError for a method that it did not describe.
         """
         raise HierfedError("a model of the version before this one, which kept no users to serve: run the preset again")
 
     def words(self) -> MethodWords:
-        """What its models are called."""
+        """The names of its models in reports."""
         return MethodWords()
 
     def prepare(self, case: Case) -> Prepared:

@@ -1,4 +1,7 @@
-"""Declarations of what a method's nodes send and receive, which docs/privacy.md and the checks of messages follow."""
+"""Declarations of the arrays that a method's nodes send and receive.
+
+docs/privacy.md and the checks of messages follow them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ FEATURES, RATING, EASE, IMPLICIT = "features", "rating", "ease", "implicit"
 """The stages whose messages are declared."""
 
 Purposes = Mapping[str, str]
-"""Names, each with what it is for."""
+"""Names of arrays, each with its purpose."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """The arrays that nodes send to some rounds of a stage, in the clear or under masks; when: which rounds."""
+    """The arrays that nodes send in some rounds of a stage, in the clear or under masks.
+
+    when: names these rounds.
+    """
 
     stage: str
     when: str
@@ -23,7 +29,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Model:
-    """The arrays that nodes receive of a stage: with each of its rounds, at its end, and as they come back."""
+    """The arrays of a stage that nodes receive: in each round, at the end, and when they come back."""
 
     stage: str
     arrays: Purposes

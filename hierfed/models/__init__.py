@@ -1,1 +1,1 @@
-"""What predicts a rating."""
+"""Models that predict ratings, and the tools that they share."""

@@ -1,4 +1,4 @@
-"""What any model of ratings must beat: means and biases, fitted on pooled rows."""
+"""Baselines that any model of ratings must beat: means and biases, fitted on pooled rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SWEEPS = 10
 
 @dataclass(frozen=True)
 class Biases:
-    """mean + user bias + item bias; either bias may be all zeros. user, item: float64 [users], [items]."""
+    """mean + user bias + item bias; either bias may be all zeros.
+
+    user, item: float64 [users], [items].
+    """
 
     mean: float
     user: np.ndarray
@@ -28,7 +31,7 @@ class Biases:
 
 
 def fit_global_mean(train: Ratings, users: int, items: int) -> Biases:
-    """The mean rating for everyone and everything."""
+    """The mean rating for every user and item."""
     return Biases(_mean(train), np.zeros(users), np.zeros(items))
 
 

@@ -6,7 +6,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 INTERVAL_LEVEL = 0.9
-"""The share of ratings that an interval is to hold."""
+"""The share of ratings that an interval should contain."""
 
 
 def quantile() -> float:

@@ -1,4 +1,4 @@
-"""How alike two items are to one user, beyond what the factors say: a kernel on public features and the embedding."""
+"""The similarity of two items to one user beyond the factors: a kernel on public features and the embedding."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from hierfed.data.content import Content
 
 @dataclass(frozen=True)
 class ItemKernel:
-    """k(i, j) = sum of a M(|x_i - x_j|) over parts + a <t_i, t_j> over titles, M the Matern 3/2 function.
+    """k(i, j) = sum over parts of a M(|x_i - x_j|) + a <t_i, t_j> over titles, where M is the Matern 3/2 function.
 
-    parts: amplitudes (variances) and coordinates [items, d]. titles: rows of norm 1 or 0, or None; title_amplitude: a.
+    parts: amplitudes (variances) and coordinates [items, d].
+    titles: rows of norm 1 or 0, or None.
+    title_amplitude: a of the titles.
     """
 
     parts: tuple[tuple[float, Tensor], ...]
@@ -26,11 +28,15 @@ class ItemKernel:
     title_amplitude: float
 
     def between(self, left: Tensor, right: Tensor) -> Tensor:
-        """The kernel of each user's items, [users, n, m]; left [users, n] and right [users, m] are item numbers."""
+        """The kernel of each user's items, [users, n, m].
+
+        left: item numbers, [users, n].
+        right: item numbers, [users, m].
+        """
         total = self._title_products(left, right)
         for amplitude, coordinates in self.parts:
             first, second = coordinates[left], coordinates[right]
-            # The squares of the norms enter as two more coordinates, so that one product gives all distances.
+            # The squared norms enter as two more coordinates, so that one product gives all distances.
             ones = first.new_ones(1, 1, 1)
             first = torch.cat([first * -6, first.square().sum(2, keepdim=True) * 3, ones.expand(*left.shape, 1)], 2)
             last = second.square().sum(2, keepdim=True) * 3
@@ -68,8 +74,9 @@ class ItemKernel:
 class KernelSettings:
     """Amplitudes of the kernel's parts, as variances in squared units of the ratings' scale (see Scale).
 
-    content: of all public features and the embedding together; embedding, year, title: of these alone. noise_share: of
-    a user's noise variance that is left as noise, since the kernel explains some of it.
+    content: of all public features and the embedding together.
+    embedding, year, title: of these alone.
+    noise_share: share of a user's noise variance that stays noise, since the kernel explains the rest.
     """
 
     content: float = 0.25
@@ -84,7 +91,10 @@ class KernelSettings:
         return replace(self, **amplitudes)
 
     def kernel(self, content: Content, embedding: Tensor) -> ItemKernel:
-        """The kernel over all items; embedding [items, k] of unit mean square."""
+        """The kernel over all items.
+
+        embedding: [items, k], of unit mean square.
+        """
         device = embedding.device
 
         def tensor(values: np.ndarray) -> Tensor:

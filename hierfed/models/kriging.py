@@ -5,8 +5,8 @@
     variance = s_l / l (k_q - K_q K_l^-1 K_q') + s_l noise,  s_l = (a + l y' K_l^-1 y / 2) / (a + n / 2),  likeliest l
     log w_l = (n log l - log |K_l| - log^2 l) / 2 - (a + n / 2) log(a + l y' K_l^-1 y / 2)
 
-Users differ in how loud their noise is, and in how much their taste deviates: l is the ratio of the two, and s, which
-is integrated out, the scale of both. a is STRENGTH, n the number of the user's ratings.
+Users differ in the level of their noise and in the spread of their taste. l is the ratio of the two. s is the scale of
+both, and is integrated out. a is STRENGTH, n the number of the user's ratings.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ from torch import Tensor
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.threads import in_order
 
-# Kernel values of users who share a block: 2 MB in float64, which stays in a core's cache.
+# Most kernel values of users who share a block: 2 MB in float64, which stays in a core's cache.
 BLOCK = 1 << 18
-# Users share a block while the largest has at most this many times the ratings of the smallest, and some more.
+# Users share a block if the largest has at most this many times the ratings of the smallest, and so many rows more.
 PADDING_RATIO, PADDING_ROWS = 1.2, 8
-# How much louder noise may be against the signal than told; their logarithms have a standard normal prior.
+# The candidate ratios of noise to signal, relative to the given ones. Their logarithms have a standard normal prior.
 LEVELS = (3.0, 1.0, 1 / 3)
-# A user's matrices grow as the square of the ratings, and the time as their cube: of more than these, so many are
-# kriged, evenly spread over the user's list. What is left out is known to all that is not kriging: factors and noise.
+# A user's matrices grow as the square of the ratings, and the time as their cube. So at most this many ratings are
+# kriged, evenly spread over the user's list. Factors and noise, which are not kriged, still use all ratings.
 MOST_KRIGED = 4096
-# The prior of a user's scale is worth twice as many ratings.
+# The prior of a user's scale counts as twice as many ratings.
 STRENGTH = 6.0
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Users' own ratings, user after user, with all that a prediction needs of them; private.
+    """Users' own ratings, user after user, with all data that a prediction needs of them; private.
 
-    counts [users]: ratings of each. items, ratings [ratings]: the items' numbers, and the ratings in stars.
-    vectors [ratings, t]: x_i. residuals [ratings]: the ratings minus their prior means. noise [ratings]: their
-    variances, given all that is known of item and user.
+    counts [users]: number of ratings of each user.
+    items, ratings [ratings]: the items' numbers, and the ratings in stars.
+    vectors [ratings, t]: x_i.
+    residuals [ratings]: the ratings minus their prior means.
+    noise [ratings]: their noise variances, given item and user.
     """
 
     counts: Tensor
@@ -54,9 +56,13 @@ class Observations:
 
 @dataclass(frozen=True)
 class _Solved:
-    """Of each user: K^-1 y averaged over the levels [users, n]; and of the likeliest level the Cholesky factor of K
-    [users, n, n], and the factors that its scale puts on the variances of the signal and of the noise [users]. evidence
-    [users]: log sum_l of the weights w_l, which is that of the ratings but for what hangs on their number alone."""
+    """The solution of each user's system.
+
+    weights: K^-1 y averaged over the levels, [users, n].
+    factor: Cholesky factor of K at the likeliest level, [users, n, n].
+    signal, loudness: factors of that level's scale on the variances of the signal and of the noise, [users].
+    evidence: log sum_l w_l, the log evidence of the ratings up to a function of their number, [users].
+    """
 
     weights: Tensor
     factor: Tensor
@@ -67,9 +73,14 @@ class _Solved:
 
 @dataclass(frozen=True)
 class OwnFit:
-    """How the prior fits some users' own ratings, padded to n of each. users: their places; inside [users, n]: what is
-    no padding; items [users, n] and vectors [users, n, t]: as in Observations. inverse [users, n, n] and solution
-    [users, n]: C^-1 and C^-1 y, C the likeliest level's covariance of the ratings, scaled; both 0 where padded."""
+    """The fit of the prior to some users' own ratings, padded to n of each.
+
+    users: their places.
+    inside: False at padding, [users, n].
+    items, vectors: as in Observations, [users, n] and [users, n, t].
+    inverse, solution: C^-1 [users, n, n] and C^-1 y [users, n], where C is the scaled covariance of the ratings at the
+    likeliest level; both 0 at padding.
+    """
 
     users: Tensor
     inside: Tensor
@@ -81,7 +92,10 @@ class OwnFit:
 
 @dataclass(frozen=True)
 class Kriging:
-    """Predicts what deviates from the prior mean. spread: S [t, t], the prior covariance of the users' weights."""
+    """Predicts deviations from the prior mean.
+
+    spread: S, the prior covariance of the users' weights, [t, t].
+    """
 
     kernel: ItemKernel
     spread: Tensor
@@ -89,10 +103,11 @@ class Kriging:
     threads: int = 1
 
     def predict(self, place: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance [rows] of the deviation from the prior at items [rows] with x [rows, t], without noise.
+        """Mean and variance of the deviation from the prior, without noise, and the factor on the user's noise, [rows].
 
-        place [rows]: the user of each row, as a place among the observations' users. Third: the factor on the user's
-        noise.
+        place: the user of each row, as a place among the observations' users.
+        items: [rows].
+        vectors: x, [rows, t].
         """
         mean, variance, loudness = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
 
@@ -108,16 +123,17 @@ class Kriging:
             variance[rows[inside]] = (found.signal[:, None] * (prior - gained))[inside]
             loudness[rows[inside]] = found.loudness[:, None].expand_as(gained)[inside]
 
-        # Every block writes rows of its own, so the numbers do not depend on the threads. The largest come first, so
+        # Every block writes its own rows, so the numbers do not depend on the threads. The largest blocks go first, so
         # that no thread is left alone with one at the end.
         blocks = list(self._blocks(place))[::-1]
         deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
         return mean, variance, loudness
 
     def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
-        """How much each own rating of one user moved the mean at each item, [items, own ratings]; they add up to it.
+        """The change of the mean at each item by each own rating of one user, [items, own ratings].
 
-        The levels' weights, which hang on the ratings too, are held. Ratings that are not kriged moved nothing.
+        The changes of an item add up to its mean. The levels' weights, which depend on the ratings too, are held fixed.
+        Ratings that are not kriged have no influence.
         """
         here = torch.tensor([place], device=items.device)
         covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
@@ -128,7 +144,7 @@ class Kriging:
         return found
 
     def evidence(self) -> Tensor:
-        """How likely each user's own ratings are, as a logarithm, but for what hangs on their number alone: [users]."""
+        """The log evidence of each user's own ratings, up to a function of their number: [users]."""
         counts = self._counts
         found = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
@@ -137,7 +153,7 @@ class Kriging:
         return found
 
     def own_fits(self) -> Iterator[OwnFit]:
-        """How the prior fits the users' own ratings, some users at a time."""
+        """The fits of the prior to the users' own ratings, some users at a time."""
         known, counts = self.observations, self._counts
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
             own, inside = self._own(users)
@@ -149,7 +165,7 @@ class Kriging:
             yield OwnFit(users, inside, known.items[own], known.vectors[own], inverse, solution)
 
     def _own(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The places of these users' kriged ratings among all, and which are no padding, [users, n] each."""
+        """The places of these users' kriged ratings among all, and a mask, False at padding; both [users, n]."""
         counts, kriged = self.observations.counts, self._counts[users]
         reach = torch.arange(int(kriged.max()), device=users.device)
         inside = reach < kriged[:, None]
@@ -158,20 +174,20 @@ class Kriging:
         return torch.where(inside, first + evenly, 0), inside
 
     def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each user: K without noise [users, n, n], the noise [users, n] and the residuals [users, n].
+        """K without noise [users, n, n], the noise [users, n] and the residuals [users, n] of each user.
 
-        Users with fewer than n ratings are padded with ones that say nothing.
+        Users with fewer than n ratings are padded with ratings that carry no information.
         """
         known, on = self.observations, inside.to(self.spread.dtype)
         x, items = known.vectors[own], known.items[own]
         covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(items, items)
         covariance *= on[:, :, None] * on[:, None, :]
-        # The padding is marked by infinite noise, which no level may scale: else it would enter their evidence.
+        # Infinite noise marks the padding. No level may scale it: else it would enter the evidence.
         noise = torch.where(inside, known.noise[own], torch.inf)
         return covariance, noise, known.residuals[own] * on
 
     def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same of each user with K_q [users, m, n] before the residuals."""
+        """As `_own_system`, with K_q [users, m, n] before the residuals."""
         own, inside = self._own(users)
         covariance, noise, residuals = self._own_system(own, inside)
         left = self.observations.vectors[own] @ self.spread
@@ -180,11 +196,11 @@ class Kriging:
 
     @property
     def _counts(self) -> Tensor:
-        """How many ratings of each user are kriged, [users]."""
+        """The number of kriged ratings of each user, [users]."""
         return self.observations.counts.clamp_max(MOST_KRIGED)
 
     def _blocks(self, place: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Users with like numbers of ratings, and the rows to predict for each [users, most rows], -1 where padded."""
+        """Users with similar numbers of ratings, and the rows to predict for each [users, most rows], -1 at padding."""
         order = torch.argsort(place, stable=True)
         users, queries = torch.unique_consecutive(place[order], return_counts=True)
         first = torch.cumsum(queries, 0) - queries
@@ -210,9 +226,11 @@ class Kriging:
 
 
 def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor) -> _Solved:
-    """K^-1 y at every level, weighed by evidence in which the user's scale is integrated out.
+    """K^-1 y at every level, weighted by evidence in which the user's scale is integrated out.
 
-    The evidence is that of a multivariate t; counts [users]: the ratings of each, without padding.
+    The evidence is that of a multivariate t distribution.
+
+    counts: each user's number of ratings, without padding, [users].
     """
     inside, half = noise.isfinite(), counts / 2
     factors, solutions, evidence, scales = [], [], [], []

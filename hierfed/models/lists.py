@@ -1,7 +1,7 @@
-"""From scores of whole catalogues to lists: who has rated what, and the items of the highest scores.
+"""From scores of whole catalogues to lists: the items that users have rated, and the items of the highest scores.
 
-A score says where an item stands in one user's list and nothing else: it has no unit. Scores are float64
-[users, items]; equal ones are ranked by item number, so that a list never depends on the sorting algorithm.
+A score ranks an item in one user's list and has no unit. Scores are float64 [users, items]. Equal scores are ranked by
+item number, so that a list never depends on the sorting algorithm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hierfed.data.ratings import Ratings
 
 
 def rated_matrix(ratings: Ratings, users: int, items: int) -> csr_array:
-    """Which of the items each user has rated: ones, float64 CSR [users, items]; a repeated rating counts once."""
+    """The items that each user has rated: ones, float64 CSR [users, items]. A repeated rating counts once."""
     rated = csr_array((np.ones(len(ratings)), (ratings.user, ratings.item)), shape=(users, items))
     rated.sum_duplicates()
     rated.data[:] = 1.0
@@ -24,14 +24,17 @@ def rated_matrix(ratings: Ratings, users: int, items: int) -> csr_array:
 
 
 def exclude(scores: Tensor, seen: Tensor) -> Tensor:
-    """The scores, with -inf where a user has seen the item; seen: bool [users, items]."""
+    """The scores, with -inf for items that a user has seen.
+
+    seen: bool [users, items].
+    """
     return scores.masked_fill(seen, -math.inf)
 
 
 def top(scores: Tensor, length: int) -> Tensor:
-    """The items of the highest scores, best first, int64 [users, length]; of equal ones the lower number first.
+    """The items of the highest scores, best first, int64 [users, length]; among equal scores the lower number first.
 
-    The lists are as long as the catalogue where that is shorter. Raises ValueError where a score is NaN.
+    Lists are shorter if the catalogue is. Raises ValueError if a score is NaN.
     """
     if scores.isnan().any():
         raise ValueError("a score is NaN, so there is no order of the items")

@@ -8,9 +8,10 @@ from hierfed.results import Errors
 
 
 def rating_errors(predicted: np.ndarray, actual: np.ndarray, user: np.ndarray) -> Errors:
-    """RMSE and MAE over rows and the mean over users of each user's RMSE, in stars; all NaN where there are no rows.
+    """RMSE and MAE over rows, and the mean over users of each user's RMSE, in stars; all NaN if there are no rows.
 
-    predicted, actual: [rows]. user: the user of each row.
+    predicted, actual: [rows].
+    user: the user of each row.
     """
     if len(actual) == 0:
         return Errors(rmse=np.nan, mae=np.nan, user_macro_rmse=np.nan)

@@ -1,4 +1,4 @@
-"""Where a user stands among those that a node knows."""
+"""The places of users among those that a node knows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from torch import Tensor
 
 
 def places_among(users: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """The place of each asked user among `users`, and whether it is there; if not, the place means nothing.
+    """The place of each asked user among `users`, and True if the user is there; else the place means nothing.
 
-    users, asked: int64, numbers of users; `users` ascend. Both answers are [asked].
+    Both [asked].
+
+    users, asked: int64, numbers of users; `users` ascend.
     """
     if len(users) == 0:
         return torch.zeros_like(asked), torch.zeros_like(asked, dtype=torch.bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Ridge regressions solved at once: at size 64 their matrices take 134 MB.
+# Ridge regressions that are solved at once; at size 64 their matrices take 134 MB.
 SOLVED_AT_ONCE = 4096
 
 
@@ -37,16 +37,20 @@ def outer_packed(vectors: Tensor) -> Tensor:
 def inverse(matrices: Tensor) -> Tensor:
     """Inverses of positive definite matrices [..., size, size].
 
-    Raises torch.linalg.LinAlgError where one is not positive definite.
+    Raises torch.linalg.LinAlgError if one is not positive definite.
     """
-    # LAPACK answers column by column; the transpose of a symmetric matrix reads that row by row without a copy.
+    # LAPACK returns columns; the transpose of a symmetric matrix reads them as rows without a copy.
     return torch.cholesky_inverse(torch.linalg.cholesky(matrices)).mT
 
 
 def ridges(products: Tensor, targets: Tensor, common: Tensor, weights: Tensor) -> Tensor:
-    """[products + common + weight I]^-1 target of each row, [rows, size]; products: packed; common: [size, size]."""
+    """[products + common + weight I]^-1 target of each row, [rows, size].
+
+    products: packed.
+    common: [size, size].
+    """
     size, solutions = targets.shape[1], torch.empty_like(targets)
-    # No weight means that nothing is known of the row: its target is 0, and so is the solution with any weight.
+    # A row of weight 0 has no data: its target is 0, and so is the solution with any weight.
     weights = torch.where(weights > 0, weights, torch.ones_like(weights))
     for begin in range(0, len(targets), SOLVED_AT_ONCE):
         some = slice(begin, begin + SOLVED_AT_ONCE)

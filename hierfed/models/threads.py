@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int) -> Iterator[Result]:
-    """What `work` makes of each task, in the order of the tasks; threads + 1 at most are ahead of whoever asks."""
+    """The results of `work` in the order of the tasks. At most threads + 1 tasks run ahead of the caller."""
     if threads == 1:
         yield from map(work, tasks)
         return
@@ -31,7 +31,7 @@ def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], threads: int
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Keep torch's own threads out of the block: on operations as small as these they cost more than they bring."""
+    """Run the block with one torch thread: on operations as small as these, more threads cost more than they bring."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

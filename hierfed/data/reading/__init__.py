@@ -1,1 +1,1 @@
-"""Sources of ratings become checked columns."""
+"""From sources of ratings to checked columns."""

@@ -1,4 +1,4 @@
-"""Checked ratings, films and a join become a Dataset with dense ids, and every row is accounted for."""
+"""From checked ratings, films and a join to a Dataset with dense ids. Every row is accounted for."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Unmatched = Literal["keep", "drop"]
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found.
+    """The result of a reader.
 
-    train: the ratings. test: those that the source itself names test ratings, or None. films: columns `item_id`,
-    `title`, `year` and `genres`, or None where the source tells nothing of its items.
+    train: the ratings.
+    test: ratings that the source itself names test ratings, or None.
+    films: columns `item_id`, `title`, `year` and `genres`; None if the source has no data on its items.
     """
 
     terms: Terms
@@ -40,10 +41,10 @@ class Source:
 
 
 def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset:
-    """Number users and items densely by sorted id, join, and drop unmatched ratings where the join or user says so.
+    """Number users and items densely by sorted id, join metadata, and drop unmatched ratings if asked to.
 
-    Ratings stand by user and item, in whatever order the source lists them; test ratings last. Raises DataError for a
-    (user, item) pair that stands twice, and where no rating is left.
+    `unmatched` asks, or else the join. Ratings are sorted by user and item, with test ratings last. Raises DataError
+    for a (user, item) pair that occurs twice, and if no rating is left.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     whole = join_parts(parts)
@@ -85,9 +86,9 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
 
 
 def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:
-    """Raise DataError, with both places, for the first (user, item) pair that stands twice.
+    """Raise DataError, with both places, for the first (user, item) pair that occurs twice.
 
-    train_rows: how many rows come before the first test rating.
+    train_rows: number of rows before the first test rating.
     """
     user, item = part.user.numbers, part.item.numbers
     if not has_repeats(user, item):
@@ -106,7 +107,7 @@ def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:
 
 
 def unknown_test_ids(source: Source) -> tuple[str, ...]:
-    """A warning each where most of the users, or most of the items, of the test ratings have no other ratings."""
+    """Warnings if most of the users, or most of the items, of the test ratings have no train ratings."""
     if source.test is None:
         return ()
     train, test, there = source.train, source.test, "the train rows"
@@ -122,12 +123,12 @@ def _unknown_films(item_ids: pl.Series, films: pl.DataFrame | None) -> tuple[str
 
 
 def _tidy(ids: pl.Series) -> pl.Series:
-    """Ids that are left of others, in the type that they would have alone."""
+    """Ids that remain of a column, in the type that they would have on their own."""
     return compact(ids) if ids.dtype == pl.String else ids
 
 
 def _films_of(item_ids: pl.Series, films: pl.DataFrame | None) -> pl.DataFrame:
-    """`item_id`, `title`, `year` and `genres` of each item, null where unknown."""
+    """`item_id`, `title`, `year` and `genres` of each item, null if unknown."""
     items = pl.DataFrame({"item_id": item_ids})
     if films is None:
         return items.with_columns(

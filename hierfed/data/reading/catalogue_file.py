@@ -1,4 +1,4 @@
-"""A catalogue as a file: what a server publishes to its nodes, and what a company can write from its own item table."""
+"""A catalogue as a file: a server publishes it to its nodes, and a company can write it from its own item table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TEXTS = {"title": pl.String, "year": pl.Int32}
 _LISTS = ("genres", "metadata_genres")
 
 CATALOGUE = "catalogue.parquet"
-"""The name of the file in a run's or a node's folder."""
+"""The file's name in the folder of a run or a node."""
 
 
 def read_catalogue(path: Path) -> Catalogue:
-    """A catalogue from Parquet or CSV: column `item_id`, and any of title, year, genres and the numeric features.
+    """Read a catalogue from Parquet or CSV: column `item_id`, and any of title, year, genres and the numeric features.
 
-    In CSV, genres are separated by bars. Items are numbered in ascending order of their ids. Raises DataError, in one
-    line, for a file that is no catalogue.
+    In CSV, bars separate genres. Items are numbered in ascending order of their ids. Raises DataError, in one line, for
+    a file that is no catalogue.
     """
     try:
-        # By path alone, polars takes brackets for a pattern of names.
+        # Given a path, polars takes brackets for a pattern of names.
         content = path.read_bytes()
         if path.suffix.casefold() == ".csv":
             frame = pl.read_csv(content, schema_overrides=dict.fromkeys(("item_id", "title", *_LISTS), pl.String))
@@ -47,7 +47,7 @@ def catalogue_bytes(catalogue: Catalogue) -> bytes:
 
 
 def catalogue_of_bytes(content: bytes) -> Catalogue:
-    """The catalogue that `catalogue_bytes` wrote; raises DataError for bytes that hold none."""
+    """The catalogue that `catalogue_bytes` wrote. Raises DataError for bytes that hold none."""
     try:
         frame = pl.read_parquet(content)
     except pl.exceptions.PolarsError as error:

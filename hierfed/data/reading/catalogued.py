@@ -1,4 +1,4 @@
-"""A folder with `ratings.parquet` and `items.parquet`: a table of ratings, and what is known of its items."""
+"""A folder with `ratings.parquet` and `items.parquet`: a table of ratings, and public data on its items."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _UNUSED = ("metadata_genres", *NUMERIC_FEATURES)
 def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
     """The ratings of the table, with titles, years and genres of the catalogue; see `read_tables`.
 
-    `items.parquet` is as `read_catalogue` takes it; without it, nothing is known of the items. Of a generated world,
-    whose truth lies beside, the provenance says so.
+    `items.parquet` is as `read_catalogue` takes it; without it, items have no public data. For a generated world, whose
+    truth is in the folder, the provenance says so.
     """
     source = read_tables(str(folder / RATINGS), columns, test, "")
     items, truth = folder / ITEMS, folder / TRUTH

@@ -1,4 +1,4 @@
-"""The checks that every rating passes before it is used; each failure is one line with file, row and column."""
+"""The checks that every rating passes before it is used. Each failure is one line with file, row and column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hierfed.data.ids import compact
 from hierfed.data.reading.numbering import limits
 from hierfed.errors import DataError
 
-# The last second of year 2261: times beyond it are milliseconds, or no times at all.
+# The last second of year 2261. Later times are milliseconds, or no times at all.
 LATEST_TIME = 9_214_646_399
 _TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 _SHOWN = 60
@@ -25,7 +25,7 @@ FLOAT_IDS = (
 
 @dataclass(frozen=True)
 class Rules:
-    """What a source's ratings must be: their range in stars."""
+    """The requirements on a source's ratings: their range in stars."""
 
     low: float = -np.inf
     high: float = np.inf
@@ -34,8 +34,10 @@ class Rules:
 def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
     """Parse and check the column of one role: user, item, rating or time.
 
-    raw: of any type. name: the file's own for the column, for messages. place: says where row r stands. Raises
-    DataError at the first id, rating or time that is none.
+    raw: of any type.
+    name: the file's own name of the column, for messages.
+    place: gives the place of row r, for messages.
+    Raises DataError at the first invalid id, rating or time.
     """
     if role == "rating":
         return parse_ratings(raw, name, place, rules)
@@ -45,9 +47,9 @@ def check_column(role: str, raw: pl.Series, name: str, place: Callable[[int], st
 
 
 def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Series:
-    """Ids as hierfed.data.ids has them: text as it was written, but for white space around it, or whole numbers.
+    """Ids in the form of hierfed.data.ids: text as written, without surrounding white space, or whole numbers.
 
-    Signed integers keep their type. Decimal columns mean their shortest decimal text. Raises DataError for floats.
+    Signed integers keep their type. Decimal columns become their shortest decimal text. Raises DataError for floats.
     """
     if raw.dtype.is_float():
         raise DataError(f"{place(0)}, column {name}: found {raw.dtype}, expected {FLOAT_IDS}")
@@ -63,14 +65,14 @@ def parse_ids(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Seri
 
 
 def parse_ratings(raw: pl.Series, name: str, place: Callable[[int], str], rules: Rules) -> pl.Series:
-    """Ratings as float64, or float32 where the file has that, finite and within the rules' range."""
+    """Ratings as float64, or float32 if the file has that type, finite and within the rules' range."""
     _refuse_type(raw, raw.dtype.is_numeric() or raw.dtype == pl.String, name, "numbers", place)
     if raw.dtype == pl.Float32 and raw.is_finite().all(ignore_nulls=False) and _within(raw, rules.low, rules.high):
         return raw
     values = _numbers(raw)
     bounded = np.isfinite(rules.low)
     expected = f"a number from {rules.low:g} to {rules.high:g}" if bounded else "a finite number"
-    # Ratings are kept as float32, so they must be finite as such.
+    # Ratings are kept as float32, so they must be finite in that type.
     finite = values.cast(pl.Float32, strict=False).is_finite()
     wrong = values.is_null() | ~finite | (values < rules.low) | (values > rules.high)
     refuse(raw, wrong.fill_null(True), name, expected, place)
@@ -78,7 +80,7 @@ def parse_ratings(raw: pl.Series, name: str, place: Callable[[int], str], rules:
 
 
 def parse_times(raw: pl.Series, name: str, place: Callable[[int], str]) -> pl.Series:
-    """Times as int64 seconds since 1970, from whole numbers of seconds or from dates as ISO 8601 writes them."""
+    """Times as int64 seconds since 1970, from whole numbers of seconds or from ISO 8601 dates."""
     dated = raw.dtype in (pl.Date, pl.Datetime)
     _refuse_type(raw, dated or raw.dtype.is_numeric() or raw.dtype == pl.String, name, "times", place)
     seconds = raw.dt.epoch("s") if dated else _integers(raw)
@@ -104,7 +106,7 @@ def refuse(raw: pl.Series, wrong: pl.Series, name: str, expected: str, place: Ca
 
 
 def _within(numbers: pl.Series, low: float, high: float) -> bool:
-    """Whether there is no null, and all numbers lie within: seen without a column of answers."""
+    """True if there is no null and all numbers lie within the limits. It makes no column of answers."""
     if numbers.null_count() or not len(numbers):
         return not len(numbers)
     lowest, highest = limits(numbers)
@@ -122,13 +124,13 @@ def _numbers(raw: pl.Series) -> pl.Series:
 
 
 def _integers(raw: pl.Series) -> pl.Series:
-    """As int64; null where the value is no whole number or does not fit."""
+    """As int64; null if the value is no whole number or does not fit."""
     if raw.dtype.is_integer():
         return raw.cast(pl.Int64, strict=False)
     if not raw.dtype.is_numeric():
         return raw.cast(pl.String).str.strip_chars().cast(pl.Int64, strict=False)
     numbers = raw.cast(pl.Float64)
-    # Beyond 2^53 floats do not tell whole numbers apart.
+    # Beyond 2^53, floats cannot represent every whole number.
     exact = (numbers % 1 == 0) & (numbers.abs() < 2.0**53)
     return numbers.zip_with(exact, pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)
 

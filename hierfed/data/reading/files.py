@@ -1,4 +1,4 @@
-"""Files of data: there, not empty, and the same from the first byte to the last."""
+"""Data files: present, not empty, and unchanged from the first byte to the last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from hierfed.errors import DataError
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells one content of a file from another without reading it. changed: when, in nanoseconds."""
+    """A file's inode, size and time of change, which reveal a change of content without reading it.
+
+    changed: in nanoseconds.
+    """
 
     inode: int
     size: int
@@ -21,7 +24,7 @@ class FileState:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; DataError where it is missing, no file, empty or may not be read."""
+    """The bytes of a file. Raises DataError if it is missing, empty, not a file, or may not be read."""
     with _explained(path):
         raw = path.read_bytes()
     if not raw:
@@ -30,7 +33,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def file_state(path: Path) -> FileState:
-    """The file's state now; DataError where it is missing or empty."""
+    """The file's state now. Raises DataError if it is missing or empty."""
     with _explained(path):
         found = path.stat()
     if not found.st_size:
@@ -39,7 +42,7 @@ def file_state(path: Path) -> FileState:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes; DataError as for `read_bytes`."""
+    """The sha256 of a file's bytes. Raises DataError as `read_bytes` does."""
     with _explained(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

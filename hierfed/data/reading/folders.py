@@ -1,4 +1,4 @@
-"""Which data set a folder holds: one of GroupLens', or tables of unknown origin: ratings, and items beside them."""
+"""Detection of the data set in a folder: one of GroupLens', or tables of unknown origin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Reader = Callable[[Mapping[str, str] | None, str | None], Source]
 
 @dataclass(frozen=True)
 class _Format:
-    """How a folder is recognised, and its reader: (folder, columns, test) to Source.
+    """The marks of a kind of folder, and its reader: (folder, columns, test) to Source.
 
     files: patterns of all names that the reader looks for.
     """
@@ -68,14 +68,14 @@ _FORMATS = (
 def find_ratings(folder: Path) -> tuple[Path, Reader]:
     """The place of a data set, in `folder` or one level down, and its reader: (columns, test) to Source.
 
-    The folder itself comes before its subfolders. Raises DataError where nothing or more than one is found.
+    The folder itself comes before its subfolders. Raises DataError if none or more than one is found.
     """
     place, form = _find_format(folder)
     return place, partial(form.read, place)
 
 
 def files_in(folder: Path) -> tuple[Path, list[Path]]:
-    """The place of a data set as `find_ratings` finds it, and every file that its reader may look into."""
+    """The place of a data set as `find_ratings` finds it, and every file that its reader may read."""
     place, form = _find_format(folder)
     return place, sorted({path for pattern in form.files for path in place.glob(pattern) if path.is_file()})
 
@@ -95,7 +95,7 @@ def _find_format(folder: Path) -> tuple[Path, _Format]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones are left out. Raises DataError where it may not be listed."""
+    """The folders in a folder, sorted, without hidden ones. Raises DataError if it may not be listed."""
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:

@@ -1,7 +1,7 @@
 """Folders laid out as GroupLens publishes them: ml-latest(-small), 20m, 25m, 32m (CSV), ml-100k, ml-1m and ml-10m.
 
-Others use these layouts too. Their ratings, titles and genres are read all the same; but the scale, the whole numbers
-for ids, the licence and the citation are those of folders that bear a mark of MovieLens (see editions).
+Others use these layouts too, and their ratings, titles and genres are read all the same. But only folders with a mark
+of MovieLens (see editions) get its rating scale, whole numbers for ids, licence and citation.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GENRES_100K = [
     "Western",
 ]
 _ITEM_COLUMNS_100K = ("movieId", "title", "release date", "video release date", "IMDb URL", *_GENRES_100K)
-# MovieLens began in 1995; anything earlier was written by somebody else.
+# MovieLens began in 1995. Earlier ratings come from another source.
 _FIRST_TIME = 788_918_400
 _PUBLISHED_RATINGS = {
     "821795331fd974bbe7a8416f2a7eec2b548a485dedb47a073580b0a9a8a0a8d2": "ml-latest-small of October 2016",
@@ -54,7 +54,7 @@ _PUBLISHED_RATINGS = {
 
 
 def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
-    """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null where TMDB has no such film)."""
+    """links.csv as `item_id` (movieId) and `metadata_id` (tmdbId, null if TMDB has no such film)."""
     table = open_delimited(path)
     require(table.names, ("movieId", "tmdbId"), path)
     raw = table.strings()
@@ -69,7 +69,11 @@ def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
 def read_csv(
     folder: Path, table: Delimited, edition: str, columns: Mapping[str, str] | None, test: str | None
 ) -> Source:
-    """A CSV edition: ml-latest, 20m, 25m, 32m; table: its ratings.csv; test: the path of a table with test ratings."""
+    """Read a CSV edition: ml-latest, 20m, 25m, 32m.
+
+    table: its ratings.csv.
+    test: the path of a table with test ratings.
+    """
     train = read_delimited(table, columns, _rules(edition, 0.5))
     held = None if test is None else read_delimited(open_delimited(Path(test)), columns, _rules(edition, 0.5))
     films, files = _optional_films(folder / "movies.csv", _films_csv)
@@ -77,7 +81,10 @@ def read_csv(
 
 
 def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """A folder as ml-100k; test: the name of one of its splits."""
+    """Read a folder laid out as ml-100k.
+
+    test: the name of one of its splits.
+    """
     _refuse_columns(columns, "u.data")
     edition = "ml-100k" if is_100k(folder) else None
     splits = sorted(path.stem for path in folder.glob("u*.base"))
@@ -88,7 +95,10 @@ def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None)
 
 
 def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """A folder as ml-1m or ml-10m; test: the name of one of its splits."""
+    """Read a folder laid out as ml-1m or ml-10m.
+
+    test: the name of one of its splits.
+    """
     _refuse_columns(columns, "ratings.dat")
     edition = dat_edition(folder)
     splits = sorted(path.stem for path in folder.glob("r*.train"))
@@ -100,12 +110,12 @@ def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) 
 
 
 def _rules(edition: str | None, lowest: float) -> Rules:
-    """MovieLens' own; nothing is known of the scale of others."""
+    """MovieLens' own rules; other sources may have any scale."""
     return Rules() if edition is None else Rules(lowest, 5.0)
 
 
 def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending: str) -> tuple[str, Path | None]:
-    """The names of the train file and the path of the test file for a published split, or `whole` and None."""
+    """The name of the train file and the path of the test file for a published split, or `whole` and None."""
     if test is None:
         return whole, None
     if test not in splits:
@@ -120,7 +130,7 @@ def _refuse_columns(columns: Mapping[str, str] | None, name: str) -> None:
 
 
 def _read_both(train: Path, test: Path | None, separator: str, rules: Rules) -> tuple[RatingFile, RatingFile | None]:
-    """The ratings of a headerless train file, and of its test file where there is one."""
+    """The ratings of a headerless train file, and of its test file if there is one."""
 
     def read(path: Path) -> RatingFile:
         table = open_delimited(path, separator=separator, names=CSV_COLUMNS, quoted=False)
@@ -138,7 +148,10 @@ def source_of(
     film_files: tuple[SourceFile, ...],
     notes: Sequence[str] = (),
 ) -> Source:
-    """The ratings and films of a folder, with MovieLens' terms where it is one of its editions; None: it is not."""
+    """The ratings and films of a folder, with MovieLens' terms if it is one of its editions.
+
+    edition: None if it is not one of MovieLens'.
+    """
     ratings = [train] if held is None else [train, held]
     notes = list(notes)
     for rated in ratings:
@@ -205,7 +218,10 @@ def _films_100k(path: Path) -> tuple[pl.DataFrame, Delimited]:
 
 
 def films_of(raw: pl.DataFrame, genres: pl.Series, table: Delimited, name: str = "movieId") -> pl.DataFrame:
-    """`item_id`, `title`, `year` and `genres` of a film file's rows; name: the file's own for the column of ids."""
+    """`item_id`, `title`, `year` and `genres` of a film file's rows.
+
+    name: the file's own name of the column of ids.
+    """
     ids = _film_ids(raw["movieId"], table, name)
     return split_year(raw["title"]).select(item_id=ids, title="title", year="year", genres=genres)
 
@@ -217,7 +233,7 @@ def split_genres(raw: pl.Series) -> pl.Series:
 
 
 def _film_ids(raw: pl.Series, table: Delimited, name: str = "movieId") -> pl.Series:
-    """Film ids; DataError where one stands twice."""
+    """Film ids. Raises DataError if one occurs twice."""
     ids = parse_ids(raw, name, lambda row: _line(table, row))
     repeated = ~ids.is_first_distinct()
     if repeated.any():

@@ -1,4 +1,4 @@
-"""How ratings find their film's metadata: through links, id to id as the paper did, by title, or not at all."""
+"""Joins of ratings with their film's metadata: through links, id to id as the paper did, by title, or none."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PAPER_WARNING = (
 
 @dataclass(frozen=True)
 class Metadata:
-    """What another source knows of films, one row per film.
+    """Another source's data on films, one row per film.
 
-    frame: `title`, `year`, `copies` (how often the film's id stood in the file), and any of `id`, `metadata_genres`
+    frame: `title`, `year`, `copies` (number of rows with the film's id in the file), and any of `id`, `metadata_genres`
     (list[str]) and the numeric features (float64).
     """
 
@@ -35,9 +35,10 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Match:
-    """For each item the row of its metadata (int64, null where there is none).
+    """The row of each item's metadata (int64, null if there is none).
 
-    warning: what a reader must know. describe: from the number of ratings of each item to notes.
+    warning: a warning to show to users.
+    describe: maps the number of ratings of each item to notes.
     """
 
     row: pl.Series
@@ -49,8 +50,9 @@ class Match:
 class Join:
     """A way to match films with metadata.
 
-    match: from films (`item_id`, `title`, `year`) to their matches. drops: whether unmatched ratings are dropped
-    unless the user says otherwise. files: those that the join read, besides the metadata's.
+    match: maps films (`item_id`, `title`, `year`) to their matches.
+    drops: True if unmatched ratings are dropped by default.
+    files: those that the join read, besides the metadata's.
     """
 
     name: str
@@ -66,7 +68,11 @@ def no_join() -> Join:
 
 
 def links_join(links: pl.DataFrame, file: SourceFile, metadata: Metadata) -> Join:
-    """Item id to metadata id through `links` (columns `item_id` and `metadata_id`), read from `file`."""
+    """The join of item id to metadata id through links.
+
+    links: columns `item_id` and `metadata_id`.
+    file: the file that they were read from.
+    """
 
     def match(films: pl.DataFrame) -> Match:
         linked = links["metadata_id"].gather(places(films["item_id"], links["item_id"]))
@@ -76,7 +82,10 @@ def links_join(links: pl.DataFrame, file: SourceFile, metadata: Metadata) -> Joi
 
 
 def paper_join(metadata: Metadata) -> Join:
-    """Item id equal to metadata id, as the paper joined. The ids are unrelated, so films get other films' metadata."""
+    """The paper's join: item id equal to metadata id.
+
+    The two kinds of ids are unrelated, so films get other films' metadata.
+    """
 
     def match(films: pl.DataFrame) -> Match:
         rows = places(films["item_id"], metadata.frame["id"])
@@ -95,7 +104,7 @@ def paper_join(metadata: Metadata) -> Join:
 
 
 def title_join(metadata: Metadata) -> Join:
-    """By normalised title and year; see `match_titles` for the steps and how ambiguity is resolved."""
+    """The join by normalised title and year; see `match_titles` for the steps and for ambiguous titles."""
 
     def match(films: pl.DataFrame) -> Match:
         found = match_titles(films, metadata.frame)
@@ -113,9 +122,9 @@ def title_join(metadata: Metadata) -> Join:
 
 
 def choose_join(asked: Sequence[str], available: Mapping[str, Join], source: str) -> Join:
-    """The first of the joins asked for that is available, or the first available where none is asked for.
+    """The first available join among those asked for; the first available one if none is asked for.
 
-    Raises DataError, naming those available, where none of those asked for is.
+    Raises DataError, with the names of the available joins, if none of those asked for is available.
     """
     if not asked:
         return next(iter(available.values()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Terms:
-    """The name of a data set, what its licence allows, and how to cite it."""
+    """The name of a data set, the terms of its licence, and its citation."""
 
     name: str
     licence: str
@@ -45,17 +45,20 @@ def embedded_terms() -> Terms:
 
 
 def folder_terms(name: str) -> Terms:
-    """The terms of a folder of tables that bears no mark of a published edition: none are known."""
+    """The terms of a folder of tables without a mark of a published edition: none are known."""
     return Terms(f"tables in {name}", "not known: ask who gave you the tables", "none known")
 
 
 def table_terms(name: str) -> Terms:
-    """The terms of a table of the user's own: none are known."""
+    """The terms of a user's own table: none are known."""
     return Terms(name, "not known: the table is the user's own", "none")
 
 
 def generated_terms(numbers: Mapping[str, int]) -> Terms:
-    """The terms of a generated world with these numbers of users, items and ratings, from this seed."""
+    """The terms of a generated world.
+
+    numbers: its numbers of users, items and ratings, and its seed.
+    """
     return Terms(
         f"generated: {numbers['users']:,} users, {numbers['items']:,} items, {numbers['ratings']:,} ratings, "
         f"seed {numbers['seed']}",

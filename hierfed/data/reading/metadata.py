@@ -1,4 +1,4 @@
-"""Kaggle's "The Movies Dataset": movies_metadata.csv, what TMDB knew of 45,000 films in 2017."""
+"""Kaggle's "The Movies Dataset": movies_metadata.csv, TMDB's data on 45,000 films in 2017."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PUBLISHED_HALVES = {"82663", "1997-08-20", "122662", "2012-09-29", "249260", "2
 def read_metadata(path: Path) -> Metadata:
     """Read movies_metadata.csv: `id`, `title`, `year`, `metadata_genres` and the five numeric features.
 
-    Rows whose id is no number are dropped, and of rows with the same id the first is kept. Both are counted in the
-    notes, as are genres that are no list, and numbers that are missing or no finite numbers (null). Raises DataError
-    for a missing column, for a file without any usable row, and for a row split over lines, save the three that the
-    published file is known for.
+    Rows whose id is no number are dropped, and of rows with the same id the first is kept. The notes count both. They
+    also count genres that are no list, and numbers that are missing or not finite (null). Raises DataError for a
+    missing column, for a file without any usable row, and for a row split over lines, except the three split rows of
+    the published file.
     """
     table = open_delimited(path)
     require(table.names, _COLUMNS, path)
@@ -64,7 +64,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def _numbers(raw: pl.DataFrame) -> tuple[list[pl.Series], list[str]]:
-    """The numeric columns as float64 with null where there is no finite number, and a note for each kind of lack."""
+    """The numeric columns as float64 with null for missing or non-finite numbers, and a note for each such kind."""
     columns, notes = [], []
     for name in NUMERIC_FEATURES:
         text = raw[name].str.strip_chars()
@@ -81,6 +81,6 @@ def _numbers(raw: pl.DataFrame) -> tuple[list[pl.Series], list[str]]:
 
 
 def _genre_names(raw: pl.Expr) -> pl.Expr:
-    """Names out of "[{'id': 16, 'name': 'Animation'}, ...]", in its order; an empty list where there are none."""
+    """Names out of "[{'id': 16, 'name': 'Animation'}, ...]", in its order; an empty list if there are none."""
     quoted = raw.fill_null("").str.extract_all(r"""['"]name['"]:\s*(?:'[^']*'|"[^"]*")""")
     return quoted.list.eval(pl.element().str.extract(r""":\s*['"](.*)['"]$"""))

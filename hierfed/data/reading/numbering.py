@@ -1,4 +1,4 @@
-"""Users and items are numbered from 0, without gaps, by ascending id; see hierfed.data.ids for their order."""
+"""Numbering of users and items from 0, without gaps, by ascending id; see hierfed.data.ids for the order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import polars as pl
 from hierfed.data.grouping import blocks, look_up
 from hierfed.data.ids import ascending
 
-# Whole numbers are numbered by counting where they lie so close: entries of the count for each rating, at most.
+# Whole numbers are numbered by counting if their range has at most so many entries per rating.
 _SPARSEST = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Numbered:
-    """A column of ids: the distinct ones, ascending (int64 or text), and for each row the number of its own (int32)."""
+    """A column of ids: the distinct ids, ascending (int64 or text), and each row's number among them (int32)."""
 
     ids: pl.Series
     numbers: np.ndarray
@@ -38,7 +38,7 @@ def number(ids: pl.Series) -> Numbered:
 
 
 def join_numbered(columns: Sequence[Numbered]) -> Numbered:
-    """The columns one after the other; ids become text where any column's are."""
+    """The columns one after the other; ids become text if any column's are."""
     if len(columns) == 1:
         return columns[0]
     kind = pl.String if any(column.ids.dtype == pl.String for column in columns) else pl.Int64
@@ -49,24 +49,24 @@ def join_numbered(columns: Sequence[Numbered]) -> Numbered:
 
 
 def compress(numbers: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the numbers below `total` occur, and the place of each among those (int32)."""
+    """The numbers below `total` that occur, and the place of each number among those (int32)."""
     present = np.zeros(total, bool)
     present[numbers] = True
     return np.flatnonzero(present), look_up(_places(present), numbers)
 
 
 def limits(numbers: pl.Series) -> tuple[Any, Any]:
-    """The lowest and the highest of one number or more, none of them null."""
+    """The lowest and the highest of one or more numbers, none of them null."""
     return numbers.min(), numbers.max()
 
 
 def array(column: pl.Series) -> np.ndarray:
-    """A column without nulls as an array of its own, which may be written to: one copy, whatever it is made of."""
+    """A column without nulls as a new, writable array, made with one copy."""
     return np.concatenate([chunk.to_numpy() for chunk in column.get_chunks()])
 
 
 def _count(ids: pl.Series, lowest: int, highest: int) -> Numbered:
-    """`number` of whole numbers from `lowest` to `highest`, piece by piece as polars read them."""
+    """`number` for whole numbers from `lowest` to `highest`, piece by piece as polars reads them."""
     present = np.zeros(highest - lowest + 1, bool)
     chunks = [chunk.to_numpy() for chunk in ids.get_chunks()]
     pieces = [chunk[block] for chunk in chunks for block in blocks(len(chunk))]
@@ -74,7 +74,7 @@ def _count(ids: pl.Series, lowest: int, highest: int) -> Numbered:
         present[np.subtract(piece, lowest, dtype=np.int64)] = True
     places, numbers, done = _places(present), np.empty(len(ids), np.int32), 0
     for piece in pieces:
-        # No number is out of bounds, and to clip is faster than to check.
+        # No number is out of bounds, and clipping is faster than checking.
         places.take(np.subtract(piece, lowest, dtype=np.int64), out=numbers[done : done + len(piece)], mode="clip")
         done += len(piece)
     return Numbered(pl.Series(ids.name, np.flatnonzero(present) + lowest), numbers)

@@ -1,4 +1,4 @@
-"""Folders of tables that nobody is known to have published: ratings, and what a table of items says of them."""
+"""Folders of tables of unknown origin: ratings, and a table of items beside them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ _TITLE_NAMES = ("title", "name", "booktitle")
 _GENRE_NAMES = ("genres", "genre")
 _TXT_COLUMNS = ("user", "item", "rating", "time")
 _RATING_PLACE = 2
-# Nothing is known of the scale.
+# The rating scale is unknown.
 _RULES = Rules()
 
 
 def read_csv_folder(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """A folder with ratings.csv, MovieLens' or another's; test: the path of a table with test ratings."""
+    """Read a folder with ratings.csv, MovieLens' or another's.
+
+    test: the path of a table with test ratings.
+    """
     table = open_delimited(folder / "ratings.csv")
     edition = csv_edition(folder, table)
     if edition is not None:
@@ -41,7 +44,7 @@ def read_csv_folder(folder: Path, columns: Mapping[str, str] | None, test: str |
 
 
 def read_txt(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
-    """A folder with ratings.txt, as FilmTrust: user, item, rating and perhaps a time, with a header or without.
+    """Read a folder with ratings.txt, as FilmTrust: user, item, rating and perhaps a time, with or without a header.
 
     test: the path of a table of that form with test ratings.
     """
@@ -70,7 +73,7 @@ def _is_number(field: Sequence[str]) -> bool:
 
 
 def _described_items(folder: Path) -> tuple[pl.DataFrame | None, tuple[SourceFile, ...], list[str]]:
-    """Titles, years and genres of a table of items beside ratings of unknown origin; a note where it has no titles."""
+    """Titles, years and genres from a table of items beside ratings of unknown origin; a note if it has no titles."""
     for name in ITEM_TABLES:
         path = folder / name
         if not path.is_file():
@@ -89,5 +92,5 @@ def _described_items(folder: Path) -> tuple[pl.DataFrame | None, tuple[SourceFil
 
 
 def _known(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """The first of the columns that bears one of these names, whatever its case."""
+    """The first column that has one of these names, in any case."""
     return next((name for name in names if name.casefold().replace("_", "").replace(" ", "") in wanted), None)

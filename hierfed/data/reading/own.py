@@ -1,4 +1,4 @@
-"""A node's own ratings, numbered by a catalogue that all nodes share and by users that no one else sees."""
+"""A node's own ratings, with item numbers of the shared catalogue and user numbers that no one else sees."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from hierfed.randomness import generator
 
 @dataclass(frozen=True)
 class OwnRatings:
-    """What one node holds: the rows it learns from, the rows it is judged on, and its users' own ids.
+    """A node's train and test rows, and its users' own ids.
 
-    user_ids: entry u is the source's id of user u of these rows. unknown: rows left out, of items that the catalogue
-    does not know. warnings: what a person must know of the node's ids, a line each.
+    user_ids: entry u is the source's id of user u of these rows.
+    unknown: number of rows left out, since the catalogue lacks their items.
+    warnings: warnings on the node's ids, a line each.
     """
 
     train: Ratings
@@ -43,7 +44,7 @@ class OwnRatings:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the rows to learn from: equal while they are the same, in whatever order."""
+        """sha256 of the train rows: equal for the same rows in any order."""
         state = hashlib.sha256()
         for column in (self.train.user, self.train.item, self.train.value):
             state.update(np.ascontiguousarray(column).tobytes())
@@ -52,11 +53,11 @@ class OwnRatings:
 
 
 def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -> OwnRatings:
-    """Number a source's ratings; rows stand by user and item.
+    """Number a source's ratings; rows are sorted by user and item.
 
-    test_share: of each user's rows that the catalogue knows, drawn at random and never learned from, all but one at
-    most; 0 where the source names test rows itself. Raises DataError for a (user, item) pair that stands twice, and
-    where the catalogue leaves nothing to learn from.
+    test_share: share of each user's rows with known items that is drawn at random as test rows; at least one row stays
+    to learn from. 0 if the source names test rows itself.
+    Raises DataError for a (user, item) pair that occurs twice, and if the catalogue leaves no train row.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
     whole = join_parts(parts)

@@ -1,4 +1,4 @@
-"""Ratings out of a PostgreSQL server: a query's rows, as Arrow columns through ADBC."""
+"""Ratings from a PostgreSQL server: a query's rows, as Arrow columns through ADBC."""
 
 from __future__ import annotations
 
@@ -51,10 +51,12 @@ _LOST = ("terminating connection", "closed the connection", "could not receive",
 def read_postgresql(source: str, query: str, mapping: Mapping[str, str] | None) -> Selected:
     """The rows of `query` from the server at `source` (`postgresql://user@host/database`).
 
-    One transaction, read-only and of one snapshot; rows stream as Arrow batches into columns. The server turns ids into
-    bigint or text, ratings into float8 and times into seconds. mapping: role to column, as for `find_columns`.
-    Raises DataError, in one line and never with a secret in it, for a password in the address, no query, no driver,
-    no connection, whatever the server refuses, and columns of types that cannot be used.
+    They are read in one read-only transaction with one snapshot, and stream as Arrow batches into columns. The server
+    converts ids to bigint or text, ratings to float8 and times to seconds.
+
+    mapping: role to column, as for `find_columns`.
+    Raises DataError, in one line and without secrets, for a password in the address, no query, no driver, no
+    connection, any error of the server, and columns of unusable types.
     """
     name = address_shown(source)
     select = statement(query)
@@ -66,7 +68,7 @@ def read_postgresql(source: str, query: str, mapping: Mapping[str, str] | None) 
         raise DataError(f"{name}: PostgreSQL needs a driver: pip install 'hierfed[postgresql]'") from error
     with _connected(dbapi, source, name) as connection, connection.cursor() as cursor, _one_line_errors(dbapi, name):
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # A row of nulls tells names and types, and the server plans the query but does not run it.
+        # A row of nulls gives names and types, and the server plans the query but does not run it.
         unread = f"(SELECT asked.* FROM (VALUES (1)) AS one LEFT JOIN (\n{select}\n) AS asked ON false) AS unread"
         names = _names(_fetch(cursor, f"SELECT row_to_json(unread)::text FROM {unread}").item())
         columns = find_columns(names, mapping, f"{name}, query")
@@ -88,12 +90,12 @@ def read_postgresql(source: str, query: str, mapping: Mapping[str, str] | None) 
 
 
 def address_shown(source: str) -> str:
-    """The address as messages and provenance may show it: hosts, database and service, without the user's name.
+    """The address for messages and provenance: hosts, database and service, without the user's name.
 
-    Raises DataError, without the address, where that holds a password or cannot be told from one that does.
+    Raises DataError, without the address, if it holds a password or could hold one.
     """
     rest = source.partition("://")[2]
-    # As libpq reads it: a user's name and password end at the first @, where that stands before any slash.
+    # As in libpq: a user's name and password end at the first @, if it comes before any slash.
     user, at, _ = rest.partition("/")[0].partition("@")
     place, _, parameters = (rest[len(user) + 1 :] if at else rest).partition("?")
     given = parse_qsl(parameters)
@@ -118,7 +120,10 @@ def _names(row: str) -> list[str]:
 
 
 def _cast(role: str, column: str, kind: str, category: str, name: str) -> str:
-    """SQL for one column as bigint, float8 or text; category: PostgreSQL's letter for kinds of types (N, S, D...)."""
+    """SQL for one column as bigint, float8 or text.
+
+    category: PostgreSQL's letter for kinds of types (N, S, D...).
+    """
     if role == "user" and kind == "name":
         raise DataError(
             f"{name}, column {column}: has the type name: to PostgreSQL, an unquoted user is the name of who asks; "
@@ -134,7 +139,7 @@ def _cast(role: str, column: str, kind: str, category: str, name: str) -> str:
     if category == "S" or (is_id and (kind == "uuid" or category == "E")):
         return f"{value}::text"
     if role == "time" and category == "D" and kind not in _TIMES_OF_DAY:
-        # As floats, in which infinity is a number that can be told in a message.
+        # As floats, so that a message can show infinity.
         return f"floor(date_part('epoch', {value}))::float8"
     raise DataError(f"{name}, column {column}: has the type {kind}, expected {_EXPECTED[role]}")
 
@@ -144,11 +149,11 @@ def _fetch(cursor: Any, sql: str) -> pl.DataFrame:
         cursor.execute(sql)
         return pl.DataFrame(cursor.fetch_arrow())
 
-    # In the main thread the driver would make an interrupt an error like any of the server's.
+    # In the main thread the driver would turn an interrupt into an ordinary error of the server.
     with ThreadPoolExecutor(1) as beside:
         task = beside.submit(run)
         try:
-            # polars' handler of signals lets a wait go on, so Python's own is asked between short ones.
+            # polars' signal handler does not end a wait. Short waits let Python's own handler run between them.
             while not wait([task], timeout=_PATIENCE).done:
                 pass
             return task.result()
@@ -162,7 +167,7 @@ def _connected(dbapi: Any, source: str, name: str) -> Iterator[Any]:
     try:
         connection = dbapi.connect(source)
     except dbapi.Error as error:
-        # One attempt per address of a host; the last tells most. libpq's own advice is indented.
+        # One line per attempted address of a host; the last says most. libpq's own advice is indented.
         attempts = [line for line in str(error).splitlines() if line and not line[0].isspace()]
         reason = one_line(attempts[-1].removeprefix("IO: [libpq] Failed to connect: "))
         hint = next((hint for words, hint in _CONNECTION_HINTS if words in reason), "check the address")
@@ -180,7 +185,7 @@ def _one_line_errors(dbapi: Any, name: str) -> Iterator[None]:
         primary = details.get("PG_DIAG_MESSAGE_PRIMARY") or details.get(b"PG_DIAG_MESSAGE_PRIMARY")
         reason = primary.decode(errors="replace") if primary else str(error).partition("\n")[0]
         raise _failed(name, reason, error.sqlstate or "") from error
-    # What goes wrong once rows flow comes through the reader of Arrow streams.
+    # Errors after the first rows come through the reader of Arrow streams.
     except pl.exceptions.PolarsError as error:
         raise _failed(name, str(error).partition("\n")[0], "") from error
 

@@ -1,4 +1,4 @@
-"""One file of ratings, delimited or Parquet, becomes checked columns."""
+"""From one file of ratings, delimited or Parquet, to checked columns."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ _TYPES: dict[str, type[pl.DataType]] = {"user": pl.Int64, "item": pl.Int64, "rat
 
 @dataclass(frozen=True)
 class RatingFile:
-    """The checked ratings of one file, and what provenance keeps of the file."""
+    """The checked ratings of one file, and the file's provenance."""
 
     part: RatingPart
     file: SourceFile
 
 
 def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
-    """The ratings of a delimited file; mapping: role to column, as for `find_columns`.
+    """The ratings of a delimited file.
+
+    mapping: role to column, as for `find_columns`.
 
     Raises DataError with file, line and column at the first bad row.
     """
@@ -39,7 +41,7 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
     def place(row: int) -> str:
         return f"{table.path}, line {table.line(row)}"
 
-    # Numbers are parsed at full speed first; text is read only where that fails, to say which row is bad, or
+    # Numbers are parsed at full speed first. Text is read only if that fails: to say which row is bad, or
     # because ids or times are text.
     frame = table.typed({column: _TYPES[role] for role, column in columns.items()})
     if frame is None:
@@ -61,7 +63,7 @@ def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) ->
 
 
 def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
-    # By path alone, polars takes brackets for a pattern of names.
+    # Given a path, polars takes brackets for a pattern of names.
     with _explained(path), path.open("rb") as file:
         names = list(pl.read_parquet_schema(file))
 
@@ -82,6 +84,6 @@ def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) 
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    # A damaged file can also make polars panic, which is no PolarsError.
+    # A damaged file can also make polars panic, which raises no PolarsError.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error

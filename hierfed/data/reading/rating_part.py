@@ -1,4 +1,4 @@
-"""The ratings of one file as compact columns, made one by one as the file's own are read and checked."""
+"""The ratings of one file as compact columns, made one at a time as the file's columns are read and checked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _THREADS = 2
 class RatingPart:
     """The checked ratings of one file.
 
-    value: float32 [rows]. time: int64 [rows], seconds since 1970, or None where the file has no times. place: says
-    where row r stands, as "ratings.csv, line 7".
+    value: float32 [rows].
+    time: int64 [rows], seconds since 1970, or None if the file has no times.
+    place: gives the place of row r, as "ratings.csv, line 7".
     """
 
     user: Numbered
@@ -40,10 +41,12 @@ class RatingPart:
 
     @classmethod
     def of(cls, column: Callable[[str], pl.Series], roles: Collection[str], place: Callable[[int], str]) -> RatingPart:
-        """A part of the columns that `column` gives by their roles: user, item, rating, and time where there is one.
+        """Make a part from columns by role: user, item, rating, and time if there is one.
 
-        Each is let go once it was numbered or copied, so no more than two of them lie in memory at a time where
-        `column` reads them. Of several errors, that of the first role is raised.
+        Each column is released once it is numbered or copied, so memory holds at most two at a time if `column` reads
+        them. If several roles have errors, the first role's is raised.
+
+        column: gives a role's column.
         """
 
         def numbered(role: str) -> Numbered:
@@ -68,9 +71,11 @@ class RatingPart:
 def checked_part(
     read: Callable[[str], pl.Series], columns: Mapping[str, str], place: Callable[[int], str], rules: Rules
 ) -> RatingPart:
-    """The part whose columns `read` gives by their names in the file; columns: role to that name.
+    """Read and check the columns of a part.
 
-    Raises DataError at the first id, rating or time that is none.
+    read: gives a column by its name in the file.
+    columns: role to that name.
+    Raises DataError at the first invalid id, rating or time.
     """
 
     def checked(role: str) -> pl.Series:
@@ -80,7 +85,7 @@ def checked_part(
 
 
 def join_parts(parts: Sequence[RatingPart]) -> RatingPart:
-    """The parts one after the other; ids become text where any part's are, times are kept where every part has them."""
+    """The parts one after the other. Ids become text if any part's are. Times are kept if every part has them."""
     if len(parts) == 1:
         return parts[0]
     first = np.cumsum([0, *map(len, parts)])

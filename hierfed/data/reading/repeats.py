@@ -1,4 +1,4 @@
-"""Pairs of a user and an item that stand twice, found block by block without sorting."""
+"""Detection of (user, item) pairs that occur twice, block by block without sorting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hierfed.data.grouping import by_group, is_grouped, on_threads
 
-# Rows that are looked at together, and slots for them: what is wide enough for few to meet, and fits a core's cache.
+# Rows of a block, and slots for their hashes: enough for few collisions, few enough for a core's cache.
 _BLOCK = 1 << 15
 _SLOT_BITS = 19
 # The golden ratio's fraction of 2^64: multiples of it spread over the upper bits (Knuth, 6.4).
@@ -14,7 +14,7 @@ _SPREAD = 0x9E3779B97F4A7C15
 
 
 def has_repeats(user: np.ndarray, item: np.ndarray) -> bool:
-    """Whether two rows have the same user and item; both are numbered from 0."""
+    """True if two rows have the same user and item; both are numbered from 0."""
     if not len(user):
         return False
     if not is_grouped(user):
@@ -22,7 +22,7 @@ def has_repeats(user: np.ndarray, item: np.ndarray) -> bool:
         rows = order.rows(slice(0, len(order)))
         return has_repeats(user[rows], item[rows])
     items = int(item.max()) + 1
-    # Blocks of whole users, since no pair stands in two of those.
+    # Blocks of whole users, since no pair occurs in two of them.
     starts = np.unique(np.searchsorted(user, user[::_BLOCK]))
 
     def repeated(block: slice) -> bool:
@@ -37,10 +37,10 @@ def has_repeats(user: np.ndarray, item: np.ndarray) -> bool:
 
 
 def _repeats(keys: np.ndarray) -> bool:
-    """Whether a key (uint32 or uint64) stands twice.
+    """True if a key (uint32 or uint64) occurs twice.
 
-    Where keys ascend, none does. Else each row writes its number into the slot of its key's hash. Of two rows with one
-    key, one at least finds a later row's number there: either that of the other row, or both find a third one's.
+    If keys ascend strictly, none does. Else each row writes its number into the slot of its key's hash. Of two rows
+    with one key, at least one then finds a later row's number there: the other row's, or both find a third row's.
     """
     if (keys[1:] > keys[:-1]).all():
         return False

@@ -1,4 +1,4 @@
-"""One door to every source of ratings."""
+"""The entry point to every source of ratings."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def load(
     query: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
-    """Ratings, catalogue and provenance from `source`.
+    """Ratings, catalogue and provenance from a source.
 
     source: `embedded`, `movielens-small`, the path of a GroupLens folder, of a folder with `ratings.parquet` and
     `items.parquet` or of a table (CSV, TSV, Parquet, SQLite), or `postgresql://user@host/database`.
-    join: how films find their metadata: `links`, `paper`, `title` or `none`, in order of preference; the first that
-    the source allows is taken, and the source's best where nothing is asked for.
-    unmatched: whether ratings of films without metadata are kept or dropped; None drops them with the joins `links`
-    and `paper`. columns: role (user, item, rating, time) to the column of a table. test: a second table with test
-    ratings, or the name of a published split such as `u1`. query: a SELECT that gives user, item, rating and perhaps
-    time, for a database only. progress: called while downloading.
+    join: `links`, `paper`, `title` or `none`, in order of preference. The first that the source allows is used; if
+    empty, the source's best.
+    unmatched: `keep` or `drop` ratings of films without metadata; None drops them with the joins `links` and `paper`.
+    columns: role (user, item, rating, time) to the column of a table.
+    test: a second table with test ratings, or the name of a published split such as `u1`.
+    query: a SELECT that gives user, item, rating and perhaps time, for a database only.
+    progress: called while downloading.
     Raises DataError, in one line, for anything in the data that cannot be used as it is.
     """
     if unmatched not in (None, "keep", "drop"):
@@ -62,7 +63,7 @@ def load(
     elif path.is_dir():
         place, read = find_ratings(path)
         joins = _folder_joins(path, place)
-        # A join that is not possible is told before the ratings, which may be many, are read.
+        # An impossible join is refused before the ratings, which may be many, are read.
         choose_join(join, joins, source)
         found = read(columns, test)
     elif database or path.is_file():
@@ -78,7 +79,7 @@ def load(
 def read_ratings(
     source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None, query: str = ""
 ) -> Source:
-    """The ratings of a folder, a table or a database alone, without a catalogue; see load."""
+    """The ratings of a folder, a table or a database, without a catalogue; see load."""
     path, database = Path(source), is_database(source)
     if query and not database:
         raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
@@ -93,9 +94,9 @@ def read_ratings(
 
 
 def files_of(source: str, test: str | None = None) -> dict[str, Path]:
-    """Every file that `load` may look into, by a name that tells no more of its place than its folder.
+    """Every file that `load` may read, by a name that reveals no more of its place than its folder.
 
-    Empty for what is small and for databases, whose files do not tell what they hold. Raises DataError as `load` does.
+    Empty for small sources and for databases, whose files do not reveal their content. Raises DataError as `load` does.
     """
     path = Path(source)
     if source in NAMED_SOURCES or is_database(source) or (test is not None and is_database(test)):
@@ -124,7 +125,7 @@ def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:
 
 
 def _shown(source: str) -> str:
-    """The source for messages; what could be an address with a password is not repeated."""
+    """The source for messages. An address that may hold a password is not repeated."""
     return "an address of another kind" if _ADDRESS.search(source) else repr(source)
 
 

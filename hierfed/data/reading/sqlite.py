@@ -1,4 +1,4 @@
-"""Ratings out of an SQLite file: a query's, or those of the one table that has the columns."""
+"""Ratings from an SQLite file: the rows of a query, or of the only table with the right columns."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ _HINTS = {
 
 
 def read_sqlite(path: Path, query: str, mapping: Mapping[str, str] | None) -> Selected:
-    """The rows of `query`, or where it is empty of the only table or view with a user, an item and a rating.
+    """The rows of `query`; if it is empty, those of the only table or view with a user, an item and a rating.
 
-    The file is opened to read only, and all is read in one transaction, in batches of 50,000 rows, so that never more
-    are Python's own objects. mapping: role to column, as for `find_columns`. Raises DataError, in one line, for a file
-    that is no database, for whatever SQLite refuses, and where no table or more than one fits.
+    The file is opened read-only. All rows are read in one transaction, in batches of 50,000 rows, so that no more than
+    a batch are Python objects at a time.
+
+    mapping: role to column, as for `find_columns`.
+    Raises DataError, in one line, for a file that is no database, for any refusal of SQLite, and if not exactly one
+    table fits.
     """
     _refuse_other_files(path)
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
@@ -44,7 +47,7 @@ def read_sqlite(path: Path, query: str, mapping: Mapping[str, str] | None) -> Se
         _one_line_errors(path),
         closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=PATIENCE)) as base,
     ):
-        # A query that attaches another file could make one.
+        # A query that attaches another file could create that file.
         base.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         base.execute("BEGIN")
         if query:
@@ -80,7 +83,7 @@ def _rows(cursor: sqlite3.Cursor, path: Path, what: str, mapping: Mapping[str, s
 
 
 def _column(values: Sequence[Any]) -> pl.Series:
-    """One column of a batch as whole numbers, floats or text: SQLite lets each row have a type of its own."""
+    """One column of a batch as whole numbers, floats or text, since in SQLite each row may have its own type."""
     kinds = set(map(type, values))
     if str in kinds:
         return pl.Series([value if value is None else str(value) for value in values], dtype=pl.String)
@@ -113,7 +116,7 @@ def _fits(base: sqlite3.Connection, table: str, mapping: Mapping[str, str] | Non
     try:
         cursor = base.execute(f"SELECT * FROM {quoted(table)} LIMIT 0")
         find_columns([column[0] for column in cursor.description], mapping, table)
-    except (sqlite3.OperationalError, DataError):  # a view of a table that is gone holds no ratings either
+    except (sqlite3.OperationalError, DataError):  # a view of a deleted table holds no ratings either
         return False
     return True
 
@@ -139,9 +142,9 @@ def _refuse_other_files(path: Path) -> None:
 def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    # Up to Python 3.11 a second statement in a query is a Warning, which is no Error.
+    # Up to Python 3.11, a second statement in a query raises Warning, which is no Error.
     except (sqlite3.Error, sqlite3.Warning) as error:
-        # The first byte of SQLite's code is the kind of error, the others tell of its cause.
+        # The first byte of SQLite's code is the kind of error, the others give its cause.
         name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
         hint = f": {_HINTS[name]}" if name in _HINTS else ""
         raise DataError(f"{path}: SQLite refuses: {one_line(str(error))}{hint}") from error

@@ -15,18 +15,20 @@ from hierfed.data.reading.licences import table_terms
 from hierfed.data.reading.rating_files import RatingFile, read_delimited, read_parquet
 from hierfed.errors import DataError
 
-# Nothing is known of the scale of a table of the user's own.
+# The rating scale of a user's own table is unknown.
 _RULES = Rules()
 _PARQUET_ENDINGS = {".parquet", ".pq"}
 
 
 def read_tables(source: str, columns: Mapping[str, str] | None, test: str | None, query: str) -> Source:
-    """The ratings of a table, and of a second one with test ratings where `test` names one.
+    """The ratings of a table, and of a second one with test ratings if `test` names one.
 
-    An SQLite file is known by its first bytes, Parquet by its ending; in text files the separator is that which the
-    header holds most of: comma, tab, semicolon or bar. columns: role (user, item, rating, time) to column, for both
-    tables. query: a select for the first, where that is a database. Raises DataError with file, row and column at the
-    first bad row.
+    An SQLite file is recognised by its first bytes, Parquet by its ending. The separator of a text file is the most
+    frequent one in its header: comma, tab, semicolon or bar.
+
+    columns: role (user, item, rating, time) to column, for both tables.
+    query: a select for the first table, if it is a database.
+    Raises DataError with file, row and column at the first bad row.
     """
     if test is not None and is_server(test):
         raise DataError("test rows come from a file, and cannot be asked of a PostgreSQL server")

@@ -1,4 +1,4 @@
-"""Films of two catalogues matched by normalised title and year."""
+"""Match films of two catalogues by normalised title and year."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ STEPS = ("title and year", "articles moved", "other titles", "accents and punctu
 
 @dataclass(frozen=True)
 class TitleMatch:
-    """For each film of one catalogue the row of its match in the other.
+    """The row of each film's match in another catalogue.
 
-    row: int64, null where there is none. step: for each film, the number of the step (in STEPS) that matched, or
-    null. ambiguous: how many films had several matches at their step.
+    row: int64, null if there is none.
+    step: the number of the step (in STEPS) that matched each film, or null.
+    ambiguous: number of films with several matches at their step.
     """
 
     row: pl.Series
@@ -30,12 +31,21 @@ class TitleMatch:
 def match_titles(films: pl.DataFrame, others: pl.DataFrame) -> TitleMatch:
     """Match films to others by title and year, in steps from strict to loose; the first step that matches wins.
 
-    films: columns `title`, `year`. others: `title`, `year` and `vote_count`. The steps, each including those before it:
-    1. equal title and year; 2. "Matrix, The" reads "The Matrix"; 3. the title without its brackets, and the titles
-    in them, as in "City of Lost Children, The (Cité des enfants perdus, La)" or "Seven (a.k.a. Se7en)";
-    4. accents, case, punctuation and "&" against "and" don't count; 5. nor does a leading article; 6. nor a year
-    more or less. Among several matches at one step: the film's earlier title, then the nearer year, then the other
-    with the most votes, then the first in the table.
+    Each step includes the ones before it:
+
+    1. equal title and year;
+    2. "Matrix, The" reads "The Matrix";
+    3. the title without its brackets, and the titles in them, as in "City of Lost Children, The (Cité des enfants
+       perdus, La)" or "Seven (a.k.a. Se7en)";
+    4. accents, case, punctuation and "&" against "and" are ignored;
+    5. a leading article is ignored;
+    6. the year may differ by one.
+
+    Among several matches at one step, these win in turn: the film's earlier title, the nearer year, the most votes, the
+    first in the table.
+
+    films: columns `title`, `year`.
+    others: columns `title`, `year` and `vote_count`.
     """
     left = _variants(films)
     right = others.select(
@@ -82,14 +92,14 @@ def match_titles(films: pl.DataFrame, others: pl.DataFrame) -> TitleMatch:
 
 
 def split_year(titles: pl.Series) -> pl.DataFrame:
-    """Titles such as "Heat (1995)" as columns `title` ("Heat") and `year` (int32; null where there is none)."""
+    """Titles such as "Heat (1995)" as columns `title` ("Heat") and `year` (int32; null if there is none)."""
     year = titles.str.extract(r"\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)\s*$").cast(pl.Int32, strict=False)
     bare = titles.str.replace(r"\s*\(\d{4}(?:\s*[-–]\s*(?:\d{4})?)?\)\s*$", "").str.strip_chars()
     return pl.DataFrame({"title": bare, "year": year})
 
 
 def _variants(films: pl.DataFrame) -> pl.DataFrame:
-    """One row per title of a film: rank 0 the whole title, 1 without brackets, 2 and on those in brackets."""
+    """One row per title of a film: rank 0 for the whole title, 1 without brackets, from 2 for those in brackets."""
     base = films.select(pl.int_range(pl.len()).alias("film"), "title", pl.col("year").cast(pl.Int32))
     base = base.drop_nulls()
     bracketed = base.filter(pl.col("title").str.contains("(", literal=True))

@@ -27,12 +27,14 @@ class Averaging(MethodKind):
     takes_optimizer = True
 
     def opening_rounds(self, settings: Settings) -> int:
-        """One for the mean rating, where the network begins at it; see MethodKind."""
+        """One for the mean rating, if the network begins at it; see MethodKind."""
         return int(settings.model.output_bias == "train_mean")
 
     def earlier_stages(self, case: Case) -> list[Stage]:
-        """Features are fitted on the nodes' ratings, but under differential privacy: it would be a release without
-        noise. See MethodKind."""
+        """The stage that fits features on the nodes' ratings. See MethodKind.
+
+        Under differential privacy there is none, since its sums carry no noise.
+        """
         from hierfed.methods.averaging.build import features_stage  # noqa: PLC0415 - torch takes seconds to load
 
         return [] if case.settings.privacy.privacy_unit != "none" else [features_stage(case)]

@@ -1,4 +1,4 @@
-"""Federated averaging (McMahan et al., 2017, arXiv:1602.05629), with FedProx's proximal term where it is set."""
+"""Federated averaging (McMahan et al., 2017, arXiv:1602.05629), with FedProx's proximal term if it is set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ from hierfed.models.scale import RatingScale, header_of
 
 @dataclass(frozen=True)
 class FederatedAveraging(Method):
-    """A network whose global parameters move by the row-weighted mean of the nodes' changes.
+    """Federated averaging of a network: global <- global + sum_k n_k (local_k - global) / sum_k n_k.
 
-    features: [items, features], public, in the type that all training is done in: float32, or float64 to check it.
-    start_at_mean: begin with the train rows' mean rating as the output bias, which the nodes' sums give in a round 0
-    of their own. optimizer: the server's.
+    local_k: node k's parameters after its local epochs. n_k: its number of rows. A server optimizer may replace the
+    plain step.
+
+    Source: McMahan et al., 2017, arXiv:1602.05629; server optimizers: Reddi et al., 2021, arXiv:2003.00295.
+
+    features: [items, features], public. Their type is that of all training: float32, or float64 to check it.
+    start_at_mean: True sets the output bias to the train rows' mean rating, from the nodes' sums in a round 0.
+    optimizer: the server's optimizer.
     """
 
     predictor: Predictor
@@ -44,13 +49,19 @@ class FederatedAveraging(Method):
     optimizer: ServerOptimizer = field(default_factory=PlainStep, kw_only=True)
 
     def start(self) -> SharedModel:
-        """Random parameters; a round 0 is to come where the nodes first send the sum of their ratings. See Method."""
+        """Random parameters.
+
+        Under `start_at_mean`, round 0 comes next, in which nodes send the sum of their ratings. See Method.
+        """
         return SharedModel({"parameters": self._initial()}, round=-1 if self.start_at_mean else 0)
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """n (local - global), n and n times each epoch's loss, n a node's rows; in round 0 the sum of its ratings."""
+        """n (local - global), n and n times each epoch's loss, for a node of n rows.
+
+        In round 0 the sum of ratings and n.
+        """
         round_number = shared.round + 1
         rows = [torch.tensor([len(node.train)], dtype=torch.float64) for node in nodes]
         if round_number == 0:
@@ -65,7 +76,10 @@ class FederatedAveraging(Method):
     def local_changes(
         self, shared: SharedModel, nodes: Sequence[Node], trainer: Trainer
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each node's local - global, float64 [parameters], and its losses, [epochs], by this trainer."""
+        """Each node's local - global, float64 [parameters], and its losses, [epochs].
+
+        trainer: trains the nodes.
+        """
         start = shared.arrays["parameters"].expand(len(nodes), -1)
         streams = Streams(self.seed, shared.round + 1, "training")
         local, losses = trainer(self.predictor, start, self.features, nodes, self.training, streams)
@@ -73,7 +87,7 @@ class FederatedAveraging(Method):
             yield parameters.double() - start[0].double(), loss
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """global + sum of n (local - global) / sum of n; see Method."""
+        """The global parameters moved by sum of n (local - global) / sum of n; see Method."""
         kind, parameters = self.features.dtype, shared.arrays["parameters"].double()
         rows = total.arrays["rows"]
         if "ratings" in total.arrays:
@@ -90,7 +104,7 @@ class FederatedAveraging(Method):
         return in_stars
 
     def train_alone(self, nodes: Sequence[Node], rounds: int) -> Tensor:
-        """What each node reaches without the others, parameters [nodes, parameters]: a federation of one node each."""
+        """Each node's parameters after training alone, [nodes, parameters]: a federation of one node each."""
         start = self._initial().repeat(len(nodes), 1)
         if self.start_at_mean:
             for row, node in enumerate(nodes):
@@ -118,7 +132,7 @@ class FederatedAveraging(Method):
         besides: Callable[[Node], Ratings],
         judged: Sequence[PersonalModel],
     ) -> Sequence[PersonalModel]:
-        """The models that were judged: others would have to be trained. See Method."""
+        """The judged models themselves, since new ones would need more training; see Method."""
         return judged
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
@@ -168,7 +182,7 @@ class FederatedAveraging(Method):
 
 
 class PersonalNetwork(PersonalModel):
-    """A node's own parameters, and its users' heads where they have any."""
+    """A node's own parameters, and its users' heads if they have any."""
 
     def __init__(
         self, predictor: Predictor, features: Tensor, parameters: Tensor, heads: UserHeads | None, scale: RatingScale
@@ -193,7 +207,7 @@ class PersonalNetwork(PersonalModel):
         return first_layer_change(self.predictor, shared["parameters"], self.parameters)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """The node's network, and its users' numbers, biases and weights; see PersonalModel."""
+        """The node's network; then each user's number, bias and weights. See PersonalModel."""
         kept = self.predictor.named(self.parameters)
         if self.heads is not None:
             kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}

@@ -29,7 +29,10 @@ from hierfed.settings import Settings
 
 
 def build(case: Case) -> Prepared:
-    """The settings' network; under differential privacy its features are fitted on the catalogue, each item once."""
+    """The settings' network.
+
+    Under differential privacy its features are fitted on the catalogue, with one row an item.
+    """
     settings, catalogue = case.settings, case.catalogue
     private = settings.privacy.privacy_unit != "none"
     features = prepare_features(catalogue, np.ones(len(catalogue))) if private else _fitted(case)
@@ -44,7 +47,7 @@ def build(case: Case) -> Prepared:
 
 
 def features_stage(case: Case) -> Stage:
-    """The training that fits the features on the nodes' ratings."""
+    """The training stage that fits the features on the nodes' ratings."""
     return Stage(FEATURES, 1, lambda models: _fitting(case), -1)
 
 
@@ -53,7 +56,10 @@ def _fitting(case: Case) -> FeatureFitting:
 
 
 def _fitted(case: Case) -> Features:
-    """The features of the finished stage FEATURES; raises HierfedError before it, and for a model that is none."""
+    """The features of the finished stage FEATURES.
+
+    Raises HierfedError before the stage, and for a model that is none.
+    """
     if FEATURES not in case.models:
         raise HierfedError("this training has not come to its network yet: its features are not fitted")
     try:
@@ -67,7 +73,7 @@ def make_averaging(
 ) -> FederatedAveraging:
     """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation.
 
-    scale: what networks learn of each rating; a module's output is on that scale.
+    scale: the scale that networks learn on; a module's output is on it too.
     """
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
@@ -104,6 +110,6 @@ def make_averaging(
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
     if module is not None:
-        # Its own draws come from torch's generator for a whole stack, so that all nodes must be in one.
+        # The module draws from torch's own generator, once for a whole stack, so all nodes must be in one stack.
         return plain
     return pooled(plain, trainer, training.threads, training.chunk_rows, stack)

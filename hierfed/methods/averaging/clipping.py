@@ -1,4 +1,4 @@
-"""Gradients in which no row counts for more than a given L2 norm, up to the rounding of the floats that they are in.
+"""Gradients clipped row by row to a given L2 norm, up to float rounding.
 
 See gradients.StackedGradient for the interface.
 """
@@ -18,7 +18,7 @@ def clipped_gradient_of(
 ) -> StackedGradient:
     """The fastest sum of clipped gradients for this predictor, from parameters into gradient; see gradient_of.
 
-    With a scale of 2, a row's gradient is that of its squared error; it is scaled by min(1, clip_norm / its norm).
+    The gradient of a row is that of its squared error, for a scale of 2. It is scaled by min(1, clip_norm / its norm).
     """
     if isinstance(predictor, Network):
         return ClippedPerceptronGradient(predictor, parameters, gradient, batch, clip_norm)
@@ -26,10 +26,12 @@ def clipped_gradient_of(
 
 
 class ClippedPerceptronGradient(PerceptronGradient):
-    """Norms from the backward pass itself: no row's gradient is ever written out.
+    """Clipped gradients of perceptrons.
 
-    A row's gradient of a linear layer is the outer product of what came in, a, and the slope of what came out, d; with
-    the bias, its squared norm is (|a|^2 + 1) |d|^2 (Goodfellow, 2015, arXiv:1510.01799).
+    Norms come from the backward pass itself, so no row's gradient is ever written out.
+
+    Let a be a linear layer's input and d the slope of its output. A row's gradient of the layer is the outer product of
+    both. With the bias, its squared norm is (|a|^2 + 1) |d|^2 (Goodfellow, 2015, arXiv:1510.01799).
     """
 
     def __init__(self, network: Network, parameters: Tensor, gradient: Tensor, batch: int, clip_norm: float):
@@ -49,7 +51,7 @@ class ClippedPerceptronGradient(PerceptronGradient):
 
 
 class ClippedFunctionalGradient:
-    """torch.func.vmap over nodes and rows of the autograd gradient, for any module that vmap can follow.
+    """Clipped gradients by torch.func.vmap over nodes and rows, for any module that vmap can follow.
 
     Modules that draw random numbers raise RuntimeError.
     """

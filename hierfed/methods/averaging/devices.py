@@ -1,4 +1,4 @@
-"""Computing on a device with a memory of its own, such as a GPU."""
+"""Training on a device with its own memory, such as a GPU."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hierfed.data.federation import Node
 from hierfed.methods.averaging.network import Predictor
 from hierfed.methods.averaging.training import EpochEnd, LocalTraining, Streams, Trainer
 
-# Nodes in a stack on a GPU: a step must have work for all its cores, and 4,096 of the paper's networks take 300 MB.
+# Nodes in a stack on a GPU: enough work for all its cores. The paper's networks of 4,096 nodes take 300 MB.
 DEVICE_STACK = 4096
 
 
 @dataclass(frozen=True)
 class DeviceTrainer:
-    """Trains on a device; what it gets and gives lies in main memory, and so do the nodes' rows. See training.Trainer.
+    """Trains on a device. Its inputs, its outputs and the nodes' rows lie in main memory. See training.Trainer.
 
-    trainer: computes where the parameters and the features lie.
+    trainer: computes on the device of the parameters and the features.
     """
 
     trainer: Trainer

@@ -1,4 +1,4 @@
-"""The features of networks, fitted on all nodes' ratings by two sums: a training before that of the model."""
+"""A stage before the network's training: fit its item features on all nodes' ratings, by two sums."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from hierfed.federated.private import PrivateState
 
 @dataclass(frozen=True)
 class FeatureFitting:
-    """The method, finished after round 1; see SumMethod. What is summed, and what is known of it: see `fitting`'s
-    class."""
+    """The method that fits item features from sums, finished after round 1; see SumMethod.
+
+    fitting: defines the sums and the features that follow from them.
+    """
 
     fitting: CatalogueFeatures | RatingFeatures
 
     def start(self) -> SharedModel:
-        """Nothing is known yet; see SumMethod."""
+        """An empty model; see SumMethod."""
         return SharedModel({}, round=-1)
 
     def contribute(
@@ -42,11 +44,11 @@ class FeatureFitting:
         private: Sequence[PrivateState | None],
         on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
-        """The same sums, of all rows at once, equal to rounding; see PooledMethod."""
+        """The same sums over all rows at once, equal up to rounding; see PooledMethod."""
         return self._sums(shared, train_rows(nodes)[1]), private
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """What the sums tell; see SumMethod."""
+        """The quantities learned from the sums; see SumMethod."""
         learned = self.fitting.learn(_arrays(shared.arrays), _arrays(total.arrays))
         return SharedModel({name: torch.from_numpy(array) for name, array in learned.items()}, shared.round + 1)
 
@@ -60,15 +62,20 @@ class FeatureFitting:
 
 
 def feature_fitting(catalogue: Catalogue, threshold: int) -> FeatureFitting:
-    """How a catalogue's features are fitted; threshold: the least ratings of an item that are summed by themselves,
-    where the catalogue has no features and the items' ratings take their place."""
+    """The fitting of a catalogue's features. A catalogue without features gets features from the items' ratings.
+
+    threshold: the least number of ratings of an item for its own sum to be sent, if features come from ratings.
+    """
     if has_features(catalogue):
         return FeatureFitting(catalogue_features(catalogue))
     return FeatureFitting(RatingFeatures(len(catalogue), threshold))
 
 
 def features_of(catalogue: Catalogue, train: Ratings, threshold: int) -> Features:
-    """The features, fitted on these ratings in one place; threshold: see feature_fitting."""
+    """The features, fitted on these ratings in one place.
+
+    threshold: see feature_fitting.
+    """
     method = feature_fitting(catalogue, threshold)
     shared = method.start()
     while shared.round < 1:

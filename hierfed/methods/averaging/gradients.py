@@ -1,4 +1,4 @@
-"""Gradients of many nodes' losses at once, one row of a matrix [nodes, parameters] each."""
+"""Gradients of many nodes' losses at once, one row of a matrix [nodes, parameters] per node."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from hierfed.methods.averaging.network import Network, Predictor
 class StackedGradient(Protocol):
     """Writes the gradients of a stack of nodes into a given matrix.
 
-    Called with inputs [nodes, batch, features], target and scale [nodes, batch] (scale: 2 / rows, 0 at padding) and
-    keep (dropout factors [nodes, batch, units], or None); writes prediction - target into errors [nodes, batch].
+    inputs: [nodes, batch, features].
+    target, scale: [nodes, batch]; scale is 2 / rows, and 0 at padding.
+    keep: dropout factors [nodes, batch, units], or None.
+    errors: [nodes, batch]; receives prediction - target.
     """
 
     def __call__(self, inputs: Tensor, target: Tensor, scale: Tensor, keep: Tensor | None, errors: Tensor) -> None:
@@ -33,7 +35,7 @@ def gradient_of(predictor: Predictor, parameters: Tensor, gradient: Tensor, batc
 class PerceptronGradient:
     """Backpropagation through a stack of perceptrons, written by hand.
 
-    Work space and views are made once: in a step of 150 us, each further allocation or view would show.
+    Work space and views are made once, since a step takes 150 us, in which each further allocation or view would show.
     """
 
     def __init__(self, network: Network, parameters: Tensor, gradient: Tensor, batch: int):
@@ -82,7 +84,7 @@ class PerceptronGradient:
         self._collect(inputs, top)
 
     def _propagate(self) -> None:
-        """The slopes of each row's loss before the ReLUs, from the output's down."""
+        """Compute the slopes of each row's loss before each ReLU, from the output down."""
         torch.mul(self.slope, self.upscale, out=self.upscaled)
         for layer in reversed(range(len(self.activations))):
             delta, back = self.deltas[layer], self.weights_transposed[layer + 1]
@@ -94,7 +96,7 @@ class PerceptronGradient:
             torch.ops.aten.threshold_backward.grad_input(delta, self.activations[layer], 0.0, grad_input=delta)
 
     def _collect(self, inputs: Tensor, top: Tensor) -> None:
-        """The gradients of the parameters, summed over rows."""
+        """Sum the gradients of the parameters over rows."""
         torch.mul(top, self.slope_column, out=self.products)
         torch.sum(self.products, 1, keepdim=True, out=self.weight_gradients[-1])
         torch.sum(self.slope_column, 1, keepdim=True, out=self.bias_gradients[-1])
@@ -105,9 +107,9 @@ class PerceptronGradient:
 
 
 class FunctionalGradient:
-    """torch.func.vmap over nodes of the autograd gradient: for any module that vmap can follow.
+    """Autograd gradients by torch.func.vmap over nodes, for any module that vmap can follow.
 
-    A module's own dropout draws for the whole stack at once, so its masks are not those of the loop.
+    A module's own dropout draws once for the whole stack, so its masks differ from those of a loop over nodes.
     """
 
     def __init__(self, predictor: Predictor, parameters: Tensor, gradient: Tensor):

@@ -16,10 +16,11 @@ ALIGNMENT = 16
 
 
 class Predictor(Protocol):
-    """A model of ratings from item features whose parameters are one float32 vector.
+    """A model of ratings from item features, whose parameters are one float32 vector.
 
-    parameter_count: length of the vector. mask_units: hidden units that dropout can silence, 0 without dropout.
-    first_layer, head: the places in the vector of the first layer's weights and of the output layer.
+    parameter_count: length of the vector.
+    mask_units: number of hidden units that dropout can silence; 0 without dropout.
+    first_layer, head: slices of the vector with the first layer's weights and with the output layer.
     """
 
     parameter_count: int
@@ -36,11 +37,14 @@ class Predictor(Protocol):
         ...
 
     def predict_in_training(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None) -> Tensor:
-        """The same with dropout on, differentiable; keep: bool [rows, mask_units], the units it keeps, or None."""
+        """Ratings [rows] with dropout on, differentiable.
+
+        keep: bool [rows, mask_units], True for the units that dropout keeps; None for all.
+        """
         ...
 
     def last_hidden(self, parameters: Tensor, inputs: Tensor) -> Tensor:
-        """What the output layer sees, without dropout: [rows, units]."""
+        """The inputs of the output layer, without dropout: [rows, units]."""
         ...
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
@@ -50,7 +54,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a layer's weights [inputs, outputs] and bias [outputs] lie in the flat vector."""
+    """The places of a layer's weights [inputs, outputs] and bias [outputs] in the flat vector."""
 
     inputs: int
     outputs: int
@@ -70,8 +74,8 @@ class Layer:
 class Network:
     """The paper's multi-layer perceptron: ReLU layers with dropout, one linear output.
 
-    Blocks of the vector start at multiples of 16 floats (the gaps stay zero): BLAS takes another path, with another
-    last digit, on unaligned rows, and a node would depend on which row of the stack it is.
+    Layers start at multiples of 16 floats in the vector, and the gaps stay zero. On unaligned rows BLAS takes another
+    path, with another last digit, so that a node's result would depend on its row in the stack.
     """
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], dropout: float = 0.0):
@@ -132,10 +136,11 @@ class Network:
 
 
 class ModuleNetwork:
-    """Any torch.nn.Module that maps [rows, features] to [rows] or [rows, 1], as a Predictor.
+    """A torch.nn.Module that maps [rows, features] to [rows] or [rows, 1], as a Predictor.
 
-    Its last parameters are those of a torch.nn.Linear, the head. Dropout and the like inside it draw from torch's own
-    generator, which the trainers seed. Modules with buffers (batch statistics) are refused: their mean means nothing.
+    Its last parameters are those of a torch.nn.Linear, the head. Random layers in it, such as dropout, draw from
+    torch's own generator, which the trainers seed. Modules with buffers (batch statistics) are refused: their mean
+    means nothing.
     """
 
     mask_units = 0
@@ -156,7 +161,7 @@ class ModuleNetwork:
         self.head = slice(self.parameter_count - sum(self._sizes[-2:]), self.parameter_count)
 
     def initial(self, seed: int) -> Tensor:
-        """The module's own parameters as they are; `seed` is not used, since the caller made the module."""
+        """The module's own parameters. `seed` is not used, since the caller made the module."""
         return torch.nn.utils.parameters_to_vector(self.module.parameters()).detach().clone()
 
     def predict(self, parameters: Tensor, inputs: Tensor) -> Tensor:
@@ -192,12 +197,15 @@ class ModuleNetwork:
 
 
 def rate(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:
-    """Ratings of these items, float64 [rows]: the network runs once for each item that occurs, not for each row."""
+    """Ratings of these items, float64 [rows]. The network runs once per distinct item, not once per row."""
     return _once_for_each(predictor.predict, parameters, features, item)
 
 
 def last_hidden(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:
-    """Activations of the last hidden layer for these items, float64 [rows, units]; computed as `rate` does."""
+    """Activations of the last hidden layer for these items, float64 [rows, units].
+
+    The network runs once per distinct item.
+    """
     return _once_for_each(predictor.last_hidden, parameters, features, item)
 
 
@@ -215,7 +223,7 @@ def first_layer_change(predictor: Predictor, before: Tensor, after: Tensor) -> f
 
 
 def occupied(predictor: Predictor) -> Tensor:
-    """Which places of the parameter vector hold a parameter and are no gap: bool [parameters]."""
+    """The places of the parameter vector that hold a parameter and are no gap: bool [parameters]."""
     numbered = predictor.named(torch.arange(predictor.parameter_count, dtype=torch.float64))
     places = torch.zeros(predictor.parameter_count, dtype=torch.bool)
     places[torch.cat([tensor.flatten() for tensor in numbered.values()]).long()] = True

@@ -21,12 +21,13 @@ NodeLevel = Literal["none", "fine_tuning", "head", "ditto", "bias"]
 
 @dataclass(frozen=True)
 class NodePersonalisation:
-    """How a node makes the global model its own.
+    """The personalisation of a node's network.
 
     how: `none`; `fine_tuning` of all parameters (the paper's); `head`, the output layer only; `ditto`, all parameters
-    with the proximal pull to the global ones (Li et al., 2021); `bias`, one constant, the mean residual.
-    training: for the middle three. validation: the share of the train rows that is kept apart to choose the epoch,
-    0 for no early stopping; the global model itself is a candidate, as epoch 0.
+    with a proximal pull to the global ones (Li et al., 2021); `bias`, one constant, the mean residual.
+    training: the training of `fine_tuning`, `head` and `ditto`.
+    validation: share of the train rows held back to choose the epoch; 0 for no early stopping. The global model is a
+    candidate too, as epoch 0.
     """
 
     how: NodeLevel
@@ -43,7 +44,10 @@ def personalise_nodes(
     settings: NodePersonalisation,
     seed: int,
 ) -> Tensor:
-    """Each node's parameters, [nodes, parameters], from the global ones [parameters]."""
+    """Each node's parameters, [nodes, parameters].
+
+    shared: the global parameters, [parameters].
+    """
     start = shared.expand(len(nodes), -1).clone()
     if settings.how == "none":
         return start
@@ -75,7 +79,10 @@ def _early_stopped(
     streams: Streams,
     validation: float,
 ) -> Tensor:
-    """Each node's parameters after the epoch that was best on rows of its own that it did not train on."""
+    """Each node's parameters after its best epoch.
+
+    Errors are on validation rows of its own that it did not train on.
+    """
     fitting, checks = [], []
     for node in nodes:
         rng = generator(streams.seed, 0, node.number, "early stopping")

@@ -1,4 +1,4 @@
-"""Federated averaging over many small nodes: the same sums, without an object for each node."""
+"""Federated averaging over many small nodes: the same sums, without an object per node."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from hierfed.models.threads import in_order
 
 @dataclass(frozen=True)
 class PooledAveraging(FederatedAveraging):
-    """Trains neighbours of together about `chunk_rows` rows at a time on each thread, those of like size side by side.
+    """Federated averaging that trains many nodes at once. Its sums equal those of FederatedAveraging bit for bit.
 
-    stacked: trains one stack of up to `stack` nodes on one thread. What a node sends does not depend on its company,
-    and is added in the order of the nodes: the sums are those of `contribute` bit for bit.
+    A node's contribution does not depend on its stack, and contributions are added in the order of the nodes.
+
+    stacked: trains one stack of nodes on one thread.
+    threads: number of threads; each trains one chunk of neighbouring nodes at a time.
+    chunk_rows: about how many rows a chunk holds.
+    stack: most nodes in a stack; those of a stack have similar numbers of rows.
     """
 
     stacked: Trainer
@@ -52,10 +56,10 @@ class PooledAveraging(FederatedAveraging):
         def work(chunk: slice) -> tuple[np.ndarray, np.ndarray]:
             return self._weighted(shared, nodes[chunk], counts[chunk])
 
-        # Several for each thread, so that none waits long for the others at the end.
+        # Several chunks per thread, so that no thread waits long for the others at the end.
         chunks = _chunks(counts, min(self.chunk_rows, int(rows[0]) // (4 * self.threads) + 1))
         for chunk, (changes, losses) in zip(chunks, in_order(work, chunks, self.threads), strict=True):
-            # Row after row: NumPy adds up along the first axis in order.
+            # NumPy adds along the first axis row after row, in order.
             change = np.add.reduce(np.concatenate([change[None], changes]), axis=0)
             loss = np.add.reduce(np.concatenate([loss[None], losses]), axis=0)
             on_done(float(counts[: chunk.stop].sum() / rows[0]))
@@ -79,13 +83,13 @@ class PooledAveraging(FederatedAveraging):
 def pooled(
     plain: FederatedAveraging, stacked: Trainer, threads: int, chunk_rows: int, stack: int = STACK
 ) -> PooledAveraging:
-    """The same method, for many small nodes too."""
+    """The same method, also for many small nodes; see PooledAveraging."""
     same = {field.name: getattr(plain, field.name) for field in fields(FederatedAveraging)}
     return PooledAveraging(**same, stacked=stacked, stack=stack, threads=threads, chunk_rows=chunk_rows)
 
 
 def _chunks(counts: np.ndarray, most: int) -> list[slice]:
-    """Runs of nodes with about so many rows, at least one node each."""
+    """Runs of neighbouring nodes with about `most` rows, at least one node each."""
     chunk = (np.cumsum(counts) - counts) // most
     cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(counts)]
     return [slice(begin, end) for begin, end in itertools.pairwise(cuts)]

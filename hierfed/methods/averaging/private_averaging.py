@@ -1,8 +1,8 @@
-"""Federated averaging whose shared model hides each rating (unit `example`) or each node (unit `node`).
+"""Federated averaging with differential privacy of each rating (unit `example`) or of each node (unit `node`).
 
-A unit is hidden in the sense that its share of every sum may be nothing instead. Taken as known to everyone are: the
-catalogue, on which alone the features must be fitted; how many nodes there are; and under unit `example` how many rows
-each has, which sets the chance of a row to be in a batch and the node's weight. Training losses are not sent.
+Neighbouring data sets differ in one unit, whose share of every sum may be zero instead. Public are: the catalogue, on
+which alone the features must be fitted; the number of nodes; and under unit `example` the number of rows of each node,
+which sets a row's chance to be in a batch and the node's weight. Training losses are not sent.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of, on_gri
 from hierfed.private_randomness import PrivateStreams
 
 Allow = Callable[[int, int], float]
-"""From a round and a node's rows, the noise multiplier of its releases; raises an error where the budget is spent."""
+"""Maps a round and a node's number of rows to the noise multiplier of its releases. Raises if the budget is spent."""
 
 
 class PrivateTrainer(Protocol):
-    """Trains nodes by DP-SGD; see models.private_training."""
+    """Trains nodes by DP-SGD; see private_training."""
 
     def __call__(
         self,
@@ -53,10 +53,16 @@ class PrivateTrainer(Protocol):
 
 @dataclass(frozen=True)
 class ExamplePrivateAveraging(FederatedAveraging):
-    """Each node trains by DP-SGD, so that what it sends hides each of its rows, from the server too.
+    """Federated averaging in which each node trains by DP-SGD.
 
-    allow: asked before a node's releases are made. streams: the nodes' own; None at a server, which contributes
-    nothing, and never those of another node.
+    A node's contribution hides each of its rows, even from the server. Each local step takes the gradient
+
+        [sum over a Poisson batch of g_i min(1, clip_norm / |g_i|) + N(0, (multiplier clip_norm)^2)] / expected rows.
+
+    Source: DP-SGD (Abadi et al., CCS 2016, arXiv:1607.00133); see private_training.
+
+    allow: called before a node's releases; gives the noise multiplier.
+    streams: the nodes' own noise streams; None at a server, which contributes nothing.
     """
 
     private_trainer: PrivateTrainer
@@ -78,16 +84,20 @@ class ExamplePrivateAveraging(FederatedAveraging):
             yield Contribution({"change": rows * change, "rows": rows}), None
 
     def train_loss(self, total: Contribution) -> list[float]:
-        """None: it would be a release of its own; see Method."""
+        """Empty, since the loss would be a release of its own; see Method."""
         return []
 
 
 @dataclass(frozen=True)
 class NodePrivateAveraging(FederatedAveraging):
-    """Nodes clip their whole change and count alike; each adds a share of the noise, and the sum carries all of it.
+    """Federated averaging with clipped changes, equal weights of nodes, and noise in shares.
 
-    sharers: how many nodes add their share at least, in any sum. For the others see ExamplePrivateAveraging.
+        global <- global + sum_k [clip(local_k - global, clip_norm) + N(0, (multiplier clip_norm)^2 / sharers)] / nodes
+
     Source: DP-FedAvg (McMahan et al., ICLR 2018, arXiv:1710.06963), with whole nodes for users and noise in shares.
+
+    sharers: the least number of nodes that add their share of the noise to any sum.
+    allow, streams: see ExamplePrivateAveraging.
     """
 
     clip_norm: float
@@ -98,7 +108,7 @@ class NodePrivateAveraging(FederatedAveraging):
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """The clipped local - global with a share of noise, on the grid, and 1; see Method."""
+        """The clipped local - global plus a share of the noise, on a grid, and the count 1; see Method."""
         streams, number = _owned(self.streams), shared.round + 1
         shares = [self.allow(number, len(node.train)) * self.clip_norm / math.sqrt(self.sharers) for node in nodes]
         places = occupied(self.predictor)
@@ -117,11 +127,11 @@ class NodePrivateAveraging(FederatedAveraging):
         return SharedModel({"parameters": moved.to(self.features.dtype)}, shared.round + 1)
 
     def train_loss(self, total: Contribution) -> list[float]:
-        """None: it would be a release of its own; see Method."""
+        """Empty, since the loss would be a release of its own; see Method."""
         return []
 
     def swamped(self, nodes: int, noise_multiplier: float) -> float:
-        """The expected norm of a round's noise over that of the largest change that so many nodes can make together."""
+        """The expected norm of a round's noise, divided by the largest norm of the sum of `nodes` clipped changes."""
         count = int(occupied(self.predictor).sum())
         return noise_multiplier * math.sqrt(count * nodes / self.sharers) / nodes
 

@@ -1,7 +1,7 @@
-"""DP-SGD (Abadi et al., CCS 2016, arXiv:1607.00133): training in which each single row is hidden by noise.
+"""DP-SGD (Abadi et al., CCS 2016, arXiv:1607.00133): training in which noise hides each single row.
 
-Each step takes each row with the same probability, independently (a Poisson batch), clips each row's gradient, adds
-Gaussian noise to the sum, and divides by the expected number of rows. What happens then (Adam, a proximal term) sees
+Each step draws a Poisson batch (each row with the same probability, independently), clips each row's gradient, adds
+Gaussian noise to the sum, and divides by the expected number of rows. All later operations (Adam, a proximal term) see
 the noisy gradient alone.
 """
 
@@ -28,9 +28,11 @@ SAMPLE, NOISE = "batches", "noise"
 
 @dataclass(frozen=True)
 class ExampleProtection:
-    """What protects each row. clip_norm: the L2 norm of a row's gradient, at most.
+    """The protection of each row.
 
-    noise_multipliers: by node number: the noise's standard deviation in each coordinate over clip_norm.
+    clip_norm: the largest L2 norm of a row's gradient.
+    noise_multipliers: by node number, the noise's standard deviation per coordinate divided by clip_norm.
+    streams: the nodes' noise streams.
     """
 
     clip_norm: float
@@ -47,12 +49,12 @@ class ExampleProtection:
 
 
 def sampling_rate(rows: int, batch_size: int) -> float:
-    """The chance of each row to be in a batch; 1 where a node has no more rows than a batch."""
+    """The chance of each row to be in a batch; 1 if a node has no more rows than a batch."""
     return min(1.0, batch_size / rows)
 
 
 def steps_of_an_epoch(rows: int, batch_size: int) -> int:
-    """How many steps an epoch has: as many as batches of this size hold all rows."""
+    """The number of steps in an epoch: as many as batches of this size hold all rows."""
     return -(-rows // batch_size)
 
 
@@ -66,7 +68,7 @@ def train_privately(
     streams: Streams,
     on_epoch_end: EpochEnd | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train the nodes side by side by DP-SGD; see training.Trainer. Of the losses nothing is hidden."""
+    """Train the nodes side by side by DP-SGD; see training.Trainer. The losses are not protected."""
 
     def plan(ordered: Sequence[Node]) -> tuple[Batches, MakeGradient]:
         batches = poisson_batches(ordered, settings, protection, streams.round_number)
@@ -88,7 +90,10 @@ def train_privately(
 
 
 class StackedNoise:
-    """The noise of a stack's nodes, step by step, each from its own stream. places: bool [parameters], where to add."""
+    """The noise of a stack's nodes, step by step, each from its own stream.
+
+    places: bool [parameters], True for the coordinates that get noise.
+    """
 
     def __init__(self, nodes: Sequence[Node], protection: ExampleProtection, round_number: int, places: Tensor):
         self._streams = [protection.stream(node, round_number, NOISE) for node in nodes]
@@ -105,10 +110,10 @@ class StackedNoise:
 def poisson_batches(
     nodes: Sequence[Node], settings: LocalTraining, protection: ExampleProtection, round_number: int
 ) -> Batches:
-    """Batches in which each row of a node is with probability batch_size / rows, anew in each step.
+    """Poisson batches: in each step, each row of a node is drawn anew with probability batch_size / rows.
 
-    An epoch has as many steps as in make_batches. The batch axis is as long for every node and in any company, but for
-    a batch of six deviations more than expected, for which it grows.
+    An epoch has as many steps as in make_batches. The batch axis has the same length for every node and in any stack.
+    It grows only for a batch of more than six deviations above the expected size.
     """
     samples = []
     for node in nodes:
@@ -131,9 +136,9 @@ def poisson_batches(
 
 
 def poisson_sample(stream: PrivateStream, rows: int, rate: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are in the batch of each step: the steps in ascending order, and the rows, in ascending order in each.
+    """The rows in the batch of each step: the steps, ascending, and the rows, ascending within a step.
 
-    Rows of all steps are one long sequence, in which the distances between chosen places are geometric.
+    The rows of all steps form one long sequence, in which the distances between drawn places are geometric.
     """
     places = steps * rows
     if rate >= 1:

@@ -1,4 +1,4 @@
-"""Federated networks under differential privacy: what hides ratings or nodes, and what that came to."""
+"""Federated networks under differential privacy: their protection, and the record of their releases."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ MECHANISMS = {
 
 @dataclass(frozen=True)
 class ProtectedNetwork:
-    """A network's training with the noise that its settings ask for, and what it may release."""
+    """A network's training with the noise that its settings ask for, and the privacy of its releases."""
 
     method: ExamplePrivateAveraging | NodePrivateAveraging
     allowance: Allowance
 
     def record(self, rows: Collection[int], rounds: int) -> PrivacyRecord:
-        """What the first rounds of nodes with these numbers of rows have released."""
+        """The privacy record of the first rounds of nodes with these numbers of rows."""
         budget, by_node = self.allowance.budget, isinstance(self.method, NodePrivateAveraging)
         releases = []
-        # A node's releases under unit `node` are no matter of its rows.
+        # Under unit `node` a release does not depend on the node's number of rows.
         for each in sorted({max(rows)} if by_node else set(rows)):
             made = self.allowance.of_rounds(each, rounds)
             releases.append(
@@ -80,9 +80,10 @@ class ProtectedNetwork:
 
 
 def protect_network(plain: FederatedAveraging, settings: Settings, streams: PrivateStreams | None) -> ProtectedNetwork:
-    """The same training under the settings' unit, `example` or `node`; streams: of the nodes, None at a server.
+    """The same training under the settings' unit, `example` or `node`.
 
-    Raises SettingsError for a module in which a row's gradient is not the row's own.
+    streams: the nodes' noise streams; None at a server.
+    Raises SettingsError for a module in which rows affect each other's gradients.
     """
     privacy, training = settings.privacy, settings.training
     budget = Budget(privacy.epsilon, privacy.delta, privacy.accountant)
@@ -101,7 +102,7 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
 
 
 def _steps_of_a_round(rows: int, training: LocalTraining) -> tuple[int, float]:
-    """How many steps a node with so many rows makes in a round, and the chance of each row to be in one."""
+    """A node's number of steps in a round, and the chance of each of its rows to be in the batch of a step."""
     steps = steps_of_an_epoch(rows, training.batch_size) * training.epochs
     return steps, sampling_rate(rows, training.batch_size)
 

@@ -1,4 +1,4 @@
-"""The same network without a federation: on each node alone, and on all rows in one place."""
+"""The same network without a federation: trained on each node alone, and on all rows in one place."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hierfed.methods.averaging.averaging import FederatedAveraging
 def train_without_federation(method: FederatedAveraging, rows: RivalRows) -> RivalErrors:
     """Train every node by itself, and one network on all rows.
 
-    All make as many steps as a node of the federation. The personalisation nodes may hold more rows or fewer, and train
-    for the number of rounds that comes nearest. The network on all rows takes batches as large as all nodes' together.
-    local_only on the test rows is the mean over the federated nodes' squared errors; on the held-out rows each
-    personalisation node is judged on its own.
+    Each makes as many steps as a node of the federation. Personalisation nodes may hold more rows or fewer, so they
+    train for the number of rounds that comes nearest. The network on all rows takes batches of the size of all nodes'
+    together. On the test rows, local_only is the mean over the federated nodes' squared errors. On the held-out rows,
+    each personalisation node is judged on its own.
     """
     nodes, personal_nodes, rounds = rows.nodes, rows.personal_nodes, rows.rounds
     size, personal_size = (sum(len(node.train) for node in group) / len(group) for group in (nodes, personal_nodes))
@@ -50,10 +50,11 @@ def train_without_federation(method: FederatedAveraging, rows: RivalRows) -> Riv
 
 @dataclass(frozen=True)
 class _RowsByItem:
-    """Rows as what the squared errors of a network need of them: it rates an item alike in all of its rows.
+    """Rows summarised by item, enough for a network's squared errors: it gives an item the same rating in all rows.
 
-    items: those that occur. counts, means: of each one's ratings. spread: of all ratings around the means of their
-    items, a sum of squares.
+    items: the items that occur.
+    counts, means: number and mean of each item's ratings.
+    spread: sum of squares of all ratings around the means of their items.
     """
 
     items: Tensor
@@ -70,6 +71,9 @@ class _RowsByItem:
         return cls(torch.from_numpy(items).long(), counts, means, spread)
 
     def mean_square(self, method: FederatedAveraging, parameters: Tensor) -> float:
-        """Of the errors on the rows: by items, since a hundred thousand nodes alone are each judged on all rows."""
+        """Mean squared error on the rows.
+
+        It is computed by item, since each of up to 100,000 nodes is judged on all rows.
+        """
         off = method.rate(parameters, self.items).numpy() - self.means
         return float((self.counts @ np.square(off) + self.spread) / self.counts.sum())

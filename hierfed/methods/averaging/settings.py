@@ -17,7 +17,7 @@ def _whole_users() -> Mapping[str, Any]:
 
 
 class ModelSettings(Section):
-    """The network: hidden layers' widths, dropout after each, and what the output bias starts at."""
+    """The network: the widths of its hidden layers, the dropout after each, and the start of the output bias."""
 
     hidden: tuple[Count, ...] = (64, 32)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -25,10 +25,12 @@ class ModelSettings(Section):
 
 
 class PersonalisationSettings(Section):
-    """The personalisation nodes and what they and their users fit; see methods.averaging.
+    """The personalisation of nodes and of their users; see methods.averaging.
 
-    node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`. user_level: `none`, `bias` or `ridge_head`.
-    tuning_proximal: Ditto's pull to the global model. validation: share of a node's train rows that choose the epoch.
+    node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`.
+    user_level: `none`, `bias` or `ridge_head`.
+    tuning_proximal: Ditto's pull to the global model.
+    validation: share of a node's train rows that choose the epoch.
     """
 
     personal_nodes: Count = 8

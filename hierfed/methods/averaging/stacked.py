@@ -1,8 +1,8 @@
 """The fast trainer: all nodes as one model with a leading node axis.
 
-Against a loop over nodes it saves what small networks spend most of their time on: one call per layer serves all
-nodes, one fused Adam call updates one flat buffer, and for the paper's network nothing is allocated or recorded in
-the steps. `loop.py` is the reference that it must equal.
+It saves the overhead that dominates a loop over small networks. One call per layer serves all nodes. One fused Adam
+call updates one flat buffer. For the paper's network the steps allocate and record nothing. `loop.py` is the reference
+that it must equal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hierfed.randomness import keep_masks
 
 MASK_VALUES = 2**18
 
-# From parameters into gradients, both [nodes, parameters], in batches of so many rows.
+# Makes the gradient from parameters and gradients, both [nodes, parameters], for batches of so many rows.
 MakeGradient = Callable[[Predictor, Tensor, Tensor, int], StackedGradient]
 
 
@@ -34,7 +34,7 @@ def train_stacked(
     streams: Streams,
     on_epoch_end: EpochEnd | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train the nodes side by side, where `start` and `features` lie; see training.Trainer."""
+    """Train the nodes side by side, on the device of `start` and `features`; see training.Trainer."""
 
     def plan(ordered: Sequence[Node]) -> tuple[Batches, MakeGradient]:
         return make_batches(ordered, settings, streams), gradient_of
@@ -52,17 +52,19 @@ def descend(
     plan: Callable[[Sequence[Node]], tuple[Batches, MakeGradient]],
     on_epoch_end: EpochEnd | None,
 ) -> tuple[Tensor, Tensor]:
-    """Train the nodes side by side on the batches, and by the gradients, that `plan` gives for a stack of nodes.
+    """Train the nodes side by side.
 
-    Nodes are stacked by falling number of steps, so that those still at work are always the first rows: a node that
-    has done its epochs is left alone, and every node's Adam counts its own steps.
+    Nodes are stacked by falling number of steps, so that the first rows are always those still at work. A finished node
+    is left alone, and every node's Adam counts its own steps.
+
+    plan: gives the batches and the gradients of a stack of nodes.
     """
     lengths = row_counts(nodes)
     order = np.argsort(-lengths, kind="stable")
     steps = -(-lengths[order] // settings.batch_size)
     twins = int(len(nodes) == 1 or steps[0] > steps[1])
-    # BLAS takes another path for a stack of one, with other last digits. So the node that works longest is never
-    # alone in the stack: if need be it works beside its twin, and is what it would be in any other company.
+    # BLAS takes another path for a stack of one, with other last digits. So the node with the most steps is never
+    # alone in the stack: if need be a copy of itself joins it, and its result is the same as in any other stack.
     order = np.concatenate([order[:twins], order])
     ordered = taken(nodes, order)
     batches, gradient = plan(ordered)
@@ -72,7 +74,7 @@ def descend(
     with torch.no_grad(), torch.random.fork_rng(devices=generators):
         torch.manual_seed(int(streams.keys(ordered[:1], "modules' own draws")[0] >> np.uint64(1)))
         active = (total_steps[:, None] > np.arange(total_steps[0])[None, :]).sum(0).tolist()
-        # A lone node and its twin have the same factors, so they are drawn once.
+        # A lone node and its copy have the same dropout factors, so these are drawn once.
         drawn = nodes if len(nodes) == 1 else ordered
         for step, keep in enumerate(_dropout_factors(predictor, drawn, batches, streams)):
             stack.step(step, active[step], None if keep is None else keep.to(start.device))
@@ -145,7 +147,7 @@ class _Stack:
         )
 
     def _resize(self, active: int) -> None:
-        """Work on the first `active` rows only: done when nodes have finished."""
+        """Restrict work to the first `active` rows, once the other nodes have finished."""
         self.active = active
         self.rows, self.row_gradients = self.parameters[:active], self.gradient[:active]
         self.row_moments = (self.moments[0][:active], self.moments[1][:active])
@@ -159,7 +161,7 @@ def _dropout_factors(
 ) -> Iterator[Tensor | None]:
     """The dropout factors of each step in turn, [nodes, batch, units]: 0 or 1 / (1 - dropout); None without dropout.
 
-    Drawn for several steps at a time, and only for so many that the work space stays small.
+    Several steps are drawn at a time, but only so many that the work space stays small.
     """
     steps, _, batch = batches.item.shape
     if not isinstance(predictor, Network) or not predictor.mask_units:

@@ -1,4 +1,4 @@
-"""Training on several threads: nodes in chunks, each chunk on a thread of its own."""
+"""Training on several threads: each thread trains one stack of nodes at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hierfed.methods.averaging.network import Network, Predictor
 from hierfed.methods.averaging.training import EpochEnd, LocalTraining, Streams, Trainer
 from hierfed.models.threads import in_order
 
-# Nodes in a stack on a CPU: beyond, their parameters and moments leave a core's cache.
+# Most nodes in a stack on a CPU. The parameters and moments of more would leave a core's cache.
 STACK = 64
 
 
 @dataclass(frozen=True)
 class ThreadedTrainer:
-    """A trainer that hands stacks of so many nodes, alike in rows, to this many threads; see training.Trainer.
+    """A trainer that spreads stacks of nodes with similar numbers of rows over several threads; see training.Trainer.
 
-    A node's numbers do not depend on its stack, so neither do they on the number of threads. Modules that draw from
-    torch's own generator, which all threads share, are trained on one, in one stack.
+    A node's numbers depend neither on its stack nor on the number of threads. Modules that draw from torch's own
+    generator, which all threads share, are trained on one thread, in one stack.
     """
 
     trainer: Trainer
@@ -63,12 +63,15 @@ class ThreadedTrainer:
 
 
 def stacks_of(rows: np.ndarray, threads: int = 1, most: int = STACK) -> list[np.ndarray]:
-    """The places of the nodes of each stack: of like numbers of rows, with the most rows first, no more nodes than
-    `most`, and at least as many stacks as there are threads for."""
+    """The places of the nodes in each stack: nodes with similar numbers of rows, the largest first.
+
+    most: the most nodes in a stack.
+    threads: the least number of stacks, if there are nodes enough.
+    """
     order = np.argsort(-rows, kind="stable")
     if len(rows) > threads * most:
         return [order[first : first + most] for first in range(0, len(rows), most)]
-    # Few nodes: about the same number of rows for each thread.
+    # With few nodes, each thread gets about the same number of rows.
     middle = np.cumsum(rows[order]) - rows[order] / 2
     thread = np.minimum(middle * threads // max(rows.sum(), 1), threads - 1)
     return np.split(order, np.flatnonzero(np.diff(thread)) + 1)

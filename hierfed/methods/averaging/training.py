@@ -1,4 +1,4 @@
-"""Local training of many nodes: what is trained, on which rows, in which order."""
+"""Local training of many nodes: its settings, its random streams, and its batches."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ EpochEnd = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a node trains: a fresh Adam (Kingma and Ba, 2015) on the mean squared error of its shuffled rows.
+    """A node's training: a fresh Adam (Kingma and Ba, 2015) on the mean squared error of its shuffled rows.
 
-    proximal: strength of the pull back to the parameters it started from, added to the gradient as
-    proximal * (parameters - start): FedProx's (Li et al., 2020) and Ditto's (Li et al., 2021) term.
-    only: the part of the parameter vector that is trained, None for all of it. scale: what the network learns of each
-    rating; losses are on that scale.
+    proximal: strength of the proximal term of FedProx (Li et al., 2020) and Ditto (Li et al., 2021), which adds
+    proximal * (parameters - start) to the gradient.
+    only: the part of the parameter vector that is trained; None for all of it.
+    scale: the rating scale that the network learns on; losses are on it too.
     """
 
     epochs: int
@@ -38,7 +38,7 @@ class LocalTraining:
 
 @dataclass(frozen=True)
 class Streams:
-    """Which random streams a training draws from: those of (seed, round, each node, purpose)."""
+    """The random streams of a training, one per (seed, round, node, purpose)."""
 
     seed: int
     round_number: int
@@ -52,10 +52,13 @@ class Streams:
 class Trainer(Protocol):
     """Trains nodes side by side, each on its own rows; nodes do not influence each other.
 
-    start: [nodes, parameters]. features: [items, features], public. on_epoch_end, if given, is called with the row
-    of a node that has just ended an epoch, the epoch (from 0) and the node's parameters, which it must not change.
-    Gives the trained parameters [nodes, parameters] and each node's mean training loss per epoch, float64
-    [nodes, epochs].
+    Gives the trained parameters [nodes, parameters] and each node's mean training loss per epoch, float64 [nodes,
+    epochs].
+
+    start: [nodes, parameters].
+    features: [items, features], public.
+    on_epoch_end: called when a node ends an epoch, with the node's row, the epoch (from 0) and the node's parameters,
+    which it must not change; None for no call.
     """
 
     def __call__(
@@ -76,8 +79,10 @@ class Trainer(Protocol):
 class Batches:
     """All batches of all nodes, ready to index: node k's batch at step s is row [s, k].
 
-    item: int64 [steps, nodes, batch]. target: float32, alike. scale: float64, alike: 2 / (rows in the batch), the
-    factor of the MSE's gradient, or 2, that of the sum's, and 0 where a short batch is padded.
+    item: int64 [steps, nodes, batch].
+    target: float32 [steps, nodes, batch].
+    scale: float64 [steps, nodes, batch]: 2 / (rows in the batch) for the MSE's gradient, 2 for that of the sum of
+    squares, and 0 at the padding of a short batch.
     steps_per_epoch: int [nodes].
     """
 
@@ -88,7 +93,7 @@ class Batches:
 
 
 def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Streams) -> Batches:
-    """Shuffle each node's rows anew for each epoch and cut them into batches; the last of an epoch may be short.
+    """Shuffle each node's rows anew for each epoch and cut them into batches; the last batch of an epoch may be short.
 
     The batch axis is padded to a multiple of 16, so that each node's part of any work space is aligned: see Network.
     """
@@ -123,9 +128,11 @@ def make_batches(nodes: Sequence[Node], settings: LocalTraining, streams: Stream
 
 
 def epoch_losses(squared_errors: Tensor, batches: Batches, epochs: int) -> Tensor:
-    """Mean squared error of each node in each epoch, float64 [nodes, epochs], from errors [steps, nodes, batch].
+    """Mean squared error of each node in each epoch, float64 [nodes, epochs].
 
-    The mean is over the rows of the epoch's batches; NaN where these have none.
+    The mean is over the rows of the epoch's batches; NaN if they hold no row.
+
+    squared_errors: [steps, nodes, batch].
     """
     filled = batches.scale > 0
     sums, rows = (squared_errors.double() * filled).sum(-1).numpy(), filled.sum(-1).numpy()

@@ -1,6 +1,6 @@
 """Personalisation of a user: a private bias, and a private linear head on the network's last hidden layer.
 
-Both are closed forms on the user's own ratings, so nothing has to be trained and nothing leaves the user.
+Both have closed forms on the user's own ratings, so nothing is trained by gradient and nothing leaves the user.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CHUNK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class UserPersonalisation:
-    """What each user keeps.
+    """The personalisation of each user.
 
-    how: `none`; `bias`, the user's mean residual shrunk to 0 as if by `bias_shrinkage` further ratings without any;
+    how: `none`; `bias`, the user's mean residual, shrunk to 0 as if by `bias_shrinkage` further ratings of residual 0;
     `ridge_head`, the bias and then ridge weights on the last hidden layer with penalty `head_penalty`.
     """
 
@@ -38,9 +38,11 @@ class UserPersonalisation:
 class UserHeads(PrivateState):
     """The private parameters of a node's users.
 
-    users: int64 [users], sorted. bias: float64 [users]. weights: float64 [users, units], zero where only a bias
-    is kept.
-    A user who is not among them, having no ratings here, has bias and weights 0.
+    users: int64 [users], sorted.
+    bias: float64 [users].
+    weights: float64 [users, units], zero if only a bias is kept.
+
+    A user without ratings here has bias and weights 0.
     """
 
     users: Tensor
@@ -48,7 +50,11 @@ class UserHeads(PrivateState):
     weights: Tensor
 
     def adjust(self, user: Tensor, hidden: Tensor) -> Tensor:
-        """What to add to the node's predictions, float64 [rows], for users [rows] and hidden units [rows, units]."""
+        """The additions to the node's predictions, float64 [rows].
+
+        user: [rows].
+        hidden: the last hidden layer, [rows, units].
+        """
         if len(self.users) == 0:
             return torch.zeros(len(user), dtype=torch.float64)
         place, known = places_among(self.users, user)
@@ -58,9 +64,12 @@ class UserHeads(PrivateState):
 def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, settings: UserPersonalisation) -> UserHeads:
     """Fit every user's head on the node's train rows.
 
-    prediction: the node model's ratings of the rows, float64 [rows]. hidden: its last hidden layer there, float64
-    [rows, units]. With r the residuals of a user's n rows H: bias = sum(r) / (n + bias_shrinkage), weights =
-    (H'H + head_penalty I)^-1 H'(r - bias). Raises HierfedError where these have no solution, of units that are huge.
+    With r the residuals of a user's n rows and H their hidden layer: bias = sum(r) / (n + bias_shrinkage), weights =
+    (H'H + head_penalty I)^-1 H'(r - bias).
+
+    prediction: the node model's ratings of the rows, float64 [rows].
+    hidden: its last hidden layer, float64 [rows, units].
+    Raises HierfedError if these equations have no solution because the hidden units are huge.
     """
     users, member = np.unique(ratings.user.astype(np.int64), return_inverse=True)
     row_user = torch.from_numpy(member.astype(np.int64))
@@ -79,7 +88,7 @@ def fit_user_heads(ratings: Ratings, prediction: Tensor, hidden: Tensor, setting
         products = torch.zeros(len(users), units, dtype=torch.float64).index_add_(0, row_user, targets)
         try:
             weights = torch.linalg.solve(moments, products)
-        # torch's LinAlgError is a RuntimeError that torch.linalg does not export.
+        # torch's LinAlgError is a subclass of RuntimeError that torch.linalg does not export.
         except RuntimeError as error:
             raise HierfedError(
                 "personalisation diverged: the network's hidden units are too large for users' heads: lower "

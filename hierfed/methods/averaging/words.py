@@ -1,4 +1,4 @@
-"""What a report says of federated averaging."""
+"""The words of reports for federated averaging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server of the hierarchical model knows, and the strengths of the priors that it begins with."""
+"""The parameters of the hierarchical model at the server, and the strengths of its first priors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ FIRST_FACTOR_VARIANCE, FIRST_NOISE_VARIANCE, FIRST_ITEM_COVARIANCE, FIRST_FACTOR
 
 @dataclass(frozen=True)
 class Strengths:
-    """Strengths of the priors, as numbers of users or items that they count for.
+    """Strengths of the priors, as the number of users or items that they count for.
 
-    noise: of the users' precisions (the shape a0 of their Gamma prior). covariates, content: ridges on the weights of
-    users' and items' prior means. moments: of the prior covariances of users and items.
+    noise: of the users' precisions (the shape a0 of their Gamma prior).
+    covariates, content: ridges on the weights of users' and items' prior means.
+    moments: of the prior covariances of users and items.
     """
 
     noise: float = 6.0
@@ -32,12 +33,17 @@ class Strengths:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """The shared model r = centre + unit (b_i + z_u . x_i + e), x_i = (1, q_i, f_i), without anything of a single user.
+    """The shared model r = centre + unit (b_i + z_u . x_i + e), x_i = (1, q_i, f_i). It holds nothing of a single user.
 
-    item_mean [items, 1 + rank]: of (b_i, q_i). item_covariance [items, packed]. item_weights [d, 1 + rank] and
-    item_spread [1 + rank, 1 + rank]: prior mean and covariance of items, F_i' G and S_i. covariate_weights [h, t] and
-    user_spread [t, t]: prior mean and covariance of users, B' h_u and S_u. precision [1]: of the noise, for a user of
-    whom nothing is known. node_variance [t]: between nodes. t = 1 + rank + slopes.
+    t = 1 + rank + slopes.
+
+    item_mean [items, 1 + rank]: posterior mean of (b_i, q_i).
+    item_covariance [items, packed]: posterior covariance of (b_i, q_i).
+    item_weights [d, 1 + rank] and item_spread [1 + rank, 1 + rank]: G and S_i; the items' priors have mean F_i' G and
+    covariance S_i.
+    covariate_weights [h, t] and user_spread [t, t]: B and S_u; the users' priors have mean B' h_u and covariance S_u.
+    precision [1]: of the noise, for an unknown user.
+    node_variance [t]: variance between nodes.
     """
 
     item_mean: Tensor
@@ -55,7 +61,7 @@ class Beliefs:
         return self.item_mean.shape[1] - 1
 
     def arrays(self) -> dict[str, Tensor]:
-        """All of it by name, to be sent."""
+        """All arrays by name, to be sent."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -71,7 +77,10 @@ def prior_user_variances(design: Design, rank: int) -> Tensor:
 
 
 def first_beliefs(design: Design, prior_features: int, rank: int, factors: Tensor) -> Beliefs:
-    """Beliefs before the first round; factors: standard normal [items, rank], to tell the factors from each other."""
+    """Beliefs before the first round.
+
+    factors: standard normal [items, rank], so that the factors differ from each other.
+    """
     new = design.raters.new_zeros
     items, size = len(design.raters), 1 + rank
     user_variances = torch.cat(

@@ -13,14 +13,17 @@ from hierfed.settings import Settings
 
 
 def build(case: Case) -> Prepared:
-    """The settings' factors on the catalogue's features."""
+    """The settings' hierarchical model on the catalogue's features."""
     public = public_content(case.settings, case.catalogue)
     method = make_factors(case.settings, public.content, case.limits)
     return Prepared(method, (*public.names, "raters", "co-ratings"), public.missing)
 
 
 def make_factors(settings: Settings, content: Content, limits: tuple[float, float]) -> HierarchicalFactors:
-    """The hierarchical model of the settings; limits: the lowest and the highest rating that there is."""
+    """The hierarchical model of the settings.
+
+    limits: the lowest and the highest possible rating.
+    """
     factors, kriging = settings.factors, settings.kriging
     kernel = KernelSettings(
         content=kriging.content_amplitude,

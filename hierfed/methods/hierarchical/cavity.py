@@ -1,8 +1,7 @@
-"""What the items would look like to a user had the user not taken part: posteriors without the user's own messages.
+"""Cavity posteriors of the items: a user's own messages are taken out (expectation propagation, Minka, 2001).
 
-A user's ratings are in the sums that made the posteriors of the items rated; to use both as if they were independent
-would count them twice. The user alone knows what it sent, and divides it out (the cavity of expectation propagation,
-Minka, 2001).
+A user's ratings are in the sums that made the posteriors of the rated items. Both together would count them twice. The
+user alone knows its own messages, and divides them out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ BLOCK = 8192
 
 
 def own_ratings(rows: UserRows) -> tuple[Tensor, Tensor, Tensor]:
-    """User's place, item's number and value of each rating, user after user."""
+    """The user's place, the item's number and the value of each rating, user after user."""
     user = torch.repeat_interleave(torch.arange(len(rows.counts)).to(rows.counts.device), rows.counts.long())
     return user, rows.ratings.col_indices().long(), rows.ratings.values()
 
@@ -33,10 +32,10 @@ def without_own(
     precision: Tensor,
     was_sent: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean [ratings, 1 + rank] and packed covariance of each rating's item without what its user sent.
+    """Mean [ratings, 1 + rank] and packed covariance of each rating's item, without its user's own messages.
 
-    found, precision: the users' posteriors and precisions that made their last sums. was_sent: bool [ratings], the
-    ratings that are in those sums; None for all.
+    found, precision: the users' posteriors and precisions that made their last sums.
+    was_sent: bool [ratings], True for the ratings in those sums; None for all.
     """
     size = 1 + beliefs.rank
     user, number, value = own_ratings(rows)

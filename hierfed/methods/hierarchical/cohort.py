@@ -1,4 +1,4 @@
-"""The users of one node or of many, node after node, cut into pieces that are worked on one at a time."""
+"""The users of one node or of many, node after node, cut into pieces that are processed one at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from hierfed.methods.hierarchical.rows import arrange
 from hierfed.methods.hierarchical.users import Users, prepare
 from hierfed.models.threads import in_order
 
-# Ratings of a piece, but for a user who has more. What a round makes of so many users' ratings stays in a core's
-# cache; and sums are added up piece by piece, so that they depend on nothing but the rows.
+# Most ratings of a piece, unless one user has more. The arrays that a round makes of a piece stay in a core's
+# cache. Sums are added piece by piece, so that they depend on nothing but the rows.
 PIECE_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Team:
-    """How many threads share the pieces, each taking those with about so many ratings at a time."""
+    """The threads that share the pieces.
+
+    threads: number of threads.
+    chunk_rows: about how many ratings a thread takes at a time.
+    """
 
     threads: int = 1
     chunk_rows: int = PIECE_ROWS
@@ -33,7 +37,12 @@ class Team:
 
 @dataclass(frozen=True)
 class Part:
-    """What some users add to the sums of a round. of_items: rows for the shared items at the places `sent`; in_all."""
+    """The contribution of some users to the sums of a round.
+
+    sent: the places of the shared items that these users have rated.
+    of_items: rows of sums for the items at `sent`.
+    in_all: sums that belong to no item.
+    """
 
     sent: Tensor
     of_items: Mapping[str, Tensor]
@@ -41,7 +50,10 @@ class Part:
 
 
 def add_up(parts: Iterable[Part], items: int) -> dict[str, Tensor]:
-    """The sums, added part by part; items: how many are shared, all of which have a row in their sums."""
+    """The sums, added part by part.
+
+    items: number of shared items; the sums have a row for each.
+    """
     total: dict[str, Tensor] = {}
     for part in parts:
         for name, values in part.of_items.items():
@@ -55,8 +67,13 @@ def add_up(parts: Iterable[Part], items: int) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Users by node, and within a node by number. users int64 [users]: their numbers; rows int64 [users + 1]: where the
-    ratings of each begin; nodes int64 [nodes + 1]: where the users of each node begin. item, value [rows]."""
+    """Users by node, and within a node by number.
+
+    users: int64 [users], their numbers.
+    rows: int64 [users + 1], the place where each user's ratings begin.
+    nodes: int64 [nodes + 1], the place where each node's users begin.
+    item, value: [rows], the ratings.
+    """
 
     users: np.ndarray
     rows: np.ndarray
@@ -78,7 +95,7 @@ class Cohort:
 
     @cached_property
     def users_of_nodes(self) -> Tensor:
-        """How many users each node has, float64 [nodes]."""
+        """The number of users of each node, float64 [nodes]."""
         return torch.from_numpy(np.diff(self.nodes)).double()
 
     @cached_property
@@ -87,13 +104,13 @@ class Cohort:
         return torch.from_numpy(np.repeat(np.arange(len(self.nodes) - 1), np.diff(self.nodes)))
 
     def of_nodes(self, places: np.ndarray) -> Cohort:
-        """The users of the nodes at these places alone."""
+        """The users of the nodes at these places only."""
         users, nodes = _spans(self.nodes, places)
         rows, starts = _spans(self.rows, users)
         return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows])
 
     def joined(self, besides: Ratings) -> Cohort:
-        """The users of the only node with further rows of theirs, and with users who have none here."""
+        """The users of the only node, with further rows of theirs and with users who have no rows here."""
         user = np.concatenate([np.repeat(self.users, np.diff(self.rows)), besides.user])
         item, value = (
             np.concatenate([mine, theirs]) for mine, theirs in ((self.item, besides.item), (self.value, besides.value))
@@ -105,9 +122,9 @@ class Cohort:
         return _spans(self.nodes, nodes)[0]
 
     def parts(self, work: Callable[[int], Part], team: Team, on_done: Callable[[float], None]) -> Iterator[Part]:
-        """What `work` makes of the number of each piece, in order.
+        """The result of `work` for the number of each piece, in order.
 
-        on_done: told what share of the ratings has been given.
+        on_done: called with the share of the ratings that is done.
         """
         at_once = max(team.chunk_rows // PIECE_ROWS, 1)
         pieces = range(len(self.pieces))
@@ -117,10 +134,13 @@ class Cohort:
             on_done(float(self.rows[self.pieces[chunk[-1]].stop] / len(self.item)))
 
     def arranged(self, users: slice, scale: Tensor, design: Design) -> Users:
-        """Some of the users, ready for the rounds; scale: the centre and the unit of ratings."""
+        """Some of the users, ready for the rounds.
+
+        scale: the centre and the unit of ratings.
+        """
         begin, end = int(self.rows[users.start]), int(self.rows[users.stop])
         counts = np.diff(self.rows[users.start : users.stop + 1])
-        # Numbers by place: a user may be on several nodes, and is another one on each.
+        # Users are numbered by place: a user of several nodes counts as a different user on each.
         places = np.repeat(np.arange(users.start, users.stop), counts)
         centre, unit = scale
         value = (torch.from_numpy(self.value[begin:end]).double() - centre) / unit
@@ -151,7 +171,7 @@ def cohort_of(nodes: Sequence[Node]) -> Cohort:
 
 
 def _spans(offsets: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The entries of the spans at these places, one span after the other, and where each begins."""
+    """The entries of the spans at these places, one span after the other, and their offsets [spans + 1]."""
     lengths = offsets[places + 1] - offsets[places]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     return np.repeat(offsets[places] - ends[:-1], lengths) + np.arange(ends[-1]), ends

@@ -1,4 +1,4 @@
-"""Which public features and which sums the priors of items and users see."""
+"""The public features that the priors of items and users use, and the items whose sums are sent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from hierfed.data.content import Content
 
 SCALAR_SLOPE_VARIANCE = 0.003
 FLAG_SLOPE_VARIANCE = 0.005
-# Genres and years vary less than the standardised scalars, and users' means of them less still.
+# Genres and years vary less than the standardised scalars. Users' means of them vary still less.
 FLAG_COVARIATE_SCALE = 3.0
 
 
 @dataclass(frozen=True)
 class Design:
-    """Features of all items as the model uses them; float64, centred by the numbers of raters.
+    """Features of all items as the model uses them; float64, centred with the numbers of raters as weights.
 
-    raters [items]: their number, as if half the threshold for items under it. shared [items]: 1 where an item has
-    enough raters for its sums to be sent, else 0. slopes [items, s]: f, what each user has a private slope on.
-    slope_variances [s]: their prior variances. covariates [items, c]: what a user's prior mean sees of the items that
-    the user has rated. content [items, d]: what an item's prior mean sees, but for the embedding; column 0 is 1.
+    raters [items]: number of raters; half the threshold for items under the threshold.
+    shared [items]: 1 if the item has enough raters for its sums to be sent, else 0.
+    slopes [items, s]: f, the features that each user has a private slope on.
+    slope_variances [s]: prior variances of the slopes.
+    covariates [items, c]: item features whose means over a user's rated items enter the user's prior mean.
+    content [items, d]: item features in an item's prior mean, except the embedding; column 0 is 1.
     """
 
     raters: Tensor
@@ -48,11 +50,11 @@ class Design:
 
     @property
     def shared_items(self) -> Tensor:
-        """The numbers of the shared items, ascending: what the rows of sums belong to."""
+        """The numbers of the shared items, ascending: the items that rows of sums belong to."""
         return self.shared.nonzero()[:, 0]
 
     def among_all(self, rows: Tensor) -> Tensor:
-        """Rows of the shared items, [shared items, columns], among zeros for all others: [items, columns]."""
+        """Rows for all items [items, columns], from rows for the shared items; all other rows are zero."""
         return rows.new_zeros(len(self.shared), rows.shape[1]).index_copy_(0, self.shared_items, rows)
 
     def centred(self, features: Tensor) -> Tensor:
@@ -60,18 +62,24 @@ class Design:
         return features - (self.raters @ features) / self.raters.sum()
 
     def embedded(self, embedding: Tensor) -> Tensor:
-        """An embedding [items, k], 0 for items that are not shared, centred and of unit mean square over ratings."""
+        """An embedding, centred and of unit mean square over ratings.
+
+        embedding [items, k]: 0 for items that are not shared.
+        """
         centred = self.centred(embedding)
         square = (self.raters @ centred.square()).sum() / (self.raters.sum() * max(embedding.shape[1], 1))
         return centred / square.sqrt() if square > 0 else centred
 
     def prior_features(self, embedding: Tensor) -> Tensor:
-        """F, what an item's prior mean sees: its content and where it stands among what was rated together."""
+        """F, the features in an item's prior mean: its content and its embedding."""
         return torch.cat([self.content, self.embedded(embedding)], 1)
 
 
 def design_of(content: Content, raters: Tensor, threshold: int) -> Design:
-    """The features of all items, given their numbers of raters, float64 [items], from a sum over nodes."""
+    """The features of all items.
+
+    raters: the numbers of raters, float64 [items], from a sum over nodes.
+    """
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(raters)

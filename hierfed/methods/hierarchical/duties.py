@@ -1,4 +1,4 @@
-"""The hierarchical model beside its rounds: choices, lists, rivals, and the price of its threshold."""
+"""The hierarchical model outside its rounds: tuning, lists, rivals, and the cost of its threshold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class HierarchicalDuties(Method):
-    """All that a run asks of the hierarchical model beside its rounds."""
+    """The parts of the hierarchical model that a run calls outside its rounds; see HierarchicalFactors."""
 
     user_models = True
     first_ratings_curve = True

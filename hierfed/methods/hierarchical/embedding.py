@@ -1,8 +1,8 @@
-"""What was rated together: an embedding of items from sums, which no rating's value enters.
+"""An embedding of items by co-rating, from sums that contain no rating's value.
 
-The leading eigenvectors of the co-rating matrix D_i^-1/4 [sum_u x_u x_u' / n_u] D_i^-1/4 (x_u: which items user u has
-rated) by subspace iteration: the nodes multiply, the server orthogonalises. A round of implicit matrix factorisation
-(Hu, Koren and Volinsky, ICDM 2008) from there sharpens it.
+It holds the leading eigenvectors of the co-rating matrix D_i^-1/4 [sum_u x_u x_u' / n_u] D_i^-1/4, where x_u marks the
+items that user u has rated. Subspace iteration finds them: the nodes multiply, the server orthogonalises. A round of
+implicit matrix factorisation (Hu, Koren and Volinsky, ICDM 2008) then sharpens the embedding.
 """
 
 from __future__ import annotations
@@ -22,24 +22,32 @@ FIRST_SCALE = 0.3
 
 
 def shared_counts(rows: UserRows, shared: Tensor) -> Tensor:
-    """How many shared items each user has rated, [users]; shared: 1 or 0 for all items."""
+    """The number of shared items that each user has rated, [users].
+
+    shared: 1 or 0 for all items.
+    """
     return (rows.rated @ shared[:, None])[:, 0]
 
 
 def co_rating_sums(rows: UserRows, shared: Tensor, basis: Tensor) -> Tensor:
-    """Users' part of the co-rating matrix times a basis [all items, columns], 0 for items that are not shared:
-    [own items, columns]."""
+    """The users' part of the co-rating matrix times a basis, [own items, columns].
+
+    basis [all items, columns]: 0 for items that are not shared.
+    """
     return rows.raters @ ((rows.rated @ basis) / shared_counts(rows, shared).clamp_min(1)[:, None])
 
 
 def next_basis(scale: Tensor, sums: Tensor) -> Tensor:
-    """An orthonormal basis of the co-rating matrix's image; scale: D_i^-1/4, 0 for items that are not shared."""
+    """An orthonormal basis of the co-rating matrix's image.
+
+    scale: D_i^-1/4, 0 for items that are not shared.
+    """
     basis: Tensor = torch.linalg.qr(scale[:, None] * sums)[0]
     return basis
 
 
 def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Tensor:
-    """The leading eigenvectors in a basis times the roots of their eigenvalues, at the scale where factors begin."""
+    """The leading eigenvectors in a basis, times the roots of their eigenvalues, at the scale of new factors."""
     values, vectors = torch.linalg.eigh(basis.T @ (scale[:, None] * sums))
     order = torch.argsort(values, descending=True)[:rank]
     embedding = basis @ vectors[:, order] * values[order].clamp_min(0).sqrt()
@@ -49,9 +57,10 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
 
 
 def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x'.
+    """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x' over all users.
 
-    embedding [all items, k]: 0 for items that are not shared; products: its rows' outer products, packed.
+    embedding [all items, k]: 0 for items that are not shared.
+    products: the outer products of the embedding's rows, packed.
     """
     common = UNOBSERVED_WEIGHT * (embedding.T @ embedding)
     weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
@@ -62,7 +71,8 @@ def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: T
 def implicit_items(products: Tensor, sums: Tensor, user_products: Tensor, raters: Tensor, users: Tensor) -> Tensor:
     """The shared items' new vectors [shared items, rank] from the nodes' sums.
 
-    raters [shared items]; users [1]: how many there are.
+    raters: [shared items].
+    users: [1], the number of users.
     """
     weights = REGULARISATION * (raters + UNOBSERVED_WEIGHT * users)
     return ridges(products, sums, UNOBSERVED_WEIGHT * user_products, weights)

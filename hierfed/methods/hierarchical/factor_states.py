@@ -1,4 +1,4 @@
-"""What nodes keep between the rounds of the hierarchical model: one alone, or many together."""
+"""The state that nodes keep between the rounds of the hierarchical model, for one node or for many together."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from hierfed.models.symmetric import pack, unpack
 
 @dataclass(frozen=True)
 class Memory:
-    """What users remember of the last round in which they took part.
+    """The users' memory of the last round in which they took part.
 
-    mean [users, t], covariance [users, packed] and squared_error [users]: their posteriors, which made their last sums,
-    and precision [users]. deviation [nodes, t]: each node's mean deviation of its users from their prior means.
+    mean [users, t], covariance [users, packed] and squared_error [users]: the posteriors that made the users' last
+    sums.
+    precision: [users].
+    deviation [nodes, t]: each node's mean deviation of its users from their prior means.
     """
 
     mean: Tensor
@@ -35,7 +37,7 @@ class Memory:
     deviation: Tensor
 
     def of(self, users: slice | Tensor) -> Memory:
-        """What some of the users remember."""
+        """The memory of some of the users."""
         some = {name: values if name == "deviation" else values[users] for name, values in vars(self).items()}
         return Memory(**some)
 
@@ -47,9 +49,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class FactorsState(PrivateState):
-    """What a node keeps: its rows, arranged; and its users' memory, None before the first round.
+    """The state of a node: its rows, arranged, and its users' memory.
 
-    arranged: the users of each piece of the cohort; empty where they are yet to be arranged.
+    cohort: the node's users and rows.
+    arranged: the users of each piece of the cohort; empty until they are arranged.
+    memory: None before the first round.
     """
 
     cohort: Cohort
@@ -57,7 +61,7 @@ class FactorsState(PrivateState):
     memory: Memory | None = None
 
     def kept(self) -> dict[str, Tensor]:
-        """The memory, once there is any; see PrivateState."""
+        """The memory, if there is any; see PrivateState."""
         if self.memory is None:
             return {}
         found = self.memory.posterior
@@ -65,7 +69,10 @@ class FactorsState(PrivateState):
 
 
 def state_of(nodes: Sequence[Node], kept: PrivateState | None) -> FactorsState:
-    """What nodes keep, or what their disk kept of it; of None and of what is another method's, only their rows."""
+    """The state of nodes, from memory or from disk.
+
+    From None, or from another method's state, it holds only their rows.
+    """
     if isinstance(kept, FactorsState):
         return kept
     stored = kept.kept() if kept is not None else {}
@@ -76,14 +83,18 @@ def state_of(nodes: Sequence[Node], kept: PrivateState | None) -> FactorsState:
 
 
 def nothing_besides(node: Node) -> None:
-    """A node whose users learn from its train rows alone."""
+    """A node whose users learn from its train rows only."""
 
 
 def last_sums(trained: Cohort, memory: Memory, users: np.ndarray, rows: UserRows | None) -> LastSums:
-    """What these users of a node (their numbers, ascending) sent last; rows: theirs, where some may not have been sent.
+    """The last messages of these users of a node.
 
-    trained: the node's users with what they sent, and memory: what they remember of it. Who sent nothing remembers
-    nothing, and nothing is taken out for them: their entries are another user's.
+    Users who sent nothing have no memory. Their entries are another user's, and no message of theirs is taken out.
+
+    trained: the node's users with the rows that they sent.
+    memory: the node's memory of these rows.
+    users: the users' numbers, ascending.
+    rows: the users' rows, if some may not have been sent; else None.
     """
     if rows is None:
         places = np.searchsorted(trained.users, users)
@@ -102,10 +113,11 @@ def last_sums(trained: Cohort, memory: Memory, users: np.ndarray, rows: UserRows
 
 @dataclass(frozen=True, eq=False)
 class PooledStates(PrivateState, Sequence[FactorsState]):
-    """What all nodes of a federation keep, without an object for each.
+    """The states of all nodes of a federation, without an object for each.
 
-    cohort: of all nodes. arranged, memory: as in FactorsState. present [nodes]: whose memory it is; the others have
-    not taken part yet.
+    cohort: the users of all nodes.
+    arranged, memory: as in FactorsState.
+    present [nodes]: True for nodes that have a memory; the others have not taken part yet.
     """
 
     cohort: Cohort
@@ -127,9 +139,9 @@ class PooledStates(PrivateState, Sequence[FactorsState]):
         return FactorsState(self.cohort.of_nodes(node), (), self.remembered(node))
 
     def remembered(self, nodes: np.ndarray) -> Memory | None:
-        """The memory of the nodes at these places; None where none of them has any.
+        """The memory of the nodes at these places; None if none of them has any.
 
-        Of those that have none, precisions are NaN and deviations 0.
+        For nodes without a memory, precisions are NaN and deviations 0.
         """
         if self.memory is None or not self.present[nodes].any():
             return None

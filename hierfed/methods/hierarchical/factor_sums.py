@@ -1,4 +1,4 @@
-"""What users of the hierarchical model add to the sums of a round."""
+"""The sums over users in a round of the hierarchical model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from hierfed.methods.hierarchical.users import (
 from hierfed.models.symmetric import pack, packed_size
 
 Arrange = Callable[[int], Users]
-"""The users of a cohort's piece of this number, ready for the rounds."""
+"""Gives the users of the cohort's piece with this number, ready for the rounds."""
 
 
 @dataclass(frozen=True)
 class RoundKnowledge:
-    """What nodes go by in a round. own_noise: whether users find precisions of their own in it; strength: a0, of the
-    prior of these. unit: of ratings."""
+    """The inputs of nodes to a round.
+
+    own_noise: True if users estimate precisions of their own in it.
+    strength: a0, of the prior of these precisions.
+    unit: of ratings.
+    """
 
     beliefs: Beliefs
     design: Design
@@ -56,11 +60,13 @@ def round_sums(
     team: Team,
     on_done: Callable[[float], None],
 ) -> tuple[dict[str, Tensor], Memory]:
-    """The sums over a cohort's users, and what these remember.
+    """The sums over a cohort's users, and the users' memory of the round.
 
-    at_nodes [nodes, t]: m_node. precision [users]: what their posteriors use. The sums are added piece by piece, so
-    they are the same on any number of threads. What is known and the users may lie on a device; the rest, and what
-    comes of it, lies in main memory.
+    The sums are added piece by piece, so they are the same on any number of threads. `known` and the users may lie on a
+    device. All else, the results included, lies in main memory.
+
+    at_nodes: m_node, [nodes, t].
+    precision: the precisions in the users' posteriors, [users].
     """
     device = known.unit.device
     size, users = at_nodes.shape[1], len(cohort)
@@ -86,12 +92,15 @@ def round_sums(
 
 
 def in_main_memory(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sums that may have been added up on a device, ready to be sent."""
+    """The sums in main memory, ready to be sent, if they were added on a device."""
     return {name: values.cpu() for name, values in sums.items()}
 
 
 def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> tuple[Part, Posterior, Tensor, Tensor]:
-    """What some users add, their posteriors, prior means B'h and precisions; here [users, t]: m_node."""
+    """Some users' part of the sums, with their posteriors, prior means B'h and precisions.
+
+    here: m_node of each user, [users, t].
+    """
     beliefs = known.beliefs
     seen = evidence(known.moments, users)
     prior = seen.covariates @ beliefs.covariate_weights
@@ -119,7 +128,10 @@ def _node_deviations(deviation: Tensor, cohort: Cohort) -> Tensor:
 
 
 def _node_moments(deviation: Tensor, users: Tensor) -> Tensor:
-    """What tells whether nodes differ, summed over nodes: [6, t]; users [nodes]: of each."""
+    """Moments that test for differences between nodes, summed over nodes: [6, t].
+
+    users: number of users of each node, [nodes].
+    """
     once_and_by_users = torch.stack([torch.ones_like(users), users])
     once, by_users = once_and_by_users @ deviation
     squares, squares_by_users = once_and_by_users @ deviation.square()

@@ -3,8 +3,8 @@
     r_ui = centre + unit (b_i + z_u . x_i + e),  x_i = (1, q_i, f_i),  z_u = (b_u, p_u, w_u) private,  (b_i, q_i) shared
     z_u ~ N(B' h_u + m_node, S_u),  (b_i, q_i) ~ N(G' F_i, S_i),  e ~ N(0, 1 / tau_u),  tau_u ~ Gamma(a0, a0 / tau)
 
-Since nothing but sums over users is sent, any division into nodes gives the model of the pooled ratings. Opening rounds
-gather counts and moments, then what was rated together (see hierfed.methods.hierarchical.embedding).
+Nodes send nothing but sums over users, so any division into nodes gives the model of the pooled ratings. Opening rounds
+gather counts and moments, then co-ratings (see hierfed.methods.hierarchical.embedding).
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from hierfed.models.kernel import KernelSettings
 from hierfed.models.threads import in_order
 from hierfed.randomness import generator
 
-# Rounds before users get precisions of their own, and before items' priors are learned: the factors begin as noise.
+# Rounds before users get precisions of their own, and before items' priors are learned, since factors begin as noise.
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
-# Where only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
+# If only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
 STEP_DECAY = 0.6
-# Personal models of so many ratings and nodes are kept: with vectors, some hundred bytes a rating.
+# Personal models are kept for at most so many ratings and nodes. With vectors, a rating takes some hundred bytes.
 KEPT_RATINGS, KEPT_NODES = 1 << 21, 256
 
 
 @dataclass(frozen=True)
 class FactorsModel(SharedModel):
-    """The shared model, with what the server derives from its arrays and need not derive again in every round."""
+    """The shared model, with quantities that the server derives from its arrays once, and not again in every round."""
 
     design: Design | None = field(default=None, compare=False)
     prior_features: Tensor | None = field(default=None, compare=False)
@@ -62,14 +62,24 @@ class FactorsModel(SharedModel):
 
 @dataclass(frozen=True)
 class HierarchicalFactors(HierarchicalDuties):
-    """The method; content: public features of the items.
+    """Hierarchical Bayesian factors, fitted by variational Bayes on sums over users.
 
-    threshold: items with fewer raters are never summed; they keep what the prior makes of their content.
-    embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration. between_nodes: whether
-    nodes may have means of their own. kernel: of the users' kriging, None for none. limits: the lowest and the highest
-    rating that there is. deviation_scale: factor on the standard deviations of personal predictions. everyone: whether
-    all nodes take part in every round; where only some do, each round moves the model a part of the way (stochastic
-    variational inference, Hoffman et al., 2013). device: where the nodes' rounds compute; all else is done on the CPU.
+        r_ui = centre + unit (b_i + z_u . x_i + e),  x_i = (1, q_i, f_i),  z_u = (b_u, p_u, w_u)
+
+    Users keep z_u; the server learns (b_i, q_i) and all priors, which this module's docstring gives.
+
+    Source: variational Bayes for matrix factorisation (Lim and Teh, KDD Cup and Workshop 2007). If only some nodes take
+    part: stochastic variational inference (Hoffman et al., 2013).
+
+    content: public features of the items.
+    threshold: items with fewer raters are never summed; they keep the prior from their content.
+    embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration.
+    between_nodes: True allows nodes means of their own.
+    kernel: of the users' kriging; None for none.
+    limits: the lowest and the highest possible rating.
+    deviation_scale: factor on the standard deviations of personal predictions.
+    everyone: True if all nodes take part in every round; else each round moves the model a part of the way.
+    device: the device of the nodes' rounds; all else is done on the CPU.
     """
 
     content: Content
@@ -94,7 +104,7 @@ class HierarchicalFactors(HierarchicalDuties):
         return 1 + (self.embedding_rounds + 1 if self.embedding_rank else 0)
 
     def start(self) -> SharedModel:
-        """Nothing is known yet; see SumMethod."""
+        """An empty model; see SumMethod."""
         return SharedModel({}, round=-self.opening_rounds)
 
     def contribute(
@@ -115,7 +125,7 @@ class HierarchicalFactors(HierarchicalDuties):
         private: Sequence[PrivateState | None],
         on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, PooledStates]:
-        """The same sums, of many nodes' users at once: equal to rounding. See PooledMethod."""
+        """The same sums over many nodes' users at once, equal up to rounding; see PooledMethod."""
         states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
         if len(nodes) < len(states):
             cohort = states.cohort.of_nodes(nodes.numbers)
@@ -154,7 +164,7 @@ class HierarchicalFactors(HierarchicalDuties):
         return [float(total.arrays["loss"] / total.arrays["ratings"])]
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
-        """The expected ratings of a user of whom nothing is known; see Method."""
+        """The expected ratings of an unknown user; see Method."""
         knowledge, beliefs = self.knowledge(shared, krige=False), Beliefs.of(shared.arrays)
         item = torch.from_numpy(ratings.item).long()
         prediction = beliefs.item_mean[item, 0] + knowledge.vectors(item) @ beliefs.covariate_weights[0]
@@ -168,10 +178,11 @@ class HierarchicalFactors(HierarchicalDuties):
         private: Sequence[PrivateState | None],
         besides: Callable[[Node], Ratings | None] = nothing_besides,
     ) -> Sequence[PersonalFactors | PiecewiseFactors]:
-        """Each node's users, kriged; those who took part in all rounds take their own sums out again. See Method.
+        """Each node's users, kriged. Users who took part in all rounds take their own sums out again. See Method.
 
-        besides: gives rows of a node's users that its sums were not made of, to learn from too; None for none.
-        Where there are more ratings than memory should hold vectors of, the models are made as they are asked for.
+        If there are more ratings than memory should hold vectors of, models are made on demand.
+
+        besides: gives further rows of a node's users, to learn from, that are not in its sums; None for none.
         """
         knowledge = self.knowledge(shared)
 
@@ -201,7 +212,7 @@ class HierarchicalFactors(HierarchicalDuties):
         return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
 
     def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
-        """What a node needs of the shared model and of public features to serve its users."""
+        """The shared model and public features, as a node needs them to serve its users."""
         beliefs, design = Beliefs.of(shared.arrays), self.design(shared)
         centre, unit = shared.arrays["scale"].tolist()
         kernel = None
@@ -223,12 +234,12 @@ class HierarchicalFactors(HierarchicalDuties):
         return lambda users: cohort.arranged(users, scale, design)
 
     def _ready(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
-        """Users arranged, where the rounds compute."""
+        """A function that arranges users, on the device of the rounds."""
         arrange = self._arrange(shared, cohort)
         return lambda users: arrange(users).to(self.device)
 
     def _node_means(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
-        """m_node [nodes, t]; 0 where nodes have no means of their own."""
+        """m_node [nodes, t]; 0 if nodes have no means of their own."""
         if memory is None or not self.between_nodes:
             return torch.zeros(len(cohort.nodes) - 1, len(beliefs.node_variance), dtype=torch.float64)
         return node_means(beliefs, memory.deviation, cohort.users_of_nodes)
@@ -264,8 +275,10 @@ class HierarchicalFactors(HierarchicalDuties):
         memory: Memory | None,
         on_done: OnDone = ignore_share,
     ) -> tuple[dict[str, Tensor], Memory | None]:
-        """What a cohort's users add to the next round, and what they remember of it; those who are not arranged are
-        arranged as they are needed."""
+        """A cohort's sums for the next round, and its users' memory.
+
+        Users that are not arranged are arranged on demand.
+        """
         if not shared.arrays:
             return opening.counts(cohort, len(self.content)), memory
         arrays = {name: array.to(self.device) for name, array in shared.arrays.items()}

@@ -1,7 +1,9 @@
 """The server's half of the hierarchical model: posteriors of items and all priors, from sums alone.
 
-Cov_i = (S_i^-1 + A_i)^-1,  g_i = Cov_i (S_i^-1 G' F_i + c_i);  G = ridge of g on F;  S_i = mean(dev dev' + Cov_i)
-B = ridge of z - m_node on h;  S_u = shrunken mean moment;  tau = mean tau_u;  v_j the variance between nodes
+    Cov_i = (S_i^-1 + A_i)^-1,  g_i = Cov_i (S_i^-1 G' F_i + c_i);  G = ridge of g on F;  S_i = mean(dev dev' + Cov_i)
+    B = ridge of z - m_node on h;  S_u = shrunken mean moment;  tau = mean tau_u;  v_j the variance between nodes
+
+A_i and c_i are the item's sums `item_precision` and `item_pull`.
 """
 
 from __future__ import annotations
@@ -22,17 +24,20 @@ from hierfed.methods.hierarchical.beliefs import (
 from hierfed.methods.hierarchical.design import Design
 from hierfed.models.symmetric import inverse, pack, unpack
 
-# The constants of the prior means are hardly shrunk.
+# Ridges on the constants of the prior means, which are hardly shrunk.
 CONSTANT_COVARIATE, CONSTANT_CONTENT = 0.01, 0.05
-# Nodes must differ beyond this chance, over all coordinates together, before they get means of their own; an estimate
-# that is merely cut at zero lets half of the coordinates through where nodes are alike.
+# Nodes get means of their own only if they differ at this significance level, over all coordinates together. An
+# estimate that is merely cut at zero would let half of the coordinates through even if nodes are alike.
 CHANCE = 0.001
 
 
 def update_users(
     beliefs: Beliefs, design: Design, sums: Mapping[str, Tensor], strengths: Strengths, own_noise: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The new covariate weights, user spread, precision and node variances; own_noise: whether users have tau_u yet."""
+    """The new covariate weights, user spread, precision and node variances.
+
+    own_noise: True if users have precisions tau_u of their own.
+    """
     users = sums["users"]
     ridge = torch.full_like(sums["covariate_products"][0], strengths.covariates)
     ridge[0] *= CONSTANT_COVARIATE
@@ -46,7 +51,7 @@ def update_users(
 def blended(
     beliefs: Beliefs, users: tuple[Tensor, Tensor, Tensor, Tensor], step: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The way from the old priors of users to the ones that `update_users` gave, as far as the step goes."""
+    """The users' priors, moved by `step` from the old ones to those that `update_users` gave."""
     weights, spread, precision, variance = users
     return (
         torch.lerp(beliefs.covariate_weights, weights, step),
@@ -77,11 +82,13 @@ def update_items(
     weight: float = 1.0,
     step: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The new item means, packed covariances, prior weights and prior spread; items that are not shared keep the prior.
+    """The new item means, packed covariances, prior weights and prior spread. Items that are not shared keep the prior.
 
-    prior_features: F [items, d]. sums: those of items are of the shared ones alone, ascending. learn_prior: whether the
-    items are far enough from their start to learn G and S_i. weight: of the sums, above 1 where they stand for more
-    users than they are of. step: how far the natural parameters move from the old posteriors to the new ones.
+    prior_features: F [items, d].
+    sums: those of items have a row per shared item, ascending.
+    learn_prior: True if the items are far enough from their start to learn G and S_i.
+    weight: factor on the sums; above 1 if they stand for more users than took part.
+    step: the fraction by which the natural parameters move from the old posteriors to the new ones.
     """
     size, shared = 1 + beliefs.rank, design.shared_items
     features = prior_features[shared]

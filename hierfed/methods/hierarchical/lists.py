@@ -1,4 +1,4 @@
-"""Lists by the expected ratings of the hierarchical model."""
+"""Recommendation lists by the expected ratings of the hierarchical model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierfed.models.places import places_among
 
 
 def expected_ratings(models: Sequence[PersonalFactors | PiecewiseFactors]) -> Scorer:
-    """Scores by expected rating; a user whom no model knows gets a newcomer's."""
+    """Scores by expected rating. A user whom no model knows gets a newcomer's scores."""
     knowledge = models[0].knowledge
     pairs = [(model.users, model.weights) for model in models]
     numbers, order = torch.cat([users for users, _ in pairs]).sort()

@@ -1,4 +1,4 @@
-"""What nodes of this method send and receive, and why."""
+"""The arrays that nodes of this method send and receive, with their purposes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The opening rounds of the hierarchical model: what nodes send and the server makes of it before there is a model.
+"""The opening rounds of the hierarchical model: the sums that come before any model.
 
-First the raters of each item and the moments of the ratings; then, round after round, what was rated together.
+The first round counts the raters of each item and the moments of the ratings. The next rounds make the embedding from
+co-ratings.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from hierfed.methods.hierarchical.embedding import (
 from hierfed.methods.hierarchical.rows import UserRows
 from hierfed.models.symmetric import outer_packed
 
-# The standard deviation of ratings in the unit that the priors' strengths are meant for.
+# The standard deviation of ratings, in the unit that the priors' strengths assume.
 USUAL_DEVIATION = 1.05
 
 
 def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
-    """The users' raters of each item, their number, and number, sum and sum of squares of their ratings."""
+    """The raters of each item, the number of users, and the number, sum and sum of squares of their ratings."""
     value = torch.from_numpy(cohort.value).double()
     raters = torch.from_numpy(count(cohort.item, items)).double()
     moments = torch.stack([value.new_tensor(len(value)), value.sum(), value.square().sum()])
@@ -36,7 +37,7 @@ def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
 
 
 def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor]:
-    """Raters, 0 for items under the threshold, users, and the ratings' mean and unit."""
+    """The numbers of raters (0 for items under the threshold) and of users, and the ratings' mean and unit."""
     count, total, squares = sums["moments"]
     centre = total / count
     deviation = (squares / count - centre.square()).clamp_min(0).sqrt()
@@ -46,7 +47,7 @@ def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor
 
 
 def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRows], Part]:
-    """What users add to a product with the co-rating matrix; or, once there is an embedding, to an implicit round."""
+    """The users' part of a product with the co-rating matrix or, once there is an embedding, of an implicit round."""
     if "basis" in arrays:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
         return lambda rows: Part(rows.sent, {"co_ratings": co_rating_sums(rows, design.shared, scaled)}, {})
@@ -63,7 +64,11 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRo
 def next_arrays(
     arrays: Mapping[str, Tensor], design: Design, sums: Mapping[str, Tensor], rank: int, last_product: bool
 ) -> dict[str, Tensor]:
-    """The arrays with the next basis; after the last product with the embedding of this rank; then it is sharpened."""
+    """The arrays after an opening round: with the next basis, then the embedding, then the sharpened embedding.
+
+    rank: of the embedding.
+    last_product: True if the round was the last product with the co-rating matrix.
+    """
     known = dict(arrays)
     if "basis" not in known:
         of_users = sums["user_products"], known["raters"][design.shared_items], known["users"]

@@ -1,4 +1,4 @@
-"""A node's users under the hierarchical model: posteriors from their own ratings, and kriging on what is left over."""
+"""A node's users under the hierarchical model: posteriors from their own ratings, and kriging of the residuals."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import places_among
 from hierfed.models.symmetric import pack, unpack
 
-# Rounds of a new user's own posterior and precision; each needs the other.
+# Alternating updates of a new user's posterior and precision, which depend on each other.
 SWEEPS = 3
-# How much users differ in what good films mean to them, and bad ones.
+# The prior variance of users' slopes on the items' biases: how much users differ in their response to good films.
 BIAS_SLOPE_VARIANCE = 0.1
-# A rating's noise falls with this power of the item's raters.
+# The noise of a rating falls with this power of the item's number of raters.
 NOISE_FALL = 0.1
 NO_KERNEL = ItemKernel((), None, 0.0)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Ratings are centre + unit x what the model predicts, within [lowest, highest]."""
+    """The scale of ratings, centre + unit x prediction, cut to [lowest, highest]."""
 
     centre: float
     unit: float
@@ -50,9 +50,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class SharedKnowledge:
-    """What every node holds to serve its users: the shared model, public features, and how to krige.
+    """The data that every node holds to serve its users: shared model, public features, kriging parameters.
 
-    kernel: None for no kriging. noise_share: of a user's noise variance that kriging leaves unexplained.
+    kernel: None for no kriging.
+    noise_share: share of a user's noise variance that kriging leaves unexplained.
     deviation_scale: factor on the standard deviations of predictions.
     """
 
@@ -66,7 +67,7 @@ class SharedKnowledge:
 
     @cached_property
     def moments(self) -> ItemMoments:
-        """What users' posteriors need of all items."""
+        """The moments of all items that users' posteriors need."""
         return item_moments(self.beliefs, self.design)
 
     def vectors(self, item: Tensor) -> Tensor:
@@ -75,12 +76,15 @@ class SharedKnowledge:
         return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
 
     def expected(self, weights: Tensor) -> Tensor:
-        """What the factors make of all items for users of these z_u [users, t], up to a constant: [users, items]."""
+        """The factors' expected ratings of all items, up to a constant: [users, items].
+
+        weights: the users' z_u, [users, t].
+        """
         items = torch.arange(len(self.beliefs.item_mean), device=weights.device)
         return self.beliefs.item_mean[:, 0] + weights @ self.vectors(items).T
 
     def kriging(self, own: Observations) -> Kriging:
-        """Kriging on (x_i, b_i): beside z_u, each user has a slope on the items' biases, of prior mean 0."""
+        """Kriging on (x_i, b_i): besides z_u, each user has a slope on the items' biases, of prior mean 0."""
         spread = torch.nn.functional.pad(self.beliefs.user_spread, (0, 1, 0, 1))
         spread[-1, -1] = BIAS_SLOPE_VARIANCE
         return Kriging(self.kernel or NO_KERNEL, spread, own, self.threads)
@@ -92,8 +96,11 @@ class SharedKnowledge:
 
 @dataclass(frozen=True)
 class LastSums:
-    """What users sent in the last round: the posteriors and precisions [users] that made their sums, and the ratings
-    that are in them, bool [ratings], user after user and for each by item; None for all."""
+    """The messages of users in the last round.
+
+    posterior, precision: the users' posteriors and precisions [users] that made their sums.
+    was_sent: bool [ratings], True for the ratings in these sums, user after user and by item for each; None for all.
+    """
 
     posterior: Posterior
     precision: Tensor
@@ -102,8 +109,14 @@ class LastSums:
 
 @dataclass(frozen=True)
 class PersonalFactors(UncertainModel):
-    """The users of one node. users [users]: their numbers, ascending; posterior and precision: of z_u; prior_mean
-    [users, t]: m_u; own: their ratings; newcomer [t]: the prior mean of a user without any."""
+    """The users of one node.
+
+    users: their numbers, ascending, [users].
+    posterior, precision: of z_u.
+    prior_mean: m_u, [users, t].
+    own: their ratings.
+    newcomer: the prior mean of a user without any rating, [t].
+    """
 
     knowledge: SharedKnowledge
     users: Tensor
@@ -131,7 +144,7 @@ class PersonalFactors(UncertainModel):
         return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
 
     def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """From the user's own ratings, kriged; see UncertainModel."""
+        """Predictions from the user's own ratings, kriged; see UncertainModel."""
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
         place, known = places_among(self.users, user)
         x = knowledge.vectors(item)
@@ -167,24 +180,27 @@ class PersonalFactors(UncertainModel):
 
     @property
     def weights(self) -> Tensor:
-        """z_u of each user as the factors alone see it, [users, t]."""
+        """z_u of each user by the factors alone, [users, t]."""
         return self.posterior.mean
 
     def expected(self) -> Tensor:
-        """What the factors alone make of all items, up to a constant: [users, items]; of a newcomer without users."""
+        """Expected ratings of all items by the factors alone, up to a constant: [users, items].
+
+        Without users: a newcomer's.
+        """
         return self.knowledge.expected(self.weights if len(self.users) else self.newcomer[None])
 
     def scores(self, user: Tensor, items: int) -> Tensor:
-        """What the factors alone make of all items; see PersonalModel."""
+        """Scores of all items by the factors alone; see PersonalModel."""
         place, known = places_among(self.users, user)
         weights = self.newcomer.expand(len(user), -1).clone()
         weights[known] = self.weights[place[known]]
         return self.knowledge.expected(weights)
 
     def influence(self, item: Tensor) -> Tensor:
-        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
+        """The change of each item's expected rating by each own rating of the only user, in stars: [items, ratings].
 
-        They add up to what the own ratings did together; without kriging, nearly.
+        A row adds up to the effect of all own ratings together; without kriging, approximately.
         """
         if not len(self.own.items):
             return self.own.residuals.new_zeros(len(item), 0)
@@ -192,7 +208,7 @@ class PersonalFactors(UncertainModel):
         return knowledge.scale.unit * knowledge.kriging(self.own).influence(0, item, knowledge.kriging_vectors(item))
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """Each user's ratings, what is known of them without the user, and the posterior; see PersonalModel.
+        """Each user's ratings, the knowledge of their items without the user, and the posterior; see PersonalModel.
 
         item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
         """
@@ -225,11 +241,12 @@ def personalise_users(
     strength: float,
     last: LastSums | None,
 ) -> PersonalFactors:
-    """The users' own models, from the shared one and their own ratings.
+    """The users' own models, from the shared model and their own ratings.
 
-    numbers [users]: of the users, ascending. node_mean [t]: m_node. strength: a0, of the prior of the precisions. last:
-    what these users sent last, which is then taken out of the items that they sent ratings of; None for users who sent
-    nothing.
+    numbers [users]: the users' numbers, ascending.
+    node_mean [t]: m_node.
+    strength: a0, of the prior of the precisions.
+    last: these users' last messages, which are taken out of the items' posteriors; None for users who sent nothing.
     """
     beliefs = knowledge.beliefs
     known = evidence(knowledge.moments, users)
@@ -285,7 +302,11 @@ def _observed(
     prior_mean: Tensor,
     noise: Tensor,
 ) -> Observations:
-    """Own ratings, from (b_i, q_i) of the rated items [ratings, 1 + rank] and m_u of the users who rated them."""
+    """Own ratings as observations.
+
+    item_mean: (b_i, q_i) of the rated items, [ratings, 1 + rank].
+    prior_mean: m_u of the users who rated them.
+    """
     bias, factors = item_mean[:, :1], item_mean[:, 1:]
     vectors = torch.cat([torch.ones_like(bias), factors, knowledge.design.slopes[items], bias], 1)
     value = (ratings - knowledge.scale.centre) / knowledge.scale.unit
@@ -300,7 +321,7 @@ def _observed(
 
 
 def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
-    """Factors on the noise of users' own ratings, of mean 1 for each: the less an item was rated, the more noise."""
+    """Factors on the noise of users' own ratings, of mean 1 for each user. Items with fewer raters get more noise."""
     weights = (1 + design.raters[items]) ** -NOISE_FALL
     user = torch.repeat_interleave(counts)
     means = torch.zeros_like(counts, dtype=weights.dtype).index_add(0, user, weights) / counts
@@ -308,7 +329,7 @@ def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
 
 
 def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
-    """The model of a user without any ratings, on a node that knows nobody."""
+    """The model of a user without any rating, on a node without users."""
     empty = knowledge.beliefs.covariate_weights.new_zeros
     size = len(knowledge.beliefs.user_spread)
     return PersonalFactors(
@@ -330,7 +351,7 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
 
 
 def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
-    """The model of one user, number 0, from what PersonalFactors.tensors gave for that user."""
+    """The model of one user, number 0, from the output of PersonalFactors.tensors for that user."""
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])

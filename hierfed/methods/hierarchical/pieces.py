@@ -1,4 +1,4 @@
-"""Personal models of more users than memory should hold at once: made as they are asked for."""
+"""Personal models of more users than memory should hold at once. They are made on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Model_co = TypeVar("Model_co", bound=PersonalModel, covariant=True)
 
 
 class ModelsOnDemand(Sequence[Model_co]):
-    """Models that are made anew each time they are asked for, and kept by nobody."""
+    """Models that are made anew on each access and are not kept."""
 
     def __init__(self, count: int, make: Callable[[int], Model_co]):
         self._places, self._make = range(count), make
@@ -37,9 +37,10 @@ class ModelsOnDemand(Sequence[Model_co]):
 
 
 class PiecewiseFactors(UncertainModel):
-    """The users of one node in pieces, each of which is made when one of its users is asked for; the last is kept.
+    """The users of one node in pieces. A piece is made when one of its users is asked for; the last one is kept.
 
-    users [users]: their numbers, ascending; pieces: the places of each piece's users among them.
+    users: their numbers, ascending, [users].
+    pieces: the places of each piece's users.
     """
 
     interpolates: ClassVar[bool] = True
@@ -55,7 +56,7 @@ class PiecewiseFactors(UncertainModel):
         self._last: tuple[int, PersonalFactors] | None = None
 
     def piece(self, number: int) -> PersonalFactors:
-        """The users of the piece of this number."""
+        """The users of the piece with this number."""
         if self._last is None or self._last[0] != number:
             self._last = None
             self._last = number, self._make(number)
@@ -73,10 +74,10 @@ class PiecewiseFactors(UncertainModel):
         return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
 
     def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Piece by piece; see UncertainModel."""
+        """Predictions piece by piece; see UncertainModel."""
         place, known = places_among(self.users, user)
         ends = torch.tensor([piece.stop for piece in self._pieces])
-        # Of a user whom nobody knows, every piece says the same.
+        # For an unknown user, every piece gives the same prediction.
         numbers = torch.where(known, torch.searchsorted(ends, place, right=True), 0)
         mean, variance = (torch.empty(len(user), dtype=torch.float64) for _ in range(2))
         for number in torch.unique(numbers).tolist():
@@ -90,6 +91,6 @@ class PiecewiseFactors(UncertainModel):
         return torch.cat([self.piece(number).weights for number in range(len(self._pieces))])
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """Those of each piece, which is made as its first user is come to; see PersonalModel."""
+        """The tensors of each piece, which is made when its first user is reached; see PersonalModel."""
         for number in range(len(self._pieces)):
             yield from self.piece(number).tensors()

@@ -1,12 +1,12 @@
-"""What somebody rated, from the sums of the hierarchical model.
+"""An attack: reconstruct a user's ratings from the sums of the hierarchical model.
 
-Of a film that one user of a sum has rated, the sum is that user's: with precision tau,
+If only one user of a sum has rated a film, the film's sum is that user's. With precision tau,
 
     item_precision = tau E (1, p)(1, p)',  item_pull = tau E (1, p)(y - b - w . f)
 
-so the quotient of their first entries is the rating, less the user's own b + w . f. The server guesses these, or, of a
-node with a single user, reads them: the row of `covariate_targets` of the constant covariate is that user's
-z = (b, p, w), less the node's mean.
+so the quotient of their first entries is the rating minus the user's own b + w . f. The server guesses these. On a node
+with a single user it reads them: the row of `covariate_targets` of the constant covariate is that user's z = (b, p, w)
+minus the node's mean.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 
 
 def rated_once(ratings: Ratings) -> Ratings:
-    """Those of the ratings whose item no other user among them has rated."""
+    """The ratings whose item no other user among them has rated."""
     return ratings.take(np.flatnonzero(np.bincount(ratings.item)[ratings.item] == 1))
 
 
 def unknown_user(shared: SharedModel) -> Tensor:
-    """What the server expects of z = (b, p, w) of a user of whom it knows nothing, [t]."""
+    """The server's expectation of z = (b, p, w) of an unknown user, [t]."""
     return Beliefs.of(shared.arrays).covariate_weights[0]
 
 
 def only_user(sums: Contribution) -> Tensor:
-    """z = (b, p, w) of the only user of a node, [t], from the node's sums of round 1, where nodes have no means yet."""
+    """z = (b, p, w) of the only user of a node, [t], from the node's sums of round 1, before nodes have means."""
     return sums.arrays["covariate_targets"][0]
 
 
 def reconstruct(
     method: HierarchicalFactors, shared: SharedModel, sums: Contribution, item: np.ndarray, user: Tensor
 ) -> np.ndarray:
-    """The ratings of these items, float64 [rows], as the sums tell them; NaN where an item is not summed.
+    """The ratings of these items that the sums reveal, float64 [rows]; NaN for items that are not summed.
 
-    shared: the model that the round began with. sums: of a node, or of all. user [t]: what is known of the rater's z.
-    Of an item with several raters it is the mean of what they left over, weighted by their precisions.
+    For an item with several raters the result is the mean of their residuals, weighted by their precisions.
+
+    shared: the model at the start of the round.
+    sums: of a node, or of all nodes.
+    user: the known or guessed z of the rater, [t].
     """
     rows, beliefs = torch.from_numpy(item).long(), Beliefs.of(shared.arrays)
     precision, pull = (
@@ -50,7 +53,7 @@ def reconstruct(
     )
     knowledge = method.knowledge(shared, krige=False)
     own = knowledge.vectors(rows)
-    own[:, 1 : 1 + beliefs.rank] = 0  # p . q is in what is left over
+    own[:, 1 : 1 + beliefs.rank] = 0  # p . q is part of the residual
     rating = knowledge.scale.centre + knowledge.scale.unit * (pull / precision + own @ user)
     known = rating.clamp(knowledge.scale.lowest, knowledge.scale.highest)
     found: np.ndarray = torch.where(precision > 0, known, torch.nan).numpy()

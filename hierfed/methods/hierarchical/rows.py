@@ -1,4 +1,4 @@
-"""Users' ratings, arranged once so that every round is products of whole blocks and no loop over ratings."""
+"""Users' ratings, arranged once so that every round multiplies whole blocks and loops over no single rating."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from torch import Tensor
 
 from hierfed.models.symmetric import pack
 
-# Users share a padded block while the largest has at most this many times the ratings of the smallest, or this many
-# more: so padding stays small for the busy and blocks stay few for the rest.
+# Users share a padded block if the largest has at most this many times the ratings of the smallest, or this many
+# more. So padding stays small for users with many ratings, and blocks stay few for the others.
 PADDING_RATIO = 1.15
 PADDING_ROWS = 8
-# Ratings of a block, padding included, unless one user has more: a core's cache holds their items' vectors.
+# Most ratings of a block, padding included, unless one user has more. A core's cache holds their items' vectors.
 BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class UserBlock:
-    """Users with like numbers of ratings. users: their places [users]; items: int32 [users, most ratings], padded with
-    the number of all items."""
+    """Users with similar numbers of ratings.
+
+    users: their places, [users].
+    items: int32 [users, most ratings], padded with the number of all items.
+    """
 
     users: Tensor
     items: Tensor
@@ -37,10 +40,13 @@ class UserBlock:
 class UserRows:
     """The ratings of some users as sparse matrices and padded blocks, and the sums that no round changes.
 
-    counts [users]: ratings of each. rated, ratings: CSR [users, all items], ones and the ratings.
-    sent [own items]: the places, among all shared items, of those that these users have rated; raters, ratings_of: CSR
-    [own items, users], the same for these. blocks: the users by number of ratings. scatter: CSR [own items, padded
-    ratings], which sums padded ratings by item. content_products [users, packed 1 + slopes]: sums of (1, f_i)(1, f_i)'.
+    counts [users]: ratings of each user.
+    rated, ratings: CSR [users, all items], of ones and of the ratings.
+    sent [own items]: the places, among all shared items, of the items that these users have rated.
+    raters, ratings_of: CSR [own items, users], of ones and of the ratings.
+    blocks: the users by number of ratings.
+    scatter: CSR [own items, padded ratings], which sums padded ratings by item.
+    content_products [users, packed 1 + slopes]: sums of (1, f_i)(1, f_i)'.
     rating_content [users, 1 + slopes] and rating_squares [users]: sums of y (1, f_i) and of y^2.
     """
 
@@ -62,7 +68,7 @@ class UserRows:
         return UserRows(**tensors, blocks=tuple(block.to(device) for block in self.blocks))
 
     def cross(self, vectors: Tensor, columns: int) -> Tensor:
-        """Each user's sum over items of the first columns of v_i times the others, [users, columns, others].
+        """Each user's sum over items of v_i[:columns] v_i[columns:]', [users, columns, others].
 
         vectors: v_i of all items and a last row of zeros, [all items + 1, columns + others].
         """
@@ -75,7 +81,8 @@ class UserRows:
     def back_cross(self, content: Tensor, weights: Tensor) -> Tensor:
         """Each own item's sum over its users of W_u' (1, f_i), [own items, columns].
 
-        content: (1, f_i) of all items and a last row of zeros. weights: [users, 1 + slopes, columns].
+        content: (1, f_i) of all items and a last row of zeros.
+        weights: W_u, [users, 1 + slopes, columns].
         """
         values = weights.new_empty(self.scatter.shape[1], weights.shape[-1])
         begin = 0
@@ -88,10 +95,12 @@ class UserRows:
 
 
 def arrange(user: np.ndarray, item: np.ndarray, value: Tensor, content: Tensor, shared: Tensor) -> UserRows:
-    """Arrange rows: user, item int [rows], users' rows side by side; value float64 [rows].
+    """Arrange rows for the rounds.
 
-    content: (1, f_i) of all items and a last row of zeros, [all items + 1, 1 + slopes]. shared [all items]: 1 where an
-    item's sums are sent, else 0; both float64.
+    user, item: int [rows], with each user's rows side by side.
+    value: float64 [rows].
+    content: (1, f_i) of all items and a last row of zeros, float64 [all items + 1, 1 + slopes].
+    shared: float64 [all items], 1 if an item's sums are sent, else 0.
     """
     device, items = content.device, len(shared)
     starts = np.concatenate([[0], np.flatnonzero(user[1:] != user[:-1]) + 1])[: len(user)]
@@ -127,7 +136,7 @@ def arrange(user: np.ndarray, item: np.ndarray, value: Tensor, content: Tensor, 
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """A sparse matrix in CSR; row k has the entries offsets[k] to offsets[k + 1], int32."""
+    """A sparse matrix in CSR. Row k has the entries offsets[k] to offsets[k + 1], int32."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(offsets, columns, values, tuple(shape), check_invariants=False)
@@ -139,13 +148,19 @@ def _gather(vectors: Tensor, block: UserBlock) -> Tensor:
 
 
 def _ends(rows: Tensor, count: int) -> Tensor:
-    """Where the entries of each row begin, and the last end, once they are sorted by row: int32 [count + 1]."""
+    """The places where the entries of each row begin, and the last end: int32 [count + 1].
+
+    Entries are sorted by row.
+    """
     ends = torch.cumsum(torch.bincount(rows, minlength=count), 0)
     return torch.cat([ends.new_zeros(1), ends]).int()
 
 
 def _blocks(starts: np.ndarray, counts: np.ndarray, columns: Tensor, padding: int) -> Iterator[UserBlock]:
-    """The users by number of ratings; columns: the items of all users, user after user."""
+    """The users by number of ratings.
+
+    columns: the items of all users, user after user.
+    """
     order = np.argsort(counts, kind="stable")
     sizes = counts[order]
     begin = 0
@@ -162,7 +177,10 @@ def _blocks(starts: np.ndarray, counts: np.ndarray, columns: Tensor, padding: in
 
 
 def _scatter(blocks: tuple[UserBlock, ...], own: Tensor, ones: Tensor, items: int) -> Tensor:
-    """CSR [own items, padded ratings]; own: the numbers of the shared items that occur, ascending."""
+    """CSR [own items, padded ratings].
+
+    own: the numbers of the shared items that occur, ascending.
+    """
     padded = [block.items.view(-1) for block in blocks]
     numbers = torch.cat(padded) if padded else own.new_empty(0)
     place = own.new_full((items + 1,), -1).long()

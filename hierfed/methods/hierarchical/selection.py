@@ -1,4 +1,4 @@
-"""Hyperparameters chosen on validation rows inside the training part: no test row is looked at, only sums are used."""
+"""Selection of hyperparameters on validation rows inside the train rows. It uses only sums, and no test row."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ from hierfed.settings import Settings
 
 Models = Sequence[PersonalFactors | PiecewiseFactors]
 
-# The errors' histogram, in standard deviations, from which the interval's width is read.
+# Number of bins and range, in standard deviations, of the histogram of errors that gives the interval's width.
 BINS, WIDEST = 400, 8.0
 
 
 @dataclass(frozen=True)
 class Validation:
-    """RMSE of the personal models on validation rows, and the errors' quantile of INTERVAL_LEVEL, in deviations."""
+    """Errors of the personal models on validation rows.
+
+    rmse: in stars.
+    quantile: the INTERVAL_LEVEL quantile of the absolute errors, in standard deviations.
+    """
 
     rmse: float
     quantile: float
@@ -48,10 +52,12 @@ def select(
 ) -> tuple[Settings, Selection]:
     """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
 
-    Each node sets validation rows of its own train rows aside, learns from the others, and sends the sum of squared
-    errors of each candidate, and a histogram of errors. The larger rank is tried where there are ratings enough.
-    train: trains a candidate. rule: adds up what nodes tell of their validation rows.
-    Gives the settings with the chosen values, and how they were chosen.
+    Each node holds back validation rows of its own train rows and learns from the others. It sends the sum of squared
+    errors of each candidate, and a histogram of errors. The larger rank is tried only if there are enough ratings.
+    Gives the settings with the chosen values, and the record of the selection.
+
+    train: trains a candidate.
+    rule: adds up the nodes' sums on their validation rows.
     """
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.protocol == "temporal"
@@ -59,7 +65,7 @@ def select(
     sampled = _of_some_users(reduced, wanted.trial_users, settings.seed)
 
     def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
-        """The place of the best candidate; the first unless another gains enough."""
+        """The place of the best candidate: the first, unless another gains enough."""
         errors = [found.rmse for _, found in tried]
         place = int(np.argmin(errors))
         place = place if errors[place] < errors[0] - wanted.least_gain else 0
@@ -81,7 +87,7 @@ def select(
     if row_counts(nodes).sum() >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, try_out(larger))
-        # Kriging on top would cost more than it tells: what a factor adds shows without it.
+        # Ranks are compared without kriging, which is expensive. The gain of a factor shows without it.
         plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
         tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
@@ -101,7 +107,7 @@ def select(
         made = kernel.kernel(method.content, embedding)
         models = _with_kriging(models, made, kernel.noise_share)
         method = replace(method, kernel=kernel)
-    # A width needs more rows than a choice.
+    # The width of intervals needs more rows than a choice between candidates.
     more = _of_some_users(reduced, wanted.validation_users, settings.seed)
     scale = validate(models, more).quantile / quantile()
     rows = sum(map(len, more.values()))
@@ -110,7 +116,10 @@ def select(
 
 
 def _with_choices(settings: Settings, rank: int, kernel: KernelSettings | None, deviation_scale: float) -> Settings:
-    """The settings with the chosen values; kernel: None without kriging."""
+    """The settings with the chosen values.
+
+    kernel: None without kriging.
+    """
     kriging = settings.kriging
     if kernel is not None:
         kriging = kriging.model_copy(
@@ -132,7 +141,7 @@ def _with_choices(settings: Settings, rank: int, kernel: KernelSettings | None, 
 
 
 def _set_aside(nodes: Sequence[Node], share: float, newest: bool, seed: int) -> Nodes:
-    """The nodes with a share of each user's train rows, at random or the newest, as their test rows instead."""
+    """The nodes with a share of each user's train rows as test rows instead, drawn at random or the newest."""
     ends, rows = train_rows(nodes)
     key = rows.time if newest and rows.time is not None else None
     if key is None:
@@ -159,8 +168,11 @@ def _of_nodes(rows: Ratings, ends: np.ndarray, chosen: np.ndarray) -> RowsByNode
 
 
 def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
-    """The validation rows, by node, of at most so many users drawn at random: of each node as many, at least one; of
-    one each on some of the nodes where these are more."""
+    """The validation rows, by node, of at most `most` users drawn at random.
+
+    Each node gives the same number of users, at least one. If there are more nodes than `most`, some nodes give one
+    each.
+    """
     places = np.arange(len(nodes))
     if len(nodes) > most:
         places = np.sort(generator(seed, 0, 0, "validation nodes").choice(len(nodes), max(most, 1), replace=False))

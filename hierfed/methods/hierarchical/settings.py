@@ -12,9 +12,13 @@ from hierfed.section import Count, NonNegative, OpenShare, Positive, Section
 class FactorsSettings(Section):
     """The hierarchical model; see hierfed.methods.hierarchical.hierarchical.
 
-    rank: factors of an item. min_raters: items with fewer raters are never summed. embedding_rank: columns of the
-    embedding of what was rated together, 0 for none; embedding_rounds: rounds that it takes, less two. The strengths
-    are those of priors, in users or items that they count for. between_nodes: whether nodes may have their own means.
+    The strengths are those of priors, in users or items that they count for.
+
+    rank: factors of an item.
+    min_raters: items with fewer raters are never summed.
+    embedding_rank: columns of the co-rating embedding, 0 for none.
+    embedding_rounds: its rounds, less two.
+    between_nodes: true allows nodes means of their own.
     """
 
     rank: Count = 8
@@ -29,7 +33,7 @@ class FactorsSettings(Section):
 
 
 class KrigingSettings(Section):
-    """What each user fits on what the factors leave over, nothing of which is sent; see hierfed.models.kernel."""
+    """Kriging of the factors' residuals at each user, of which nothing is sent; see hierfed.models.kernel."""
 
     krige: bool = True
     content_amplitude: NonNegative = 0.25
@@ -40,13 +44,18 @@ class KrigingSettings(Section):
 
 
 class SelectionSettings(Section):
-    """Choices of the hierarchical model, on validation rows inside its train rows; see methods.hierarchical.
+    """Selection for the hierarchical model on validation rows inside its train rows; see methods.hierarchical.
 
-    select: whether to. validation_share: of each user's train rows; validation_rounds: of the trial trainings.
-    trial_users, validation_users: how many users' rows choose, and fit the width of intervals, at most. larger_rank:
-    tried where there are larger_rank_from ratings. amplitudes: factors on the kernel's amplitudes. noise_shares: as
-    in kriging. The first of each is kept unless another gains least_gain in RMSE.
-    deviation_scale: factor on the standard deviations of personal predictions; a run that selects finds its own.
+    The first of each list is kept unless another gains least_gain in RMSE.
+
+    select: true turns it on.
+    validation_share: share of each user's train rows.
+    validation_rounds: rounds of a trial training.
+    trial_users, validation_users: most users whose rows choose values, and fit the width of intervals.
+    larger_rank: tried if there are at least larger_rank_from ratings.
+    amplitudes: factors on the kernel's amplitudes.
+    noise_shares: as in kriging.
+    deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
     """
 
     select: bool = True

@@ -18,17 +18,18 @@ from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.rows import UserRows
 from hierfed.models.symmetric import inverse, outer_packed, pack, unpack
 
-# A user's covariates are means over the items that the user has rated, as if over so many average ones more.
+# A user's covariates are means over the rated items, shrunk as if the user had rated so many average items more.
 COVARIATE_SHRINKAGE = 5.0
 FACTOR_COVARIATE_SCALE = 3.0
 
 
 @dataclass(frozen=True)
 class ItemMoments:
-    """What users need of all items in a round, made of the shared model once.
+    """The moments of all items that users need in a round, made once from the shared model.
 
-    vectors [items + 1, 2 + rank + slopes]: means of (b_i, q_i), and (1, f_i), with a last row of zeros. products
-    [items, packed]: E (b_i, q_i)(b_i, q_i)'. average [rank]: q of the average rating.
+    vectors [items + 1, 2 + rank + slopes]: means of (b_i, q_i), and (1, f_i), with a last row of zeros.
+    products [items, packed]: E (b_i, q_i)(b_i, q_i)'.
+    average [rank]: q of the average rating.
     """
 
     vectors: Tensor
@@ -39,7 +40,7 @@ class ItemMoments:
 
 @dataclass(frozen=True)
 class Users:
-    """Some users' rows, and the sums of the covariates of their items [users, c], which the rounds do not change."""
+    """Some users' rows, and the sums of their items' covariates [users, c], which the rounds do not change."""
 
     rows: UserRows
     covariates: Tensor
@@ -51,10 +52,12 @@ class Users:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the users' posteriors need of the items' posteriors, per user.
+    """The sums over the items' posteriors that each user's posterior needs.
 
-    products [users, t, t]: sum of E x x'. targets [users, t]: sum of (y - b_i) E x - Cov(x, b_i). squares [users]: sum
-    of E (y - b_i)^2. covariates [users, h]: h_u, with a leading 1.
+    products [users, t, t]: sum of E x x'.
+    targets [users, t]: sum of (y - b_i) E x - Cov(x, b_i).
+    squares [users]: sum of E (y - b_i)^2.
+    covariates [users, h]: h_u, with a leading 1.
     """
 
     products: Tensor
@@ -73,7 +76,7 @@ class Posterior:
 
 
 def prepare(rows: UserRows, design: Design) -> Users:
-    """What is computed of users once: see Users."""
+    """Quantities of users that are computed once; see Users."""
     return Users(rows, rows.rated @ design.covariates)
 
 
@@ -124,7 +127,12 @@ def _covariates(moments: ItemMoments, users: Users, factor_sums: Tensor) -> Tens
 
 
 def posterior(known: Evidence, spread: Tensor, prior_mean: Tensor, precision: Tensor) -> Posterior:
-    """The users' posteriors, given S_u [t, t], their prior means [users, t] and their precisions [users]."""
+    """The users' posteriors.
+
+    spread: S_u, [t, t].
+    prior_mean: [users, t].
+    precision: [users].
+    """
     prior_precision, tau = inverse(spread), precision[:, None]
     covariance = inverse(torch.addcmul(prior_precision, tau[:, :, None], known.products))
     right = torch.addcmul(prior_mean @ prior_precision, tau, known.targets)
@@ -138,15 +146,20 @@ def posterior(known: Evidence, spread: Tensor, prior_mean: Tensor, precision: Te
 
 
 def precision_of(shape: float, precision: Tensor, counts: Tensor, squared_error: Tensor) -> Tensor:
-    """tau_u of each user; shape: a0; precision [1]: that of the prior; counts, squared_error [users]."""
+    """tau_u of each user.
+
+    shape: a0.
+    precision: the precision of the prior, [1].
+    counts, squared_error: [users].
+    """
     return (shape + counts / 2) / (shape / precision + squared_error / 2)
 
 
 def node_means(beliefs: Beliefs, deviation: Tensor, users: Tensor) -> Tensor:
-    """m_node [nodes, t]: the nodes' mean deviations from their users' prior means, shrunk by what nodes differ at all.
+    """m_node [nodes, t]: the mean deviation of a node's users from their prior means, shrunk by the variance of nodes.
 
-    deviation [nodes, t]: of the last round, 0 before there was one. users [nodes]: how many, and the mean of so many
-    has variance S_u / users.
+    deviation [nodes, t]: of the last round; 0 in the first.
+    users [nodes]: the number of users; a mean over them has variance S_u / users.
     """
     within = torch.diagonal(beliefs.user_spread) / users[:, None]
     return beliefs.node_variance / (beliefs.node_variance + within) * deviation
@@ -172,8 +185,10 @@ def content_products(found: Posterior, rank: int) -> Tensor:
 
 
 def item_sums(design: Design, users: Users, found: Posterior, precision: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Of each shared item that the users have rated: sum of tau E (1, p)(1, p)', packed, and of
-    tau E (1, p)(y - b_u - w . f)."""
+    """Sums over users for each shared item that they have rated.
+
+    They are of tau E (1, p)(1, p)', packed, and of tau E (1, p)(y - b_u - w . f).
+    """
     rows, tau = users.rows, precision[:, None]
     products = factor_products(found, rank)
     mixed = content_products(found, rank).mul_(precision[:, None, None])

@@ -1,4 +1,4 @@
-"""What a report says of the hierarchical model."""
+"""The words of reports for the hierarchical model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Biases of items from sums, and a private bias for each user: the smallest method, to learn the contract from."""
+"""Item biases from sums, and a private bias for each user: the smallest method, as an example of the contract."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class ItemBiasesKind(MethodKind):
-    """Declares item biases. It protects no unit of differential privacy, and so is refused under all of them."""
+    """Declares item biases. It protects no unit of differential privacy, so it is refused under all units."""
 
     sums = messages.SUMS
     models = messages.MODELS
     serves_users = True
 
     def rounds(self, settings: Settings) -> int:
-        """One: another would give the same biases. See MethodKind."""
+        """One, since another round would give the same biases; see MethodKind."""
         return 1
 
     def opening_rounds(self, settings: Settings) -> int:

@@ -22,17 +22,21 @@ from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.models.places import places_among
 
-# Ratings of an item or a user that count for as much as the mean.
+# The mean counts for as much as so many ratings of an item or a user.
 SHRINKAGE = 5.0
 
 
 @dataclass(frozen=True)
 class ItemBiases(Method):
-    """The method.
+    """Item biases from sums over nodes; each user adds a private bias.
+
+        r_ui = mean + b_i + b_u,   b_i = sum_u (r - mean) / (n_i + c),   b_u = sum_i (r - mean - b_i) / (n_u + c)
+
+    Source: Koren, Bell and Volinsky, 2009; see this module's docstring.
 
     items: size of the catalogue.
     threshold: items with fewer raters are never summed, and keep a bias of 0.
-    limits: the lowest and the highest rating that there is.
+    limits: the lowest and the highest possible rating.
     """
 
     items: int
@@ -40,13 +44,13 @@ class ItemBiases(Method):
     limits: tuple[float, float]
 
     def start(self) -> SharedModel:
-        """Nothing is known; round 0 counts raters and finds the mean. See SumMethod."""
+        """An empty model. Round 0 counts raters and finds the mean. See SumMethod."""
         return SharedModel({}, round=-1)
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """In round 0 raters of each item and the sum of ratings; then sums of deviations of items that are summed."""
+        """In round 0 each item's raters and the sum of ratings; then the shared items' sums of r - mean."""
         for node in nodes:
             item, value = node.train.item, node.train.value.astype(np.float64)
             if not shared.arrays:
@@ -58,7 +62,7 @@ class ItemBiases(Method):
             yield Contribution({name: torch.from_numpy(array) for name, array in sums.items()}), None
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The mean; then the biases. How many have rated an item stays at the server. See SumMethod."""
+        """The model with the mean; then with the biases. The numbers of raters stay at the server. See SumMethod."""
         if not shared.arrays:
             raters = total.arrays["raters"]
             arrays = {
@@ -98,27 +102,37 @@ class ItemBiases(Method):
 
 
 class PersonalBiases(PersonalModel):
-    """The users of a node. expected [items]: without a user's bias; users [users]: ascending; own: their ratings."""
+    """The users of a node.
+
+    expected: ratings without a user's bias, [items].
+    users: their numbers, ascending, [users].
+    bias: of each user, [users].
+    own: their ratings.
+    limits: the lowest and the highest possible rating.
+    """
 
     def __init__(self, expected: Tensor, users: Tensor, bias: Tensor, own: Ratings, limits: tuple[float, float]):
         self._expected, self._users, self._bias, self._own, self._limits = expected, users, bias, own, limits
 
     def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        """See PersonalModel; a user without a bias of their own gets none."""
+        """The expected rating plus the user's bias; an unknown user has none. See PersonalModel."""
         place, known = places_among(self._users, user)
         bias = torch.zeros(len(user), dtype=torch.float64)
         bias[known] = self._bias[place[known]]
         return (self._expected[item] + bias).clamp(*self._limits)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """Each user's ratings, from which the bias follows; see PersonalModel."""
+        """Each user's ratings, which determine the bias; see PersonalModel."""
         for user in self._users.tolist():
             own = self._own.take(self._own.user == user)
             yield user, {"items": torch.from_numpy(own.item).long(), "ratings": torch.from_numpy(own.value).double()}
 
 
 def fit_biases_of_users(expected: Tensor, own: Ratings, limits: tuple[float, float]) -> PersonalBiases:
-    """The users' biases from their own ratings; expected [items]: without them."""
+    """The users' biases from their own ratings.
+
+    expected: ratings without users' biases, [items].
+    """
     users, place = np.unique(own.user, return_inverse=True)
     residuals = own.value - expected.numpy()[own.item]
     bias = np.bincount(place, residuals, len(users)) / (np.bincount(place, minlength=len(users)) + SHRINKAGE)

@@ -1,4 +1,4 @@
-"""Each user alone: nothing is sent."""
+"""Each user learns alone; nothing is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The method that sends nothing: every user learns alone, from public features and the own ratings."""
+"""The method that sends nothing: every user learns alone, from public features and their own ratings."""
 
 from __future__ import annotations
 
@@ -20,24 +20,33 @@ from hierfed.models.scale import scale_of
 
 @dataclass(frozen=True)
 class LocalOnly(Method):
-    """A method of no rounds, whose shared model is empty; limits: the lowest and the highest rating that there is."""
+    """Each user's own Gaussian process on public features. There are no rounds, and the shared model is empty.
+
+        r_ui = m_i + x_i . w_u + g_u(i) + e,  w_u ~ N(0, S),  g_u ~ GP(0, k),  e ~ N(0, noise)
+
+    m_i follows from public votes, x_i and the kernel k from public features; see hierfed.methods.local.personal.
+
+    Source: kriging (Matheron, 1963); see hierfed.models.kriging.
+
+    limits: the lowest and the highest possible rating.
+    """
 
     content: Content
     limits: tuple[float, float]
     threads: int = 1
 
     def start(self) -> SharedModel:
-        """Nothing is shared; see SumMethod."""
+        """An empty model; see SumMethod."""
         return SharedModel({})
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """Nothing; see SumMethod."""
+        """No contribution; see SumMethod."""
         yield from ((Contribution({}), None) for _ in nodes)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """Still nothing; see SumMethod."""
+        """An empty model; see SumMethod."""
         return SharedModel({}, shared.round + 1)
 
     def restorer(self, shared: SharedModel) -> Restorer:
@@ -46,7 +55,7 @@ class LocalOnly(Method):
         return lambda kept: restore_local(prior, kept, self.limits, self.threads)
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
-        """What public votes alone say of an item; see Method."""
+        """Expected ratings from public votes alone; see Method."""
         mean = public_prior(self.content).mean[torch.from_numpy(ratings.item).long()]
         return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 

@@ -1,4 +1,4 @@
-"""A model that never leaves its user: a Gaussian process on public features, with nothing learned from anyone else."""
+"""A model that never leaves its user: a Gaussian process on public features. It learns nothing from anyone else."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import places_among
 from hierfed.models.scale import scale_of
 
-# On the scale that models learn on; see models.scale.
+# The usual rating, on the scale that models learn on; see models.scale.
 USUAL_RATING = 3.3
 
 
 @dataclass(frozen=True)
 class PriorScales:
-    """The numbers of a public prior. vote_slope: stars per point of the items' public votes. bias, vote, scalar, genre:
-    variances of the users' weights on 1, the vote average, other scalars and genres. kernel, title: amplitudes, as
-    variances. noise: a variance. vote_scale, votes_scale, year_scale, genre_scale: how much of the kernel's distance
-    these make up."""
+    """The parameters of a public prior, on a scale from 0.5 to 5.
+
+    vote_slope: stars per point of the items' public votes.
+    bias, vote, scalar, genre: variances of the users' weights on 1, the vote average, other scalars and genres.
+    kernel, title: amplitudes, as variances.
+    noise: a variance.
+    vote_scale, votes_scale, year_scale, genre_scale: the weights of these features in the kernel's distance.
+    """
 
     vote_slope: float = 0.6
     bias: float = 0.2
@@ -45,9 +49,15 @@ class PriorScales:
 
 @dataclass(frozen=True)
 class PublicPrior:
-    """What is known of the items before a user's own ratings: prior means [items], features x [items, t] and their
-    prior variances [t], a kernel, the variance of noise, and that of the prior means [items]; on a scale from .5 to
-    5."""
+    """The prior of each user's ratings, before any rating is seen; on a scale from 0.5 to 5.
+
+    mean: prior means of the items, [items].
+    vectors: their features x, [items, t].
+    spread: prior covariance of a user's weights on x, [t, t], diagonal.
+    kernel: of deviations from the linear part.
+    noise: variance of the noise.
+    doubt: variances of the prior means, [items].
+    """
 
     mean: Tensor
     vectors: Tensor
@@ -58,7 +68,10 @@ class PublicPrior:
 
 
 def public_prior(content: Content, scales: PriorScales = PriorScales()) -> PublicPrior:
-    """Prior means from smoothed public votes, weights on 1, scalars and genres, a kernel on content and titles."""
+    """The prior of public features: means from smoothed votes, weights on features, a kernel on content and titles.
+
+    The features are 1, scalars and genres.
+    """
     scalars = [scales.vote if name == "vote_average" else scales.scalar for name in content.names]
     variances = [scales.bias, *scalars, *[scales.genre] * content.genres.shape[1]]
     features = np.column_stack([np.ones(len(content)), content.scalars, content.genres])
@@ -82,7 +95,11 @@ def public_prior(content: Content, scales: PriorScales = PriorScales()) -> Publi
 
 @dataclass(frozen=True)
 class PersonalLocal(UncertainModel):
-    """The users of one node, each on their own. users [users]: their numbers, ascending; limits: the rating scale."""
+    """The users of one node, each with a Gaussian process of their own.
+
+    users: their numbers, ascending, [users].
+    limits: the lowest and the highest possible rating.
+    """
 
     prior: PublicPrior
     limits: tuple[float, float]
@@ -110,7 +127,7 @@ class PersonalLocal(UncertainModel):
 
     @property
     def kriging(self) -> Kriging:
-        """What the users' own ratings say beyond the prior."""
+        """Kriging of the users' own ratings on top of the prior."""
         return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
     def influence(self, item: Tensor) -> Tensor:
@@ -120,7 +137,7 @@ class PersonalLocal(UncertainModel):
         return scale_of(self.limits).unit * self.kriging.influence(0, item, self.prior.vectors[item])
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """Each user's ratings, from which the rest follows; see PersonalModel."""
+        """Each user's ratings, which determine all else; see PersonalModel."""
         counts, users = self.own.counts.tolist(), self.users.tolist()
         items, ratings = torch.split(self.own.items, counts), torch.split(self.own.ratings, counts)
         for user, rated, stars in zip(users, items, ratings, strict=True):
@@ -128,7 +145,7 @@ class PersonalLocal(UncertainModel):
 
 
 def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int) -> PersonalLocal:
-    """The models of the users whose ratings these are."""
+    """The models of the users of these ratings."""
     order = np.lexsort((train.item, train.user))
     users, counts = np.unique(train.user, return_counts=True)
     items = torch.from_numpy(train.item[order]).long()
@@ -152,7 +169,10 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
 def restore_local(
     prior: PublicPrior, kept: Mapping[str, Tensor], limits: tuple[float, float], threads: int
 ) -> PersonalLocal:
-    """The model of one user, number 0, from what PersonalLocal.tensors gave for that user; nobody's from nothing."""
+    """The model of one user, number 0, from the output of PersonalLocal.tensors for that user.
+
+    kept: empty for a model without users.
+    """
     items = kept["items"].numpy() if kept else np.empty(0, np.int64)
     stars = kept["ratings"].numpy() if kept else np.empty(0)
     return fit_local(prior, Ratings(np.zeros(len(items), np.int32), items, stars), limits, threads)

@@ -14,7 +14,7 @@ from hierfed.methods.local.local import LocalOnly
 from hierfed.models.metrics import rating_errors
 
 ALONE = "each user alone, with nothing sent"
-# Train ratings of the users who are looked at together, but for the last one's.
+# Train ratings of the users who are processed together; the last user may exceed it.
 _PIECE = 1 << 20
 
 
@@ -27,9 +27,9 @@ def each_user_alone(content: Content, limits: tuple[float, float], threads: int,
 
 
 def local_rmse(local: LocalOnly, train: Ratings, test: Ratings) -> float:
-    """RMSE on `test` where each user learns alone from the own rows of `train`, and nothing is sent.
+    """RMSE on `test` if each user learns alone from their own rows of `train`, and nothing is sent.
 
-    Users come in pieces, since a model holds what is known of the item of each of its ratings.
+    Users are processed in pieces, since a model holds the item features of each of its ratings.
     """
     users = 1 + int(max(train.user.max(), test.user.max()))
     piece = np.cumsum(count(train.user, users)) // _PIECE

@@ -1,4 +1,4 @@
-"""What a report says of users who learn alone."""
+"""The words of reports for users who learn alone."""
 
 from __future__ import annotations
 

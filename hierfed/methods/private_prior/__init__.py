@@ -16,7 +16,7 @@ ROUNDS = 3
 
 
 class PrivatePriorKind(MethodKind):
-    """Declares the private prior, which hides whole users and nothing else."""
+    """Declares the private prior. Its unit of privacy is the whole user, and no other."""
 
     sums = messages.SUMS
     models = messages.MODELS

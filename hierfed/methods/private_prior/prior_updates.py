@@ -1,6 +1,6 @@
-"""What a server makes of noisy sums over users: the next numbers of a public prior, its mean, its items' biases.
+"""The server's updates from noisy sums over users: the parameters of a public prior, its mean, its items' biases.
 
-Sums are of vectors no longer than a clip norm, plus noise of a known deviation; nothing here looks at anything else.
+Each user's vector has at most a clip norm, and the noise has a known deviation. No other data enter.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.methods.local.personal import PriorScales
 
-# A number of the prior is tried at this many times its value, and at its value divided by it.
+# Each parameter of the prior is tried at its value times this factor, and divided by it.
 FACTOR = 2.0
-# Of the way to the best value of each number alone: several of them explain the same.
+# The step's share of the way to the best value of each parameter alone, since several parameters explain the same.
 SHARE_OF_STEP = 0.7
-# How many observations of unit variance the prior of the mean's weights counts as, in units of the users' own spread.
+# The prior of the mean's weights counts as so many observations of unit variance, in units of the users' own spread.
 MEAN_STRENGTH = 10.0
-# Items' biases: their variance before anything is known, in stars squared.
+# The prior variance of items' biases, in stars squared.
 BIAS_VARIANCE = 0.025
 
 
 def next_scales(scales: PriorScales, evidence: Tensor, deviation: float) -> PriorScales:
-    """A step of each number towards more evidence: that of a parabola through what was tried.
+    """A step of each parameter towards more evidence, by a parabola through the tried values.
 
-    evidence: what all users together gained with each number multiplied by FACTOR, and divided, [2 x numbers]. A slope
-    within the noise moves nothing, and noise counts as curvature, so steps shrink as it grows.
+    A slope within the noise moves nothing. Noise counts as curvature, so steps shrink as it grows.
+
+    evidence: gain of all users together with each parameter multiplied by FACTOR, and divided by it, [2 x parameters].
+    deviation: of the noise in it.
     """
     up, down = evidence.view(-1, 2).unbind(1)
     slope = (up - down) / 2
@@ -41,9 +43,11 @@ def next_scales(scales: PriorScales, evidence: Tensor, deviation: float) -> Prio
 def mean_weights(targets: Tensor, products: Tensor, deviation: float) -> Tensor:
     """The weights that all users have in common, in units of the users' own spread: [t].
 
-    targets [t], products [t, t]: sums over users of W x' C^-1 y and W x' C^-1 x W, with noise of this deviation on the
-    targets. Gives the posterior mean under the prior N(0, 1 / MEAN_STRENGTH); the products are taken as they are, but
-    for directions in which noise made them negative.
+    They are the posterior mean under the prior N(0, 1 / MEAN_STRENGTH). The products are used as they are, except that
+    negative eigenvalues, which come from noise, become 0.
+
+    targets [t], products [t, t]: sums over users of W x' C^-1 y and of W x' C^-1 x W.
+    deviation: of the noise in the targets.
     """
     one = torch.eye(len(targets), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(products)
@@ -58,8 +62,9 @@ def item_biases(
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and variances of some items' biases, [items] each.
 
-    sums, weights: sums over users of C^-1 y and of the diagonal of C^-1, with noise of these deviations. features:
-    public, of these items; noisy weights are drawn towards what they say.
+    sums, weights: sums over users of C^-1 y and of the diagonal of C^-1.
+    features: public features of these items; noisy weights are shrunk to a regression on them.
+    deviation, weight_deviation: of the noise in sums and in weights.
     """
     known = smoothed(weights, features, weight_deviation) if weight_deviation else weights.clamp_min(1e-9)
     total = known.square() * BIAS_VARIANCE + known + deviation**2
@@ -68,7 +73,7 @@ def item_biases(
 
 
 def popularity_features(content: Content, items: np.ndarray) -> Tensor:
-    """Of public votes and years: what the number of an item's ratings goes with, [items, 8], the first one 1."""
+    """Features of public votes and years that predict an item's number of ratings, [items, 8]; the first is 1."""
     votes, year, vote = content.votes[items], content.year[items], content.vote[items]
     late = np.maximum(year, 0)
     columns = np.column_stack([votes, year, late, votes * year, votes**2, votes * late, vote])
@@ -76,9 +81,9 @@ def popularity_features(content: Content, items: np.ndarray) -> Tensor:
 
 
 def smoothed(noisy: Tensor, features: Tensor, deviation: float) -> Tensor:
-    """Positive numbers from noisy ones: a regression of their logarithms on features, and what each says beyond it.
+    """Positive numbers from noisy ones: a regression of their logarithms on features, plus shrunk residuals.
 
-    Steps of Gauss and Newton with weights 1 / (noise + spread about the mean); the spread is estimated from residuals.
+    Gauss-Newton steps have weights 1 / (noise + spread about the mean). The spread is estimated from residuals.
     """
     coefficients = torch.zeros(features.shape[1], dtype=torch.float64)
     coefficients[0] = noisy.mean().clamp_min(0.05).log()

@@ -1,4 +1,4 @@
-"""A private prior within its budget: which release costs what, and what that came to."""
+"""A private prior within its budget: the cost of each release, and the record of all."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ MECHANISM = (
 
 @dataclass(frozen=True)
 class PriorAllowance:
-    """What each round may release; calling it allows for one, and gives its noise. budget: before the first.
+    """The noise of each round's release, within a budget. A call gives the noise multiplier of a round.
 
-    The releases share 1 / sigma^2, in which Gaussian mechanisms add up, so together they cost the whole budget. What
-    has been spent is a function of the rounds that are done, as in allowance.Allowance.
+    The releases share 1 / sigma^2, which adds up for Gaussian mechanisms, so together they cost the whole budget. The
+    spent part follows from the number of finished rounds, as in allowance.Allowance.
+
+    budget: before the first release.
     """
 
     budget: Budget
@@ -37,26 +39,26 @@ class PriorAllowance:
         object.__setattr__(self, "releases", made)
 
     def __call__(self, round_number: int) -> float:
-        """The noise multiplier of a round's release; raises BudgetSpent if it is not paid for."""
+        """The noise multiplier of a round's release. Raises BudgetSpent if the budget does not cover it."""
         left = self.budget
         for each in self.releases[:round_number]:
             left = left.spend(each)
         return self.releases[round_number - 1].noise_multiplier
 
     def epsilon_spent(self, done: int) -> float:
-        """What the first rounds have cost each user."""
+        """The epsilon that the first `done` rounds have cost each user."""
         return epsilon_of(self.releases[:done], self.budget.delta, self.budget.accountant)
 
 
 @dataclass(frozen=True)
 class ProtectedPrior:
-    """The method, and what it may release."""
+    """The method with the budget of its releases."""
 
     method: PrivatePrior
     allowance: PriorAllowance
 
     def record(self, rows: Collection[int], rounds: int) -> PrivacyRecord:
-        """What the first rounds have released, whatever rows the nodes hold."""
+        """The privacy record of the first rounds; it does not depend on the nodes' rows."""
         budget, made = self.allowance.budget, zip(RELEASES, self.allowance.releases, strict=True)
         return PrivacyRecord(
             unit="user",
@@ -85,8 +87,12 @@ def protect_prior(
     streams: PrivateStreams | None,
     sharers: int | None = None,
 ) -> ProtectedPrior:
-    """The method of the settings; streams: of the nodes, None at a server. sharers: see PrivatePrior; the nodes that do
-    not collude, all of which stay to the end in one process, where not given."""
+    """The method of the settings, with its budget.
+
+    streams: the nodes' noise streams; None at a server.
+    sharers: see PrivatePrior. None takes the number of nodes that do not collude; in one process all of them stay to
+    the end.
+    """
     privacy, nodes = settings.privacy, settings.federation.nodes
     allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
     sharers = sharers or nodes - colluders(nodes, privacy.colluding)

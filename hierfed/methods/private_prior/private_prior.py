@@ -1,8 +1,8 @@
-"""A prior for each user's own model, learned from three releases about all users with user-level differential privacy.
+"""A prior for each user's own model, learned from three releases under user-level differential privacy.
 
-What a user's ratings say of the prior is a vector, which the node clips to a norm; nodes add the vectors of their users
-and a share of the noise, so that their sum carries it all. The first release moves the numbers of the prior, the second
-its mean, the third the biases of the items that most public votes are on. Everything else stays with the user.
+Each user's ratings give a vector, which the node clips to a norm. Nodes add the vectors of their users and a share of
+the noise, so that the sum carries the whole noise. The first release updates the parameters of the prior, the second
+its mean, the third the biases of the items with most public votes. Everything else stays with the user.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from hierfed.privacy.clipping import clip_rows
 from hierfed.privacy.discrete_gaussian import discrete_gaussian, grid_of, on_grid
 from hierfed.private_randomness import PrivateStreams
 
-# Written down before any rating was looked at: what the prior is at epsilon 0.
+# The prior at epsilon 0, written down before any rating was looked at.
 FIRST_GUESS = PriorScales(
     vote_slope=0.45,
     bias=0.2,
@@ -60,19 +60,23 @@ FIRST_GUESS = PriorScales(
     year_scale=0.6,
     genre_scale=1.5,
 )
-# What a user's ratings beyond so many would add is clipped away.
+# Most ratings of a user that enter a release. Clipping would remove what further ratings add.
 MOST_RATINGS = 200
-# How much of a user's vector the products make up beside the targets, and the weights beside the sums.
+# Scale of the products relative to the targets, and of the weights relative to the sums, in a user's vector.
 PRODUCTS_SHARE, WEIGHTS_SHARE = 0.35, 0.3
 MOST_ITEMS = 3000
 
 Allow = Callable[[int], float]
-"""From a round, the noise multiplier of its release; raises an error where the budget is spent."""
+"""Maps a round to the noise multiplier of its release. Raises if the budget is spent."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """One of the releases. clip_norm: the most, in L2 norm, that a user adds. share: of the budget's 1 / sigma^2."""
+    """One of the releases.
+
+    clip_norm: the largest L2 norm of a user's vector.
+    share: share of the budget's 1 / sigma^2.
+    """
 
     name: str
     clip_norm: float
@@ -84,10 +88,20 @@ RELEASES = (Release("scales", 3.0, 0.3), Release("mean", 3.0, 0.1), Release("bia
 
 @dataclass(frozen=True)
 class PrivatePrior(Method):
-    """The method, of one round for each of RELEASES; limits: the lowest and the highest rating that there is.
+    """A prior of users' own Gaussian processes, learned in one round per release of RELEASES.
 
-    sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases
-    are made. streams: the nodes' own, for noise; None at a server, which contributes nothing.
+        r_ui = m_i + x_i . (mu + w_u) + b_i + g_u(i) + e,  with the distributions of LocalOnly
+        release = sum_u clip(v_u, clip_norm) + N(0, (multiplier clip_norm)^2),  v_u: the vector of user u's ratings
+
+    The releases update the parameters of m_i, S, k and noise (PriorScales); then mu; then b_i.
+
+    Source: the Gaussian mechanism with clipping per user, as in DP-FedAvg (McMahan et al., ICLR 2018,
+    arXiv:1710.06963).
+
+    limits: the lowest and the highest possible rating.
+    sharers: the least number of nodes that add their share of the noise to any sum.
+    allow: called before a round's release; gives the noise multiplier.
+    streams: the nodes' own noise streams; None at a server, which contributes nothing.
     """
 
     content: Content
@@ -99,7 +113,7 @@ class PrivatePrior(Method):
     beside: ClassVar[str] = ALONE
 
     def start(self) -> SharedModel:
-        """The first guess; see SumMethod."""
+        """The first guess of the prior; see SumMethod."""
         items, weights = len(self.content), public_prior(self.content).vectors.shape[1]
         arrays = {"mean_weights": weights, "item_bias": items, "item_doubt": items}
         nothing = {name: torch.zeros(size, dtype=torch.float64) for name, size in arrays.items()}
@@ -108,7 +122,7 @@ class PrivatePrior(Method):
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """The sum of the users' clipped vectors with a share of the noise, on a grid, and 1; see Method."""
+        """The sum of the users' clipped vectors plus a share of the noise, on a grid, and the count 1; see Method."""
         number = shared.round + 1
         release, share = self._release(number), self._share(number)
         grid, priors = grid_of(share), self._priors(shared, release)
@@ -124,7 +138,7 @@ class PrivatePrior(Method):
             yield Contribution({release.name: sent, "nodes": torch.ones(1, dtype=torch.float64)}), None
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The prior with its next numbers, mean or biases; see Method."""
+        """The prior with its new parameters, mean or biases; see Method."""
         number = shared.round + 1
         release, arrays = self._release(number), dict(shared.arrays)
         deviation = self._share(number) * math.sqrt(float(total.arrays["nodes"]))
@@ -146,11 +160,11 @@ class PrivatePrior(Method):
         return SharedModel(arrays, number)
 
     def train_loss(self, total: Contribution) -> list[float]:
-        """None: it would be a release of its own; see Method."""
+        """Empty, since the loss would be a release of its own; see Method."""
         return []
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
-        """What the prior says of an item; see Method."""
+        """Expected ratings under the prior; see Method."""
         mean = self.prior(shared).mean[torch.from_numpy(ratings.item).long()]
         return scale_of(self.limits).in_stars(mean).clamp(*self.limits)
 
@@ -187,11 +201,14 @@ class PrivatePrior(Method):
         return RELEASES[number - 1]
 
     def _share(self, number: int) -> float:
-        """The deviation of what each node adds to a round's sum."""
+        """The deviation of the noise that each node adds to a round's sum."""
         return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.sharers)
 
     def _priors(self, shared: SharedModel, release: Release) -> list[PublicPrior]:
-        """The prior; and, where the numbers are released, those where each of them is larger, and smaller."""
+        """The prior.
+
+        For the release of its parameters: the prior, and then those with each parameter larger, and smaller.
+        """
         if release.name != "scales":
             return [self.prior(shared)]
         now = _scales(shared)
@@ -203,18 +220,18 @@ class PrivatePrior(Method):
         return [self.prior(SharedModel({**shared.arrays, "scales": _scales_array(each)})) for each in (now, *tried)]
 
     def _user_steps(self, priors: Sequence[PublicPrior], rows: Ratings, release: Release, grid: float) -> Tensor:
-        """What one user adds, in whole steps of the grid: int64 [numbers].
+        """One user's clipped vector, in whole steps of the grid: int64 [numbers].
 
-        Users are never computed side by side: last digits would hang on who else is there, and at the edge of a step
-        another user's presence would change what this one adds.
+        Users are never computed side by side. Last digits would depend on the other users, and at the edge of a step
+        another user's presence would change this user's vector.
         """
         clipped = clip_rows(self._told(priors, rows, release), release.clip_norm)
         return (on_grid(clipped, grid) / grid).long()[0]
 
     def _told(self, priors: Sequence[PublicPrior], train: Ratings, release: Release) -> Tensor:
-        """What each user's ratings say, before it is clipped: [users, numbers]."""
+        """Each user's vector before clipping: [users, numbers]."""
         if release.name == "scales":
-            # What the user's evidence gains as each number of the prior grows, and as it shrinks.
+            # The gain in the user's evidence as each parameter of the prior grows, and as it shrinks.
             begin, *tried = (fit_local(each, train, self.limits, 1).kriging.evidence() for each in priors)
             return torch.stack([evidence - begin for evidence in tried], 1)
         fitted = fit_local(priors[0], train, self.limits, 1)
@@ -224,10 +241,10 @@ class PrivatePrior(Method):
 
 
 def _products(fitted: PersonalLocal) -> Tensor:
-    """W x' C^-1 y and, packed, W x' C^-1 x W of each user, W the root of the weights' prior variances."""
+    """W x' C^-1 y and, packed, W x' C^-1 x W of each user. W is the root of the weights' prior variances."""
     root = torch.diagonal(fitted.prior.spread).sqrt()
     row, column = torch.triu_indices(len(root), len(root))
-    # As in the norm of the whole matrix, in which all but the diagonal stands twice.
+    # So the packed norm equals that of the whole matrix, which holds each off-diagonal entry twice.
     scale = torch.where(row == column, 1.0, math.sqrt(2.0))
     told = torch.zeros(len(fitted.users), len(root) + len(row), dtype=torch.float64)
     for fit in fitted.kriging.own_fits():
@@ -260,19 +277,19 @@ def _own_biases(fitted: PersonalLocal, items: np.ndarray, count: int) -> Tensor:
 
 
 def _by_user(train: Ratings) -> Iterator[Ratings]:
-    """Each user's ratings, of rows in the order of their users."""
+    """The ratings of one user after the other, from rows in the order of their users."""
     begins = np.unique(train.user, return_index=True)[1]
     for begin, end in itertools.pairwise([*begins.tolist(), len(train)]):
         yield train.take(np.arange(begin, end))
 
 
 def _thinned(train: Ratings) -> Ratings:
-    """At most MOST_RATINGS of each user, evenly from all of them."""
+    """At most MOST_RATINGS ratings of each user, spread evenly over the user's rows."""
     order = np.argsort(train.user, kind="stable")
     _, counts = np.unique(train.user, return_counts=True)
     turn = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     size = np.repeat(counts, counts)
-    # Of the ratings that fall into the same of MOST_RATINGS parts, the first.
+    # A user's rows are cut into MOST_RATINGS parts, and the first rating of each part is kept.
     first = (turn * MOST_RATINGS // size) != ((turn - 1) * MOST_RATINGS // size)
     return train.take(order[first | (size <= MOST_RATINGS)])
 

@@ -1,4 +1,4 @@
-"""What a report says of the private prior."""
+"""The words of reports for the private prior."""
 
 from __future__ import annotations
 

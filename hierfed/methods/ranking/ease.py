@@ -2,10 +2,10 @@
 
     G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
 
-s_u: which items user u has rated, 0 or 1. K, where it is used, stands for what is publicly known to be alike, as if a
-share of the raters had rated alike items together: K_ij = k(i, j) sqrt(n_i n_j); it costs no message and helps where
-few have rated. The entries of G are counts, exact in float64 up to 2^53, so any division of
-the users into nodes gives the same model bit for bit. It asks that a user's rows lie together on one node.
+s_u marks the items that user u has rated, 0 or 1. K, if it is used, encodes public likeness, as if a share of the
+raters had rated similar items together: K_ij = k(i, j) sqrt(n_i n_j). It costs no message and helps for items with few
+ratings. The entries of G are counts, exact in float64 up to 2^53. So any division of the users into nodes gives the
+same model bit for bit, if a user's rows lie together on one node.
 """
 
 from __future__ import annotations
@@ -28,19 +28,26 @@ from hierfed.methods.ranking.scores import known_items, known_raters, own_users_
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.symmetric import inverse, packed_size
 
-# The Gram matrix of so many items takes 3.2 GB, and the server holds a few matrices of its size while it inverts.
+# The Gram matrix of so many items takes 3.2 GB. The server holds a few matrices of this size while it inverts.
 MOST_ITEMS = 20_000
 TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
 
 
 @dataclass(frozen=True)
 class Ease:
-    """The method, finished after round 1; see SumMethod. The shared model's arrays are:
+    """EASE, finished after round 1; see SumMethod. The shared model's arrays are raters and weights.
 
-    raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
-    further is ever sent. weights [k, k]: B of the k other items, ascending; row: the rated one, column: the scored one.
+        G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
 
-    items: size of the catalogue. penalty: above 0, in raters. least_raters: at least 1. likeness: k, or None for none.
+    raters [items]: each item's number of raters; 0 for items with fewer than least_raters, which are not sent again.
+    weights [k, k]: B of the k other items, ascending; row: the rated item, column: the scored item.
+
+    Source: Steck, WWW 2019, arXiv:1905.03375; see this module's docstring.
+
+    items: size of the catalogue.
+    penalty: above 0, in raters.
+    least_raters: at least 1.
+    likeness: k; None for no K.
     """
 
     items: int
@@ -49,13 +56,13 @@ class Ease:
     likeness: ItemKernel | None = None
 
     def start(self) -> SharedModel:
-        """Nothing is known yet; round 0 counts the raters. See SumMethod."""
+        """An empty model; round 0 counts the raters. See SumMethod."""
         return SharedModel({}, round=-1)
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, None]]:
-        """The raters of each item; then the lower triangle of G, row by row, of the items with enough of them."""
+        """The raters of each item; then the lower triangle of G, row by row, of the items with enough raters."""
         for node in nodes:
             yield self._sums(shared, own_users_matrix(node.train, self.items)), None
 
@@ -76,7 +83,7 @@ class Ease:
         return Contribution({"co_raters": _co_raters(rated[:, known])})
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The counts that may be known, then B; raises HierfedError where G would not fit in memory. See SumMethod."""
+        """The counts above the threshold, then B. Raises HierfedError if G would not fit in memory. See SumMethod."""
         if not shared.arrays:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
@@ -95,8 +102,8 @@ class Ease:
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
         """Scores of all items, float64 [users, items], 0 for items with too few raters.
 
-        seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
-        users.
+        seen: float64 [users, items], 1 for the items that each user has rated, else 0. It is private, so a node calls
+        this for its own users.
         """
         known = known_items(shared.arrays["raters"])
         return torch.zeros_like(seen).index_copy_(1, known, seen[:, known] @ shared.arrays["weights"])
@@ -112,14 +119,14 @@ class Ease:
 
 
 def public_likeness(content: Content) -> ItemKernel:
-    """k of items of like titles, and of like years, genres and public votes; weighed on validation rows."""
+    """k of items with similar titles, years, genres and public votes. Its weights were chosen on validation rows."""
     where = [content.year, 0.5 * content.votes, 0.5 * content.vote]
     coordinates = torch.from_numpy(np.column_stack([*where, content.genres]))
     return ItemKernel(((CONTENT_LIKENESS, coordinates),), content.titles, TITLE_LIKENESS)
 
 
 def _co_raters(rated: csr_array) -> Tensor:
-    """How many users have rated both items of each pair: the lower triangle, row by row, of [items, items]."""
+    """The number of users who have rated both items of each pair: the lower triangle, row by row, of [items, items]."""
     together = (rated.T @ rated).tocoo()
     lower = together.row >= together.col
     row, column = (each[lower].astype(np.int64) for each in (together.row, together.col))
@@ -129,7 +136,7 @@ def _co_raters(rated: csr_array) -> Tensor:
 
 
 def _unpacked(packed: Tensor, size: int) -> Tensor:
-    """The whole symmetric matrix; by a mask, since the places of so many numbers would take more room than they do."""
+    """The whole symmetric matrix. It uses a mask, since so many indices would take more memory than the numbers."""
     lower = np.zeros((size, size))
     lower[np.tri(size, dtype=bool)] = packed.numpy()
     diagonal = lower.diagonal().copy()

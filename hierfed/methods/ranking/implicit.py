@@ -2,14 +2,14 @@
 
     loss = sum_{rated u, i} (1 - x_u . y_i)^2 + a0 sum_{u, i} (x_u . y_i)^2 + sum_u w_u |x_u|^2 + sum_i w_i |y_i|^2
 
-up to a constant, where a rated pair stands in both sums; w_u = penalty (n_u + a0 items) and w_i = penalty
-(n_i + a0 users) grow with what stands against them (Rendle, Krichene, Zhang and Koren, RecSys 2022, arXiv:2110.14037).
-Each half step solves one ridge regression per user or item,
+up to a constant; a rated pair is in both sums. The penalties w_u = penalty (n_u + a0 items) and w_i = penalty (n_i + a0
+users) grow with the numbers of ratings (Rendle, Krichene, Zhang and Koren, RecSys 2022, arXiv:2110.14037). Each half
+step solves one ridge regression per user or item,
 
     x_u = [sum_{i rated by u} y_i y_i' + a0 Y'Y + w_u I]^-1 sum_{i rated by u} y_i,
 
-and likewise y_i: the first on the nodes, in private, the second on the server, from sums over users. So any division of
-the users into nodes gives the factors of the pooled ratings. It asks that a user's rows lie together on one node.
+and likewise y_i. The nodes solve the first in private; the server solves the second from sums over users. So any
+division of the users into nodes gives the factors of the pooled ratings, if a user's rows lie together on one node.
 """
 
 from __future__ import annotations
@@ -35,19 +35,28 @@ FIRST_SCALE = 0.1
 
 @dataclass(frozen=True)
 class RatedByUsers(PrivateState):
-    """What a node keeps: which of the known items its users have rated, ones in CSR [users, known items]."""
+    """The state of a node: the known items that its users have rated, ones in CSR [users, known items]."""
 
     rated: csr_array
 
 
 @dataclass(frozen=True)
 class ImplicitFactors:
-    """The method; see SumMethod. The shared model's arrays are:
+    """Implicit factors by alternating least squares; see SumMethod.
 
-    raters [items]: how many users have rated each item, 0 for the items with fewer than least_raters, of which nothing
-    further is ever sent. users [1]: how many there are. factors [k, rank]: y of the k other items, ascending.
+    The shared model's arrays are raters, users and factors.
 
-    items: size of the catalogue. unobserved: a0. penalty: above 0. least_raters: at least 1.
+        loss = sum_{rated u, i} (1 - x_u . y_i)^2 + a0 sum_{u, i} (x_u . y_i)^2 + sum_u w_u |x_u|^2 + sum_i w_i |y_i|^2
+
+    raters [items]: each item's number of raters; 0 for items with fewer than least_raters, which are not sent again.
+    users [1]: the number of users. factors [k, rank]: y of the k other items, ascending.
+
+    Source: Hu, Koren and Volinsky, ICDM 2008; see this module's docstring.
+
+    items: size of the catalogue.
+    unobserved: a0.
+    penalty: above 0.
+    least_raters: at least 1.
     """
 
     items: int
@@ -58,13 +67,13 @@ class ImplicitFactors:
     least_raters: int = 4
 
     def start(self) -> SharedModel:
-        """Nothing is known yet; round 0 counts the raters and the users. See SumMethod."""
+        """An empty model; round 0 counts the raters and the users. See SumMethod."""
         return SharedModel({}, round=-1)
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
-        """Raters and users; then, over the node's users, sums of x x' (packed) and x by item, and of x x' in all."""
+        """Raters and users; then sums over the node's users: x x' (packed) and x by item, and x x' over all."""
         for node, kept in zip(nodes, private, strict=True):
             if isinstance(kept, RatedByUsers):
                 yield self._sums(shared, kept.rated), kept
@@ -79,7 +88,7 @@ class ImplicitFactors:
         private: Sequence[PrivateState | None],
         on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
-        """The same sums, of all users at once, equal to rounding; see PooledMethod."""
+        """The same sums of all users at once, equal up to rounding; see PooledMethod."""
         return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private
 
     def _known(self, shared: SharedModel, rated: csr_array) -> csr_array:
@@ -99,7 +108,7 @@ class ImplicitFactors:
         return Contribution(sums)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The counts that may be known, with random factors of small numbers; then the items' half step."""
+        """The counts above the threshold, with small random factors; then the items' half step."""
         if not shared.arrays:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             draws = generator(self.seed, 0, 0, "implicit factors").standard_normal((self.items, self.rank))
@@ -113,17 +122,22 @@ class ImplicitFactors:
         return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
 
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
-        """x_u . y_i of all items, float64 [users, items], 0 for items with too few raters and users with no others.
+        """x_u . y_i of all items, float64 [users, items].
 
-        seen: which items each user has rated, 0 or 1, float64 [users, items]: private, so a node calls this for its own
-        users, whether or not they took part in the rounds.
+        It is 0 for items with too few raters, and for users who have rated only such items.
+
+        seen: float64 [users, items], 1 for the items that each user has rated, else 0. It is private, so a node calls
+        this for its own users. They need not have taken part in the rounds.
         """
         known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
         users = self._solve(csr_array(seen[:, known].numpy()), factors, outer_packed(factors))
         return torch.zeros_like(seen).index_copy_(1, known, users @ factors.T)
 
     def _solve(self, rated: csr_array, factors: Tensor, products: Tensor) -> Tensor:
-        """The users' half step, x [users, rank]; products: y y' of each item, packed."""
+        """The users' half step, x [users, rank].
+
+        products: y y' of each item, packed.
+        """
         counts = torch.from_numpy(rated.sum(1))
         weights = self.penalty * (counts + self.unobserved * len(factors))
         common = self.unobserved * (factors.T @ factors)

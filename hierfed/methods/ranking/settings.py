@@ -6,9 +6,11 @@ from hierfed.section import Count, Positive, Section
 
 
 class RankingSettings(Section):
-    """Recommendation lists beside the hierarchical model; see methods.ranking. rank_items: whether to train any.
+    """Recommendation lists besides those of the hierarchical model; see methods.ranking.
 
-    least_raters: items with fewer are never counted together. ease_penalty: in raters.
+    rank_items: true trains the ranking models.
+    least_raters: items with fewer are never counted together.
+    ease_penalty: in raters.
     """
 
     rank_items: bool = True

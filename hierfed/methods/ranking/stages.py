@@ -1,4 +1,4 @@
-"""The ranking models as stages of a run, and the lists that they make with expected ratings."""
+"""The ranking models as stages of a run, and their lists together with expected ratings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ BLEND = "blend"
 
 
 def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[Stage]:
-    """Ease, then implicit factors; both build upon the raters that the model of ratings knows.
+    """Ease, then implicit factors. Both use the raters that the rating model knows.
 
-    content: gives what is publicly known of the items.
-    Items with fewer raters than the settings' threshold are never summed; nor, for Ease, those beyond the MOST_ITEMS
-    most rated.
+    Items with fewer raters than the settings' threshold are never summed. Ease takes only the MOST_ITEMS most rated.
+
+    content: gives the public features of the items.
     """
     return [
         Stage(EASE, 1, lambda models: ease_of(settings, content(), models), -1),
@@ -36,14 +36,14 @@ def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[S
 
 
 def ease_of(settings: Settings, content: Content, models: Mapping[str, SharedModel]) -> Ease:
-    """Ease on the items that the finished model of ratings knows raters of."""
+    """Ease on the items whose raters the finished rating model knows."""
     raters = models[RATING].arrays["raters"]
     least = max(_least_raters(settings), _least_that_fits(raters))
     return Ease(len(raters), settings.ranking.ease_penalty, least, public_likeness(content))
 
 
 def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> ImplicitFactors:
-    """Implicit factors on the items that the finished model of ratings knows raters of."""
+    """Implicit factors on the items whose raters the finished rating model knows."""
     items, rank = len(models[RATING].arrays["raters"]), settings.ranking.implicit_rank
     return ImplicitFactors(items, settings.seed, rank, least_raters=_least_raters(settings))
 
@@ -53,7 +53,9 @@ def ranking_scorers(
 ) -> dict[str, Scorer]:
     """Popularity, expected ratings, both ranking models, and their blend.
 
-    models: the finished models by stage. expected: scores by expected rating. own: what the users have rated.
+    models: the finished models by stage.
+    expected: scores by expected rating.
+    own: the users' ratings.
     """
     items = len(models[RATING].arrays["raters"])
     scorers: dict[str, Scorer] = {
@@ -67,8 +69,8 @@ def ranking_scorers(
 
 
 def _by_model(ranker: Ranker, shared: SharedModel, own: Ratings, items: int) -> Scorer:
-    """The scores of a trained model; each user's come from that user's own rows and the shared model alone."""
-    # The last row is empty, and stands for whoever comes after the last user with rows.
+    """The scores of a trained model. Each user's scores depend on that user's own rows and the shared model only."""
+    # The last row is empty, and serves all users after the last one with rows.
     nobody = 1 + int(own.user.max(initial=-1))
     rated = rated_matrix(own, nobody + 1, items)
     return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
