@@ -12,9 +12,7 @@ DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob(
 EVERY_DOC = pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_NAMED = re.compile(
-    r"(?<![\w./-])(?:hierfed|benchmarks|tests|docs|examples|deploy)/(?:[\w./-]*[\w/])"  # a whole path of this repository
-)
+_NAMED = re.compile(r"(?<![\w./-])(?:hierfed|benchmarks|tests|docs|examples|deploy)/(?:[\w./-]*[\w/])")
 _FILE = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*/[\w-]+\.py\b")
 
 
