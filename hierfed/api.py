@@ -23,7 +23,7 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """Everything that the run found."""
+        """The findings of the run."""
         return self.outcome.result
 
     def save(self, folder: str | Path) -> Path:
@@ -42,9 +42,11 @@ def run(
 ) -> Run:
     """Run a preset (or a settings file) and give what it found; nothing is written.
 
-    data: the source of the ratings, as for `--data`. module: a function from the number of features to a
-    torch.nn.Module, to train in place of the settings' network, on ratings stretched onto 0.5 to 5. settings:
-    overrides by name, such as rounds=3.
+    data: the source of the ratings, as for `--data`.
+    module: a function from the number of features to a torch.nn.Module, which is trained in place of the settings'
+    network, on ratings stretched onto 0.5 to 5.
+    observers: watch the run, and may end its training.
+    settings: overrides by name, such as rounds=3.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
     >>> import hierfed

@@ -36,7 +36,7 @@ def run_experiment(
 
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it.
-    observers: watch the run, and may end its training; the run is finished with the rounds that there are.
+    observers: watch the run, and may end its training; the run then ends with its finished rounds.
     """
     observer = Observers(observers)
     watch, how, shares = Stopwatch(observer), round_of(settings), SharesOnly(observer)

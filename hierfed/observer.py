@@ -22,40 +22,46 @@ class Observer:
     """
 
     def stage(self, name: str) -> None:
-        """A part of the run begins: `data`, `select`, `train`, `personalise`, `baselines`, `rank` or `report`."""
+        """Called as a part of the run begins.
+
+        name: `data`, `select`, `train`, `personalise`, `baselines`, `rank` or `report`.
+        """
 
     def download(self, done: int, total: int | None) -> None:
-        """So many bytes of a download have come; total is None where the server does not say."""
+        """Called as a download goes on. done, total: bytes; total is None where the server does not say."""
 
     def share(self, number: int, share: float) -> None:
-        """This share of a round's ratings is in its sum; 0 as the round begins. number: of the round."""
+        """Called as a round goes on. number: of the round. share: of its ratings that are summed; 0 as it begins."""
 
     def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
-        """A sum of what the nodes of these numbers sent has been combined into this model. stage: of the training."""
+        """Called as a total has been combined into a model.
+
+        stage: the name of the training. shared: the new model. numbers: of the nodes that contributed.
+        """
 
     def round(self, record: RoundRecord) -> None:
-        """A round of the rating model has ended and was judged."""
+        """Called as a round of the model of ratings has ended and was judged."""
 
     def judged(self, done: int, nodes: int) -> None:
-        """So many of the personalisation nodes have been judged."""
+        """Called as personalisation nodes are judged. done: how many have been. nodes: how many there are."""
 
     def note(self, line: str) -> None:
-        """Something happened that a person may want to know."""
+        """Called with a line that a person may want to read."""
 
     def result(self, result: Result) -> None:
-        """The run has ended with this result."""
+        """Called with the result as the run ends."""
 
     def should_continue(self) -> bool:
-        """Called before each round but the first; False stops the training with the rounds that there are."""
+        """Called before each round but the first; False stops the training with its finished rounds."""
         return True
 
 
 SILENT = Observer()
-"""The observer of those who do not watch."""
+"""The observer that does nothing."""
 
 
 class SharesOnly(Observer):
-    """Tells another observer how far rounds are, and nothing else: for trainings beside the one of ratings."""
+    """Tells another observer the shares of rounds, and nothing else: for trainings beside the one of ratings."""
 
     def __init__(self, observer: Observer):
         self._observer = observer
@@ -66,7 +72,7 @@ class SharesOnly(Observer):
 
 
 class Observers(Observer):
-    """Several observers as one; the training goes on while all of them want it to."""
+    """Several observers as one; one that wants to stop stops the training."""
 
     def __init__(self, observers: Sequence[Observer]):
         self._observers = tuple(observers)

@@ -1,4 +1,4 @@
-"""A finished run in memory: what it found, and the models that it made."""
+"""A finished run in memory: its result and its models."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Outcome:
     settings: as they were asked for.
     tuned: with the hyperparameters that the run chose.
     models: the finished shared models, by stage.
-    federated_models: of the federated nodes' users, where they are others than the personalisation users and have
-    models of their own.
-    split: of the data set's rows. states: what the federated nodes keep of the last round.
+    federated_models: of the federated nodes' users, where these have models and are not the personalisation users.
+    split: of the data set's rows.
+    states: the federated nodes' private states after the last round.
     ledger: the signed record of the rounds, if one is kept.
     """
 
@@ -50,7 +50,7 @@ class Outcome:
         return self.models[RATING]
 
     def private_models(self) -> dict[str, PersonalModel]:
-        """The personal models by the name of their node; those of federated nodes, where these are others, too."""
+        """The personal models by the name of their node, and those of federated nodes where these are other nodes."""
         named = {
             f"node-{node.name}": model for node, model in zip(self.personal_nodes, self.personal_models, strict=True)
         }

@@ -1,4 +1,4 @@
-"""Random numbers that only their owner can foresee: noise, and which rows are in a batch.
+"""Random numbers that only their owner can foresee, for noise and for drawing batches.
 
 Those of hierfed.randomness follow from the seed, which the server knows: it could take such noise off again. These are
 the output of SHAKE-256 under a key. A simulation's key follows from its seed, so that runs repeat; a node of a real
@@ -21,7 +21,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class PrivateStreams:
-    """All private streams of one owner. key: at least 32 bytes, which whoever is to be kept out must not know."""
+    """All private streams of one owner. key: at least 32 bytes, unknown to all others."""
 
     key: bytes = field(repr=False)
 
@@ -36,7 +36,7 @@ class PrivateStreams:
 
 
 class PrivateStream:
-    """Numbers one after the other; the same key and the same calls give the same ones."""
+    """A stream of numbers; the same key and the same calls give the same numbers."""
 
     def __init__(self, key: bytes):
         self._key, self._calls = key, 0
@@ -71,5 +71,5 @@ class PrivateStream:
 
 
 def foreseeable_streams(seed: int) -> PrivateStreams:
-    """A simulation's, the same for the same seed: whoever knows it can take the noise off."""
+    """The streams of a simulation, which follow from its seed: whoever knows the seed can take the noise off."""
     return PrivateStreams(hashlib.sha256(f"hierfed simulation {seed}".encode()).digest())

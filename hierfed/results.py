@@ -24,11 +24,11 @@ class MethodWords(Record):
     mark: a node's mark in a figure's key. own: what the run's own models are, in a figure's key.
     alone, alone_short: what learns without sending anything, in tables and in sentences.
     names_alone: whether headlines and summaries compare the personal models with it.
-    lead: what was done, in a sentence; $nodes, $rounds and $personal_nodes stand for the numbers of them.
+    lead: the work of the method, in a sentence; $nodes, $rounds and $personal_nodes stand for the numbers of them.
     lead_names_judged: whether that sentence says which nodes are judged where they took no part in the rounds.
     first: the model that the key numbers begin with.
     loss: what the training loss is. loss_by_epoch: whether each local epoch has one; else each round has.
-    captions: of figures that show something else than usual, by the figure's name.
+    captions: in place of the usual ones, by the figure's name.
     """
 
     shared: str = "Federated, global model"
@@ -49,9 +49,10 @@ class MethodWords(Record):
 
 
 class JoinSummary(Record):
-    """Which join gave the items their features, how many ratings it kept, and what to know before using it.
+    """The join that gave the items their features.
 
-    kept_before_deduplication counts ratings doubled by repeated metadata ids too. dropped: ratings without metadata.
+    kept: ratings with metadata. kept_before_deduplication: the same, with those doubled by repeated metadata ids.
+    dropped: ratings without metadata. warning: to be read before the join is used.
     """
 
     name: str
@@ -62,7 +63,10 @@ class JoinSummary(Record):
 
 
 class DataSummary(Record):
-    """The ratings that the run learned from; rows_in = ratings + the sum of dropped. warnings: of them, a line each."""
+    """The ratings that the run learned from; rows_in = ratings + the sum of dropped.
+
+    warnings: about the ratings, a line each.
+    """
 
     source: str
     ratings: int
@@ -88,11 +92,14 @@ class Errors(Record):
 
 
 class RoundRecord(Record):
-    """One federated round: training loss per local epoch (MSE, mean over rows), errors of the global model on the
-    federated users' test rows, bytes sent by all nodes and received by all nodes, and wall seconds.
+    """One federated round.
 
-    ratings: how many were learned from: the train ratings of the nodes that took part, each once for every local epoch.
-    Those of opening rounds, whose seconds are in round 1, are not counted.
+    train_loss: of each local epoch, MSE, mean over rows.
+    global_rmse, global_mae, global_user_macro_rmse: of the global model, on the federated users' test rows.
+    bytes_up, bytes_down: sent by all nodes, and to all nodes.
+    ratings: learned from, that is the train ratings of the nodes that took part, once for each local epoch; those of
+    opening rounds are not counted.
+    seconds: wall time; that of opening rounds is in round 1.
     """
 
     round: int
@@ -112,8 +119,12 @@ class RoundRecord(Record):
 
 
 class NodeRecord(Record):
-    """One personalisation node: RMSE of the global and of the personal model on its held-out rows (gain = before -
-    after) and, apart, on the rows it was tuned on; and how far the first layer's weights moved."""
+    """One personalisation node.
+
+    *_before, *_after: errors of the global and of the personal model on its held-out rows. gain: RMSE before - after.
+    train_gain: the same on the rows that it was tuned on.
+    weight_change_l2: L2 norm of the change of the first layer's weights.
+    """
 
     node: str
     users: int
@@ -131,8 +142,10 @@ class NodeRecord(Record):
 
 
 class UserSummary(Record):
-    """All personalisation users together; gains holds each user's RMSE before - after, on
-    held-out rows, in ascending order, so that its place tells nothing of a user."""
+    """All personalisation users together, on held-out rows.
+
+    gains: each user's RMSE before - after, in ascending order, so that a place tells nothing of a user.
+    """
 
     users: int
     rmse_before: Number
@@ -146,11 +159,12 @@ class UserSummary(Record):
 
 
 class Baselines(Record):
-    """RMSE, on one set of test rows, of models that any federated figure must stand beside.
+    """RMSE, on one set of test rows, of models to compare every federated figure with.
 
-    local_only: learned without sending anything: the same network on each node's rows alone; for the hierarchical model
-    the method `local`, each user on their own. centralised: the same network on pooled rows; not measured for the
-    hierarchical model, which is that of the pooled rows.
+    local_only: learned without sending anything. For networks, the same network on each node's rows alone; for the
+    hierarchical model the method `local`, each user alone.
+    centralised: the same network on pooled rows; not measured for the hierarchical model, which equals that of the
+    pooled rows.
     """
 
     global_mean: Number
@@ -171,9 +185,9 @@ class Trial(Record):
 
 
 class Selection(Record):
-    """Hyperparameters chosen on validation rows that the nodes set aside of their train rows.
+    """Hyperparameters chosen on validation rows, which the nodes set aside from their train rows.
 
-    rows: how many of these were judged. deviation_scale: the factor on standard deviations that makes intervals hold.
+    rows: the number of validation rows. deviation_scale: the factor on standard deviations that makes intervals hold.
     """
 
     rows: int
@@ -190,8 +204,11 @@ class Intervals(Record):
 
 
 class NewUserRecord(Record):
-    """RMSE on the personalisation users' held-out rows where each has only this many ratings to begin with: of the
-    run's personal models, of user and item biases, and of a federated network with private ridge heads."""
+    """RMSE on the personalisation users' held-out rows where each user begins with only this many ratings.
+
+    model: of the run's personal models. biases: of user and item biases. network: of a federated network with private
+    ridge heads.
+    """
 
     ratings: int
     model: Number
@@ -226,8 +243,11 @@ class ThresholdRecord(Record):
 
 
 class ReleaseRecord(Record):
-    """Gaussian releases alike: how many, the chance of a unit to be in one, the L2 norm of what one unit adds at most,
-    and the noise's standard deviation over this norm."""
+    """Gaussian releases of one kind.
+
+    count: how many. sampling: the chance of a unit to be in one. clip_norm: the largest L2 norm that one unit adds.
+    noise_multiplier: the noise's standard deviation over this norm.
+    """
 
     name: str
     count: int
@@ -237,8 +257,11 @@ class ReleaseRecord(Record):
 
 
 class PrivacyRecord(Record):
-    """The differential privacy of the shared model. unit: what is hidden. epsilon: the budget; epsilon_spent: of the
-    unit with the least protection. accountant: `rdp` or `pld`. warning: what to know before using the model."""
+    """The differential privacy of the shared model.
+
+    unit: what is hidden. epsilon: the budget. epsilon_spent: that of the unit with the least protection.
+    accountant: `rdp` or `pld`. warning: to be read before the model is used.
+    """
 
     unit: str
     epsilon: Number
@@ -251,8 +274,11 @@ class PrivacyRecord(Record):
 
 
 class Verdict(Record):
-    """The gain, in figures and in words. p_value: paired two-sided t-test of the gain over nodes (one seed)
-    or over seeds; None where it cannot be computed. beats_*: None where no baseline was measured."""
+    """The gain, in figures and in words.
+
+    p_value: of a paired two-sided t-test of the gain, over nodes (one seed) or over seeds; None where it is undefined.
+    beats_*: None where no baseline was measured.
+    """
 
     beats_global_mean: bool | None
     beats_biases: bool | None
@@ -286,10 +312,12 @@ class RefusedAnswer(Record):
 
 
 class DeployedRound(Record):
-    """One round of a federation: who contributed, who was refused, and what was sent.
+    """One round of a federation.
 
-    round: below 1 in the opening rounds. abandoned: the model stayed as it was.
-    train_loss: that methods tell of, MSE, one a local epoch.
+    round: its number, below 1 in the opening rounds.
+    contributors: the nodes in its sum. refused: the answers that are not.
+    abandoned: whether the model stayed as it was.
+    train_loss: of each local epoch, MSE; empty for methods that tell none.
     bytes_up, bytes_down: of the contributions' and of the model's arrays, over all nodes.
     """
 
@@ -305,8 +333,11 @@ class DeployedRound(Record):
 
 
 class Gain(Record):
-    """On rows that nodes held out, added up over them: RMSE of the shared and of the personal models, and the share of
-    ratings within their 90% intervals, NaN for models that do not say how sure they are."""
+    """Errors on rows that nodes held out, added up over the nodes.
+
+    rmse_before, rmse_after: of the shared and of the personal models. coverage: the share of ratings within the 90%
+    intervals; NaN for models without intervals.
+    """
 
     rows: int
     rmse_before: Number
@@ -318,7 +349,7 @@ class FederationRecord(Record):
     """The training of a federation of real nodes.
 
     nodes: their names. rounds: of every stage, in order, abandoned ones too.
-    gain: None where no node holds rows out, or tells how well it is served.
+    gain: None where no node holds rows out, or tells its errors.
     """
 
     nodes: list[str]
@@ -327,16 +358,17 @@ class FederationRecord(Record):
 
 
 class Result(Record):
-    """Everything one run found, as written to `result.json`.
+    """All findings of a run, as written to `result.json`.
 
-    baselines: on the federated users' test rows, to compare with the last round's global_rmse. personal_baselines:
-    on the personalisation users' held-out rows, to compare with users.rmse_after. ranking: `ndcg@10`, `recall@20` and
-    `hr@10` of the model that recommends; rankers: of all. digest: sha256 of the global model.
-    ended_early: whether training was stopped before the rounds that the settings ask for; every figure is then that of
-    the rounds that there are.
+    baselines: on the federated users' test rows, to compare with the last round's global_rmse.
+    personal_baselines: on the personalisation users' held-out rows, to compare with users.rmse_after.
+    ranking: `ndcg@10`, `recall@20` and `hr@10` of the model that recommends. rankers: of all models that make lists.
+    digest: sha256 of the global model.
+    ended_early: whether training was stopped before the last round that the settings ask for; every figure is then that
+    of the finished rounds.
     words: what the method is called. metrics: hierfed.evaluation.metrics.METRICS of this result, by key.
-    federation: of real nodes; None for a run in one process. What nodes do not tell is then NaN or empty, counts of it
-    are 0, and rounds holds the finished rounds of the model of ratings.
+    federation: of real nodes; None for a run in one process. In a federation's result, figures that nodes do not tell
+    are NaN or empty, such counts are 0, and rounds holds the finished rounds of the model of ratings.
     """
 
     version: int = 1

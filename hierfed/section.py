@@ -1,4 +1,4 @@
-"""A section of the settings, and the kinds of numbers that stand in one."""
+"""A section of the settings, and the types of its numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of the settings; it is immutable, and a key it does not know is an error."""
+    """A part of the settings; it is immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -26,8 +26,8 @@ class Section(BaseModel):
 def named_in(table: Callable[[], Mapping[str, Any]], kind: str) -> Callable[[str], str]:
     """A validator that refuses a name which the table does not have.
 
-    table: gives the table, once a name is to be checked; its module may take long to load.
-    kind: what the table holds, for the message.
+    table: gives the table when a name is checked; its module may take long to load.
+    kind: the word for an entry, for the message.
     """
 
     def check(name: str) -> str:

@@ -76,7 +76,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
-        """Refuse what would be words only: a protection that hides nothing, a device that computes nothing."""
+        """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
         reason = self._privacy_refusal() or self._device_refusal() or self._rule_refusal()
         if reason:
             raise ValueError(reason)
@@ -143,7 +143,7 @@ class Settings(Section):
         return f"training.device '{device}': {reason}: leave it at 'cpu'"
 
     def digest(self) -> str:
-        """sha256 of what a federation's nodes agree to: all but the words and PRIVATE_SETTINGS."""
+        """sha256 of the settings that a federation's nodes agree to, without preset, description, PRIVATE_SETTINGS."""
         told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -201,7 +201,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def parse_value(text: str) -> Any:
-    """A value read as TOML where it is TOML (numbers, lists, booleans), else as the text itself."""
+    """The value of a text: as TOML where it is TOML (numbers, lists, booleans), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

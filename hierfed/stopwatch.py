@@ -24,11 +24,11 @@ class Stopwatch:
         self._observer.stage(part)
 
     def stop(self) -> None:
-        """End the part that is on."""
+        """End the current part."""
         if self._part:
             self._spent[self._part] = time.perf_counter() - self._began
         self._part = ""
 
     def seconds(self) -> Seconds:
-        """The seconds of all parts so far; the report is still to come."""
+        """The seconds of all parts so far, without the report."""
         return Seconds(**self._spent, report=0.0, total=sum(self._spent.values()))

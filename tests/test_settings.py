@@ -53,7 +53,7 @@ def at(found: Settings, key: str) -> Any:
 
 
 def test_the_presets_are_those_that_are_documented():
-    assert preset_names() == ["hierarchical", "local", "network", "paper", "private"]
+    assert preset_names() == ["hierarchical", "item_biases", "local", "network", "paper", "private"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -253,7 +253,7 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path):
 
 
 def test_an_unknown_preset_suggests_the_nearest_and_lists_all():
-    all_of_them = "there are: hierarchical, local, network, paper, private"
+    all_of_them = "there are: hierarchical, item_biases, local, network, paper, private"
     with pytest.raises(SettingsError, match=rf"^no preset 'papre', did you mean 'paper'\?; {all_of_them}$"):
         load_settings("papre")
     with pytest.raises(SettingsError, match=f"^no preset 'xyzzy'; {all_of_them}$"):

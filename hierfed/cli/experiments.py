@@ -207,12 +207,12 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
 
 
 def _whole(results: Sequence[Result]) -> list[Result]:
-    """Those that trained to the end: a mean over seeds of unlike numbers of rounds would say nothing."""
+    """The runs that trained to the end: a mean over seeds with different numbers of rounds would say nothing."""
     return [result for result in results if not result.ended_early]
 
 
 def _tell_stop(results: Sequence[Result], asked: int) -> bool:
-    """Whether fewer runs trained to the end than were asked for; if so, that is told in a line on standard error."""
+    """True where fewer runs trained to the end than were asked for; a line on standard error then says so."""
     done = len(_whole(results))
     if done < asked:
         early = [

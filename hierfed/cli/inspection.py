@@ -15,7 +15,7 @@ from hierfed.settings import load_settings, parse_assignments, preset_names
 
 
 class DataGroup(TyperGroup):
-    """`hierfed data SOURCE` is `hierfed data show SOURCE`: what is no command is a source, or an option of `show`."""
+    """`hierfed data SOURCE` is `hierfed data show SOURCE`: words that are no command are for `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `show` before words that name no command."""

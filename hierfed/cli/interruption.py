@@ -24,7 +24,7 @@ TOLD = "stopping after this round, then judging and saving; Ctrl-C again stops a
 class Interruption(Observer):
     """An observer of a command's runs that knows whether a Ctrl-C has asked for an end; see Observer.
 
-    asked: whether it has. While a run trains the first Ctrl-C asks; any other one does what Ctrl-C did before.
+    asked: whether one has. While a run trains, the first Ctrl-C asks; any other does what Ctrl-C did before.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Interruption(Observer):
         self._training = False
 
     def stage(self, name: str) -> None:
-        """Only the training has rounds to end with."""
+        """Note whether the run trains: only the training has rounds to end with. See Observer."""
         self._training = name == "train"
 
     def should_continue(self) -> bool:
@@ -41,7 +41,10 @@ class Interruption(Observer):
 
     @contextmanager
     def heard(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Take Ctrl-C in this way while the block runs; tell: told in a line that it was heard, from another thread."""
+        """Take Ctrl-C in this way while the block runs.
+
+        tell: called from another thread with a line that says that it was heard.
+        """
         before = signal.getsignal(signal.SIGINT)
         if not callable(before):  # It is ignored, as behind a shell's `&`.
             yield

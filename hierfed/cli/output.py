@@ -1,4 +1,4 @@
-"""What commands print on standard output."""
+"""Printing on standard output."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def print_content(content: RenderableType) -> None:
-    """A table or a text of rich's."""
+    """Print a table or a text of rich's."""
     from rich.console import Console  # noqa: PLC0415
 
     Console().print(content)
 
 
 def print_path(what: str, path: Path) -> None:
-    """A path on a line of its own, whole even where the line is longer than the terminal."""
+    """Print a path on a line of its own, whole even where the line is longer than the terminal."""
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a person sees of a federation: lines for logs, a bar for a terminal."""
+"""A federation as a person sees it: lines for logs, a bar for a terminal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Lines(Watcher):
 
 
 class Bar(Lines):
-    """A bar for the rounds; what is not as it should be is still written above it."""
+    """A bar for the rounds; warnings are written above it."""
 
     def __init__(self, progress: Progress):
         super().__init__()
@@ -61,11 +61,11 @@ class Bar(Lines):
         self.task = progress.add_task("", total=None, stage="starting server and nodes")
 
     def tell(self, event: str) -> None:
-        """Show it beside the bar."""
+        """Show the event beside the bar."""
         self.progress.update(self.task, stage=event)
 
     def on_plan(self, rounds: int) -> None:
-        """The bar's length."""
+        """Set the bar's length."""
         self.progress.update(self.task, total=rounds)
 
     def on_round(self, record: DeployedRound) -> None:

@@ -1,1 +1,1 @@
-"""How good a model is, and compared with what."""
+"""Judging models: errors, baselines, lists, metrics, verdicts and attacks."""

@@ -53,8 +53,9 @@ def collect(
 ) -> Result:
     """The result of a run.
 
-    shared: the finished model of ratings. asked: how many rounds the settings ask for. judged: what each
-    personalisation node got. baselines: on the test rows, and on the personalisation users' held-out rows.
+    shared: the finished model of ratings. asked: the rounds that the settings ask for.
+    judged: of each personalisation node.
+    baselines: on the test rows, and on the personalisation users' held-out rows.
     """
     method, (on_test, personal) = prepared.method, baselines
     records, rows = [record for record, _ in judged], [each for _, each in judged]
@@ -152,7 +153,7 @@ def collect_federation(
 
 
 def _finished(rounds: Sequence[DeployedRound]) -> Iterator[RoundRecord]:
-    """The finished rounds of the model of ratings; what opening and abandoned rounds took is in the next."""
+    """The finished rounds of the model of ratings; each includes the cost of opening and abandoned rounds before it."""
     before: list[DeployedRound] = []
     for each in rounds:
         if each.stage != RATING:

@@ -33,7 +33,7 @@ def run_baselines(
 ) -> tuple[Baselines, Baselines]:
     """Baselines on the test rows and on the personal test rows, where means and biases may use the tuning rows too.
 
-    rounds: how many the federation trained; what learns without it trains no longer than that.
+    rounds: of the federation; rivals train no longer than that.
     """
     train, test, held_out = parts.train, parts.test, parts.personal_test
     rows = RivalRows(nodes, personal_nodes, train, test, parts.personal_train, held_out, parts.same, rounds)
@@ -75,7 +75,7 @@ def run_new_users(
 
 
 def summarise_data(settings: Settings, dataset: Dataset, split: Split, prepared: Prepared, nodes: int) -> DataSummary:
-    """What the run learned from."""
+    """The summary of the data that the run learned from."""
     provenance = dataset.provenance
     return DataSummary(
         source=provenance.name,

@@ -1,4 +1,4 @@
-"""The records of a result: what each round, node and user got from the models."""
+"""The records of a result: the errors of the models in each round and for each node and user."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
 def judge_node(
     method: Method, shared: SharedModel, node: Node, personal: PersonalModel
 ) -> tuple[NodeRecord, JudgedRows]:
-    """The record of a personalisation node, and what it comes from: its held-out rows with both models' errors."""
+    """The record of a personalisation node, and its held-out rows with both models' errors."""
     before = method.predict(shared, node.test).numpy()
     user, item = _numbers(node.test)
     deviation = np.full(len(before), np.nan)
@@ -102,7 +102,7 @@ def judge_nodes(
     personal: Sequence[PersonalModel],
     on_judged: OnJudged,
 ) -> list[tuple[NodeRecord, JudgedRows]]:
-    """What `judge_node` gives for each of the nodes, in their order; on_judged: see OnJudged."""
+    """The results of `judge_node` for each of the nodes, in their order; on_judged: see OnJudged."""
     judged = []
     for node, model in zip(nodes, personal, strict=True):
         judged.append(judge_node(method, shared, node, model))
@@ -141,7 +141,7 @@ def judged_items(judged: Sequence[JudgedRows]) -> JudgedItems:
 
 
 def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:
-    """All users of the nodes together."""
+    """The summary of all users of the nodes."""
     user, before, after = (
         np.concatenate([getattr(rows, name) for rows in judged]) for name in ("user", "before", "after")
     )

@@ -16,11 +16,11 @@ class Metric:
 
     label: what it is called. $shared and $personal stand for the names of the method's models, $first and $last for
     the rows on which the shared and the personal models are judged, $before for those of the shared model beside them.
-    digits: decimals that are shown; a whole number is shown without.
+    digits: decimals to show; a whole number is shown without.
     of: computes it from a result; NaN where the result has none.
     column: its heading where presets stand side by side; empty where it has no column there.
     paired: whether presets are compared by it on the same seeds.
-    shown: whether a run's own page and tables show it, those over seeds aside.
+    shown: whether the page and the tables of one run show it; those over seeds always do.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Metric:
 
 
 def over_nodes(result: Result, field: str, fold: Callable[[list[float]], float]) -> float:
-    """One number of what the nodes have; NaN where it is defined for none."""
+    """One number from a field of all nodes; NaN where no node has it."""
     found = [value for node in result.nodes if math.isfinite(value := getattr(node, field))]
     return float(fold(found)) if found else math.nan
 

@@ -1,4 +1,4 @@
-"""What a new user's first ratings are worth: the shared model stays, the user personalises with k ratings."""
+"""The worth of a new user's first ratings: the shared model stays, the user personalises with k ratings."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def new_user_curve(
     rng: np.random.Generator,
     first_ratings: Sequence[int] = FIRST_RATINGS,
 ) -> list[NewUserRecord]:
-    """RMSE of new users with their first k ratings, in an order drawn once; users with fewer use all they have.
+    """RMSE of new users with their first k ratings, in an order drawn once; users with fewer use all of theirs.
 
-    federated: what the shared models and the item biases were learned from. own, held_out: the new users' rows.
+    federated: the rows that the shared models and the item biases were learned from.
+    own, held_out: the new users' rows.
     """
     order = rng.permutation(len(own))
     order = order[np.argsort(own.user[order], kind="stable")]

@@ -1,4 +1,4 @@
-"""How good recommendation lists are: on the full catalogue, without the items a user has seen, and with no sampling.
+"""The quality of recommendation lists: on the full catalogue, without the items a user has seen, without sampling.
 
 For a user with relevant items R and the list of all unseen items, best first (hit_j: whether the j-th is in R):
 
@@ -31,7 +31,7 @@ SCORES_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class UserRanking:
-    """What each user's list is worth, float64 [users], from 0 to 1."""
+    """The metrics of each user's list, float64 [users], from 0 to 1."""
 
     ndcg: Tensor
     recall: Tensor
@@ -53,8 +53,8 @@ def judge_ranking(
 ) -> dict[str, RankingMetrics]:
     """The metrics of each scorer. Seen are the items of the user's train rows, relevant those of its other test rows.
 
-    items: size of the catalogue. relevant_from: the lowest rating, in stars, that makes a test item relevant; what was
-    tested and disliked then counts as any other item.
+    items: size of the catalogue. relevant_from: the lowest rating, in stars, that makes a test item relevant; a
+    disliked test item then counts as any other item.
     Raises DataError where no user has a relevant item, and ValueError where a score is NaN.
     """
     users = 1 + int(max(train.user.max(initial=-1), test.user.max(initial=-1)))

@@ -1,4 +1,4 @@
-"""The verdict on a run: its figures in words that say no more than the figures do."""
+"""The verdict on a run: its figures in words that claim no more than the figures do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def give_verdict(
 def verdict_of_gain(gain: Gain | None) -> Verdict:
     """The verdict on a federation: errors on all rows that nodes held out, and nothing of a node or a user.
 
-    gain: None where no node held out rows, or tells how well it is served.
+    gain: None where no node held out rows, or tells its errors.
     """
     words = ["No node held out rows to be judged on, or none tells how well it is served."]
     if gain is not None:

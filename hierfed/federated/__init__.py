@@ -1,1 +1,1 @@
-"""How nodes that keep their data make one shared model."""
+"""The contract between nodes, which keep their data, and the server: contributions, rules, steps, methods."""

@@ -21,7 +21,7 @@ from hierfed.federated.private import PrivateState
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a node sends: named float64 arrays that can be added and multiplied by a number."""
+    """The message of a node: named float64 arrays that can be added and multiplied by a number."""
 
     arrays: Mapping[str, Tensor]
 
@@ -54,7 +54,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class SharedModel:
-    """What the server knows and every node may see: named arrays, after this many finished rounds.
+    """The server's model, which every node may see: named arrays after this many finished rounds.
 
     round: below 0 while opening rounds are to come, which gather sums that no model depends on (counts, a mean).
     The next round is round + 1; a method's first one is start().round + 1.
@@ -78,7 +78,7 @@ class SharedModel:
 
     @property
     def finite(self) -> bool:
-        """Whether no array holds an infinite number, or none at all: else the training has diverged."""
+        """True where every number is finite; else the training has diverged."""
         return all(bool(array.isfinite().all()) for array in self.arrays.values())
 
     def digest(self) -> str:
@@ -87,7 +87,7 @@ class SharedModel:
 
 
 class SumMethod(Protocol):
-    """What an engine runs: a shared model that is learned from sums, by functions without hidden state."""
+    """A shared model that is learned from sums, by functions without hidden state; engines run it."""
 
     def start(self) -> SharedModel:
         """The server's model before any round."""
@@ -96,7 +96,7 @@ class SumMethod(Protocol):
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, PrivateState | None]]:
-        """What each node sends to round shared.round + 1, and what it keeps for the next, in the order of `nodes`.
+        """Each node's contribution to round shared.round + 1, and its state for the next, in the order of `nodes`.
 
         private: what each node kept from its last round, None at its first or where the method keeps nothing. A node's
         part does not depend on the other nodes.
@@ -113,12 +113,12 @@ OnDone = Callable[[float], None]
 
 
 def ignore_share(share: float) -> None:
-    """The OnDone of those who do not ask."""
+    """The OnDone that does nothing."""
 
 
 @runtime_checkable
 class PooledMethod(SumMethod, Protocol):
-    """A method that adds up what many small nodes send without an object for each of them."""
+    """A method that adds up the contributions of many small nodes without an object for each of them."""
 
     def contribute_pooled(
         self,
@@ -127,11 +127,12 @@ class PooledMethod(SumMethod, Protocol):
         private: Sequence[PrivateState | None],
         on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
-        """The sum of what these nodes send to round shared.round + 1, and what all nodes keep for the next.
+        """The sum of these nodes' contributions to round shared.round + 1, and the states of all nodes for the next.
 
-        private: what each node of the federation keeps, at the place of its number, whether or not it takes part.
-        on_done: told, from time to time, what share of the nodes' ratings is in the sum. The sum is that of
-        `contribute`, up to rounding where a method says so; the same bits on any number of threads.
+        private: the state of each node of the federation, at the place of its number, whether or not it takes part.
+        on_done: called from time to time with the share of the nodes' ratings that is in the sum.
+        The sum is that of `contribute`, up to rounding where a method says so; any number of threads gives the same
+        bits.
         """
         ...
 
@@ -147,7 +148,7 @@ def digest_of(arrays: Mapping[str, Tensor]) -> str:
 
 
 def ordered_sum(contributions: Iterable[Contribution]) -> Contribution:
-    """The sum, added one by one in the given order in float64: the same bits wherever the nodes are.
+    """The sum, added one by one in the given order in float64. It has the same bits wherever the nodes are.
 
     Raises ValueError if there is none.
     """

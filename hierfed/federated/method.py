@@ -1,6 +1,6 @@
-"""The base of every method of ratings: what a run, a federation and a server ask of it, with defaults.
+"""The base of every method of ratings, with a default for all that a run, a federation and a server ask of it.
 
-So nobody needs to ask which method it is. Source: the contract in hierfed.federated.contract.
+So no caller needs to know which method it is. Source: the contract in hierfed.federated.contract.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Scorer = Callable[[Tensor], Tensor]
 
 
 Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
-"""Makes the model of one user, number 0, of what PersonalModel.tensors gave of that user; a newcomer's of nothing."""
+"""Makes the model of one user, number 0, from the tensors of PersonalModel.tensors; from none, a newcomer's."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Method:
 
     @property
     def local_epochs(self) -> int:
-        """How often a round learns from each rating."""
+        """The number of times that a round learns from each rating."""
         return 1
 
     def start(self) -> SharedModel:
@@ -117,7 +117,7 @@ class Method:
         raise NotImplementedError
 
     def train_loss(self, total: Contribution) -> list[float]:
-        """The nodes' training loss in each local epoch of the round whose sum this is: MSE, mean over rows."""
+        """The nodes' training loss in each local epoch of the round with this total: MSE, mean over rows."""
         return []
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
@@ -149,7 +149,7 @@ class Method:
         besides: Callable[[Node], Ratings],
         judged: Sequence[PersonalModel],
     ) -> Sequence[PersonalModel]:
-        """Each node's own model for use, from its train rows and those `besides`, which are in no sum of its.
+        """Each node's own model for use, fitted on its train rows and on those `besides`, which no round has summed.
 
         judged: the models from the train rows alone. Nothing is sent, and the shared model stays as it is.
         """
@@ -157,11 +157,11 @@ class Method:
         return self.personalise(shared, whole, private)
 
     def restorer(self, shared: SharedModel) -> Restorer:
-        """Makes users' models again from their own files, where the method's kind says that it serves users."""
+        """The function that makes users' models again from their own files; for kinds with `serves_users`."""
         raise NotImplementedError
 
     def tunes(self, settings: Settings) -> bool:
-        """Whether the settings ask this method to choose hyperparameters."""
+        """True where the settings ask this method to choose hyperparameters."""
         return False
 
     def tune(
@@ -169,24 +169,24 @@ class Method:
     ) -> tuple[Settings, Selection | None]:
         """Choose hyperparameters on validation rows inside the train rows.
 
-        train: trains a candidate on nodes. rule: adds up what nodes tell of their validation rows.
-        Gives the settings with the chosen values, and how they were chosen.
+        train: trains a candidate on nodes. rule: adds up the nodes' errors on their validation rows.
+        Gives the settings with the chosen values, and the record of the choice.
         """
         return settings, None
 
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings
     ) -> dict[str, Scorer]:
-        """Everything that makes recommendation lists, by name; empty where lists are not judged.
+        """The scorers that make recommendation lists, by name; empty where lists are not judged.
 
         models: the finished shared models by stage. personal: the nodes' personal models. own: their users' ratings.
         """
         return {}
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
-        """What learning without a federation reaches on the same rows."""
+        """The errors of learning without a federation on the same rows."""
         return RivalErrors()
 
     def threshold_record(self, shared: SharedModel, judged: JudgedItems) -> ThresholdRecord | None:
-        """What a threshold on items costs; None where the method has none."""
+        """The cost of a threshold on items; None where the method has no threshold."""
         return None

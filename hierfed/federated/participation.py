@@ -1,4 +1,4 @@
-"""Which nodes take part in a round."""
+"""Participation: the nodes that take part in a round."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hierfed.randomness import generator
 
 @dataclass(frozen=True)
 class Participation:
-    """Up to 1, the share of the nodes that take part in a round; above, their number.
+    """The nodes that take part in a round, drawn at random.
 
+    amount: up to 1, their share of all nodes; above, their number.
     All take part in opening rounds, whose counts are of everybody.
     """
 

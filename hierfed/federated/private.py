@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 class PrivateState:
-    """What must never leave a node: it is no Contribution, and refuses to be pickled into a message."""
+    """State that must never leave its node: it is no Contribution, and refuses to be pickled into a message."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} is private to its node and cannot be sent")
 
     def kept(self) -> dict[str, Tensor]:
-        """What of it the node's own disk must hold, by name; all else follows from the node's rows."""
+        """The tensors, by name, that the node's own disk must hold; all else follows from the node's rows."""
         return {}
 
 
 @dataclass(frozen=True)
 class StoredState(PrivateState):
-    """What `kept` gave, read back from the node's disk; the method that kept it takes it for its own."""
+    """The tensors of `kept`, read back from the node's disk; the method that kept them takes them for its own state."""
 
     tensors: Mapping[str, Tensor]
 
@@ -36,7 +36,7 @@ class StoredState(PrivateState):
 class PersonalModel(PrivateState):
     """A node's own model after personalisation, with what its users keep.
 
-    interpolates: whether it all but repeats the ratings that it was fitted on, so that its errors there say nothing.
+    interpolates: whether it nearly repeats the ratings that it was fitted on, so that its errors there say nothing.
     """
 
     interpolates: ClassVar[bool] = False
@@ -47,7 +47,7 @@ class PersonalModel(PrivateState):
 
     @property
     def finite(self) -> bool:
-        """Whether its parameters are numbers: a training can diverge on a node that has no rows to judge it on."""
+        """True where its parameters are finite: a training can diverge on a node that has no rows to judge it on."""
         return True
 
     def scores(self, user: Tensor, items: int) -> Tensor:
@@ -56,7 +56,7 @@ class PersonalModel(PrivateState):
         return self.predict(user.repeat_interleave(items), every).view(len(user), items)
 
     def influence(self, item: Tensor) -> Tensor | None:
-        """By how many stars each own rating of the only user moved each item's expected rating, [items, ratings].
+        """The stars by which each own rating of the only user moved each item's expected rating, [items, ratings].
 
         None for models that cannot say.
         """
@@ -70,7 +70,7 @@ class PersonalModel(PrivateState):
         return nan
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """What the node keeps on its own disk: named tensors, after a user's number; None for what its users share."""
+        """The named tensors for the node's own disk, each set after its user's number; None for what users share."""
         raise NotImplementedError
 
 
@@ -82,7 +82,7 @@ class UncertainModel(PersonalModel):
         raise NotImplementedError
 
     def within(self, ratings: Tensor) -> Tensor:
-        """The ratings, moved to the nearest that there are."""
+        """The ratings, moved into the scale."""
         raise NotImplementedError
 
     def predict(self, user: Tensor, item: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Server optimizers: how the server moves the parameters by the nodes' mean change. Free of torch until one is used.
+"""Server optimizers, which move the parameters by the nodes' mean change. Free of torch until one is used.
 
 Source: Reddi et al., Adaptive Federated Optimization, ICLR 2021, arXiv:2003.00295, algorithm 2.
 """
@@ -21,7 +21,8 @@ class ServerOptimizer(Protocol):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The new parameters, float64 [parameters], and the server's own arrays for the next step.
 
-        change: the nodes' mean change, float64 [parameters]. server: what the last step gave, empty before the first.
+        change: the nodes' mean change, float64 [parameters].
+        server: the arrays that the last step gave; empty before the first.
         """
         ...
 

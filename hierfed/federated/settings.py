@@ -22,9 +22,11 @@ class FederationSettings(Section):
 
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
-    rule: makes one total of contributions. rule_share: the share of nodes that a robust rule leaves out at each end.
-    steps: change what nodes send, in order.
-    server_optimizer: moves the model by the total, with server_learning_rate. See hierfed.federated.tables.
+    rule: makes one total of contributions; a name in hierfed.federated.tables.RULES.
+    rule_share: the share of the nodes that a robust rule leaves out at each end.
+    steps: change what nodes send, in order; names in hierfed.federated.tables.STEPS.
+    server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
+    server_learning_rate: its rate.
     """
 
     nodes: Count = 8
@@ -40,11 +42,13 @@ class FederationSettings(Section):
 
 
 class TrainingSettings(Section):
-    """Federated training: rounds, and what a node does in each. proximal: FedProx's strength, 0 for FedAvg.
+    """Federated training: its rounds, and the work of a node in each.
 
-    threads: how many threads share the nodes. chunk_rows: of many small nodes, each thread trains at a time those with
-    about so many ratings, which bounds memory. The numbers depend on neither. device: where the nodes' training is
-    computed; on `cuda`, a GPU, the numbers are those of the CPU to rounding.
+    proximal: FedProx's strength, 0 for FedAvg.
+    threads: the number of threads that share the nodes.
+    chunk_rows: each thread trains many small nodes in chunks of about this many ratings, which bounds memory. The
+    numbers depend neither on this nor on the threads.
+    device: computes the nodes' training; on `cuda`, a GPU, the numbers are those of the CPU to rounding.
     """
 
     rounds: Count = 10

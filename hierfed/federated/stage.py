@@ -15,8 +15,9 @@ RATING = "rating"
 
 @dataclass(frozen=True)
 class Stage:
-    """A training of a run: its name, its rounds, and what is trained.
+    """A training of a run.
 
+    name: such as RATING. rounds: the number of its rounds.
     build: gives the method from the finished shared models of the stages before, by name.
     before: the round of its first shared model; below 0 while opening rounds are to come.
     """

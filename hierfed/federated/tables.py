@@ -27,4 +27,4 @@ SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]]
     "none": lambda settings: PlainStep(settings.server_learning_rate),
     "adam": lambda settings: FedAdam(settings.server_learning_rate),
 }
-"""How the server moves parameters by the nodes' mean change."""
+"""The optimizers by which the server moves parameters by the nodes' mean change."""

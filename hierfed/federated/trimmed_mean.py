@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrimmedMean:
-    """A rule that up to `share` of lying nodes cannot move far; see Rule.
+    """A rule that a share of lying nodes, up to `share`, cannot move far; see Rule.
 
     share: of the nodes that is left out at each end, value by value; rounded down to whole nodes.
     averaged: the arrays that are combined so, each with the array that weighs it. Every node counts alike; the mean is

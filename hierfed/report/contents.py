@@ -72,7 +72,7 @@ def _judged(result: Result) -> str:
 
 
 def early_sentence(result: Result) -> str:
-    """After which round training was stopped, or nothing where it was not."""
+    """A sentence on the round after which training was stopped; empty where it was not."""
     if not result.ended_early:
         return ""
     done, asked = len(result.rounds), result.settings["training"]["rounds"]
@@ -82,7 +82,7 @@ def early_sentence(result: Result) -> str:
 def repeat_command(result: Result) -> str:
     """The command that gives the same model again.
 
-    Empty where fewer rounds would have had another privacy's noise, and for a federation, whose ratings no one has.
+    Empty where fewer rounds would have had other noise, and for a federation, whose ratings are in no one place.
     """
     if result.federation is not None:
         return ""
@@ -166,7 +166,7 @@ def selection_sentence(selection: Selection) -> str:
 
 
 def key_numbers(result: Result) -> list[tuple[str, str, str]]:
-    """A label, a number and a note for each number that a reader looks for first."""
+    """The key numbers of a run: for each a label, the number and a note."""
     if result.federation is not None:
         return [*_federation_models(result), *_intervals(result), *federation.numbers(result), _sent(result)]
     notes = [f"RMSE, {short}" for short, _ in words.row_sets(result)]

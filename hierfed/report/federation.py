@@ -10,7 +10,7 @@ from hierfed.results import DeployedRound, FederationRecord, Result
 
 
 def judged(record: FederationRecord) -> str:
-    """On which rows the models were judged, to be put after what was done."""
+    """The end of the lead sentence: the rows on which the models were judged."""
     if record.gain is None:
         return "; no node told how well it is served"
     return f"; judged on {words.plural(record.gain.rows, 'rating')} that the nodes held out"

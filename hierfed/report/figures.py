@@ -1,4 +1,4 @@
-"""The figures of a run: one table of what draws each, what it shows, and which results have it."""
+"""The figures of a run: one table, with how each is drawn and the results that have it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Figure:
     draw: draws it from a result and its headline.
     headline: the finding that it shows, in one line.
     caption: how to read it; a method may say otherwise, see MethodWords.captions.
-    applies: whether a result has what it shows.
+    applies: True for the results that have what it shows.
     captions: in place of caption where models are judged on other rows, by the key in words.ROW_SETS.
     section: the heading of a section of its own, with the table; empty where it stands among the others.
     table: the numbers in it, for page and terminal.
@@ -128,7 +128,7 @@ FIGURES: Mapping[str, Figure] = {
 
 
 def figures_of(result: Result) -> dict[str, Figure]:
-    """The figures that a result has something to show in, by name, in the order of the report."""
+    """The figures that apply to a result, by name, in the order of the report."""
     return {name: figure for name, figure in FIGURES.items() if figure.applies(result)}
 
 

@@ -28,7 +28,7 @@ STAGES = {
 
 
 class ProgressBar(Observer):
-    """What runs and how good it is, and under it a live bar with rounds, ratings per second and time left."""
+    """A line on the current part and its errors, and a live bar of rounds, ratings per second and time left."""
 
     def __init__(self, progress: Progress, label: str, rounds: int):
         self.progress, self._stage = progress, ""
@@ -40,7 +40,7 @@ class ProgressBar(Observer):
         self.progress.update(self.task, stage=STAGES[name], errors="", speed="", training=name == "train")
 
     def share(self, number: int, share: float) -> None:
-        """Move the bar within a round of the training; others are told in words, until they end."""
+        """Move the bar within a round of the training; rounds of other trainings are shown in words."""
         name = STAGES[self._stage]
         if number < 1:
             self.progress.update(self.task, stage=f"{name}, opening rounds")
@@ -55,12 +55,12 @@ class ProgressBar(Observer):
         self.progress.update(self.task, completed=done, total=total, errors=_errors(record), speed=_speed(record))
 
     def judged(self, done: int, nodes: int) -> None:
-        """Tell how many, until it was all of them."""
+        """Show how many nodes have been judged, until all have."""
         told = f", {done:,} of {nodes:,} nodes" if done < nodes else ""
         self.progress.update(self.task, stage=f"{STAGES[self._stage]}{told}")
 
     def download(self, done: int, total: int | None) -> None:
-        """Show the share, or the bytes, that have come."""
+        """Show the share of the download that has come, or its bytes."""
         share = f"{done / total:.0%}" if total else f"{done:,} bytes"
         self.progress.update(self.task, stage=f"downloading {share}")
 
@@ -80,7 +80,7 @@ class _TwoLines(Progress):
 
 
 class _Time(TimeRemainingColumn):
-    """The time since the run began, and while it trains the time that this takes yet, by the mean speed so far."""
+    """The time since the run began; while it trains also the time left, by the mean speed so far."""
 
     def render(self, task: Task) -> Text:
         passed = Text(str(timedelta(seconds=int(task.elapsed or 0))), style="progress.elapsed")
@@ -137,7 +137,7 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Observer]
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error for what the block tells of its work, (done, total); nothing is shown before."""
+    """A bar on standard error, which the block moves by (done, total); it is shown from the first call on."""
     console = Console(stderr=True)
     progress = Progress(*Progress.get_default_columns(), console=console, transient=True)
     task = progress.add_task(what)

@@ -41,7 +41,7 @@ def global_rmse(result: Result, headline: str) -> Figure:
 
 
 def global_rows(result: Result) -> str:
-    """Which rows the global model is judged on after every round."""
+    """The rows on which the global model is judged after every round, in words."""
     rows = {"two_groups": "the federated users' test rows", "cold": "new users' held-out rows, before any own rating"}
     return f"RMSE of the global model on {rows.get(result.data.protocol, 'the test rows')}"
 

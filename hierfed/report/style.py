@@ -64,7 +64,7 @@ Drawn = TypeVar("Drawn")
 
 
 def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
-    """Decorate a function so that what it draws has the style, and nothing drawn elsewhere has."""
+    """Decorate a function: its figures have the style, and figures drawn elsewhere do not."""
 
     @wraps(draw)
     def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawn:
@@ -75,7 +75,7 @@ def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
 
 
 def blank(headline: str, subtitle: str, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure with a finding as its headline, a line that says what is shown, and empty panels below each other."""
+    """An empty figure: a finding as its headline, a line on what it shows, and panels below each other."""
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
     headline, subtitle = textwrap.fill(headline, 68), textwrap.fill(subtitle, 100)
@@ -125,7 +125,7 @@ def save(figure: Figure, name: str, folder: Path) -> list[Path]:
 
 
 def finite(values: Sequence[float]) -> np.ndarray:
-    """Values as an array, with NaN, which is drawn as a gap, for whatever is not finite."""
+    """Values as an array; NaN, which is drawn as a gap, stands for values that are not finite."""
     array = np.asarray(values, dtype=float)
     return np.where(np.isfinite(array), array, np.nan)
 

@@ -68,7 +68,7 @@ ACCOUNTANTS: Mapping[str, str] = {"rdp": "Renyi divergences", "pld": "privacy lo
 
 
 def decimals(value: float, digits: int, sign: str = "") -> str:
-    """A number with so many decimals; one that has exploded is short too, with an exponent."""
+    """A number with so many decimals; a huge one is short too, with an exponent."""
     if not math.isfinite(value):
         return MISSING
     return f"{value:{sign},.{digits}f}" if abs(value) < 1e5 else f"{value:{sign}.2e}"
@@ -95,7 +95,7 @@ def count(value: int) -> str:
 
 
 def share(value: float, digits: int = 0) -> str:
-    """A fraction as a percentage, a whole one unless it is told otherwise."""
+    """A fraction as a percentage, by default without decimals."""
     return f"{value:.{digits}%}" if math.isfinite(value) else MISSING
 
 
@@ -169,7 +169,7 @@ def metric_rows(result: Result) -> list[tuple[str, str]]:
 
 
 def rows_key(result: Result) -> str:
-    """Which of ROW_SETS a result's models are judged on."""
+    """The key in ROW_SETS of the rows on which a result's models are judged."""
     if result.federation is not None:
         return "federation"
     if result.data.protocol in ROW_SETS:

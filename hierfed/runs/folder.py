@@ -1,4 +1,4 @@
-"""What a run leaves behind: one folder, whole at every moment, from which it can be repeated."""
+"""The folder of a run, whole at every moment, from which the run can be repeated."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class RoundLog(Observer):
 def claimed_folder(out: Path, name: str) -> Iterator[Path]:
     """A new folder `out/name`, or `out/name-2` and so on where that exists, which no other run gets.
 
-    Where the block fails, or is stopped, folders without any file are taken away again. Raises SettingsError for a name
-    that would lie elsewhere, HierfedError where the folder cannot be made.
+    If the block fails or is stopped, folders without any file are deleted again.
+    Raises SettingsError for a name that would lie elsewhere, HierfedError where the folder cannot be made.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise SettingsError(f"'{name}' is no name for a folder: leave out slashes, and choose the place with --out")
@@ -72,7 +72,7 @@ def claimed_folder(out: Path, name: str) -> Iterator[Path]:
 
 
 def _claim(out: Path, name: str) -> Path:
-    """Make the first of these folders that is not there; of runs that begin together, each makes another."""
+    """Make the first of these folders that does not exist; runs that begin together get different ones."""
     folder, number = out / name, 1
     while True:
         make_folder(out)
@@ -103,7 +103,7 @@ def _cannot_make(folder: Path, error: OSError) -> HierfedError:
 
 
 def keep_rounds_alone(folder: Path) -> Path | None:
-    """Take back all that a run that did not end well has written, but for the log of its finished rounds, if any."""
+    """Delete what a failed run has written, but for the log of its finished rounds; gives the log's path, if any."""
     rounds = folder / ROUNDS
     for path in folder.glob("*"):
         if path.is_dir():
@@ -151,7 +151,7 @@ def save_summary(results: Sequence[Result], folder: Path) -> Summary:
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
-    """Where one of several seeds of a run lies."""
+    """The folder of one of several seeds of a run."""
     return folder / f"seed-{seed}"
 
 
@@ -182,9 +182,9 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 def _with_words(found: Any, kind: type[Kind], path: Path) -> Any:
-    """What was read, with the words of its method where a version wrote it that had none.
+    """The file's content; one written by a version without words of methods gets them.
 
-    Raises HierfedError for a method that there is not.
+    Raises HierfedError for an unknown method.
     """
     if not isinstance(found, dict) or "words" in found:
         return found

@@ -1,4 +1,4 @@
-"""What a run keeps of its models: the shared one with a versioned header, and the catalogue.
+"""The files of a run's models: the shared model with a versioned header, and the catalogue.
 
 Everything is safetensors or Parquet; nothing is pickled. Users' own files are hierfed.runs.private_files'.
 """
@@ -45,7 +45,7 @@ class KeptModel:
 
 
 def model_format(method: str, version: str = FORMAT) -> str:
-    """What the header of a shared model says that it is."""
+    """The format that the header of a shared model names."""
     return f"hierfed {method} {version}"
 
 
@@ -126,7 +126,7 @@ def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
 
 @contextmanager
 def sound(path: Path) -> Iterator[None]:
-    """Within the block, whatever of a file cannot be read or understood is a HierfedError that names it as damaged."""
+    """Turn every failure to read the file within the block into a HierfedError that calls the file damaged."""
     try:
         yield
     except (

@@ -43,7 +43,7 @@ class UserFile:
 
 
 def private_format(method: str, version: str = FORMAT) -> str:
-    """What the header of a private file says that it is."""
+    """The format that the header of a private file names."""
     return f"hierfed private {method} {version}"
 
 
@@ -52,7 +52,7 @@ def save_private(
 ) -> None:
     """Write a folder per node, and in it a file per user; models: by node's name.
 
-    held: rows, user by user, that models may not have learned from, of which each user's own file keeps the items.
+    held: rows, user by user, that models may not have learned from; each user's own file keeps their items.
     """
     place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Users' models for use: once a run is judged, its users learn from all of their rows, held-out ones too.
+"""Users' models for use: once a run is judged, its users learn from all their rows, held-out ones too.
 
 Only the users' own models are fitted again, by the formulas that fitted them before. The shared model stays as it is,
 so nothing is trained anew and nothing is sent.
@@ -22,8 +22,9 @@ from hierfed.runs.private_files import NOWHERE
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The rows of a data set that no node learned from. by_user: these, user by user. nowhere: the numbers of users who
-    have such rows and are on no node."""
+    """The rows of a data set that no node learned from.
+
+    by_user: these rows, user by user. nowhere: the numbers of users who have such rows and are on no node."""
 
     by_user: RowsByNode
     nowhere: np.ndarray

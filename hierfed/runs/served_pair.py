@@ -1,4 +1,4 @@
-"""What a node serves its users from: a finished model and the users' models that were made of it.
+"""The pair that a node serves its users from: a finished model and the users' models that were made of it.
 
 The two belong together, so they lie in one folder, `served/NUMBER`, and `served/current` names the one that serves. A
 new pair is written whole before it is named; until then the old one serves. The one before stays, for those who are
@@ -23,7 +23,7 @@ SERVED, CURRENT, UNFINISHED = "served", "current", ".unfinished"
 
 
 def pair_folder(folder: Path) -> Path:
-    """Where to serve from: a run's folder itself, and of a node's state its pair.
+    """The folder to serve from: a run's folder itself, or the pair of a node's state.
 
     Raises NotPersonalisedError for a node that has no pair yet, and HierfedError where it is damaged.
     """
@@ -44,7 +44,7 @@ def pair_folder(folder: Path) -> Path:
 
 
 def replace_pair(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write a new pair into an empty folder, and serve from it from then on; gives its folder."""
+    """Let `fill` write a new pair into an empty folder, then serve from it; gives its folder."""
     served = folder / SERVED
     served.mkdir(mode=0o700, exist_ok=True)
     unfinished = served / UNFINISHED
@@ -63,7 +63,7 @@ def replace_pair(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def keep_pair_before(folder: Path) -> None:
-    """Make a pair of what a version before this one has left in a node's state, before a new model takes its place."""
+    """Make a pair of the files that an earlier version left in a node's state, before a new model replaces them."""
     if _current(folder) is not None or not (folder / PRIVATE).is_dir() or not (folder / MODEL).is_file():
         return
 

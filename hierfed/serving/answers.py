@@ -1,4 +1,4 @@
-"""What a run recommends, and why."""
+"""Recommendations of a run, with their reasons."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Recommendation:
     """An item, its expected rating in stars with the interval that holds it nine times in ten, and why.
 
     lowest, highest: None where the model does not say how sure it is.
-    rank: from 1. item: the source's own id. score: what lists are ordered by, which has no unit. seen: whether the user
-    has rated it.
+    rank: from 1. item: the source's own id. score: orders lists, and has no unit. seen: whether the user has
+    rated it.
     """
 
     rank: int
@@ -40,7 +40,7 @@ class Recommendation:
 class Answer:
     """Items for a user, best first. known: whether the run knows the user; else they suit anyone.
 
-    ordered_by: the items' `score`, or their expected `rating`, of which the score then says the same.
+    ordered_by: `score`, or the expected `rating`, which the score then equals.
     """
 
     user: str

@@ -49,7 +49,7 @@ class ServedUser:
 class Served:
     """A run, or a node's state, that answers. catalogue: one row per item number, as hierfed.data.catalogue has it.
 
-    superseded: whether a newer model than the one that serves waits for `hierfed personalise`.
+    superseded: whether a newer model waits for `hierfed personalise`.
     """
 
     def __init__(self, folder: Path):
@@ -72,7 +72,7 @@ class Served:
 
     @cached_property
     def restore(self) -> Restorer:
-        """Makes users' models from their own files."""
+        """The function that makes users' models from their own files."""
         with sound(self.folder / MODEL):
             restore: Restorer = self.method.restorer(self.shared)
             return restore
@@ -140,7 +140,7 @@ class Served:
         return rating, low, high
 
     def _scores(self, user: ServedUser) -> tuple[Tensor, Literal["score", "rating"]]:
-        """Scores of all items, [1, items], and what they are: `score` of lists, or expected `rating`.
+        """Scores of all items, [1, items], and their kind: `score` of lists, or expected `rating`.
 
         A user of whom nothing is known gets expected ratings.
         """

@@ -8,9 +8,9 @@ from hierfed.section import Section
 
 
 class ServingSettings(Section):
-    """What a run keeps to serve its users from; its figures are those of what was judged, whatever this says.
+    """The models that a run keeps to serve its users; they change none of its figures.
 
-    refit: `users`, once judged, learn from all their rows, held-out ones too, by their own models alone: nothing is
+    refit: `users`, once judged, learn from all their rows, held-out ones too, in their own models alone: nothing is
     trained anew and nothing is sent. `none` keeps the models that were judged.
     """
 

@@ -1,1 +1,1 @@
-"""Attacks on what a federation releases: who or what was in the training data, and what somebody rated."""
+"""Attacks on the releases of a federation: membership in the training data, and what a user rated."""

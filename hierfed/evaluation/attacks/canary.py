@@ -1,6 +1,6 @@
-"""Canaries: an invented user planted into the training data of some trainings, and whether the model tells of which.
+"""Canaries: an invented user, planted into some trainings; does the model tell which?
 
-What tells is also a lower bound on the epsilon of whatever differential privacy the training has, claimed or not
+The answer is also a lower bound on the epsilon of whatever differential privacy the training has, claimed or not
 (Jagielski et al., 2020).
 """
 
@@ -27,7 +27,7 @@ class Canary:
         return Ratings(np.full(len(self.item), user, np.int32), self.item.astype(np.int32), self.value)
 
     def score(self, predicted: np.ndarray) -> float:
-        """How far apart a model puts what the canary likes and what it does not, in stars.
+        """The distance, in stars, that a model puts between what the canary likes and what it does not.
 
         predicted [rows]: of the canary's items.
         """

@@ -1,4 +1,4 @@
-"""A server that does as the protocol says and looks at what it is sent."""
+"""A server that follows the protocol and looks at the contributions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hierfed.federated.private import PrivateState
 
 @dataclass
 class SeenRound:
-    """What the server of one round sees: the model that the round begins with, contributions, and their total.
+    """One round as the server sees it: the model that the round begins with, contributions, and their total.
 
     contributions: in the order of the nodes. With secure sums the total is all that is seen; None before it is there.
     """
@@ -30,7 +30,7 @@ class SeenRound:
 
 @dataclass(frozen=True)
 class CuriousServer:
-    """A method that trains as the given one does, and sets aside what the server sees in these rounds.
+    """A method that trains as the given one does, and records what the server sees in these rounds.
 
     rounds: numbers of rounds, those before round 1 too. seen: filled as the rounds end.
     """

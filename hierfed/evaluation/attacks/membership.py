@@ -16,7 +16,7 @@ LEAST_VARIANCE = 1e-9
 
 
 def draw_members(trainings: int, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Who is in which training: bool [trainings, candidates], anew in each a random half of every group.
+    """The members of each training, bool [trainings, candidates]: in each a new random half of every group.
 
     group [candidates]: numbers from 0. Halves are rounded down, and have one size in all trainings, so that how much
     somebody holds tells of no one.
@@ -62,10 +62,10 @@ def likelihood_ratios(observed: np.ndarray, member: np.ndarray) -> np.ndarray:
 
 
 def mean_by_user(observed: np.ndarray, user: np.ndarray, users: int) -> np.ndarray:
-    """What is seen of a user: the mean of what is seen of the user's rows, 0 without rows.
+    """The mean of what is seen of each user's rows, 0 without rows: [trainings, rows] to float64 [trainings, users].
 
-    [trainings, rows] to float64 [trainings, users]. To the ratio of such a mean, rows that move together are no more
-    evidence than they are; the sum of the rows' own ratios takes each for new.
+    The likelihood ratio of such a mean weighs rows that move together as they should be; the sum of the rows' own
+    ratios takes each row for new evidence.
     """
     sums = np.stack([np.bincount(user, row, minlength=users) for row in observed])
     means: np.ndarray = sums / np.maximum(np.bincount(user, minlength=users), 1)

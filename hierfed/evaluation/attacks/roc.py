@@ -1,8 +1,8 @@
-"""How well scores tell members from others: ROC curves, the areas under them, and intervals of these areas.
+"""ROC curves of scores that tell members from others, the areas under them, and intervals of these areas.
 
-Two intervals, since no one serves both kinds of attack. Many scores that hang together, such as those of all ratings of
-a film: DeLong's for clusters. Few independent ones, such as those of some dozen trainings: Newcombe's, which has a
-width even where the scores tell every member from every other.
+There are two intervals, since neither serves both kinds of attack. DeLong's for clusters is for many scores that depend
+on each other, such as those of all ratings of a film. Newcombe's is for few independent scores, such as those of some
+dozen trainings; it has a width even where the scores separate all members from all others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EDGE = 1e-9
 
 @dataclass(frozen=True)
 class Area:
-    """The area under a ROC curve, that is the chance that a member scores above another, and its 95% interval."""
+    """The area under a ROC curve (the chance that a member scores above another), and its 95% interval."""
 
     value: float
     low: float
@@ -51,7 +51,7 @@ def roc_curve(scores: np.ndarray, member: np.ndarray) -> Curve:
 
 
 def clustered_area(scores: np.ndarray, member: np.ndarray, cluster: np.ndarray) -> Area:
-    """The area with DeLong's interval (DeLong et al., 1988), scores of one cluster being allowed to hang together.
+    """The area with DeLong's interval (DeLong et al., 1988), where scores of one cluster may depend on each other.
 
     scores, member, cluster: [n]; cluster: numbers from 0. Obuchowski (1997), whose variance is DeLong's where each
     score is a cluster of its own. Clusters, not scores, must be many.
