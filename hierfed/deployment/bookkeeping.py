@@ -10,7 +10,7 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, LEDGER, UNSIGNED
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.flower.strategy import RoundOutcome
-from hierfed.engines.replies import Answer
+from hierfed.engines.replies import NodeAnswer
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book
@@ -115,7 +115,7 @@ class Bookkeeper:
         """A setup with the ledger so far, of which its node may have missed a part."""
         return replace(setup, facts={**setup.facts, LEDGER: b"\n".join(self._book.lines())})
 
-    def hear(self, answer: Answer) -> str:
+    def keep_countersignature(self, answer: NodeAnswer) -> str:
         """Keep the countersignature that an answer holds; gives what a person should know of, "" where all is well."""
         facts = {} if answer.reply is None else answer.reply.facts
         signature, reason = facts.get(COUNTERSIGNATURE), facts.get(UNSIGNED)

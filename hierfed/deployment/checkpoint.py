@@ -21,7 +21,7 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 4"
 SERVER = "server "
-TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
+METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Checkpoint:
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
             tensors |= {f"{SERVER}{stage}.{name}": array.contiguous() for name, array in shared.server.items()}
-        told = {
+        metadata = {
             "format": FORMAT,
             "training": self.plan.training,
             "agreed": agreement(self.plan.settings, self.plan.catalogue),
@@ -58,7 +58,7 @@ class Checkpoint:
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
-        write_atomically(folder / FILE, save(tensors, told), 0o600)
+        write_atomically(folder / FILE, save(tensors, metadata), 0o600)
 
 
 def check_version(folder: Path) -> None:
@@ -73,44 +73,44 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     path = folder / FILE
     if not path.is_file():
         return None
-    told = _facts(path)
+    metadata = _facts(path)
     try:
         tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
-    if told["agreed"] != agreement(settings, catalogue):
+    if metadata["agreed"] != agreement(settings, catalogue):
         raise HierfedError(
             f"{path}: is of a training with other settings or another catalogue; "
             "choose another --name, or delete it to begin anew"
         )
-    low, high = json.loads(told["limits"])
+    low, high = json.loads(metadata["limits"])
     arrays: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
-    keys, threshold = tuple(json.loads(told["keys"])), int(told["threshold"])
-    plan = Plan(told["training"], settings, catalogue, (low, high), keys, threshold)
-    rounds = json.loads(told["rounds"])
+    keys, threshold = tuple(json.loads(metadata["keys"])), int(metadata["threshold"])
+    plan = Plan(metadata["training"], settings, catalogue, (low, high), keys, threshold)
+    rounds = json.loads(metadata["rounds"])
     models = {
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
         for stage, number in rounds.items()
     }
-    return Checkpoint(plan, json.loads(told["nodes"]), told["entry"].encode("ascii"), models)
+    return Checkpoint(plan, json.loads(metadata["nodes"]), metadata["entry"].encode("ascii"), models)
 
 
 def _facts(path: Path) -> dict[str, str]:
     """What a checkpoint says of itself; raises HierfedError where it is none of this version."""
     try:
         with safe_open(path, framework="pt") as file:
-            told = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
-    if told.get("format") != FORMAT or not told.keys() >= TOLD:
+    if metadata.get("format") != FORMAT or not metadata.keys() >= METADATA_KEYS:
         raise HierfedError(
             f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or delete it "
             "to begin anew"
         )
-    return told
+    return metadata
 
 
 def _damaged(path: Path, error: Exception) -> HierfedError:

@@ -155,8 +155,8 @@ def _together() -> Iterator[tuple[str, Asked]]:
 
 
 def _row(kind: str, stage: str, way: str, holds: Purposes) -> str:
-    told = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
-    return f"| {kind} | {stage} | {way} | {told} |"
+    cell = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
+    return f"| {kind} | {stage} | {way} | {cell} |"
 
 
 def _check(whose: str, found: Collection[str], declared: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from hierfed.deployment.checkpoint import check_version
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
-from hierfed.deployment.server import Desk, Wanted, Watcher, conduct
+from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserver, conduct
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
@@ -49,7 +49,7 @@ def host(
     nodes: int,
     quorum: int,
     patience: Patience,
-    watcher: Watcher,
+    observer: ServerObserver,
 ) -> Result:
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
     check_deployable(settings)
@@ -68,14 +68,14 @@ def host(
     except BlockingIOError as error:
         raise SettingsError(f"{folder}: another server is using it; choose another --name") from error
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
-    wanted = Wanted(nodes, quorum, patience, allowed)
+    requirements = Requirements(nodes, quorum, patience, allowed)
 
     with lock, one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
 
-        def connect(desk: Desk) -> Federation:
-            return Federation(grid, desk, patience)
+        def connect(admission: NodeAdmission) -> Federation:
+            return Federation(grid, admission, patience)
 
-        result = conduct(settings, catalogue, folder, connect, wanted, watcher)
+        result = conduct(settings, catalogue, folder, connect, requirements, observer)
     write_report(result, folder)
     write_record(result, folder / RESULT)
     return result

@@ -41,7 +41,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Kept:
+class RoundState:
     """What the node kept from a round of a stage."""
 
     stage: str
@@ -84,7 +84,7 @@ class NodeSide:
         self._securely = False
         self._secure: SecureNode | None = None
         self._releasing = 0
-        self._kept = Kept("", 0, None)
+        self._round_state = RoundState("", 0, None)
         self._models: dict[str, SharedModel] = {}
         self._methods: dict[str, SumMethod] = {}
         self.over = False
@@ -105,10 +105,10 @@ class NodeSide:
             "ledger": lambda _: Reply(),
             "goodbye": self._goodbye,
         }
-        beside = self._witness.countersign(request, self._models)
+        signature_facts = self._witness.countersign(request, self._models)
         reply = handlers[request.kind](request)
-        self._witness.heard(request, reply)
-        reply = replace(reply, facts={**reply.facts, **beside})
+        self._witness.note_contribution(request, reply)
+        reply = replace(reply, facts={**reply.facts, **signature_facts})
         check_reply(request, reply)
         return reply
 
@@ -151,7 +151,7 @@ class NodeSide:
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._secure = self._joined(plan, number)
-        self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
+        self._round_state, self._models, self._methods = RoundState("", 0, None), {}, {}
         for stage, shared in finished.items():
             self._take(stage, shared)
         lines = request.facts.get(LEDGER)
@@ -173,7 +173,7 @@ class NodeSide:
 
     def _joined(self, plan: Plan, number: int) -> SecureNode | None:
         """This node's part in secure sums; raises HierfedError where the plan is not what this node agrees to."""
-        if plan.circle is None:
+        if plan.secure_group is None:
             if self._securely:
                 raise HierfedError("the server promised secure sums, and its plan has none")
             return None
@@ -182,7 +182,7 @@ class NodeSide:
         strangers = set(plan.keys) - self._peers - {self._public}
         if self._peers and strangers:
             raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
-        return SecureNode(number, NodeSigner(self._key), plan.circle)
+        return SecureNode(number, NodeSigner(self._key), plan.secure_group)
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
@@ -206,7 +206,7 @@ class NodeSide:
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
         check_sum(plan.settings.method, stage, contribution)
         if kept is not None:
-            self._kept = Kept(stage, number, kept)
+            self._round_state = RoundState(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)
         facts: dict[str, Fact] = {"training": training, "stage": stage, "round": number, "number": self._number}
         self._tell(f"{stage}, round {number}")
@@ -255,16 +255,16 @@ class NodeSide:
 
     def _recall(self, stage: str, number: int) -> PrivateState | None:
         """What was kept from that round, and from no other."""
-        if (self._kept.stage, self._kept.number) == (stage, number):
-            return self._kept.state
+        if (self._round_state.stage, self._round_state.number) == (stage, number):
+            return self._round_state.state
         plan, own = self._known(self._plan), self._known(self._own)
         return self.state.recall(plan.training, stage, number, own.digest)
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
         """What was kept from that round; from an earlier one where this node has missed it."""
         found = self._recall(stage, number)
-        missed = self._kept.stage == stage and self._kept.number < number
-        return self._kept.state if found is None and missed else found
+        missed = self._round_state.stage == stage and self._round_state.number < number
+        return self._round_state.state if found is None and missed else found
 
     def _node(self) -> Node:
         own = self._known(self._own)

@@ -10,7 +10,7 @@ from functools import cached_property
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
-from hierfed.engines.secure_round import Circle
+from hierfed.engines.secure_round import SecureGroup
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.method import Method
@@ -40,12 +40,12 @@ class Plan:
     earlier: Mapping[str, SharedModel] = field(default_factory=dict)
 
     @cached_property
-    def circle(self) -> Circle | None:
+    def secure_group(self) -> SecureGroup | None:
         """Who adds securely, if anyone."""
         if not self.keys:
             return None
         colluding = colluders(len(self.keys), self.settings.privacy.colluding)
-        return Circle({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
+        return SecureGroup({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
 
     @property
     def private(self) -> bool:
@@ -65,8 +65,8 @@ class Plan:
     def _prepared(self, streams: PrivateStreams | None) -> Prepared:
         check_deployable(self.settings)
         # Of those that stay to the end of a sum, the colluding ones may have added no noise.
-        sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
-        return prepare(replace(self._case(), streams=streams, sharers=sharers))
+        noise_nodes = None if self.secure_group is None else self.secure_group.threshold - self.secure_group.colluding
+        return prepare(replace(self._case(), streams=streams, noise_nodes=noise_nodes))
 
     def _case(self) -> Case:
         return Case(self.settings, self.catalogue, self.limits, self.earlier)

@@ -84,8 +84,8 @@ class NodeState:
                 f"--state {self.folder}: belongs to node '{known['name']}', not '{name}'; each node needs its own"
             )
         identity = secrets.token_hex(16) if known is None else str(known["identity"])
-        told = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
-        write_atomically(self.folder / NODE, json.dumps(told, indent=1).encode(), 0o600)
+        record = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
+        write_atomically(self.folder / NODE, json.dumps(record, indent=1).encode(), 0o600)
         return identity
 
     def key(self) -> ec.EllipticCurvePrivateKey:
@@ -108,16 +108,16 @@ class NodeState:
         if not path.is_file():
             return "", []
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            return str(told["training"]), [int(number) for number in told["rounds"]]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return str(record["training"]), [int(number) for number in record["rounds"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 
     def release(self, training: str, number: int) -> None:
         """Note that a round's private sum is about to be opened."""
         _, rounds = self.released()
-        told = {"training": training, "rounds": sorted({*rounds, number})}
-        write_atomically(self.folder / RELEASED, json.dumps(told).encode(), 0o600)
+        record = {"training": training, "rounds": sorted({*rounds, number})}
+        write_atomically(self.folder / RELEASED, json.dumps(record).encode(), 0o600)
 
     @property
     def name(self) -> str:
@@ -210,16 +210,20 @@ class NodeState:
         if not path.is_file():
             return None
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise HierfedError(f"{path}: cannot be read: {error}") from error
-        if not isinstance(told, dict) or told.get("format") != FORMAT:
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise HierfedError(
                 f"{path}: not the state of a node of this version of hierfed ({FORMAT}): finish its training with the "
                 "version that began it, or give another --state"
             )
         try:
-            return {"name": str(told["name"]), "identity": str(told["identity"]), "origin": Origin(**told["origin"])}
+            return {
+                "name": str(record["name"]),
+                "identity": str(record["identity"]),
+                "origin": Origin(**record["origin"]),
+            }
         except (KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 

@@ -62,7 +62,7 @@ class Witness:
         except BrokenLink as broken:
             self._tell(f"the server's ledger is not the one that this node knows: an entry {broken}")
 
-    def heard(self, request: Request, reply: Reply) -> None:
+    def note_contribution(self, request: Request, reply: Reply) -> None:
         """Note to which rounds this node contributes: with its answer, or under secure sums with its masked vector."""
         if request.kind == "round":
             self._asked = str(request.facts["stage"]), int(request.facts["round"])
@@ -76,10 +76,10 @@ class Witness:
 
     def countersign(self, request: Request, models: Mapping[str, SharedModel]) -> dict[str, Fact]:
         """What is said beside the answer to a request that holds entries; models: the finished ones, by stage."""
-        told = request.facts.get(ENTRIES)
-        if not isinstance(told, bytes):
+        entries = request.facts.get(ENTRIES)
+        if not isinstance(entries, bytes):
             return {}
-        lines = told.split(b"\n")
+        lines = entries.split(b"\n")
         try:
             entry = [self._take(line) for line in lines][-1]
         except BrokenLink as broken:
@@ -160,16 +160,16 @@ class Witness:
         return "holds another model than this node was sent" if digest != entry.model else ""
 
     def _remember(self) -> None:
-        told = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
-        write_atomically(self._folder / SEEN, json.dumps(told).encode(), 0o600)
+        record = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
+        write_atomically(self._folder / SEEN, json.dumps(record).encode(), 0o600)
 
     def _recall(self) -> None:
         path = self._folder / SEEN
         if not path.is_file():
             return
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            self._answered = {(str(stage), int(number)) for stage, number in told["answered"]}
-            self._judged, self._objection = str(told["judged"]), str(told["objection"])
+            record = json.loads(path.read_text(encoding="utf-8"))
+            self._answered = {(str(stage), int(number)) for stage, number in record["answered"]}
+            self._judged, self._objection = str(record["judged"]), str(record["objection"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged: {error!r}") from error

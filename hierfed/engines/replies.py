@@ -28,7 +28,7 @@ class RoundName:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeAnswer:
     """What came from a node: its reply, or the error that came in its place. name, number: the node's."""
 
     name: str
@@ -46,7 +46,7 @@ class Refusal:
 
 
 def accept(
-    answers: Sequence[Answer], asked: RoundName, expected: Contribution
+    answers: Sequence[NodeAnswer], asked: RoundName, expected: Contribution
 ) -> tuple[dict[int, Contribution], list[Refusal]]:
     """The contributions to a sum by their nodes' numbers, ascending, and the refused answers.
 
@@ -72,7 +72,7 @@ def template(method: SumMethod, shared: SharedModel) -> Contribution:
     return contribution
 
 
-def _reason(answer: Answer, asked: RoundName, expected: Contribution) -> str:
+def _reason(answer: NodeAnswer, asked: RoundName, expected: Contribution) -> str:
     """Why an answer cannot be used; empty if it can."""
     if answer.reply is None:
         return f"failed: {answer.error}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hierfed.engines.exchange import Fact, Member, Reply, Request
-from hierfed.engines.replies import Answer, Refusal
+from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.privacy.secure_sum.aggregator import Aggregator
 from hierfed.privacy.secure_sum.bounds import public_bounds
@@ -33,11 +33,11 @@ STEPS = (SHARE, MASK, CONSENT, UNMASK)
 MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
 THE_SUM = "the sum itself"
 
-Ask = Callable[[Callable[[Member], Request | None], int], list[Answer]]
+Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]
 
 
 @dataclass(frozen=True)
-class Circle:
+class SecureGroup:
     """The nodes of a federation that adds securely. keys: of each by its number; see Setup for the others."""
 
     keys: Mapping[int, VerifyKey]
@@ -63,31 +63,33 @@ class SecureOutcome:
     bytes_down: int
 
 
-def sum_securely(ask: Ask, request: Request, circle: Circle, shapes: Mapping[str, Sequence[int]]) -> SecureOutcome:
+def sum_securely(
+    ask: Ask, request: Request, secure_group: SecureGroup, shapes: Mapping[str, Sequence[int]]
+) -> SecureOutcome:
     """Ask for contributions of these shapes, and get their sum alone.
 
     ask: sends each member what is made for it, if anything, and gives the answers, waiting for at least so many.
     """
-    setup = circle.setup(request, shapes)
-    led = _Led(ask, Aggregator(setup), setup.threshold)
+    setup = secure_group.setup(request, shapes)
+    exchange = _SumExchange(ask, Aggregator(setup), setup.threshold)
     try:
-        led.gather(lambda member: request if member.number in setup.keys else None)
-        roster = led.server.roster()
-        led.tell(SHARE, roster, [each.sender for each in roster.advertised])
-        inboxes = led.server.inboxes()
-        led.gather(lambda member: led.request(MASK, inboxes.get(member.number)))
-        survivors = led.server.announce()
-        led.tell(CONSENT, survivors, survivors.nodes)
-        consents = led.server.consents()
-        led.tell(UNMASK, consents, [each.sender for each in consents.signed])
-        total, contributors = led.server.total(), led.server.survivors
+        exchange.gather(lambda member: request if member.number in setup.keys else None)
+        roster = exchange.server.roster()
+        exchange.send(SHARE, roster, [each.sender for each in roster.advertised])
+        inboxes = exchange.server.inboxes()
+        exchange.gather(lambda member: exchange.request(MASK, inboxes.get(member.number)))
+        survivors = exchange.server.announce()
+        exchange.send(CONSENT, survivors, survivors.nodes)
+        consents = exchange.server.consents()
+        exchange.send(UNMASK, consents, [each.sender for each in consents.signed])
+        total, contributors = exchange.server.total(), exchange.server.survivors
     except SecureSumError as error:
-        led.refused.append(Refusal(THE_SUM, str(error)))
+        exchange.refused.append(Refusal(THE_SUM, str(error)))
         total, contributors = None, ()
-    return SecureOutcome(total, contributors, tuple(led.refused), led.bytes_up, led.bytes_down)
+    return SecureOutcome(total, contributors, tuple(exchange.refused), exchange.bytes_up, exchange.bytes_down)
 
 
-class _Led:
+class _SumExchange:
     """A sum on its way: messages go out, answers come in and are counted, and what is no answer is refused."""
 
     def __init__(self, ask: Ask, server: Aggregator, threshold: int):
@@ -102,7 +104,7 @@ class _Led:
             except Refused as error:
                 self.refused.append(Refusal(answer.name, str(error)))
 
-    def tell(self, kind: str, message: FromServer, to: Collection[int]) -> None:
+    def send(self, kind: str, message: FromServer, to: Collection[int]) -> None:
         self.gather(lambda member: self.request(kind, message) if member.number in to else None)
 
     def request(self, kind: str, message: FromServer | None) -> Request | None:
@@ -112,7 +114,7 @@ class _Led:
         self.bytes_down += len(data)
         return Request(kind, {MESSAGE: data})
 
-    def _read(self, answer: Answer) -> FromNode:
+    def _read(self, answer: NodeAnswer) -> FromNode:
         if answer.reply is None:
             raise Refused(f"failed: {answer.error}")
         facts = answer.reply.facts
@@ -131,8 +133,8 @@ class _Led:
 class SecureNode:
     """A node's half: it takes part in one sum at a time. number, signer: the node's."""
 
-    def __init__(self, number: int, signer: Signer, circle: Circle):
-        self._number, self._signer, self._circle = number, signer, circle
+    def __init__(self, number: int, signer: Signer, secure_group: SecureGroup):
+        self._number, self._signer, self._secure_group = number, signer, secure_group
         self._client: Client | None = None
 
     def begin(self, request: Request, contribution: Contribution) -> Reply:
@@ -140,7 +142,7 @@ class SecureNode:
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
-            setup = self._circle.setup(request, shapes)
+            setup = self._secure_group.setup(request, shapes)
             self._client = Client(setup, self._number, self._signer, contribution)
         except SecureSumError as error:
             return _refusal(error)
@@ -177,5 +179,5 @@ def _refusal(error: SecureSumError) -> Reply:
 
 def _identity(request: Request) -> bytes:
     """32 bytes that stand for a request, its arrays included; DRAWN in its facts makes them unlike any other's."""
-    told = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
-    return hashlib.sha256(told.encode()).digest()
+    content = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
+    return hashlib.sha256(content.encode()).digest()

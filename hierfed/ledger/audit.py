@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hierfed.data.reading.catalogue_file import CATALOGUE, read_catalogue
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.ledger.audited import Audited, Witness
+from hierfed.ledger.audited import Audited, AuditedNode
 from hierfed.ledger.entries import FILE, RoundEntry, Seal
 from hierfed.ledger.files import file_digest
 from hierfed.settings import load_settings
@@ -59,7 +59,7 @@ def audit(folder: Path, server_key: str = "") -> Audited:
         server=server,
         expected=wanted == server,
         simulated=chain.opening.simulated,
-        nodes=[_witness(chain, rounds, name, fingerprint(key)) for name, key in chain.nodes.items()],
+        nodes=[_audited_node(chain, rounds, name, fingerprint(key)) for name, key in chain.nodes.items()],
         epsilon=rounds[-1].epsilon if rounds else None,
         sealed=chain.ended,
         models=dict(chain.models),
@@ -80,10 +80,10 @@ def _expected(server_key: str) -> str:
         ) from error
 
 
-def _witness(chain: Chain, rounds: list[RoundEntry], name: str, fingerprint: str) -> Witness:
+def _audited_node(chain: Chain, rounds: list[RoundEntry], name: str, fingerprint: str) -> AuditedNode:
     own = [entry.position for entry in rounds if name in entry.contributors]
     unsigned = [position + 1 for position in own if name not in chain.countersigners(position)]
-    return Witness(
+    return AuditedNode(
         name=name,
         fingerprint=fingerprint,
         contributed=len(own),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hierfed.results import Record
 
 
-class Witness(Record):
+class AuditedNode(Record):
     """A node: its public key's fingerprint, and how many rounds it contributed to, and countersigned of these.
 
     unsigned: the lines of rounds that it contributed to and did not countersign.
@@ -33,7 +33,7 @@ class Audited(Record):
     server: str
     expected: bool
     simulated: bool
-    nodes: list[Witness]
+    nodes: list[AuditedNode]
     epsilon: float | None
     sealed: bool
     models: dict[str, str]

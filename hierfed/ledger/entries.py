@@ -98,8 +98,8 @@ class Line(Record):
 
 def canonical(record: Record) -> bytes:
     """The one way to write it: JSON in ASCII with sorted keys and no spaces."""
-    told = record.model_dump(mode="json")
-    return json.dumps(told, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    content = record.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def read_line(written: bytes) -> Line:

@@ -33,8 +33,8 @@ def _tensors_digest(content: bytes) -> str:
     header = json.loads(content[8:begins])
     state = hashlib.sha256(json.dumps(header.pop("__metadata__", {}), sort_keys=True).encode())
     values = memoryview(content)[begins:]
-    for name, told in sorted(header.items()):
-        first, last = told["data_offsets"]
-        state.update(json.dumps([name, told["dtype"], told["shape"], last - first]).encode())
+    for name, entry in sorted(header.items()):
+        first, last = entry["data_offsets"]
+        state.update(json.dumps([name, entry["dtype"], entry["shape"], last - first]).encode())
         state.update(values[first:last])
     return state.hexdigest()

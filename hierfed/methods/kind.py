@@ -42,7 +42,7 @@ class Case:
     models: the finished shared models of the stages before, by name.
     module: makes the network in place of the settings' own.
     streams: where noise comes from; without them nodes cannot contribute under differential privacy.
-    sharers: how many nodes at least share the noise of a sum; None for the settings' nodes that do not collude.
+    noise_nodes: how many nodes at least share the noise of a sum; None for the settings' nodes that do not collude.
     """
 
     settings: Settings
@@ -51,7 +51,7 @@ class Case:
     models: Mapping[str, SharedModel] = field(default_factory=dict)
     module: ModuleMaker | None = None
     streams: PrivateStreams | None = None
-    sharers: int | None = None
+    noise_nodes: int | None = None
 
 
 @dataclass(frozen=True)

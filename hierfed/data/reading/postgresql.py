@@ -145,8 +145,8 @@ def _fetch(cursor: Any, sql: str) -> pl.DataFrame:
         return pl.DataFrame(cursor.fetch_arrow())
 
     # In the main thread the driver would make an interrupt an error like any of the server's.
-    with ThreadPoolExecutor(1) as beside:
-        task = beside.submit(run)
+    with ThreadPoolExecutor(1) as executor:
+        task = executor.submit(run)
         try:
             # polars' handler of signals lets a wait go on, so Python's own is asked between short ones.
             while not wait([task], timeout=_PATIENCE).done:

@@ -79,7 +79,7 @@ class Traffic:
 
     sent: int = 0
     received: int = 0
-    heard: float = 0.0
+    last_contact: float = 0.0
 
 
 def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
@@ -107,19 +107,19 @@ def serve(
     HierfedError in one line where it cannot be reached for too long, is not who it should be, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
-    began, told = time.monotonic(), ""
-    traffic = Traffic(heard=began)
+    began, last_reason = time.monotonic(), ""
+    traffic = Traffic(last_contact=began)
     while not done():
         try:
             with _connected(where, private, public, register=key is None) as (client, node):
                 _answer_all(client, node, app, done, traffic)
         except httpx.HTTPError as error:
-            final, reason = _explain(where, error, met=traffic.heard > began)
-            if final or time.monotonic() - traffic.heard > where.patience:
+            final, reason = _explain(where, error, met=traffic.last_contact > began)
+            if final or time.monotonic() - traffic.last_contact > where.patience:
                 raise HierfedError(reason) from error
-            if reason != told:
+            if reason != last_reason:
                 tell(f"{reason}; trying again for up to {where.patience:g} s")
-                told = reason
+                last_reason = reason
             time.sleep(RETRY_SECONDS)
     return traffic
 
@@ -130,7 +130,7 @@ def _answer_all(
     wait = SHORTEST_WAIT
     while not done():
         message = _pull(client, node, traffic)
-        traffic.heard = time.monotonic()
+        traffic.last_contact = time.monotonic()
         if message is None:
             time.sleep(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
@@ -146,7 +146,7 @@ def _answer_all(
             )
             raise
         # While it computed, the node has not listened: that is no silence of the server's.
-        traffic.heard = time.monotonic()
+        traffic.last_contact = time.monotonic()
         _push(client, node, reply, traffic)
 
 
@@ -244,7 +244,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
 
     met: whether the server has answered before, and so speaks as the node does; else it may be that it speaks TLS.
     """
-    at, told = f"the server at {where.address}", str(error).casefold()
+    at, text = f"the server at {where.address}", str(error).casefold()
     speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
@@ -260,12 +260,12 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
             )
         elif status == httpx.codes.BAD_REQUEST and where.ca is None and not met:
             final, reason = True, speaks_tls
-    elif "certificate" in told:
+    elif "certificate" in text:
         final, reason = (
             True,
             f"{at} is not who it should be: {_certificate(error)}; --ca {where.ca} must have signed it",
         )
-    elif "wrong_version_number" in told or "record layer failure" in told:
+    elif "wrong_version_number" in text or "record layer failure" in text:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
     elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
         # So end connections to a server that is not up behind a proxy, too.

@@ -12,8 +12,8 @@ from flwr.serverapp.strategy import Strategy
 
 from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
-from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
-from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
+from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, template
+from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule
 
@@ -46,10 +46,10 @@ class SumStrategy(Strategy):
 
     shared: the model so far.
     quorum: a round with fewer contributions leaves it as it is.
-    circle: who adds securely, None where the server sees single contributions.
+    secure_group: who adds securely, None where the server sees single contributions.
     rule: makes one total of contributions that the server sees.
     outcome: of the last round.
-    beside: facts that every node is told with the next one.
+    extra_facts: facts that every node is told with the next one.
     """
 
     def __init__(
@@ -59,14 +59,20 @@ class SumStrategy(Strategy):
         training: str,
         stage: str,
         quorum: int,
-        circle: Circle | None = None,
+        secure_group: SecureGroup | None = None,
         rule: Rule = OPEN_SUM,
     ):
         self.method, self.shared = method, shared
-        self.training, self.stage, self.quorum, self.circle, self.rule = training, stage, quorum, circle, rule
+        self.training, self.stage, self.quorum, self.secure_group, self.rule = (
+            training,
+            stage,
+            quorum,
+            secure_group,
+            rule,
+        )
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
-        self.beside: Mapping[str, Fact] = {}
+        self.extra_facts: Mapping[str, Fact] = {}
 
     @property
     def name(self) -> RoundName:
@@ -75,7 +81,7 @@ class SumStrategy(Strategy):
 
     def message(self, node_id: int) -> Message:
         """What the node with this id of Flower's is asked in the round that comes next."""
-        request = Request("round", {**self.name.facts(), **self.beside}, self.shared.arrays)
+        request = Request("round", {**self.name.facts(), **self.extra_facts}, self.shared.arrays)
         group = f"{self.stage} {self.name.number}"
         return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
 
@@ -92,7 +98,7 @@ class SumStrategy(Strategy):
         outcome = self.aggregate([self._read(reply) for reply in replies])
         return None, MetricRecord({"contributors": len(outcome.contributors), "refused": len(outcome.refused)})
 
-    def aggregate(self, answers: Sequence[Answer]) -> RoundOutcome:
+    def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
         """The same of answers whose nodes are known."""
         asked = self.name
         accepted, refused = accept(answers, asked, template(self.method, self.shared))
@@ -104,12 +110,14 @@ class SumStrategy(Strategy):
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
         return self.outcome
 
-    def aggregate_securely(self, circle: Circle, ask: Ask) -> RoundOutcome:
+    def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
         """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
         name, expected = self.name, template(self.method, self.shared)
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
-        request = Request("round", {**name.facts(), **self.beside, DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
-        found = sum_securely(ask, request, circle, shapes)
+        request = Request(
+            "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
+        )
+        found = sum_securely(ask, request, secure_group, shapes)
         if found.total is not None:
             self.shared = self.method.combine(self.shared, found.total)
         self.outcome = RoundOutcome(
@@ -130,16 +138,16 @@ class SumStrategy(Strategy):
     def summary(self) -> None:
         """Nothing is logged: the run's own record says more."""
 
-    def _read(self, message: Message) -> Answer:
+    def _read(self, message: Message) -> NodeAnswer:
         # Flower's own errors, of nodes that are gone, name no node.
         return read_answer(message, self.members.get(message.metadata.src_node_id, NOBODY))
 
 
-def read_answer(message: Message, member: Member) -> Answer:
+def read_answer(message: Message, member: Member) -> NodeAnswer:
     """A node's reply, or why there is none."""
     if message.has_error():
-        return Answer(member.name, member.number, None, message.error.reason or "no reason given")
+        return NodeAnswer(member.name, member.number, None, message.error.reason or "no reason given")
     try:
-        return Answer(member.name, member.number, read_reply(message))
+        return NodeAnswer(member.name, member.number, read_reply(message))
     except (ValueError, TypeError, KeyError) as error:
-        return Answer(member.name, member.number, None, f"cannot be read: {error}")
+        return NodeAnswer(member.name, member.number, None, f"cannot be read: {error}")

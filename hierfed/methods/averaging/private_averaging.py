@@ -86,12 +86,12 @@ class ExamplePrivateAveraging(FederatedAveraging):
 class NodePrivateAveraging(FederatedAveraging):
     """Nodes clip their whole change and count alike; each adds a share of the noise, and the sum carries all of it.
 
-    sharers: how many nodes add their share at least, in any sum. For the others see ExamplePrivateAveraging.
+    noise_nodes: how many nodes add their share at least, in any sum. For the others see ExamplePrivateAveraging.
     Source: DP-FedAvg (McMahan et al., ICLR 2018, arXiv:1710.06963), with whole nodes for users and noise in shares.
     """
 
     clip_norm: float
-    sharers: int
+    noise_nodes: int
     allow: Allow
     streams: PrivateStreams | None
 
@@ -100,7 +100,7 @@ class NodePrivateAveraging(FederatedAveraging):
     ) -> Iterator[tuple[Contribution, None]]:
         """The clipped local - global with a share of noise, on the grid, and 1; see Method."""
         streams, number = _owned(self.streams), shared.round + 1
-        shares = [self.allow(number, len(node.train)) * self.clip_norm / math.sqrt(self.sharers) for node in nodes]
+        shares = [self.allow(number, len(node.train)) * self.clip_norm / math.sqrt(self.noise_nodes) for node in nodes]
         places = occupied(self.predictor)
         changes = self.local_changes(shared, nodes, self.trainer)
         for node, (change, _), share in zip(nodes, changes, shares, strict=True):
@@ -123,7 +123,7 @@ class NodePrivateAveraging(FederatedAveraging):
     def swamped(self, nodes: int, noise_multiplier: float) -> float:
         """The expected norm of a round's noise over that of the largest change that so many nodes can make together."""
         count = int(occupied(self.predictor).sum())
-        return noise_multiplier * math.sqrt(count * nodes / self.sharers) / nodes
+        return noise_multiplier * math.sqrt(count * nodes / self.noise_nodes) / nodes
 
 
 def _owned(streams: PrivateStreams | None) -> PrivateStreams:

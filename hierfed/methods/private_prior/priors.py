@@ -83,13 +83,16 @@ def protect_prior(
     limits: tuple[float, float],
     settings: Settings,
     streams: PrivateStreams | None,
-    sharers: int | None = None,
+    noise_nodes: int | None = None,
 ) -> ProtectedPrior:
-    """The method of the settings; streams: of the nodes, None at a server. sharers: see PrivatePrior; the nodes that do
-    not collude, all of which stay to the end in one process, where not given."""
+    """The method of the settings.
+
+    streams: of the nodes, None at a server.
+    noise_nodes: see PrivatePrior; by default the nodes that do not collude, which in one process all stay to the end.
+    """
     privacy, nodes = settings.privacy, settings.federation.nodes
     allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
-    sharers = sharers or nodes - colluders(nodes, privacy.colluding)
+    noise_nodes = noise_nodes or nodes - colluders(nodes, privacy.colluding)
     return ProtectedPrior(
-        PrivatePrior(content, limits, sharers, allowance, streams, settings.training.threads), allowance
+        PrivatePrior(content, limits, noise_nodes, allowance, streams, settings.training.threads), allowance
     )

@@ -86,17 +86,18 @@ RELEASES = (Release("scales", 3.0, 0.3), Release("mean", 3.0, 0.1), Release("bia
 class PrivatePrior(Method):
     """The method, of one round for each of RELEASES; limits: the lowest and the highest rating that there is.
 
-    sharers: how many nodes add their share of the noise at least, in any sum. allow: asked before a round's releases
-    are made. streams: the nodes' own, for noise; None at a server, which contributes nothing.
+    noise_nodes: the least number of nodes that add their share of the noise to any sum.
+    allow: asked before a round's releases are made.
+    streams: the nodes' own, for noise; None at a server, which contributes nothing.
     """
 
     content: Content
     limits: tuple[float, float]
-    sharers: int
+    noise_nodes: int
     allow: Allow
     streams: PrivateStreams | None
     threads: int = 1
-    beside: ClassVar[str] = ALONE
+    rival_name: ClassVar[str] = ALONE
 
     def start(self) -> SharedModel:
         """The first guess; see SumMethod."""
@@ -188,7 +189,7 @@ class PrivatePrior(Method):
 
     def _share(self, number: int) -> float:
         """The deviation of what each node adds to a round's sum."""
-        return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.sharers)
+        return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.noise_nodes)
 
     def _priors(self, shared: SharedModel, release: Release) -> list[PublicPrior]:
         """The prior; and, where the numbers are released, those where each of them is larger, and smaller."""

@@ -206,13 +206,13 @@ def decode_as(kind: type[_M], data: bytes) -> _M:
     return message
 
 
-def consent_text(session: bytes, roster: bytes, sharers: Sequence[int], survivors: Sequence[int]) -> bytes:
+def consent_text(session: bytes, roster: bytes, share_senders: Sequence[int], survivors: Sequence[int]) -> bytes:
     """What a consent signs: the round, its keys, whose shares came, and who survived.
 
     The paper signs the survivors alone. The keys bring in something new of each node, so that no signature of another
     round will do, not even of one with the same id.
     """
-    return b"hierfed survivors" + session + roster + _numbers(sharers) + _numbers(survivors)
+    return b"hierfed survivors" + session + roster + _numbers(share_senders) + _numbers(survivors)
 
 
 def _numbers(nodes: Sequence[int]) -> bytes:

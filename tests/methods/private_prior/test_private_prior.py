@@ -55,7 +55,7 @@ def content(make_content) -> Content:
 def make_method(content):
     def make(noise: float = 1.0, key: bytes = bytes(32), **changes) -> PrivatePrior:
         streams = PrivateStreams(key)
-        given = {"sharers": 2, "allow": lambda number: noise, "streams": streams} | changes
+        given = {"noise_nodes": 2, "allow": lambda number: noise, "streams": streams} | changes
         return PrivatePrior(content, LIMITS, **given)
 
     return make
