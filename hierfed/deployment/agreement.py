@@ -1,4 +1,4 @@
-"""What a server learns of all nodes outside the rounds: what they agree on before, and what they gained after."""
+"""Sums and facts of all nodes outside the rounds: the plan before them, and the gain after them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from hierfed.settings import Settings
 
 
 def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
-    """What follows from all nodes' introductions, in the order of their numbers."""
+    """The plan that follows from all nodes' introductions.
+
+    nodes: the introductions, in the order of the nodes' numbers.
+    quorum: the least number of nodes in a sum.
+    """
     limits_of_nodes, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
     limits = settings.data.scale or (min(low for low, _ in limits_of_nodes), max(high for _, high in limits_of_nodes))
     if not settings.privacy.secure_sums:
@@ -38,7 +42,7 @@ def _add(
     shapes: Mapping[str, Sequence[int]],
     patience: Patience,
 ) -> Contribution:
-    """A secure sum outside the rounds; raises HierfedError where it fails again and again."""
+    """A secure sum outside the rounds; raises HierfedError after `patience.attempts` failures."""
     for _ in range(patience.attempts):
         found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), secure_group, shapes)
         if found.total is not None:
@@ -48,8 +52,10 @@ def _add(
 
 
 def gain(federation: Federation, plan: Plan, patience: Patience) -> tuple[int, Gain | None]:
-    """How many ratings the nodes have learned from, and what their personal models reach, from sums over their held-out
-    rows; 0 and None where nobody says."""
+    """The number of ratings that the nodes have learned from, and the gain of their personal models.
+
+    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum.
+    """
     if plan.secure_group is not None:
         found = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience)
     else:

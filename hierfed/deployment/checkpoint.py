@@ -1,4 +1,4 @@
-"""What a server needs to go on where it was, after any end: written whole after every round."""
+"""The server's checkpoint, with which it resumes a training; written after every round."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training as far as it has come.
+    """The state of a training after its last round.
 
-    nodes: each node's secret by its name, in the order of their numbers. entry: the ledger's line that tells how far,
-    which may not be in the ledger yet. models: of each stage that has begun.
+    nodes: each node's secret by its name, in the order of their numbers.
+    entry: the ledger's line of that round, which may not be in the ledger yet.
+    models: the shared model of each stage that has begun.
     """
 
     plan: Plan
@@ -38,11 +39,11 @@ class Checkpoint:
     models: Mapping[str, SharedModel] = field(default_factory=dict)
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
-        """The same with this model of a stage."""
+        """The same checkpoint with this model of a stage."""
         return replace(self, models={**self.models, stage: shared})
 
     def save(self, folder: Path) -> None:
-        """Write it, in place of the one before."""
+        """Write the checkpoint in place of the one before."""
         tensors = dict[str, Tensor]()
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
@@ -62,14 +63,14 @@ class Checkpoint:
 
 
 def check_version(folder: Path) -> None:
-    """Raise HierfedError for a folder that another version of hierfed has left half finished; nothing is written."""
+    """Raise HierfedError for an unfinished training of another version of hierfed; nothing is written."""
     path = folder / FILE
     if path.is_file():
         _facts(path)
 
 
 def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> Checkpoint | None:
-    """The checkpoint in a folder, None where there is none; raises HierfedError where it is of another training."""
+    """The checkpoint in a folder, None without one; raises HierfedError for one of another training."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -99,7 +100,7 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
 
 
 def _facts(path: Path) -> dict[str, str]:
-    """What a checkpoint says of itself; raises HierfedError where it is none of this version."""
+    """A checkpoint's metadata; raises HierfedError for a file of another kind or version."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -118,6 +119,6 @@ def _damaged(path: Path, error: Exception) -> HierfedError:
 
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:
-    """What must be the same for a training to go on: the settings that decide its numbers, and the catalogue."""
+    """A text that must stay the same for a training to resume: settings that decide its numbers, and catalogue."""
     decisive = settings.model_dump_json(exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
     return f"{catalogue.digest()} {decisive}"

@@ -1,4 +1,4 @@
-"""A whole federation on this machine, for trying out: a real server, and each node a process of its own."""
+"""A whole federation on this machine, to try it out: a real server, and each node in its own process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ ENDS_WITHIN = 30.0
 def run_federation(
     settings: Settings, folder: Path, observer: ServerObserver, patience: Patience, progress: Progress | None = None
 ) -> Result:
-    """Divide the settings' data among its nodes, and let server and nodes train; the same model as `hierfed run`'s.
+    """Divide the settings' data among nodes, and let server and nodes train; gives the same model as `hierfed run`.
 
-    Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.
+    Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError for a node that ends too early.
     """
     dataset = load_dataset(settings, progress)
     settings = _with_scale(_personalised_where_trained(with_own_protocol(settings, dataset)), dataset)
@@ -59,7 +59,7 @@ def run_federation(
 
 
 def _personalised_where_trained(settings: Settings) -> Settings:
-    """The same nodes for training and personalisation, where the protocol has the same users do both."""
+    """The same nodes for training and personalisation, if the protocol has the same users in both."""
     how, count = settings.federation.partition, settings.federation.nodes
     if how == "rows":
         return settings
@@ -68,7 +68,10 @@ def _personalised_where_trained(settings: Settings) -> Settings:
 
 
 def _with_scale(settings: Settings, dataset: Dataset) -> Settings:
-    """The scale of the ratings that occur, where none is given: under secure sums no node tells its own."""
+    """The settings with the scale of the ratings, by default of those that occur.
+
+    Under secure sums no node tells its own.
+    """
     scale = settings.data.limits(dataset.ratings.limits)
     return settings.model_copy(update={"data": settings.data.model_copy(update={"scale": scale})})
 

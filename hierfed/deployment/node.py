@@ -1,4 +1,4 @@
-"""A node's half of everything: it answers the server's requests from rows that it keeps to itself."""
+"""A node's side of a federation: it answers the server's requests from rows that stay on the node."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class RoundState:
-    """What the node kept from a round of a stage."""
+    """The private state of a node after a round of a stage."""
 
     stage: str
     number: int
@@ -50,11 +50,12 @@ class RoundState:
 
 
 class NodeSide:
-    """One node; `answer` takes the server's requests. tell: told what a person who watches wants to know.
+    """One node; `answer` takes the server's requests.
 
-    catalogue: the digest of the only catalogue that the node agrees to, or "" for the server's, whichever it is. peers:
-    the public keys of the only nodes that it adds with, and then only by secure sums; none for what the server says.
+    catalogue: the digest of the only catalogue that the node agrees to; "" accepts the server's.
+    peers: the public keys of the only nodes that it adds with, and that by secure sums alone; empty accepts any list.
     epsilon: the most that a training may cost each of its users in differential privacy; infinite for any training.
+    tell: takes a line for each event.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class NodeSide:
             )
 
     def _joined(self, plan: Plan, number: int) -> SecureNode | None:
-        """This node's part in secure sums; raises HierfedError where the plan is not what this node agrees to."""
+        """This node's part in secure sums; raises HierfedError for a plan that this node does not agree to."""
         if plan.secure_group is None:
             if self._securely:
                 raise HierfedError("the server promised secure sums, and its plan has none")
@@ -254,14 +255,14 @@ class NodeSide:
         return Reply({"refusal": reason})
 
     def _recall(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round, and from no other."""
+        """The private state of exactly that round; None without one."""
         if (self._round_state.stage, self._round_state.number) == (stage, number):
             return self._round_state.state
         plan, own = self._known(self._plan), self._known(self._own)
         return self.state.recall(plan.training, stage, number, own.digest)
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round; from an earlier one where this node has missed it."""
+        """The private state of that round, or of the last round before it that this node took part in."""
         found = self._recall(stage, number)
         missed = self._round_state.stage == stage and self._round_state.number < number
         return self._round_state.state if found is None and missed else found

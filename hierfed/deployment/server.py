@@ -1,4 +1,4 @@
-"""The server's half: nodes are let in, rounds run and resumed, models handed out, and what was gained is added up."""
+"""The server's side: it admits nodes, runs and resumes rounds, hands out models, and adds up the gain."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ from hierfed.settings import Settings
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a federation needs. nodes: to begin, and to go on after a restart. quorum: contributions to a round, at
-    least. keys: the public ones of nodes that may join, None for all."""
+    """The conditions of a federation.
+
+    nodes: the number of nodes to begin with, and to resume with.
+    quorum: the least number of contributions in a round.
+    keys: the public keys of nodes that may join; None for all.
+    """
 
     nodes: int
     quorum: int
@@ -43,28 +47,31 @@ class Requirements:
 
 
 class ServerObserver:
-    """Who watches a server; each method may be overridden."""
+    """Observes a server; each method may be overridden."""
 
     def tell(self, event: str) -> None:
-        """Something happened that a person wants to know."""
+        """Takes a line for each event."""
 
     def on_plan(self, rounds: int) -> None:
-        """Training begins or goes on: so many rounds are to come, opening rounds included."""
+        """Training begins or resumes; rounds: the number to come, opening rounds included."""
 
     def on_round(self, record: DeployedRound) -> None:
         """A round has ended, or was abandoned."""
 
     def check(self) -> None:
-        """Called again and again while the server waits; what it raises ends the wait."""
+        """Called again and again while the server waits; an exception ends the wait."""
 
 
 @dataclass
 class NodeAdmission:
-    """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
+    """Admits nodes, numbers them and sets them up; see Admission.
 
-    secure_sums: whether nodes add securely; who is not in the plan then cannot join any more. scale: the ratings that
-    there can be, None where nodes say it. finished: the models of the stages that are over. nonces: of greetings that
-    were not answered yet.
+    secure_sums: True if nodes add securely; a node outside the plan then cannot join any more.
+    scale: the lowest and the highest possible rating; None asks nodes for theirs.
+    nodes: each node's identity by its name, in the order of their numbers.
+    finished: the models of the finished stages.
+    introduced: the introductions of nodes that joined since this server started.
+    nonces: of greetings without an answer yet.
     """
 
     catalogue: Catalogue
@@ -80,13 +87,13 @@ class NodeAdmission:
     nonces: set[bytes] = field(default_factory=set)
 
     def hello(self) -> Request:
-        """The catalogue, and something to sign."""
+        """The catalogue, and a nonce to sign."""
         nonce = new_nonce()
         self.nonces.add(nonce)
         return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums, self.scale)
 
     def admit(self, reply: Reply) -> str:
-        """Its own name, which is no one else's."""
+        """The node's own name, which no other node has; raises AdmissionRefused."""
         value = reply.facts.get("nonce")
         nonce = value if isinstance(value, bytes) else b""
         found = read_introduction(reply, nonce, self.keys)
@@ -117,21 +124,21 @@ class NodeAdmission:
         return self.ledger.with_lines(self.plan.request(member.number, self.finished))
 
     def on_answer(self, answer: NodeAnswer) -> None:
-        """Keep its countersignature, if it holds one."""
+        """Keep the countersignature in the answer, if there is one."""
         event = self.ledger.keep_countersignature(answer)
         if event:
             self.tell(event)
 
     def ledger_keys(self) -> dict[str, str]:
-        """The keys that the nodes which came in this server's time countersign with."""
+        """The ledger keys of nodes that joined since this server started."""
         return {name: found.ledger for name, found in self.introduced.items()}
 
     def tell(self, event: str) -> None:
-        """Pass it on."""
+        """Pass the event to the observer."""
         self.observer.tell(event)
 
     def check(self) -> None:
-        """Pass it on."""
+        """Let the observer end the wait."""
         self.observer.check()
 
 
@@ -143,9 +150,10 @@ def conduct(
     requirements: Requirements,
     observer: ServerObserver,
 ) -> Result:
-    """Train with the nodes that come, from the last checkpoint in `folder` if there is one, and keep the models there.
+    """Train with the nodes that join, from the last checkpoint in `folder` if there is one, and keep the models there.
 
-    Raises HierfedError where rounds fail again and again.
+    connect: makes the federation that this admission serves.
+    Raises HierfedError if rounds fail again and again.
     """
     began = time.monotonic()
     checkpoint = load_checkpoint(folder, settings, catalogue)
@@ -201,7 +209,7 @@ def conduct(
 
 
 def read_rounds(folder: Path) -> list[DeployedRound]:
-    """All rounds of a training, those of servers before this one too; none where none has ended."""
+    """All rounds of a training, those of earlier servers too; empty before the first one ends."""
     path = folder / ROUNDS
     if not path.is_file():
         return []
@@ -209,7 +217,7 @@ def read_rounds(folder: Path) -> list[DeployedRound]:
 
 
 class _Training:
-    """The rounds of each stage, with a checkpoint after every one. plan: with all that is known so far."""
+    """The rounds of each stage, with a checkpoint after every one. plan: includes the finished earlier stages."""
 
     def __init__(
         self,
@@ -225,7 +233,7 @@ class _Training:
         self.records: list[DeployedRound] = []
 
     def run(self, stage: str, rounds: int) -> None:
-        """Run the rounds of a stage that are still to come, and hand out its model."""
+        """Run the remaining rounds of a stage, and hand out its model."""
         # The server's own noise goes with the one made-up rating that shows what contributions look like.
         streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self.plan.private else None
         method = self.plan.trainer(stage, self.checkpoint.models, streams)

@@ -1,4 +1,4 @@
-"""One secure sum over messages: how a server leads through its phases, and what a node answers in each."""
+"""One secure sum over messages: the server leads it through its phases, and nodes answer in each."""
 
 from __future__ import annotations
 
@@ -38,23 +38,34 @@ Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]
 
 @dataclass(frozen=True)
 class SecureGroup:
-    """The nodes of a federation that adds securely. keys: of each by its number; see Setup for the others."""
+    """The nodes that add securely.
+
+    keys: each node's public key by its number.
+    threshold, colluding: see Setup.
+    """
 
     keys: Mapping[int, VerifyKey]
     threshold: int
     colluding: int
 
     def setup(self, request: Request, shapes: Mapping[str, Sequence[int]]) -> Setup:
-        """The terms of a sum of arrays of these shapes. All of the request is in them: who was asked something else,
-        or sent another model, can add nothing to the same sum."""
+        """The terms of a sum of arrays of these shapes.
+
+        They include the whole request: nodes with different requests or models cannot add to the same sum.
+        """
         encoding = plan(shapes, public_bounds(shapes), len(self.keys))
         return Setup(_identity(request), self.keys, encoding, self.threshold, self.colluding)
 
 
 @dataclass(frozen=True)
 class SecureOutcome:
-    """What a secure sum came to. total: None where too few nodes were left. contributors: the numbers of the nodes in
-    it. bytes_up, bytes_down: of the protocol's messages, without the request."""
+    """The result of a secure sum.
+
+    total: None if too few nodes stayed to the end.
+    contributors: the numbers of the nodes in the sum.
+    refused: the answers that were not used.
+    bytes_up, bytes_down: of the protocol's messages, without the request.
+    """
 
     total: Contribution | None
     contributors: tuple[int, ...]
@@ -66,9 +77,9 @@ class SecureOutcome:
 def sum_securely(
     ask: Ask, request: Request, secure_group: SecureGroup, shapes: Mapping[str, Sequence[int]]
 ) -> SecureOutcome:
-    """Ask for contributions of these shapes, and get their sum alone.
+    """Ask for contributions of these shapes, and get only their sum.
 
-    ask: sends each member what is made for it, if anything, and gives the answers, waiting for at least so many.
+    ask: sends each member its request, if it has one, waits for this many answers at least, and gives them.
     """
     setup = secure_group.setup(request, shapes)
     exchange = _SumExchange(ask, Aggregator(setup), setup.threshold)
@@ -90,7 +101,7 @@ def sum_securely(
 
 
 class _SumExchange:
-    """A sum on its way: messages go out, answers come in and are counted, and what is no answer is refused."""
+    """A secure sum in progress: sends messages, counts their bytes, and refuses answers that are no messages."""
 
     def __init__(self, ask: Ask, server: Aggregator, threshold: int):
         self._ask, self.server, self._threshold = ask, server, threshold
@@ -131,14 +142,17 @@ class _SumExchange:
 
 
 class SecureNode:
-    """A node's half: it takes part in one sum at a time. number, signer: the node's."""
+    """A node's side of secure sums; it takes part in one sum at a time.
+
+    number, signer: the node's.
+    """
 
     def __init__(self, number: int, signer: Signer, secure_group: SecureGroup):
         self._number, self._signer, self._secure_group = number, signer, secure_group
         self._client: Client | None = None
 
     def begin(self, request: Request, contribution: Contribution) -> Reply:
-        """Keep a contribution ready for the sum that the request asks for; the answer tells keys and nothing of it."""
+        """Keep a contribution for the sum of this request; the reply holds keys, and nothing of the contribution."""
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
@@ -178,6 +192,6 @@ def _refusal(error: SecureSumError) -> Reply:
 
 
 def _identity(request: Request) -> bytes:
-    """32 bytes that stand for a request, its arrays included; DRAWN in its facts makes them unlike any other's."""
+    """A digest of 32 bytes of a request with its arrays; DRAWN in its facts makes it unlike any other's."""
     content = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
     return hashlib.sha256(content.encode()).digest()

@@ -1,4 +1,4 @@
-"""What stands for a file that lies beside a ledger."""
+"""Digests of files beside a ledger."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from hierfed.errors import HierfedError
 
 
 def file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """The digests of those of the files that are there; see file_digest."""
+    """The digests of those of the files that exist; see file_digest."""
     return {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
 
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes; of a safetensors file, over its facts and tensors in the order of their names.
 
-    The same tensors saved twice differ in the order of the facts. Raises HierfedError for a file that cannot be read.
+    The order of facts differs between two files of the same tensors. Raises HierfedError for a file that cannot be
+    read.
     """
     try:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The nodes that have joined a server, and what it asks of them; who leaves, comes back or answers late is noticed."""
+"""The members of a federation: the server sends them requests, and notices late answers, departures and returns."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
 
 
 class AdmissionRefused(Exception):
-    """Why a node cannot be a member."""
+    """A node cannot be a member; the text is the reason."""
 
 
 class Admission(Protocol):
-    """Who decides which nodes join, and is told what happens."""
+    """Decides which nodes join, and takes events."""
 
     def hello(self) -> Request:
-        """What a stranger is asked."""
+        """The first request to a node."""
         ...
 
     def admit(self, reply: Reply) -> str:
-        """The name that a stranger has from now on; raises TurnedAway where it cannot be a member."""
+        """The node's name from now on; raises AdmissionRefused for one that cannot be a member."""
         ...
 
     def number(self, name: str) -> int:
@@ -39,7 +39,7 @@ class Admission(Protocol):
         ...
 
     def setup(self, member: Member) -> Request | None:
-        """What a member is told before it is asked anything; None while that is not yet known."""
+        """A member's setup, sent before any other request; None until it is known."""
         ...
 
     def on_answer(self, answer: NodeAnswer) -> None:
@@ -47,18 +47,23 @@ class Admission(Protocol):
         ...
 
     def tell(self, event: str) -> None:
-        """Something that a person who watches wants to know."""
+        """Takes a line for each event."""
         ...
 
     def check(self) -> None:
-        """Called again and again while the server waits; what it raises ends the wait."""
+        """Called again and again while the server waits; an exception ends the wait."""
         ...
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long the server waits. deadline: seconds for the answers to a round. attempts: at one round, before it gives
-    up. joining: seconds for a stranger to answer. leaving: seconds for members to go when it is over."""
+    """The server's limits on waiting.
+
+    deadline: seconds for the answers to a round.
+    attempts: failures of one round before the server gives up.
+    joining: seconds for a node to answer hello or its setup.
+    leaving: seconds for members to go at the end.
+    """
 
     deadline: float = 600.0
     attempts: int = 5
@@ -68,9 +73,14 @@ class Patience:
 
 @dataclass(eq=False)
 class _Connection:
-    """A node that Flower knows, from when it came until it left. came: when that was, in Flower's words. name: "" until
-    it is a member. ready: whether it knows what a member must know. waiting_for: the message, sent at `since`, that it
-    has to answer first, or ""."""
+    """A node that Flower knows, from its activation until it leaves.
+
+    came: the time of its activation, as Flower writes it.
+    name: "" until it is a member.
+    ready: True once it has answered its setup.
+    waiting_for: the id of the message, sent at `since`, that it has to answer first, or "".
+    refused: True if it cannot be a member.
+    """
 
     node_id: int
     came: str
@@ -82,7 +92,7 @@ class _Connection:
 
 
 class Federation:
-    """The members by Flower's ids of their connections; a member that comes back has a new one, or is new again."""
+    """The members by Flower's ids of their connections; a member that comes back has a new id, or activates anew."""
 
     def __init__(
         self,
@@ -100,11 +110,11 @@ class Federation:
 
     @property
     def members(self) -> dict[int, Member]:
-        """Those who are there, by Flower's ids."""
+        """The present members, by Flower's ids."""
         return {key: self._member(connection) for key, connection in self._connections.items() if connection.name}
 
     def gather(self, count: int) -> None:
-        """Wait until so many members are there, however long that takes."""
+        """Wait for this many members, without a deadline."""
         wait = SHORTEST_WAIT
         while len(self.members) < count:
             self._receive([])
@@ -112,9 +122,11 @@ class Federation:
             wait = min(1.5 * wait, LONGEST_WAIT)
 
     def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[NodeAnswer]:
-        """The answer of each member that something is made for, until all of these who are there have answered.
+        """Send requests to members, and wait until each of them that is present has answered.
 
-        Those who come meanwhile are asked too. Fewer than `enough` answers are waited for until the deadline.
+        make: the request to a member; None for no request.
+        enough: fewer answers than this are waited for until the deadline.
+        Members that join meanwhile get requests too.
         """
 
         def message(node_id: int) -> Message | None:
@@ -124,7 +136,7 @@ class Federation:
         return self._answers(message, enough)
 
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
-        """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
+        """One round; see SumStrategy. Its outcome counts late answers to earlier rounds as refused."""
         if strategy.secure_group is not None:
             outcome = strategy.aggregate_securely(strategy.secure_group, self.ask)
         else:
@@ -134,9 +146,10 @@ class Federation:
     def run_rounds(
         self, strategy: SumStrategy, rounds: int, on_round: Callable[[RoundOutcome, int, float], None]
     ) -> None:
-        """Rounds until the model has seen so many; on_round: told the outcome, bytes sent to nodes, and seconds.
+        """Run rounds until the model has this many.
 
-        Raises HierfedError where a round fails again and again.
+        on_round: called with the outcome, the bytes sent to nodes, and the seconds.
+        Raises HierfedError if a round fails again and again.
         """
         attempt = 0
         while strategy.shared.round < rounds:
@@ -158,7 +171,7 @@ class Federation:
         return answers
 
     def _collect(self, message: Callable[[int], Message | None], enough: int) -> list[tuple[Member, Message]]:
-        """Send to all who can be asked, and gather their replies."""
+        """Send a message to each ready member, and gather their replies."""
         asked: dict[str, _Connection] = {}
         done: set[_Connection] = set()
         found: list[tuple[Member, Message]] = []
@@ -195,7 +208,7 @@ class Federation:
         return found
 
     def _late_answers(self) -> list[Refusal]:
-        """Answers that came after their round had ended; each is told once. Errors are none."""
+        """Answers that came after the end of their round, each once; errors do not count."""
         refused = []
         for reply in self._grid.pull_messages(list(self._late)) if self._late else []:
             name = self._late.pop(reply.metadata.reply_to_message_id)
@@ -204,7 +217,7 @@ class Federation:
         return refused
 
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
-        """Let strangers in, notice who left, and give the replies that have come to these messages."""
+        """Admit new nodes, notice departures, and give the replies to these messages."""
         self._admission.check()
         online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
         for connection in list(self._connections.values()):
@@ -235,7 +248,7 @@ class Federation:
         return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
 
     def _greet(self, node_id: int, came: str) -> None:
-        """Ask a stranger who it is; when all is over, tell it so."""
+        """Send hello to a new node; after the end, send goodbye."""
         if self._over:
             self._connections[node_id] = _Connection(node_id, came, refused=True)
             self._send(_message(Request("goodbye"), node_id))
@@ -245,7 +258,7 @@ class Federation:
             self._connections[node_id] = _Connection(node_id, came, waiting_for=message_id, since=self._clock())
 
     def _welcome(self, node_id: int, message: Message) -> None:
-        """A stranger's answer to hello, or a member's to its setup."""
+        """Take a new node's answer to hello, or a member's to its setup."""
         connection = self._connections[node_id]
         connection.waiting_for = ""
         answer = read_answer(message, Member(connection.name, -1))
@@ -276,7 +289,7 @@ class Federation:
         return Member(connection.name, self._admission.number(connection.name))
 
     def dismiss(self) -> None:
-        """Tell all members that it is over, and wait a while until they have left."""
+        """Send goodbye to all members, and wait a while until they have left."""
         self._over = True
         for node_id in self.members:
             self._send(_message(Request("goodbye"), node_id))
@@ -286,7 +299,7 @@ class Federation:
             self._wait(SHORTEST_WAIT)
 
     def _send(self, message: Message) -> str:
-        """The message's id; empty where Flower does not take it, because the node has just left."""
+        """The message's id; empty for a node that has just left, whose message Flower does not take."""
         taken = list(self._grid.push_messages([message]))
         if not taken:
             raise HierfedError(f"Flower does not carry a message as large as '{message.metadata.message_type}'")

@@ -1,7 +1,7 @@
-"""A node's connection to a SuperLink: it asks for messages, lets the node's own ClientApp answer, and sends that.
+"""A node's connection to a SuperLink: it pulls messages, lets the node's own ClientApp answer, and pushes the replies.
 
-Flower's own SuperNode starts a process for every message and runs in it whatever code the server sent. Here the code is
-the installed package's, whatever the server sends, and the rows stay in memory from one message to the next.
+Flower's own SuperNode starts a process for every message, and runs the server's code in it. Here the code is always the
+installed package's, and the rows stay in memory from one message to the next.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ KINDS = ("hello", "setup", "round", *STEPS, "finish", "judge", "ledger", "goodby
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is, and how it is known: ca is the file with the authority that signed it, None without TLS.
+    """The server's address, and the proof that it is the right server.
 
-    patience: how many seconds a node tries again while the server cannot be reached or does not let it in.
+    ca: the file with the authority that signed its certificate; None without TLS.
+    patience: seconds for which a node tries again while it cannot reach the server, or is not admitted.
     """
 
     address: str
@@ -75,7 +76,11 @@ class ServerAddress:
 
 @dataclass
 class Traffic:
-    """Bytes that have left this node as message contents, and that have come to it; when the server was last heard."""
+    """The node's message contents in bytes, and the time of its last contact.
+
+    sent, received: bytes.
+    last_contact: the time of the server's last answer, by time.monotonic.
+    """
 
     sent: int = 0
     received: int = 0
@@ -83,7 +88,7 @@ class Traffic:
 
 
 def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
-    """Flower's ClientApp that lets `answer` answer every kind of request."""
+    """Flower's ClientApp in which `answer` answers every kind of request."""
     app = ClientApp()
 
     def handle(message: Message, _: Context) -> Message:
@@ -101,10 +106,12 @@ def serve(
     done: Callable[[], bool],
     tell: Callable[[str], None],
 ) -> Traffic:
-    """Answer the server's messages until `done`; key: the node's, None where the server asks for none.
+    """Answer the server's messages until `done`.
 
-    tell: told, once in a row, why the node tries again. A server that goes and comes back is met again. Raises
-    HierfedError in one line where it cannot be reached for too long, is not who it should be, or refuses the node.
+    key: the node's; None where the server asks for none.
+    tell: takes the reason for which the node tries again, once in a row.
+    The node connects again to a server that restarts. Raises HierfedError in one line for a server that stays
+    unreachable for too long, is not the right one, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
     began, last_reason = time.monotonic(), ""
@@ -187,7 +194,7 @@ def _leave(client: FleetHttpClient, node: Node, registered: bool) -> None:
 
 
 def _beat(client: FleetHttpClient, node: Node, gone: threading.Event) -> None:
-    """Tell the server that the node is there, until it is gone; one beat may fail, and the next does instead."""
+    """Send heartbeats until the node is gone; one may fail, since the next one follows."""
     request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_SECONDS)
     while not gone.wait(HEARTBEAT_SECONDS / 2):
         with suppress(httpx.HTTPError):
@@ -240,9 +247,9 @@ def _push(client: FleetHttpClient, node: Node, reply: Message, traffic: Traffic)
 
 
 def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[bool, str]:
-    """Whether there is no use in trying again, and what is wrong, for the user.
+    """True if trying again is of no use, and the error in words for the user.
 
-    met: whether the server has answered before, and so speaks as the node does; else it may be that it speaks TLS.
+    met: True if the server has answered before, so that it does not speak TLS where the node does not.
     """
     at, text = f"the server at {where.address}", str(error).casefold()
     speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"

@@ -67,7 +67,7 @@ def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
 
 
 def _tensor(name: str, array: Array) -> Tensor:
-    """A copy: what arrives is not aligned as torch's own memory is, which may change last digits."""
+    """A copy of an array: a received one is not aligned like torch's own memory, which may change last digits."""
     try:
         return torch.from_numpy(array.numpy()).clone(memory_format=torch.contiguous_format)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The server's half of a round as a Flower strategy: what is asked, and what the answers add up to."""
+"""The server's side of a round as a Flower strategy: it makes the requests and adds up the answers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ NOBODY = Member("unknown", -1)
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What a round came to. total: None where it was abandoned, for want of answers; the model is then unchanged.
+    """The result of a round.
 
-    contributors: the numbers of the nodes in the sum. bytes_up: of their contributions; bytes_down: of what they were
-    sent beside the model.
+    total: None for a round that was abandoned for want of answers; the model then stays the same.
+    contributors: the numbers of the nodes in the sum.
+    bytes_up: of their contributions.
+    bytes_down: sent to them besides the model.
     """
 
     name: RoundName
@@ -36,7 +38,7 @@ class RoundOutcome:
     bytes_down: int = 0
 
     def lacking(self, quorum: int) -> str:
-        """Why there is no total."""
+        """The reason why there is no total."""
         reasons = [each.reason for each in self.refused if each.node == THE_SUM]
         return reasons[0] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
 
@@ -45,11 +47,11 @@ class SumStrategy(Strategy):
     """Any SumMethod, over Flower: contributions sorted by node, added in float64, and combined.
 
     shared: the model so far.
-    quorum: a round with fewer contributions leaves it as it is.
-    secure_group: who adds securely, None where the server sees single contributions.
+    quorum: a round with fewer contributions does not change the model.
+    secure_group: the nodes that add securely; None where the server sees single contributions.
     rule: makes one total of contributions that the server sees.
     outcome: of the last round.
-    extra_facts: facts that every node is told with the next one.
+    extra_facts: facts that go to every node with the next request.
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class SumStrategy(Strategy):
 
     @property
     def name(self) -> RoundName:
-        """Of the round that comes next."""
+        """The name of the next round."""
         return RoundName(self.training, self.stage, self.shared.round + 1)
 
     def message(self, node_id: int) -> Message:
-        """What the node with this id of Flower's is asked in the round that comes next."""
+        """The next round's request to the node with this id of Flower's."""
         request = Request("round", {**self.name.facts(), **self.extra_facts}, self.shared.arrays)
         group = f"{self.stage} {self.name.number}"
         return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
@@ -88,18 +90,18 @@ class SumStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A message for each member; the model is the strategy's own, which has the rounds before 1 too."""
+        """A message for each member; the model is the strategy's own, which counts the rounds before 1 too."""
         return [self.message(node_id) for node_id in self.members]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add up what can be used, and move the model on if there is a quorum; see outcome for what could not."""
+        """Add up the usable answers, and update the model if there is a quorum; `outcome` lists the refused ones."""
         outcome = self.aggregate([self._read(reply) for reply in replies])
         return None, MetricRecord({"contributors": len(outcome.contributors), "refused": len(outcome.refused)})
 
     def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
-        """The same of answers whose nodes are known."""
+        """Add up answers of known nodes; see aggregate_train."""
         asked = self.name
         accepted, refused = accept(answers, asked, template(self.method, self.shared))
         total = None
@@ -111,7 +113,7 @@ class SumStrategy(Strategy):
         return self.outcome
 
     def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
-        """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
+        """Lead the nodes through a secure sum, and update the model if enough of them stay to the end."""
         name, expected = self.name, template(self.method, self.shared)
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
         request = Request(
@@ -128,15 +130,15 @@ class SumStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Nothing: nodes judge models on rows of their own when they are asked to."""
+        """No messages: nodes judge models on rows of their own, by another request."""
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Nothing; see configure_evaluate."""
+        """No metrics; see configure_evaluate."""
         return None
 
     def summary(self) -> None:
-        """Nothing is logged: the run's own record says more."""
+        """No log: the run's own record says more."""
 
     def _read(self, message: Message) -> NodeAnswer:
         # Flower's own errors, of nodes that are gone, name no node.
@@ -144,7 +146,7 @@ class SumStrategy(Strategy):
 
 
 def read_answer(message: Message, member: Member) -> NodeAnswer:
-    """A node's reply, or why there is none."""
+    """A node's answer: its reply, or the reason why there is none."""
     if message.has_error():
         return NodeAnswer(member.name, member.number, None, message.error.reason or "no reason given")
     try:

@@ -1,4 +1,4 @@
-"""How Flower is kept to itself: a home of its own, no telemetry, no update checks, and its log in a file."""
+"""Flower's own surroundings: a home folder, no telemetry, no update checks, and its log in a file."""
 
 from __future__ import annotations
 

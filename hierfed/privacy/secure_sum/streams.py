@@ -16,7 +16,7 @@ _NONCE = bytes(16)
 
 
 class MaskStream:
-    """Expands keys to masks of one length, into memory of its own that every mask reuses."""
+    """Expands keys to masks of one length, in one buffer that every mask reuses."""
 
     def __init__(self, words: int) -> None:
         self._words = np.empty(words, "<u8")
