@@ -111,7 +111,7 @@ def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Ce
             )
         )
 
-    # Names are in the extension; this one holds 64 characters at most.
+    # The extension holds the names: a common name has 64 characters at most.
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hierfed server")])
     own = certificate(authority, authority_key.public_key(), True)
     server = certificate(subject, key.public_key(), False).add_extension(x509.SubjectAlternativeName(names), False)

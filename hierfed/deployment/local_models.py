@@ -27,7 +27,7 @@ from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
-# What nodes add up of the rows that they have learned from, and of held-out rows, one number each.
+# Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
 JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
 
 

@@ -68,7 +68,7 @@ class Plan:
 
     def _prepared(self, streams: PrivateStreams | None) -> Prepared:
         check_deployable(self.settings)
-        # Of those that stay to the end of a sum, the colluding ones may have added no noise.
+        # Of the nodes that stay to the end of a sum, the colluding ones may have added no noise.
         noise_nodes = None if self.secure_group is None else self.secure_group.threshold - self.secure_group.colluding
         return prepare(replace(self._case(), streams=streams, noise_nodes=noise_nodes))
 

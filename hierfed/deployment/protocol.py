@@ -17,12 +17,12 @@ from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.ledger.keys import is_public
 
-# Raised whenever what is said, or what it means, changes: both sides must have the same.
+# Raised with every change of the messages or their meaning: both sides must have the same.
 VERSION = 4
 OPEN, SECURE = "open", "secure"
-# What hello says of the ratings that there can be: their ends, or that nodes are to say theirs.
+# The scale of ratings in hello: its two ends, or unknown, in which case nodes send theirs.
 SCALE, UNKNOWN_SCALE = "scale", json.dumps(None)
-# Of the ledger: a key, or all lines so far; the last entries; a node's signature of the last, or why there is none.
+# The ledger's facts: a key or all lines; the last entries; a node's signature of the last, or the reason for none.
 LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersignature", "unsigned"
 
 

@@ -234,7 +234,7 @@ class _Training:
 
     def run(self, stage: str, rounds: int) -> None:
         """Run the remaining rounds of a stage, and hand out its model."""
-        # The server's own noise goes with the one made-up rating that shows what contributions look like.
+        # The server draws noise only for `template`, a contribution of one made-up rating that shows the arrays.
         streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self.plan.private else None
         method = self.plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()

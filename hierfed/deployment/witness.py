@@ -125,7 +125,7 @@ class Witness:
         if reason:
             raise BrokenLink(reason)
         chain.check(line)
-        # On the disk before the line is: after a crash between the two, the same line is judged as it was before.
+        # Written before the line: after a crash between the two writes, the same line gets the same verdict.
         if self._judged != line_hash(line):
             self._judged, self._objection = line_hash(line), ""
             if isinstance(entry, RoundEntry):

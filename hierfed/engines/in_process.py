@@ -18,8 +18,8 @@ from hierfed.federated.rules import OPEN_SUM, Summed
 from hierfed.federated.stage import RATING
 from hierfed.observer import SILENT, Observer
 
-# From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
-# than their arithmetic. A part of a federation is not, since what nodes keep then lies at their numbers.
+# From this number of nodes on, a pooled method adds them up together: an object and a sum for each node would cost more
+# than their arithmetic. It needs all nodes of a federation, since it keeps private states at the nodes' numbers.
 POOLED_FROM = 256
 
 

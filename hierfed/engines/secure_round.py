@@ -27,7 +27,7 @@ from hierfed.privacy.secure_sum.messages import (
 from hierfed.privacy.secure_sum.refusals import Refused, SecureSumError
 from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 
-# A server asks for a contribution, and then each of these of the nodes that are left.
+# The steps after the request for a contribution, in order; each goes to the nodes that are left.
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
 MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"

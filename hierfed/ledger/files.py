@@ -18,8 +18,7 @@ def file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes; of a safetensors file, over its facts and tensors in the order of their names.
 
-    The order of facts differs between two files of the same tensors. Raises HierfedError for a file that cannot be
-    read.
+    Two files of the same tensors can differ in the order of facts. Raises HierfedError for an unreadable file.
     """
     try:
         content = path.read_bytes()

@@ -14,7 +14,7 @@ from hierfed.privacy.settings import PrivacySettings
 from hierfed.results import PrivacyRecord
 from hierfed.settings import Settings
 
-# The keys of a simulation are all in one hand: signatures of more nodes cost more than rounds, and prove nothing.
+# One process holds all keys of a simulation: signatures of more nodes cost more than rounds, and prove nothing.
 _MOST_WITNESSES = 256
 
 Spent = Callable[[int], PrivacyRecord | None]

@@ -32,7 +32,7 @@ class SimulatedLedger(LedgerRecord):
         self._keys = {name: Ed25519PrivateKey.generate() for name in nodes.values()}
         public = {name: public_text(key) for name, key in self._keys.items()}
         self._chain, self._lines = Chain(), list[bytes]()
-        # Hashes of whole models and sums would hold up the rounds.
+        # Hashes of whole models and sums would delay the rounds.
         self._thread, self._writing = ThreadPoolExecutor(1, "ledger"), list[Future[None]]()
         opening = Scribe(self._server, self._chain).opening(
             secrets.token_hex(8), settings, catalogue, public, simulated=True

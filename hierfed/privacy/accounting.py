@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from hierfed.errors import HierfedError
 
 Accountant = Literal["rdp", "pld"]
-# Between them lies every noise multiplier that is of any use.
+# Every useful noise multiplier lies between them.
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
 LEAST_EPSILON = 1e-12
 
@@ -63,7 +63,7 @@ class Budget:
         """The budget after these releases, before they are made; raises BudgetSpent if it does not allow for them."""
         after = Budget(self.epsilon, self.delta, self.accountant, (*self.spent, releases))
         cost = after.epsilon_spent()
-        # The noise was found by a root finder, which may end a little on either side.
+        # The noise comes from a root finder, which may end a little on either side.
         if cost > self.epsilon * (1 + 1e-6):
             raise BudgetSpent(
                 f"privacy budget: {releases.count} more releases would cost epsilon {cost:.4f} in all, and it is "
@@ -100,12 +100,12 @@ def noise_multiplier_of(
 
     def excess(log_noise: float) -> float:
         found = epsilon_of([Releases(math.exp(log_noise), count, sampling)], delta, accountant)
-        # Nearly a line in log_noise, which takes a third less steps to solve.
+        # Logarithms make this nearly linear in log_noise, which saves a third of the steps.
         return math.log(max(found, LEAST_EPSILON) / epsilon)
 
     low, high = math.log(LEAST_NOISE), math.log(MOST_NOISE)
     if accountant == "pld":
-        # Loss distributions under little noise are huge; what Renyi divergences ask for is more than enough, and near.
+        # Loss distributions under little noise are huge. The noise by Renyi divergences is a close upper bound.
         high = math.log(noise_multiplier_of(epsilon, delta, count, sampling, "rdp") * 1.01)
         low = high - math.log(2)
     if excess(high) > 0:

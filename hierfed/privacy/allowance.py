@@ -20,7 +20,8 @@ class Allowance:
     budget: before the first round, with nothing spent.
     rounds: the number of rounds that it must pay for.
     releases_of: gives, for a node's number of rows, its releases in a round, and the chance of a unit to be in one of
-    them. No unit is on two nodes, so each node may spend the whole budget.
+        them.
+    No unit is on two nodes, so each node may spend the whole budget.
     """
 
     budget: Budget
@@ -58,7 +59,7 @@ class Allowance:
 
 @lru_cache(maxsize=4096)
 def _noise_multiplier(epsilon: float, delta: float, count: int, sampling: float, accountant: Accountant) -> float:
-    """The same, cached for all nodes with as many rows."""
+    """noise_multiplier_of, cached for all nodes with as many rows."""
     return noise_multiplier_of(epsilon, delta, count, sampling, accountant)
 
 

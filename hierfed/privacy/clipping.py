@@ -13,5 +13,5 @@ def clip_rows(vectors: Tensor, norm: float) -> Tensor:
 
 def clip_factors(norms: Tensor, most: float) -> Tensor:
     """min(1, most / norm), for norms of any shape."""
-    # A number over a tensor is its reciprocal times the number, which may come out above 1.
+    # torch computes number / tensor as its reciprocal times the number, which may come out above 1.
     return torch.full_like(norms, most) / norms.clamp_min(most)

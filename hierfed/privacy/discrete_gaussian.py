@@ -57,7 +57,7 @@ def discrete_gaussian_steps(stream: PrivateStream, variance: int, count: int) ->
     while missing:
         drawn = _discrete_laplace(stream, scale, 2 * missing)
         distance = np.abs(np.abs(drawn) * scale - variance)
-        # Squares of more would not fit into 64 bits; so far out, a value is kept with a chance below exp(-2000).
+        # Larger squares would overflow 64 bits; a value so far out would be kept with a chance below exp(-2000).
         near = distance < 1 << 31
         kept = np.zeros(len(drawn), bool)
         kept[near] = bernoulli_exp(stream, distance[near] ** 2, 2 * variance * scale**2)

@@ -125,7 +125,7 @@ class Federation:
         """Send requests to members, and wait until each of them that is present has answered.
 
         make: the request to a member; None for no request.
-        enough: fewer answers than this are waited for until the deadline.
+        enough: wait for this many answers at least, or until the deadline.
         Members that join meanwhile get requests too.
         """
 
@@ -195,7 +195,7 @@ class Federation:
             expected = any(
                 connection not in done and not connection.refused for connection in self._connections.values()
             )
-            # Errors do not count, such as Flower's for a node that is gone: it may come back and answer.
+            # Errors do not count: Flower makes one for a node that is gone, which may come back and answer.
             answered = {member.name for member, reply in found if not reply.has_error()}
             if (not expected and len(answered) >= enough) or self._clock() > end:
                 break

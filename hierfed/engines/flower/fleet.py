@@ -56,7 +56,7 @@ from hierfed.errors import HierfedError
 HEARTBEAT_SECONDS = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
-# Flower's codes in an answer to a node that wants in.
+# Flower's codes in an answer to a node that asks to join.
 NO_ACTIVATION, KEYS_WANTED = '"code":2004', '"code":2001'
 KINDS = ("hello", "setup", "round", *STEPS, "finish", "judge", "ledger", "goodbye")
 
@@ -146,13 +146,13 @@ def _answer_all(
         try:
             reply = app(message, Context(message.metadata.run_id, node.node_id, {}, RecordDict(), {}))
         except Exception as error:
-            # What went wrong may speak of the node's own rows, so the server hears the kind of error alone.
+            # The error's text may disclose the node's own rows, so the server gets the kind of error alone.
             reason = f"{type(error).__name__} on the node, which says more"
             _push(
                 client, node, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message), traffic
             )
             raise
-        # While it computed, the node has not listened: that is no silence of the server's.
+        # The node did not listen while it computed, so this time does not count as the server's silence.
         traffic.last_contact = time.monotonic()
         _push(client, node, reply, traffic)
 
@@ -207,7 +207,7 @@ def _pull(client: FleetHttpClient, node: Node, traffic: Traffic) -> Message | No
         return None
     run, tree = message_from_proto(found.messages_list[0]).metadata.run_id, found.message_object_trees[0]
     pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
-    # Flower pulls and pushes in threads, which may append to a list at the same time, but not add to a number.
+    # Flower pulls and pushes in threads: they can safely append to a list, but not add to a number.
     sizes: list[int] = []
 
     def counted(object_id: str) -> bytes:
@@ -275,7 +275,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
     elif "wrong_version_number" in text or "record layer failure" in text:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
     elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
-        # So end connections to a server that is not up behind a proxy, too.
+        # A proxy ends connections in the same way while the server behind it is not up.
         final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:
         final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"

@@ -49,8 +49,8 @@ def read_reply(message: Message) -> Reply:
 
 
 def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
-    # Flower keeps records of the same content once, and lets go of them as one of their messages has arrived, while
-    # others may be on their way: then those never arrive. So no two messages have a record in common.
+    # Flower stores records of equal content once, and deletes them when one of their messages has arrived. Others that
+    # are on their way then never arrive. So no two messages may have a record in common.
     record = ConfigRecord({**facts, UNLIKE: secrets.token_bytes(8)})
     if not arrays:
         return RecordDict({FACTS: record})

@@ -39,7 +39,7 @@ from hierfed.leash import start_leashed, stop_leashed
 
 STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
 SUPERLINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
-# Flower asks for an app; ours does nothing, since nothing of it is ever run.
+# Flower asks for an app; nothing runs this one, so it is empty.
 EMPTY_APP = {
     "pyproject.toml": b"""[project]
 name = "hierfed-app"

@@ -27,5 +27,5 @@ def settle(home: Path) -> None:
     kept = logging.FileHandler(home / LOG, encoding="utf-8", delay=True)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.FLOWER_LOGGER.handlers = [kept]
-    # httpx tells of every request, several each second.
+    # httpx logs every request, several each second.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from hierfed.privacy.secure_sum.refusals import Refused
 from hierfed.privacy.secure_sum.shamir import RandomBytes
 from hierfed.privacy.secure_sum.streams import KEY_BYTES
 
-# Each direction of a pair has a key of its own in each round, which seals one box: the nonce tells nothing apart.
+# Each direction of a pair has its own key in each round, which seals one box: a constant nonce is safe.
 _NONCE = bytes(12)
 
 
