@@ -57,11 +57,11 @@ class Setup:
     colluding: c, the number of the n nodes that may side with a malicious server; all promises to the others hold for
         up to this many.
 
-    The threshold must satisfy 2 t > n + c. The server gets both secrets of a node only if two different sets of survivors
-    have t signatures each. The c may sign both sets, and each other node signs one at most, so t + t <= 2 c + (n - c) =
-    n + c. Hence t > n/2 always. The paper's choice against a malicious server (section 6) is t > 2n/3, which suffices
-    for any c below a third of the nodes. It must satisfy t >= c + 2 too: a sum with one honest node in it would be that
-    node's contribution. Raises SecureSumError for other thresholds.
+    The threshold must satisfy 2 t > n + c. The server gets both secrets of a node only if two different sets of
+    survivors have t signatures each. The c may sign both sets, and each other node signs one at most, so t + t <= 2 c
+    + (n - c) = n + c. Hence t > n/2 always. The paper's choice against a malicious server (section 6) is t > 2n/3,
+    which suffices for any c below a third of the nodes. It must satisfy t >= c + 2 too: a sum with one honest node in
+    it would be that node's contribution. Raises SecureSumError for other thresholds.
     """
 
     round_id: bytes
