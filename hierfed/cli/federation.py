@@ -80,7 +80,7 @@ def server(
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(folder / "flower")
-    from hierfed.cli.watching import Lines  # noqa: PLC0415
+    from hierfed.cli.watching import FederationLines  # noqa: PLC0415
     from hierfed.data.division import load_dataset  # noqa: PLC0415
     from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, host  # noqa: PLC0415
@@ -89,11 +89,11 @@ def server(
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure)
-    watcher = Lines()
-    watcher.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
+    observer = FederationLines()
+    observer.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
     least = quorum if quorum is not None else nodes // 2 + 1
-    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), watcher)
-    watcher.on_result(result)
+    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer)
+    observer.on_result(result)
     print_path("The model", folder)
 
 
@@ -128,14 +128,14 @@ def node(
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(state / "flower")
-    from hierfed.cli.watching import Lines  # noqa: PLC0415
+    from hierfed.cli.watching import FederationLines  # noqa: PLC0415
     from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
     from hierfed.deployment.state import Origin  # noqa: PLC0415
 
     end_on_sigterm()
     own_name = name or socket.gethostname()
     origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
-    lines = Lines(quiet)
+    lines = FederationLines(quiet)
     joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), epsilon)
     traffic = take_part(joining, own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
@@ -171,16 +171,16 @@ def federation(
     end_on_sigterm()
     with claimed_folder(out, name) as folder:
         settle(folder / "flower")
-        from hierfed.cli.watching import Lines, showing  # noqa: PLC0415
+        from hierfed.cli.watching import FederationLines, showing  # noqa: PLC0415
         from hierfed.deployment.loopback import run_federation  # noqa: PLC0415
         from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
 
-        with showing(quiet or as_json) as watcher:
-            result = run_federation(settings, folder, watcher, Patience(deadline=deadline))
+        with showing(quiet or as_json) as observer:
+            result = run_federation(settings, folder, observer, Patience(deadline=deadline))
         if as_json:
             sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
         elif not quiet:
-            Lines().on_result(result)
+            FederationLines().on_result(result)
             print_path("Server and nodes", folder)
 
 

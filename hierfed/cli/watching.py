@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hierfed.deployment.server import Watcher
+from hierfed.deployment.server import ServerObserver
 from hierfed.results import DeployedRound, Result
 
 
-class Lines(Watcher):
+class FederationLines(ServerObserver):
     """A line for each event, on standard error."""
 
     def __init__(self, silent: bool = False):
@@ -51,7 +51,7 @@ class Lines(Watcher):
         self.tell(f"digest {result.digest}")
 
 
-class Bar(Lines):
+class FederationBar(FederationLines):
     """A bar for the rounds; warnings are written above it."""
 
     def __init__(self, progress: Progress):
@@ -77,11 +77,11 @@ class Bar(Lines):
 
 
 @contextmanager
-def showing(silent: bool) -> Iterator[Lines]:
+def showing(silent: bool) -> Iterator[FederationLines]:
     """A bar on standard error while the block runs, lines where that is no terminal, nothing where `silent`."""
     console = Console(stderr=True)
     if silent or not console.is_terminal:
-        yield Lines(silent)
+        yield FederationLines(silent)
         return
     columns = (
         TextColumn("federation"),
@@ -92,4 +92,4 @@ def showing(silent: bool) -> Iterator[Lines]:
         TextColumn("{task.fields[stage]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield Bar(progress)
+        yield FederationBar(progress)

@@ -1,1 +1,1 @@
-"""A federation of real machines: what the server and each node of it do, keep and tell each other."""
+"""A federation of real machines: server and nodes, their files and their messages."""

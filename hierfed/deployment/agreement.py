@@ -1,4 +1,4 @@
-"""What a server learns of all nodes outside the rounds: what they agree on before, and what they gained after."""
+"""Sums and facts of all nodes outside the rounds: the plan before them, and the gain after them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
 from hierfed.engines.exchange import Request
 from hierfed.engines.flower.federation import Federation, Patience
-from hierfed.engines.secure_round import DRAWN, Circle, sum_securely
+from hierfed.engines.secure_round import DRAWN, SecureGroup, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, ordered_sum
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
@@ -21,9 +21,13 @@ from hierfed.settings import Settings
 
 
 def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
-    """What follows from all nodes' introductions, in the order of their numbers."""
-    told, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
-    limits = settings.data.scale or (min(low for low, _ in told), max(high for _, high in told))
+    """The plan that follows from all nodes' introductions.
+
+    nodes: the introductions, in the order of the nodes' numbers.
+    quorum: the least number of nodes in a sum.
+    """
+    limits_of_nodes, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
+    limits = settings.data.scale or (min(low for low, _ in limits_of_nodes), max(high for _, high in limits_of_nodes))
     if not settings.privacy.secure_sums:
         return Plan(training, settings, catalogue, limits)
     keys = tuple(node.key for node in nodes)
@@ -32,11 +36,15 @@ def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], q
 
 
 def _add(
-    federation: Federation, circle: Circle, kind: str, shapes: Mapping[str, Sequence[int]], patience: Patience
+    federation: Federation,
+    secure_group: SecureGroup,
+    kind: str,
+    shapes: Mapping[str, Sequence[int]],
+    patience: Patience,
 ) -> Contribution:
-    """A secure sum outside the rounds; raises HierfedError where it fails again and again."""
+    """A secure sum outside the rounds; raises HierfedError after `patience.attempts` failures."""
     for _ in range(patience.attempts):
-        found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), circle, shapes)
+        found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), secure_group, shapes)
         if found.total is not None:
             return found.total
     reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
@@ -44,10 +52,12 @@ def _add(
 
 
 def gain(federation: Federation, plan: Plan, patience: Patience) -> tuple[int, Gain | None]:
-    """How many ratings the nodes have learned from, and what their personal models reach, from sums over their held-out
-    rows; 0 and None where nobody says."""
-    if plan.circle is not None:
-        found = _add(federation, plan.circle, "judge", dict.fromkeys(JUDGED, (1,)), patience)
+    """The number of ratings that the nodes have learned from, and the gain of their personal models.
+
+    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum.
+    """
+    if plan.secure_group is not None:
+        found = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience)
     else:
         answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
         sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]

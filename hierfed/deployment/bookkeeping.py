@@ -10,7 +10,7 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, LEDGER, UNSIGNED
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.flower.strategy import RoundOutcome
-from hierfed.engines.replies import Answer
+from hierfed.engines.replies import NodeAnswer
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book
@@ -26,7 +26,7 @@ RECENT = 4
 
 
 class Bookkeeper:
-    """Keeps the ledger in a server's folder, and the countersignatures of its last entry as they come."""
+    """Keeps the ledger in a server's folder, and collects the countersignatures of its last entry."""
 
     def __init__(self, folder: Path):
         key = kept_key(folder)
@@ -38,20 +38,20 @@ class Bookkeeper:
 
     @property
     def fingerprint(self) -> str:
-        """Of the server's key."""
+        """The fingerprint of the server's key."""
         return fingerprint(self.public)
 
     @property
     def ended(self) -> bool:
-        """Whether the training is sealed."""
+        """True once the training is sealed."""
         return self._book.chain.ended
 
     def known_key(self, name: str) -> str | None:
-        """A node's key, as the ledger has it."""
+        """A node's key in the ledger; None for a node without one."""
         return self._book.chain.nodes.get(name)
 
     def opening(self, plan: Plan, nodes: Mapping[str, str]) -> bytes:
-        """The first line of a training that begins; a ledger of an earlier one is kept under another name."""
+        """The first line of a new training; the ledger of an earlier one is kept under another name."""
         if self._book.chain.entries:
             self._book.path.rename(self._folder / f"ledger-{self._book.chain.opening.training}.jsonl")
             self._read()
@@ -65,8 +65,12 @@ class Bookkeeper:
         keys: Mapping[str, str],
         privacy: PrivacyRecord | None = None,
     ) -> bytes:
-        """The line of a round. names: of the nodes by number. keys: of nodes that may not be in the ledger yet.
-        privacy: what has been released so far."""
+        """The line of a round.
+
+        names: the nodes' names, by number.
+        keys: of nodes that the ledger may not have yet.
+        privacy: the cost of all releases so far.
+        """
         return self._scribe.round(
             outcome.name.stage,
             outcome.name.number,
@@ -80,9 +84,9 @@ class Bookkeeper:
         )
 
     def append(self, line: bytes) -> None:
-        """Put a line on the disk, unless it is there: a server that was killed may have done so before.
+        """Write a line to the disk, unless it is there: a server that was killed may have written it before.
 
-        Raises HierfedError where it does not follow what is there.
+        Raises HierfedError for a line that does not follow the last one.
         """
         if line in self._book.lines():
             return
@@ -96,27 +100,30 @@ class Bookkeeper:
         self._signatures, self._unsigned = {}, {}
 
     def seal(self, models: Mapping[str, SharedModel]) -> Request:
-        """What nodes are asked when the training is over: to countersign its seal."""
+        """The request at the end of the training: nodes countersign its seal."""
         if not isinstance(self._book.chain.last, Seal):
             digests = {stage: model.digest() for stage, model in models.items()}
             self.append(self._scribe.seal(digests, file_digests(self._folder, (MODEL, RANKING)), self._signatures))
         return Request("ledger", self.facts())
 
     def end(self) -> Request:
-        """The last entry, for nodes to keep."""
+        """The request that gives nodes the last entry to keep."""
         self.append(self._scribe.end(self._signatures))
         return Request("ledger", self.facts())
 
     def facts(self) -> dict[str, Fact]:
-        """What is said beside a request: the last entry, and a few before it for nodes that missed one."""
+        """Facts for any request: the last entry, and a few before it for nodes that missed one."""
         return {ENTRIES: b"\n".join(self._book.lines()[-RECENT:])}
 
     def with_lines(self, setup: Request) -> Request:
-        """A setup with the ledger so far, of which its node may have missed a part."""
+        """A setup with the whole ledger so far, since its node may have missed a part."""
         return replace(setup, facts={**setup.facts, LEDGER: b"\n".join(self._book.lines())})
 
-    def hear(self, answer: Answer) -> str:
-        """Keep the countersignature that an answer holds; gives what a person should know of, "" where all is well."""
+    def keep_countersignature(self, answer: NodeAnswer) -> str:
+        """Keep the countersignature in an answer.
+
+        Gives a line for the user where a node does not countersign, and "" where all is well.
+        """
         facts = {} if answer.reply is None else answer.reply.facts
         signature, reason = facts.get(COUNTERSIGNATURE), facts.get(UNSIGNED)
         key, chain = self.known_key(answer.name), self._book.chain

@@ -1,4 +1,4 @@
-"""What a server needs to go on where it was, after any end: written whole after every round."""
+"""The server's checkpoint, with which it resumes a training; written after every round."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 4"
 SERVER = "server "
-TOLD = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
+METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training as far as it has come.
+    """The state of a training after its last round.
 
-    nodes: each node's secret by its name, in the order of their numbers. entry: the ledger's line that tells how far,
-    which may not be in the ledger yet. models: of each stage that has begun.
+    nodes: each node's secret by its name, in the order of their numbers.
+    entry: the ledger's line of that round, which may not be in the ledger yet.
+    models: the shared model of each stage that has begun.
     """
 
     plan: Plan
@@ -38,16 +39,16 @@ class Checkpoint:
     models: Mapping[str, SharedModel] = field(default_factory=dict)
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
-        """The same with this model of a stage."""
+        """The same checkpoint with this model of a stage."""
         return replace(self, models={**self.models, stage: shared})
 
     def save(self, folder: Path) -> None:
-        """Write it, in place of the one before."""
+        """Write the checkpoint in place of the one before."""
         tensors = dict[str, Tensor]()
         for stage, shared in self.models.items():
             tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
             tensors |= {f"{SERVER}{stage}.{name}": array.contiguous() for name, array in shared.server.items()}
-        told = {
+        metadata = {
             "format": FORMAT,
             "training": self.plan.training,
             "agreed": agreement(self.plan.settings, self.plan.catalogue),
@@ -58,59 +59,59 @@ class Checkpoint:
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
-        write_atomically(folder / FILE, save(tensors, told), 0o600)
+        write_atomically(folder / FILE, save(tensors, metadata), 0o600)
 
 
 def check_version(folder: Path) -> None:
-    """Raise HierfedError for a folder that another version of hierfed has left half finished; nothing is written."""
+    """Raise HierfedError for an unfinished training of another version of hierfed; nothing is written."""
     path = folder / FILE
     if path.is_file():
         _facts(path)
 
 
 def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> Checkpoint | None:
-    """The checkpoint in a folder, None where there is none; raises HierfedError where it is of another training."""
+    """The checkpoint in a folder, None without one; raises HierfedError for one of another training."""
     path = folder / FILE
     if not path.is_file():
         return None
-    told = _facts(path)
+    metadata = _facts(path)
     try:
         tensors = owned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
-    if told["agreed"] != agreement(settings, catalogue):
+    if metadata["agreed"] != agreement(settings, catalogue):
         raise HierfedError(
             f"{path}: is of a training with other settings or another catalogue; "
             "choose another --name, or delete it to begin anew"
         )
-    low, high = json.loads(told["limits"])
+    low, high = json.loads(metadata["limits"])
     arrays: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
-    keys, threshold = tuple(json.loads(told["keys"])), int(told["threshold"])
-    plan = Plan(told["training"], settings, catalogue, (low, high), keys, threshold)
-    rounds = json.loads(told["rounds"])
+    keys, threshold = tuple(json.loads(metadata["keys"])), int(metadata["threshold"])
+    plan = Plan(metadata["training"], settings, catalogue, (low, high), keys, threshold)
+    rounds = json.loads(metadata["rounds"])
     models = {
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
         for stage, number in rounds.items()
     }
-    return Checkpoint(plan, json.loads(told["nodes"]), told["entry"].encode("ascii"), models)
+    return Checkpoint(plan, json.loads(metadata["nodes"]), metadata["entry"].encode("ascii"), models)
 
 
 def _facts(path: Path) -> dict[str, str]:
-    """What a checkpoint says of itself; raises HierfedError where it is none of this version."""
+    """A checkpoint's metadata; raises HierfedError for a file of another kind or version."""
     try:
         with safe_open(path, framework="pt") as file:
-            told = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
-    if told.get("format") != FORMAT or not told.keys() >= TOLD:
+    if metadata.get("format") != FORMAT or not metadata.keys() >= METADATA_KEYS:
         raise HierfedError(
             f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or delete it "
             "to begin anew"
         )
-    return told
+    return metadata
 
 
 def _damaged(path: Path, error: Exception) -> HierfedError:
@@ -118,6 +119,6 @@ def _damaged(path: Path, error: Exception) -> HierfedError:
 
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:
-    """What must be the same for a training to go on: the settings that decide its numbers, and the catalogue."""
+    """A text that must stay the same for a training to resume: settings that decide its numbers, and catalogue."""
     decisive = settings.model_dump_json(exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
     return f"{catalogue.digest()} {decisive}"

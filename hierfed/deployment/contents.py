@@ -1,7 +1,8 @@
-"""What each message of a federation holds, and why: the table in docs/privacy.md, and what nodes check messages by.
+"""The content of each message of a federation, and its purpose.
 
-A node refuses a request that holds anything else, and sends nothing else. Under secure sums the arrays of a sum are
-never in a message by themselves: they are what the server learns as a total over nodes.
+It makes the table in docs/privacy.md, and nodes check messages by it. A node refuses a request that holds anything
+else, and sends nothing else. Under secure sums no message holds the arrays of a sum: the server learns only their total
+over nodes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hierfed.methods.messages import Purposes
 
 @dataclass(frozen=True)
 class Asked:
-    """A request and its answer: the facts of each, with what they are for."""
+    """A request and its answer: the facts of each, with their purposes."""
 
     request: Purposes
     reply: Purposes = field(default_factory=dict)
@@ -89,9 +90,10 @@ JUDGED_SUMS: Purposes = {
 
 
 def check_request(request: Request, method: str) -> None:
-    """Raise HierfedError for a request that holds more than is declared; method: of the plan, "" before there is one.
+    """Raise HierfedError for a request that holds more than is declared.
 
-    The models in a setup are checked by check_models, once the plan has been read.
+    method: of the plan; "" before there is one.
+    check_models checks the models in a setup, once the plan has been read.
     """
     known = ASKED.get(request.kind)
     if known is None:
@@ -105,7 +107,7 @@ def check_request(request: Request, method: str) -> None:
 
 
 def check_models(method: str, models: Mapping[str, SharedModel]) -> None:
-    """Raise HierfedError for shared models, by stage, of which a node needs less."""
+    """Raise HierfedError for shared models, by stage, that hold more arrays than are declared."""
     for stage, shared in models.items():
         names = [name for each in METHODS[method].models if each.stage == stage for name in each.arrays]
         _check(f"the server's model of stage '{stage}'", shared.arrays, names)
@@ -121,7 +123,7 @@ def check_sum(method: str, stage: str, sent: Contribution) -> None:
 
 
 def check_reply(request: Request, reply: Reply) -> None:
-    """Raise HierfedError for an answer that holds more than is declared; sums of rounds: see check_sum."""
+    """Raise HierfedError for an answer that holds more than is declared; check_sum checks sums of rounds."""
     _check(f"the answer to '{request.kind}'", reply.facts, ASKED[request.kind].reply)
     if request.kind != "round":
         _check(
@@ -130,7 +132,7 @@ def check_reply(request: Request, reply: Reply) -> None:
 
 
 def table() -> str:
-    """All of it as a table in Markdown."""
+    """The content of all messages as a table in Markdown."""
     rows = ["| message | stage | from, to | holds |", "|---|---|---|---|"]
     for kind, each in _together():
         rows.append(_row(kind, "", "server to node", each.request))
@@ -146,7 +148,7 @@ def table() -> str:
 
 
 def _together() -> Iterator[tuple[str, Asked]]:
-    """The kinds of request, those of a secure sum's steps as one."""
+    """The kinds of request, with the steps of a secure sum as one kind."""
     for kind, asked in ASKED.items():
         if kind == STEPS[0]:
             yield ", ".join(f"`{step}`" for step in STEPS), asked
@@ -155,8 +157,8 @@ def _together() -> Iterator[tuple[str, Asked]]:
 
 
 def _row(kind: str, stage: str, way: str, holds: Purposes) -> str:
-    told = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
-    return f"| {kind} | {stage} | {way} | {told} |"
+    cell = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
+    return f"| {kind} | {stage} | {way} | {cell} |"
 
 
 def _check(whose: str, found: Collection[str], declared: Collection[str]) -> None:

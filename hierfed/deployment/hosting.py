@@ -1,4 +1,4 @@
-"""A server and a node as they are run: from a command's options to the end, with nothing left behind."""
+"""A server and a node from their commands' options to the end; nothing stays behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hierfed.deployment.checkpoint import check_version
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
-from hierfed.deployment.server import Desk, Wanted, Watcher, conduct
+from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserver, conduct
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
@@ -32,7 +32,12 @@ FLOWER, RESULT, LOCK = "flower", "result.json", ".lock"
 
 @dataclass(frozen=True)
 class Hosting:
-    """How a server is reached and protected. insecure: said aloud, it allows other machines without TLS and keys."""
+    """The server's address and protection.
+
+    tls: its certificate; None without TLS.
+    keys: the files of the public keys of nodes that may join.
+    insecure: allows other machines without TLS and keys.
+    """
 
     host: str
     port: int
@@ -49,7 +54,7 @@ def host(
     nodes: int,
     quorum: int,
     patience: Patience,
-    watcher: Watcher,
+    observer: ServerObserver,
 ) -> Result:
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
     check_deployable(settings)
@@ -68,14 +73,14 @@ def host(
     except BlockingIOError as error:
         raise SettingsError(f"{folder}: another server is using it; choose another --name") from error
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
-    wanted = Wanted(nodes, quorum, patience, allowed)
+    requirements = Requirements(nodes, quorum, patience, allowed)
 
     with lock, one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
 
-        def connect(desk: Desk) -> Federation:
-            return Federation(grid, desk, patience)
+        def connect(admission: NodeAdmission) -> Federation:
+            return Federation(grid, admission, patience)
 
-        result = conduct(settings, catalogue, folder, connect, wanted, watcher)
+        result = conduct(settings, catalogue, folder, connect, requirements, observer)
     write_report(result, folder)
     write_record(result, folder / RESULT)
     return result
@@ -83,8 +88,17 @@ def host(
 
 @dataclass(frozen=True)
 class Joining:
-    """How a node reaches its server. key: its private key's file; catalogue: the only one that it agrees to; peers: the
-    public keys' files of the only nodes that it adds with, and that by secure sums alone; epsilon: see NodeSide."""
+    """A node's connection to its server, and its conditions.
+
+    address: the server's HOST:PORT.
+    ca: the file of the authority that signed the server's certificate.
+    key: the file of the node's private key.
+    insecure: allows another machine without TLS.
+    catalogue: the file of the only catalogue that the node agrees to.
+    patience: seconds; see ServerAddress.
+    peers: the files of the public keys of the only nodes that it adds with, and that by secure sums alone.
+    epsilon: see NodeSide.
+    """
 
     address: str
     ca: Path | None = None
@@ -97,7 +111,11 @@ class Joining:
 
 
 def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
-    """Be a node until the server says that it is over; folder: the node's state. Gives the bytes that were sent."""
+    """Run a node until the server ends the training; gives its traffic in bytes.
+
+    folder: the node's state.
+    tell: takes a line for each event.
+    """
     if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
         raise SettingsError(
             f"--server {joining.address}: another machine is reached with --ca (and --key), or with --insecure, "
@@ -117,7 +135,7 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself."""
+    """True for a host that is this machine itself."""
     if host in ("localhost", ""):
         return host == "localhost"
     try:

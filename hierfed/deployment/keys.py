@@ -1,4 +1,4 @@
-"""Keys of nodes, and certificates of servers, for those who have no authority of their own."""
+"""Keys of nodes and certificates of servers, for users without an authority of their own."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
 
 
 def new_key(path: Path) -> Path:
-    """Make a node's private key at `path`, for its owner only, and its public half beside it, whose path is given.
+    """Make a node's private key at `path`, for its owner only, and its public half beside it; gives the path of that.
 
-    Raises HierfedError where there is a file already, and where there can be none.
+    Raises HierfedError where a file exists already, and where none can be written.
     """
     public = path.with_name(f"{path.name}.pub")
     _refuse_existing([path, public])
@@ -60,7 +60,10 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def read_public_key(path: Path, option: str = "--allow-key") -> str:
-    """A node's public key, as nodes tell it; raises HierfedError, which names the option, for a file without one."""
+    """A node's public key in OpenSSH's format.
+
+    option: named in the HierfedError for a file without one.
+    """
     try:
         key = load_ssh_public_key(path.read_bytes())
     except UnsupportedAlgorithm as error:
@@ -74,10 +77,12 @@ def read_public_key(path: Path, option: str = "--allow-key") -> str:
 
 
 def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Certificates:
-    """Make an authority, and a certificate that it signs for these names or addresses and for this machine itself.
+    """Make an authority, and a certificate that it signs for these hosts and for this machine itself.
 
-    The authority's own key is thrown away, so it signs nothing else. Raises HierfedError where a file is there already,
-    where there can be none, and for a host that no certificate can name.
+    hosts: names or addresses.
+    days: how long both are valid.
+    The authority's own key is thrown away, so it signs nothing else. Raises HierfedError where a file exists already,
+    where none can be written, and for a host that no certificate can name.
     """
     names = [_name(host) for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1"])]
     with _in_one_line(folder):
@@ -106,7 +111,7 @@ def new_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) -> Ce
             )
         )
 
-    # Names are in the extension; this one holds 64 characters at most.
+    # The extension holds the names: a common name has 64 characters at most.
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hierfed server")])
     own = certificate(authority, authority_key.public_key(), True)
     server = certificate(subject, key.public_key(), False).add_extension(x509.SubjectAlternativeName(names), False)

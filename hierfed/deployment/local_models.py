@@ -1,4 +1,4 @@
-"""What a node makes for its own users of a finished model, and how well that serves them; nobody else sees it."""
+"""Models that a node fits for its own users to a finished shared model, and their errors; they stay on the node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
-# What nodes add up of the rows that they have learned from, and of held-out rows, one number each.
+# Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
 JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
 
 
@@ -37,8 +37,11 @@ def read_source(origin: Origin) -> Source:
 
 
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, test: Ratings) -> Contribution:
-    """How many rows were learned from, and sums over held-out rows: their number, squared errors of the shared and of
-    the personal model, and how many ratings lie in their 90% intervals, of those that have one."""
+    """Sums over a node's held-out rows, and the number of rows that it learned from.
+
+    The sums: the number of rows, the squared errors of the shared and of the personal model, and the number of ratings
+    inside their 90% intervals, of those that have one.
+    """
     sums = dict.fromkeys(JUDGED, 0.0) | {"learned": learned}
     user, item, value = (torch.from_numpy(column) for column in (test.user, test.item, test.value))
     if len(test):
@@ -58,8 +61,13 @@ def kept_model(plan: Plan, shared: SharedModel) -> KeptModel:
 
 @dataclass(frozen=True)
 class Personalised:
-    """What a node's users learned from. folder: their own files. users: how many have one. unknown: rows left out, of
-    items that the federation's catalogue does not know."""
+    """The models of a node's users.
+
+    folder: holds their files.
+    users: the number of users with a model.
+    ratings: the number of rows learned from.
+    unknown: rows left out, of items that the federation's catalogue does not have.
+    """
 
     folder: Path
     users: int
@@ -70,8 +78,9 @@ class Personalised:
 def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> Personalised:
     """Fit the models of a node's users, on this node alone, and serve from them and their shared model from now on.
 
-    The users learn from the rows that took part in the federation, from those that have come since and, unless `refit`
-    is none, from those that were held out. Raises HierfedError where no federation has finished with this node.
+    refit: `users` lets the users learn from their held-out rows too, `none` does not.
+    The users learn from the rows of the federation and from those that have come since. Raises HierfedError where no
+    federation has finished with this node.
     """
     known, shared = state.plan(), state.model(RATING)
     if known is None or shared is None:

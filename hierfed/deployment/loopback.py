@@ -1,4 +1,4 @@
-"""A whole federation on this machine, for trying out: a real server, and each node a process of its own."""
+"""A whole federation on this machine, to try it out: a real server, and each node in its own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.deployment.server import Watcher
+from hierfed.deployment.server import ServerObserver
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
@@ -28,11 +28,11 @@ ENDS_WITHIN = 30.0
 
 
 def run_federation(
-    settings: Settings, folder: Path, watcher: Watcher, patience: Patience, progress: Progress | None = None
+    settings: Settings, folder: Path, observer: ServerObserver, patience: Patience, progress: Progress | None = None
 ) -> Result:
-    """Divide the settings' data among its nodes, and let server and nodes train; the same model as `hierfed run`'s.
+    """Divide the settings' data among nodes, and let server and nodes train; gives the same model as `hierfed run`.
 
-    Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError where a node ends before its time.
+    Each node's table and state lie in `folder/nodes/NAME`. Raises HierfedError for a node that ends too early.
     """
     dataset = load_dataset(settings, progress)
     settings = _with_scale(_personalised_where_trained(with_own_protocol(settings, dataset)), dataset)
@@ -42,10 +42,10 @@ def run_federation(
         _write_tables(dataset, node, folder / NODES / node.name)
     with _processes(nodes, folder, port) as processes:
 
-        class Watching(Watcher):
-            """The given watcher, which also notices nodes that have failed."""
+        class NodeProcessObserver(ServerObserver):
+            """The given observer, which also notices nodes that have failed."""
 
-            tell, on_plan, on_round = watcher.tell, watcher.on_plan, watcher.on_round
+            tell, on_plan, on_round = observer.tell, observer.on_plan, observer.on_round
 
             def check(self) -> None:
                 for name, process in processes.items():
@@ -53,11 +53,13 @@ def run_federation(
                         raise HierfedError(f"node {name} has failed: {_last_line(folder / NODES / name / LOG)}")
 
         hosting = Hosting("127.0.0.1", port)
-        return host(settings, dataset.catalogue, folder, hosting, len(nodes), len(nodes), patience, Watching())
+        return host(
+            settings, dataset.catalogue, folder, hosting, len(nodes), len(nodes), patience, NodeProcessObserver()
+        )
 
 
 def _personalised_where_trained(settings: Settings) -> Settings:
-    """The same nodes for training and personalisation, where the protocol has the same users do both."""
+    """The same nodes for training and personalisation, if the protocol has the same users in both."""
     how, count = settings.federation.partition, settings.federation.nodes
     if how == "rows":
         return settings
@@ -66,7 +68,10 @@ def _personalised_where_trained(settings: Settings) -> Settings:
 
 
 def _with_scale(settings: Settings, dataset: Dataset) -> Settings:
-    """The scale of the ratings that occur, where none is given: under secure sums no node tells its own."""
+    """The settings with the scale of the ratings, by default of those that occur.
+
+    Under secure sums no node tells its own.
+    """
     scale = settings.data.limits(dataset.ratings.limits)
     return settings.model_copy(update={"data": settings.data.model_copy(update={"scale": scale})})
 
@@ -108,8 +113,8 @@ def _write_tables(dataset: Dataset, node: Node, place: Path) -> None:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    told = [line.removeprefix("error: ") for line in lines if line.strip()]
-    return told[-1] if told else f"see {path}"
+    messages = [line.removeprefix("error: ") for line in lines if line.strip()]
+    return messages[-1] if messages else f"see {path}"
 
 
 def _free_port() -> int:

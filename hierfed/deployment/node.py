@@ -1,4 +1,4 @@
-"""A node's half of everything: it answers the server's requests from rows that it keeps to itself."""
+"""A node's side of a federation: it answers the server's requests from rows that stay on the node."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the node kept from a round of a stage."""
+class RoundState:
+    """The private state of a node after a round of a stage."""
 
     stage: str
     number: int
@@ -52,11 +52,12 @@ class Kept:
 
 
 class NodeSide:
-    """One node; `answer` takes the server's requests. tell: told what a person who watches wants to know.
+    """One node; `answer` takes the server's requests.
 
-    catalogue: the digest of the only catalogue that the node agrees to, or "" for the server's, whichever it is. peers:
-    the public keys of the only nodes that it adds with, and then only by secure sums; none for what the server says.
+    catalogue: the digest of the only catalogue that the node agrees to; "" accepts the server's.
+    peers: the public keys of the only nodes that it adds with, and that by secure sums alone; empty accepts any list.
     epsilon: the most that a training may cost each of its users in differential privacy; infinite for any training.
+    tell: takes a line for each event.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class NodeSide:
         self._securely = False
         self._secure: SecureNode | None = None
         self._releasing = 0
-        self._kept = Kept("", 0, None)
+        self._round_state = RoundState("", 0, None)
         self._models: dict[str, SharedModel] = {}
         self._methods: dict[str, SumMethod] = {}
         self.over = False
@@ -107,10 +108,10 @@ class NodeSide:
             "ledger": lambda _: Reply(),
             "goodbye": self._goodbye,
         }
-        beside = self._witness.countersign(request, self._models)
+        signature_facts = self._witness.countersign(request, self._models)
         reply = handlers[request.kind](request)
-        self._witness.heard(request, reply)
-        reply = replace(reply, facts={**reply.facts, **beside})
+        self._witness.note_contribution(request, reply)
+        reply = replace(reply, facts={**reply.facts, **signature_facts})
         check_reply(request, reply)
         return reply
 
@@ -153,7 +154,7 @@ class NodeSide:
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
         self._secure = self._joined(plan, number)
-        self._kept, self._models, self._methods = Kept("", 0, None), {}, {}
+        self._round_state, self._models, self._methods = RoundState("", 0, None), {}, {}
         for stage, shared in finished.items():
             self._take(stage, shared)
         lines = request.facts.get(LEDGER)
@@ -174,8 +175,8 @@ class NodeSide:
             )
 
     def _joined(self, plan: Plan, number: int) -> SecureNode | None:
-        """This node's part in secure sums; raises HierfedError where the plan is not what this node agrees to."""
-        if plan.circle is None:
+        """This node's part in secure sums; raises HierfedError for a plan that this node does not agree to."""
+        if plan.secure_group is None:
             if self._securely:
                 raise HierfedError("the server promised secure sums, and its plan has none")
             return None
@@ -184,7 +185,7 @@ class NodeSide:
         strangers = set(plan.keys) - self._peers - {self._public}
         if self._peers and strangers:
             raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
-        return SecureNode(number, NodeSigner(self._key), plan.circle)
+        return SecureNode(number, NodeSigner(self._key), plan.secure_group)
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
@@ -209,7 +210,7 @@ class NodeSide:
         contribution = send(steps_of(plan.settings), contribution, shared, self._number)
         check_sum(plan.settings.method, stage, contribution)
         if kept is not None:
-            self._kept = Kept(stage, number, kept)
+            self._round_state = RoundState(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)
         facts: dict[str, Fact] = {"training": training, "stage": stage, "round": number, "number": self._number}
         self._tell(f"{stage}, round {number}")
@@ -257,17 +258,17 @@ class NodeSide:
         return Reply({"refusal": reason})
 
     def _recall(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round, and from no other."""
-        if (self._kept.stage, self._kept.number) == (stage, number):
-            return self._kept.state
+        """The private state of exactly that round; None without one."""
+        if (self._round_state.stage, self._round_state.number) == (stage, number):
+            return self._round_state.state
         plan, own = self._known(self._plan), self._known(self._own)
         return self.state.recall(plan.training, stage, number, own.digest)
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
-        """What was kept from that round; from an earlier one where this node has missed it."""
+        """The private state of that round, or of the last round before it that this node took part in."""
         found = self._recall(stage, number)
-        missed = self._kept.stage == stage and self._kept.number < number
-        return self._kept.state if found is None and missed else found
+        missed = self._round_state.stage == stage and self._round_state.number < number
+        return self._round_state.state if found is None and missed else found
 
     def _node(self) -> Node:
         own = self._known(self._own)

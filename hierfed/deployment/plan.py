@@ -1,4 +1,4 @@
-"""What all of a federation must agree on before its first round, and the methods that follow from it."""
+"""The terms that server and nodes agree on before the first round, and the methods that follow from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
-from hierfed.engines.secure_round import Circle
+from hierfed.engines.secure_round import SecureGroup
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.method import Method
@@ -24,11 +24,13 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings and catalogue. training: names this training, and no other.
+    """The terms of one training.
 
-    limits: the lowest and the highest rating that there can be. keys: of the nodes that add securely, by number, and
-    threshold: how many of them a sum takes; none where the server sees single contributions. earlier: the finished
-    models of the stages before the one of ratings, once they are over.
+    training: its id, unlike any other's.
+    limits: the lowest and the highest possible rating.
+    keys: of the nodes in the secure group, by number; empty where the server sees single contributions.
+    threshold: the least number of these nodes in a sum.
+    earlier: the finished models of the stages before the one of ratings, once all are over.
     """
 
     training: str
@@ -40,33 +42,35 @@ class Plan:
     earlier: Mapping[str, SharedModel] = field(default_factory=dict)
 
     @cached_property
-    def circle(self) -> Circle | None:
-        """Who adds securely, if anyone."""
+    def secure_group(self) -> SecureGroup | None:
+        """The nodes that add securely; None where the server sees single contributions."""
         if not self.keys:
             return None
         colluding = colluders(len(self.keys), self.settings.privacy.colluding)
-        return Circle({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
+        return SecureGroup({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
 
     @property
     def private(self) -> bool:
-        """Whether there is differential privacy, under which nodes tell nothing but releases with noise."""
+        """True with differential privacy: nodes then send only releases with noise."""
         return self.settings.privacy.privacy_unit != "none"
 
     @cached_property
     def method(self) -> Method:
-        """The method of ratings; raises SettingsError for one that no federation can train, HierfedError before the
-        stages that it builds upon are over."""
+        """The method of ratings.
+
+        Raises SettingsError for one that no federation can train, HierfedError before the earlier stages are over.
+        """
         return self._prepared(None).method
 
     def record(self, rounds: int) -> PrivacyRecord | None:
-        """What so many rounds have released; None without differential privacy."""
+        """The privacy cost of this many rounds; None without differential privacy."""
         return self._prepared(None).privacy([], rounds) if self.private else None
 
     def _prepared(self, streams: PrivateStreams | None) -> Prepared:
         check_deployable(self.settings)
-        # Of those that stay to the end of a sum, the colluding ones may have added no noise.
-        sharers = None if self.circle is None else self.circle.threshold - self.circle.colluding
-        return prepare(replace(self._case(), streams=streams, sharers=sharers))
+        # Of the nodes that stay to the end of a sum, the colluding ones may have added no noise.
+        noise_nodes = None if self.secure_group is None else self.secure_group.threshold - self.secure_group.colluding
+        return prepare(replace(self._case(), streams=streams, noise_nodes=noise_nodes))
 
     def _case(self) -> Case:
         return Case(self.settings, self.catalogue, self.limits, self.earlier)
@@ -86,7 +90,10 @@ class Plan:
         return stages_of(self._case())
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
-        """How many rounds are to come in all stages, opening rounds included; models: of the stages that have begun."""
+        """The number of rounds to come in all stages, opening rounds included.
+
+        models: of the stages that have begun.
+        """
         left = 0
         for stage in self.stages():
             left += stage.rounds - (models[stage.name].round if stage.name in models else stage.before)
@@ -106,9 +113,10 @@ class Plan:
         raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
 
     def request(self, number: int, finished: Mapping[str, SharedModel]) -> Request:
-        """All of it, but for the catalogue, which nodes have seen already; number: the node's.
+        """The setup request, with all terms but the catalogue, which nodes have already.
 
-        finished: the models of the stages that are over, which a node that comes later has missed.
+        number: the node's.
+        finished: the models of the finished stages, which a node that joins later has missed.
         """
         facts: dict[str, Fact] = {
             "training": self.training,
@@ -146,7 +154,7 @@ def check_deployable(settings: Settings) -> None:
 
 
 def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
-    """The plan that a setup request tells of."""
+    """The plan in the facts of a setup request."""
     low, high = json.loads(str(facts["limits"]))
     settings = Settings.model_validate_json(str(facts["settings"]))
     keys, threshold = tuple(json.loads(str(facts["keys"]))), int(facts["threshold"])
@@ -154,7 +162,7 @@ def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:
-    """The finished models that a setup request tells of, by stage."""
+    """The finished models in a setup request, by stage."""
     models = {}
     for stage, number in json.loads(str(request.facts["finished"])).items():
         prefix = f"{stage}."

@@ -1,4 +1,4 @@
-"""The first words between a server and a node: who each is, and whether they mean the same."""
+"""The greeting between a server and a node: each names itself, and both check their versions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.ledger.keys import is_public
 
-# Raised whenever what is said, or what it means, changes: both sides must have the same.
+# Raised with every change of the messages or their meaning: both sides must have the same.
 VERSION = 4
 OPEN, SECURE = "open", "secure"
-# What hello says of the ratings that there can be: their ends, or that nodes are to say theirs.
+# The scale of ratings in hello: its two ends, or unknown, in which case nodes send theirs.
 SCALE, UNKNOWN_SCALE = "scale", json.dumps(None)
-# Of the ledger: a key, or all lines so far; the last entries; a node's signature of the last, or why there is none.
+# The ledger's facts: a key or all lines; the last entries; a node's signature of the last, or the reason for none.
 LEDGER, ENTRIES, COUNTERSIGNATURE, UNSIGNED = "ledger", "entries", "countersignature", "unsigned"
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """What a node says of itself. identity: a secret of its own, the same at each start. key: its public one, or "".
+    """A node's description of itself.
 
-    ledger: the public key that it countersigns with. limits: its lowest and its highest rating, which is all that it
-    says of its ratings; None where the server knows the scale, and under secure sums.
+    identity: a secret of its own, the same at each start.
+    key: its public key; "" without one.
+    ledger: the public key that it countersigns with.
+    limits: its lowest and its highest rating, the only facts about its ratings; None under secure sums and with a known
+        scale.
     """
 
     name: str
@@ -44,9 +47,13 @@ class Introduction:
 def hello(
     catalogue: Catalogue, nonce: bytes, ledger: str, secure_sums: bool = False, scale: tuple[float, float] | None = None
 ) -> Request:
-    """What a server says first; nonce: drawn anew for each node, and signed by it. ledger: the public key that the
-    server signs its ledger with. secure_sums: whether sums are so. scale: the ratings that there can be, None where
-    nodes are to say it."""
+    """The server's first request to a node.
+
+    nonce: drawn anew for each node, which signs it.
+    ledger: the public key that the server signs its ledger with.
+    secure_sums: True for secure sums.
+    scale: the lowest and the highest possible rating; None asks nodes for theirs.
+    """
     facts: dict[str, Fact] = {
         "version": VERSION,
         "hierfed": __version__,
@@ -65,7 +72,7 @@ def new_nonce() -> bytes:
 
 
 def other_version(request: Request) -> str:
-    """What is wrong where server and node do not speak the same version; empty where they do."""
+    """A line for the user if server and node speak different versions; empty if not."""
     theirs, release = request.facts.get("version"), request.facts.get("hierfed")
     if theirs == VERSION:
         return ""
@@ -93,7 +100,10 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
 
 
 def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -> Introduction | str:
-    """Who a node is, or why it cannot join; keys: the public ones that may, None for all."""
+    """The node's introduction, or the reason for which it cannot join.
+
+    keys: the public keys of nodes that may join; None for all.
+    """
     facts, arrays = reply.facts, reply.contribution.arrays
     if "refusal" in facts:
         return " ".join(str(facts["refusal"]).split()) or "it gives no reason"
@@ -119,7 +129,7 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
 
 
 def is_name(name: str) -> bool:
-    """Whether a node may be called that: one line of text, which can be part of a file's name."""
+    """True for a valid name of a node: one line of text, which can be part of a file's name."""
     return name.isprintable() and name == name.strip() and "/" not in name and name != ""
 
 
@@ -138,7 +148,7 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
 
 
 def _check(found: Introduction) -> None:
-    """Raise ValueError where what was said cannot be true."""
+    """Raise ValueError for an introduction that cannot be true."""
     if not (is_name(found.name) and is_name(found.identity)):
         raise ValueError(f"{found.name!r} is no name for a node")
     if not is_public(found.ledger):

@@ -1,4 +1,4 @@
-"""The server's half: nodes are let in, rounds run and resumed, models handed out, and what was gained is added up."""
+"""The server's side: it admits nodes, runs and resumes rounds, hands out models, and adds up the gain."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
+from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
-from hierfed.engines.replies import Answer
+from hierfed.engines.replies import NodeAnswer
 from hierfed.engines.rounds import rule_of, steps_of
 from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
@@ -32,9 +32,13 @@ from hierfed.settings import Settings
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a federation needs. nodes: to begin, and to go on after a restart. quorum: contributions to a round, at
-    least. keys: the public ones of nodes that may join, None for all."""
+class Requirements:
+    """The conditions of a federation.
+
+    nodes: the number of nodes to begin with, and to resume with.
+    quorum: the least number of contributions in a round.
+    keys: the public keys of nodes that may join; None for all.
+    """
 
     nodes: int
     quorum: int
@@ -42,34 +46,37 @@ class Wanted:
     keys: frozenset[str] | None = None
 
 
-class Watcher:
-    """Who watches a server; each method may be overridden."""
+class ServerObserver:
+    """Observes a server; each method may be overridden."""
 
     def tell(self, event: str) -> None:
-        """Something happened that a person wants to know."""
+        """Takes a line for each event."""
 
     def on_plan(self, rounds: int) -> None:
-        """Training begins or goes on: so many rounds are to come, opening rounds included."""
+        """Training begins or resumes; rounds: the number to come, opening rounds included."""
 
     def on_round(self, record: DeployedRound) -> None:
         """A round has ended, or was abandoned."""
 
     def check(self) -> None:
-        """Called again and again while the server waits; what it raises ends the wait."""
+        """Called again and again while the server waits; an exception ends the wait."""
 
 
 @dataclass
-class Desk:
-    """The server's reception: who may join, under which number, and what they are told. See engines' Reception.
+class NodeAdmission:
+    """Admits nodes, numbers them and sets them up; see Admission.
 
-    secure_sums: whether nodes add securely; who is not in the plan then cannot join any more. scale: the ratings that
-    there can be, None where nodes say it. finished: the models of the stages that are over. nonces: of greetings that
-    were not answered yet.
+    secure_sums: True if nodes add securely; a node outside the plan then cannot join any more.
+    scale: the lowest and the highest possible rating; None asks nodes for theirs.
+    nodes: each node's identity by its name, in the order of their numbers.
+    finished: the models of the finished stages.
+    introduced: the introductions of nodes that joined since this server started.
+    nonces: of greetings without an answer yet.
     """
 
     catalogue: Catalogue
     keys: frozenset[str] | None
-    watcher: Watcher
+    observer: ServerObserver
     ledger: Bookkeeper
     secure_sums: bool = False
     scale: tuple[float, float] | None = None
@@ -80,29 +87,29 @@ class Desk:
     nonces: set[bytes] = field(default_factory=set)
 
     def hello(self) -> Request:
-        """The catalogue, and something to sign."""
+        """The catalogue, and a nonce to sign."""
         nonce = new_nonce()
         self.nonces.add(nonce)
         return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums, self.scale)
 
     def admit(self, reply: Reply) -> str:
-        """Its own name, which is no one else's."""
-        told = reply.facts.get("nonce")
-        nonce = told if isinstance(told, bytes) else b""
+        """The node's own name, which no other node has; raises AdmissionRefused."""
+        value = reply.facts.get("nonce")
+        nonce = value if isinstance(value, bytes) else b""
         found = read_introduction(reply, nonce, self.keys)
         if isinstance(found, str):
-            raise TurnedAway(found)
+            raise AdmissionRefused(found)
         if nonce not in self.nonces:
-            raise TurnedAway("its introduction answers no greeting of this server")
+            raise AdmissionRefused("its introduction answers no greeting of this server")
         self.nonces.remove(nonce)
         if (found.limits is None) != (self.secure_sums or self.scale is not None):
-            raise TurnedAway("it says more or less of its ratings than it was asked")
+            raise AdmissionRefused("it says more or less of its ratings than it was asked")
         if self.plan is not None and self.plan.keys and found.key not in self.plan.keys:
-            raise TurnedAway("the nodes that add securely were settled before it came")
+            raise AdmissionRefused("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
-            raise TurnedAway(f"another node is already called '{found.name}': choose another --name")
+            raise AdmissionRefused(f"another node is already called '{found.name}': choose another --name")
         if self.ledger.known_key(found.name) not in (None, found.ledger):
-            raise TurnedAway("the ledger has another key of it to countersign with")
+            raise AdmissionRefused("the ledger has another key of it to countersign with")
         self.introduced[found.name] = found
         return found.name
 
@@ -116,80 +123,81 @@ class Desk:
             return None
         return self.ledger.with_lines(self.plan.request(member.number, self.finished))
 
-    def hear(self, answer: Answer) -> None:
-        """Keep its countersignature, if it holds one."""
-        event = self.ledger.hear(answer)
+    def on_answer(self, answer: NodeAnswer) -> None:
+        """Keep the countersignature in the answer, if there is one."""
+        event = self.ledger.keep_countersignature(answer)
         if event:
             self.tell(event)
 
     def ledger_keys(self) -> dict[str, str]:
-        """The keys that the nodes which came in this server's time countersign with."""
+        """The ledger keys of nodes that joined since this server started."""
         return {name: found.ledger for name, found in self.introduced.items()}
 
     def tell(self, event: str) -> None:
-        """Pass it on."""
-        self.watcher.tell(event)
+        """Pass the event to the observer."""
+        self.observer.tell(event)
 
     def check(self) -> None:
-        """Pass it on."""
-        self.watcher.check()
+        """Let the observer end the wait."""
+        self.observer.check()
 
 
 def conduct(
     settings: Settings,
     catalogue: Catalogue,
     folder: Path,
-    connect: Callable[[Desk], Federation],
-    wanted: Wanted,
-    watcher: Watcher,
+    connect: Callable[[NodeAdmission], Federation],
+    requirements: Requirements,
+    observer: ServerObserver,
 ) -> Result:
-    """Train with the nodes that come, from the last checkpoint in `folder` if there is one, and keep the models there.
+    """Train with the nodes that join, from the last checkpoint in `folder` if there is one, and keep the models there.
 
-    Raises HierfedError where rounds fail again and again.
+    connect: makes the federation that this admission serves.
+    Raises HierfedError if rounds fail again and again.
     """
     began = time.monotonic()
     checkpoint = load_checkpoint(folder, settings, catalogue)
     scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
-    desk = Desk(catalogue, wanted.keys, watcher, Bookkeeper(folder), secure_sums, scale)
-    watcher.tell(f"signs its ledger with the key {desk.ledger.fingerprint}")
+    admission = NodeAdmission(catalogue, requirements.keys, observer, Bookkeeper(folder), secure_sums, scale)
+    observer.tell(f"signs its ledger with the key {admission.ledger.fingerprint}")
     if checkpoint is not None:
-        desk.plan, desk.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        desk.ledger.append(checkpoint.entry)
+        admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
+        admission.ledger.append(checkpoint.entry)
         finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
         rounds = max((model.round for model in checkpoint.models.values()), default=0)
         anew = "was trained before, and is handed out again; choose another --name to train anew"
-        watcher.tell(anew if finished else f"goes on after round {rounds}")
-    federation = connect(desk)
-    watcher.tell(f"waiting for {wanted.nodes} nodes")
-    federation.gather(wanted.nodes)
+        observer.tell(anew if finished else f"goes on after round {rounds}")
+    federation = connect(admission)
+    observer.tell(f"waiting for {requirements.nodes} nodes")
+    federation.gather(requirements.nodes)
     if checkpoint is None:
         names = sorted((member.name for member in federation.members.values()), key=_natural)
-        desk.nodes = {name: desk.nodes[name] for name in names}
-        desk.plan = agree(settings, catalogue, [desk.introduced[name] for name in names], wanted.quorum)
-        opening = desk.ledger.opening(desk.plan, {name: desk.introduced[name].ledger for name in names})
-        checkpoint = Checkpoint(desk.plan, desk.nodes, opening)
+        admission.nodes = {name: admission.nodes[name] for name in names}
+        admission.plan = agree(settings, catalogue, [admission.introduced[name] for name in names], requirements.quorum)
+        opening = admission.ledger.opening(admission.plan, {name: admission.introduced[name].ledger for name in names})
+        checkpoint = Checkpoint(admission.plan, admission.nodes, opening)
         checkpoint.save(folder)
-        desk.ledger.append(checkpoint.entry)
-    plan = desk.plan = checkpoint.plan
-    watcher.on_plan(plan.rounds_left(checkpoint.models))
-    training = _Training(plan, checkpoint, federation, desk, wanted, folder)
+        admission.ledger.append(checkpoint.entry)
+    plan = admission.plan = checkpoint.plan
+    observer.on_plan(plan.rounds_left(checkpoint.models))
+    training = _Training(plan, checkpoint, federation, admission, requirements, folder)
     for stage in plan.stages():
         training.run(stage.name, stage.rounds)
     plan, models = training.plan, training.checkpoint.models
     rating = models[RATING]
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
     save_ranking(folder, {name: models[name] for name in models if name != RATING and name not in plan.earlier})
-    learned, gained = (0, None) if plan.private else gain(federation, plan, wanted.patience)
-    if not desk.ledger.ended:
-        seal = desk.ledger.seal(training.checkpoint.models)
+    learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience)
+    if not admission.ledger.ended:
+        seal = admission.ledger.seal(training.checkpoint.models)
         federation.ask(lambda _: seal, 1)
-        end = desk.ledger.end()
+        end = admission.ledger.end()
         federation.ask(lambda _: end, 1)
     federation.dismiss()
     return collect_federation(
         folder.name,
         settings,
-        nodes=list(desk.nodes),
+        nodes=list(admission.nodes),
         items=len(catalogue),
         ratings=learned,
         rounds=read_rounds(folder),
@@ -201,7 +209,7 @@ def conduct(
 
 
 def read_rounds(folder: Path) -> list[DeployedRound]:
-    """All rounds of a training, those of servers before this one too; none where none has ended."""
+    """All rounds of a training, those of earlier servers too; empty before the first one ends."""
     path = folder / ROUNDS
     if not path.is_file():
         return []
@@ -209,32 +217,32 @@ def read_rounds(folder: Path) -> list[DeployedRound]:
 
 
 class _Training:
-    """The rounds of each stage, with a checkpoint after every one. plan: with all that is known so far."""
+    """The rounds of each stage, with a checkpoint after every one. plan: includes the finished earlier stages."""
 
     def __init__(
         self,
         plan: Plan,
         checkpoint: Checkpoint,
         federation: Federation,
-        desk: Desk,
-        wanted: Wanted,
+        admission: NodeAdmission,
+        requirements: Requirements,
         folder: Path,
     ):
         self.plan, self.checkpoint, self._federation = plan, checkpoint, federation
-        self._desk, self._wanted, self._folder = desk, wanted, folder
+        self._admission, self._requirements, self._folder = admission, requirements, folder
         self.records: list[DeployedRound] = []
 
     def run(self, stage: str, rounds: int) -> None:
-        """Run the rounds of a stage that are still to come, and hand out its model."""
-        # The server's own noise goes with the one made-up rating that shows what contributions look like.
+        """Run the remaining rounds of a stage, and hand out its model."""
+        # The server draws noise only for `template`, a contribution of one made-up rating that shows the arrays.
         streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self.plan.private else None
         method = self.plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
-        quorum, circle, rule = self._wanted.quorum, self.plan.circle, rule_of(self.plan.settings)
+        quorum, secure_group, rule = self._requirements.quorum, self.plan.secure_group, rule_of(self.plan.settings)
         steps = steps_of(self.plan.settings)
-        strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, circle, rule, steps)
-        ledger = self._desk.ledger
-        strategy.beside = ledger.facts()
+        strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, secure_group, rule, steps)
+        ledger = self._admission.ledger
+        strategy.extra_facts = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             if outcome.total is not None and not strategy.shared.finite:
@@ -242,30 +250,30 @@ class _Training:
                     f"training diverged in round {strategy.shared.round} of '{stage}': lower training.learning_rate"
                 )
             released = self.plan.record(strategy.shared.round)
-            names, keys = list(self._desk.nodes), self._desk.ledger_keys()
+            names, keys = list(self._admission.nodes), self._admission.ledger_keys()
             line = ledger.round(outcome, strategy.shared, names, keys, released)
             if outcome.total is not None:
                 self.checkpoint = replace(
-                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._desk.nodes), entry=line
+                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._admission.nodes), entry=line
                 )
                 self.checkpoint.save(self._folder)
             ledger.append(line)
-            strategy.beside = ledger.facts()
+            strategy.extra_facts = ledger.facts()
             self.records.append(self._record(outcome, bytes_down, seconds))
             with (self._folder / ROUNDS).open("a", encoding="utf-8") as lines:
                 lines.write(self.records[-1].model_dump_json() + "\n")
-            self._desk.watcher.on_round(self.records[-1])
+            self._admission.observer.on_round(self.records[-1])
 
         self._federation.run_rounds(strategy, rounds, on_round)
-        self._desk.finished[stage] = strategy.shared
-        self.plan = self.plan.after(self._desk.finished)
+        self._admission.finished[stage] = strategy.shared
+        self.plan = self.plan.after(self._admission.finished)
         finished = Request(
             "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
         )
         self._federation.ask(lambda _: finished, 1)
 
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
-        names, losses = list(self._desk.nodes), list[float]()
+        names, losses = list(self._admission.nodes), list[float]()
         if outcome.name.stage == RATING and outcome.name.number > 0 and outcome.total:
             losses = self.plan.method.train_loss(outcome.total)
         return DeployedRound(

@@ -1,4 +1,4 @@
-"""Signatures of nodes: ECDSA over P-384 with SHA-384, with the keys that Flower takes too."""
+"""Signatures of nodes: ECDSA over P-384 with SHA-384, with keys that Flower accepts too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCHEME = ec.ECDSA(hashes.SHA384())
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A node's public key; text: in OpenSSH's format, without a comment."""
+    """A node's public key. text: in OpenSSH's format, without a comment."""
 
     text: str
 
@@ -26,7 +26,7 @@ class PublicKey:
         self._key.verify(signature, data, _SCHEME)
 
     def signed(self, signature: object, data: bytes) -> bool:
-        """Whether this is the owner's signature of `data`."""
+        """True for the owner's signature of `data`."""
         try:
             self.verify(signature if isinstance(signature, bytes) else b"", data)
         except InvalidSignature:
@@ -44,7 +44,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class NodeSigner:
-    """Signs as a node; its key never shows in a text."""
+    """Signs as a node; its repr does not show the key."""
 
     key: ec.EllipticCurvePrivateKey = field(repr=False)
 

@@ -1,6 +1,6 @@
-"""What a node keeps on its own disk: readable by its owner only, whole at every moment, and never sent.
+"""A node's files: only their owner can read them, each is always whole, and none is ever sent.
 
-What serves the node's users lies in a folder of its own (hierfed.runs.served_pair), laid out as a run's.
+The models that serve the node's users lie in a folder of their own (hierfed.runs.served_pair), laid out as a run's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a node's ratings are, and how to read them; a password is never part of it."""
+    """The source of a node's ratings, and how to read it; never holds a password."""
 
     source: str
     query: str = ""
@@ -67,71 +67,71 @@ class NodeState:
 
     @classmethod
     def of_a_node(cls, folder: Path) -> NodeState:
-        """The folder of a node that has been here; raises HierfedError, and makes none, where no node has."""
+        """The folder of an existing node; raises HierfedError, and makes none, for any other folder."""
         if not (folder / NODE).is_file():
             raise HierfedError(f"--state {folder}: no node has been here; `hierfed node --state` makes one")
         return cls(folder)
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Let another process use the folder."""
         self._lock.close()
 
     def begin(self, name: str, origin: Origin) -> str:
-        """Note who the node is; gives a secret that tells it from any other, the same at each start."""
+        """Note the node's name and source; gives its identity, a secret that is the same at each start."""
         known = self._node()
         if known is not None and known["name"] != name:
             raise HierfedError(
                 f"--state {self.folder}: belongs to node '{known['name']}', not '{name}'; each node needs its own"
             )
         identity = secrets.token_hex(16) if known is None else str(known["identity"])
-        told = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
-        write_atomically(self.folder / NODE, json.dumps(told, indent=1).encode(), 0o600)
+        record = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
+        write_atomically(self.folder / NODE, json.dumps(record, indent=1).encode(), 0o600)
         return identity
 
     def key(self) -> ec.EllipticCurvePrivateKey:
-        """A private key of the node's own, the same at each start; its public half lies beside it."""
+        """The node's own private key, the same at each start; its public half lies beside it."""
         path = self.folder / KEY
         if not path.is_file():
             new_key(path)
         return read_key(path)
 
     def streams(self, training: str) -> PrivateStreams:
-        """Where this node's noise in a training comes from, which nobody else can foresee; the same at each start."""
+        """The streams of this node's noise in a training, the same at each start; nobody else can foresee them."""
         path = self.folder / SECRET
         if not path.is_file():
             write_atomically(path, secrets.token_bytes(KEY_BYTES), 0o600)
         return PrivateStreams(hashlib.sha256(path.read_bytes() + training.encode()).digest())
 
     def released(self) -> tuple[str, list[int]]:
-        """The training whose private sums this node has helped to open, and of which rounds; "" and none before."""
+        """The training and the rounds whose private sums this node has helped to open;  and none before any."""
         path = self.folder / RELEASED
         if not path.is_file():
             return "", []
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            return str(told["training"]), [int(number) for number in told["rounds"]]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return str(record["training"]), [int(number) for number in record["rounds"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 
     def release(self, training: str, number: int) -> None:
         """Note that a round's private sum is about to be opened."""
         _, rounds = self.released()
-        told = {"training": training, "rounds": sorted({*rounds, number})}
-        write_atomically(self.folder / RELEASED, json.dumps(told).encode(), 0o600)
+        record = {"training": training, "rounds": sorted({*rounds, number})}
+        write_atomically(self.folder / RELEASED, json.dumps(record).encode(), 0o600)
 
     @property
     def name(self) -> str:
-        """The node's name; raises HierfedError where no node has been here."""
+        """The node's name; raises HierfedError for a folder without a node."""
         return str(self._known()["name"])
 
     @property
     def origin(self) -> Origin:
-        """Where the node's ratings are; raises HierfedError where no node has been here."""
+        """The source of the node's ratings; raises HierfedError for a folder without a node."""
         origin: Origin = self._known()["origin"]
         return origin
 
     def keep_plan(self, request: Request, catalogue: Catalogue) -> None:
-        """What the server told before the first round; of a training before this one only what serves users is kept."""
+        """Keep the server's setup; of an earlier training only the models that serve users stay."""
         keep_pair_before(self.folder)
         before = self.folder / PLAN
         if before.is_file() and _read(before, PLAN_FACTS)[0]["training"] != request.facts["training"]:
@@ -142,7 +142,7 @@ class NodeState:
         write_atomically(self.folder / PLAN, save({}, facts), 0o600)
 
     def plan(self) -> tuple[Plan, int] | None:
-        """The plan and this node's number, as last kept; None where there is none."""
+        """The last plan kept and this node's number; None without one."""
         path = self.folder / PLAN
         if not path.is_file():
             return None
@@ -159,14 +159,14 @@ class NodeState:
         return plan.after({name: model for name, model in found.items() if model is not None})
 
     def keep_model(self, stage: str, shared: SharedModel) -> None:
-        """The finished shared model of a stage; what serves users stays as it is."""
+        """Keep the finished shared model of a stage; the models that serve users stay as they are."""
         content = save(
             {name: array.contiguous() for name, array in shared.arrays.items()}, {"round": str(shared.round)}
         )
         write_atomically(self.folder / f"{stage}.{SHARED}", content)
 
     def model(self, stage: str) -> SharedModel | None:
-        """The finished shared model of a stage; None where there is none."""
+        """The finished shared model of a stage; None without one."""
         path = self.folder / f"{stage}.{SHARED}"
         if not path.is_file():
             return None
@@ -174,9 +174,9 @@ class NodeState:
         return SharedModel(arrays, int(facts["round"]))
 
     def keep(self, training: str, stage: str, number: int, rows: str, state: PrivateState) -> None:
-        """What the node kept from a round; that of the round before stays, for a server that asks for it again.
+        """Keep the node's private state of a round; that of the round before stays, since a server may repeat a round.
 
-        rows: the digest of the rows that it was made of.
+        rows: the digest of the rows that the state was made of.
         """
         kept = state.kept()
         if not kept:
@@ -189,7 +189,7 @@ class NodeState:
                 path.unlink()
 
     def recall(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
-        """What the node kept from this round of this training and of these rows; None where it kept nothing."""
+        """The private state of this round, training and rows; None without one."""
         path = self._round(stage, number)
         if not path.is_file():
             return None
@@ -210,22 +210,26 @@ class NodeState:
         if not path.is_file():
             return None
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise HierfedError(f"{path}: cannot be read: {error}") from error
-        if not isinstance(told, dict) or told.get("format") != FORMAT:
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise HierfedError(
                 f"{path}: not the state of a node of this version of hierfed ({FORMAT}): finish its training with the "
                 "version that began it, or give another --state"
             )
         try:
-            return {"name": str(told["name"]), "identity": str(told["identity"]), "origin": Origin(**told["origin"])}
+            return {
+                "name": str(record["name"]),
+                "identity": str(record["identity"]),
+                "origin": Origin(**record["origin"]),
+            }
         except (KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged") from error
 
 
 def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A file's facts, among them the wanted ones, and its tensors."""
+    """A file's facts and tensors; raises HierfedError for a file that lacks one of the wanted facts."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})

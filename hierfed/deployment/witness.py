@@ -1,4 +1,4 @@
-"""A node's half of a federation's ledger: a copy of its own, and signatures of what it can vouch for."""
+"""A node's side of a federation's ledger: its own copy, and countersignatures of entries that it can check."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ SEEN = "witness.json"
 
 
 class Witness:
-    """Countersigns entries of the server's ledger; name, folder: the node's, tell: told of what it does not sign.
+    """Countersigns entries of the server's ledger.
 
-    A signature says that the entry follows all entries that the node knows, and no other stands in its place; that
-    settings, catalogue and the server's key are those that the node was told; that the node is listed as a contributor
-    if it sent a contribution, and not otherwise; and that the model is the one that the node was then sent. It does not
-    say that the sum is right, nor the model made of it, nor who else contributed: a node cannot see that.
+    name, folder: the node's.
+    tell: takes a line for each entry that it does not sign.
+
+    A signature says that the entry follows all entries that the node knows, and that no other stands in its place. The
+    settings, the catalogue and the server's key are those that the node was sent. The entry lists the node as a
+    contributor if it sent a contribution, and only then. The model is the one that the node was sent next. A signature
+    says nothing of other contributors, of the sum, or of how the model was made from it: a node cannot see these.
     """
 
     def __init__(self, name: str, folder: Path, tell: Callable[[str], None]):
@@ -45,11 +48,14 @@ class Witness:
         self._recall()
 
     def meet(self, server: str) -> None:
-        """The server says which key it signs with."""
+        """Note the key that the server signs with."""
         self._server = server
 
     def begin(self, plan: Plan, lines: bytes) -> None:
-        """A training begins, or this node comes back to it; lines: the ledger so far. That of another is kept apart."""
+        """Begin a training, or come back to it; the copy of another training's ledger is kept under another name.
+
+        lines: the ledger so far.
+        """
         chain = self._book.chain
         if chain.entries and chain.opening.training != plan.training:
             self._book.path.rename(self._folder / f"ledger-{chain.opening.training}.jsonl")
@@ -62,8 +68,8 @@ class Witness:
         except BrokenLink as broken:
             self._tell(f"the server's ledger is not the one that this node knows: an entry {broken}")
 
-    def heard(self, request: Request, reply: Reply) -> None:
-        """Note to which rounds this node contributes: with its answer, or under secure sums with its masked vector."""
+    def note_contribution(self, request: Request, reply: Reply) -> None:
+        """Note a contribution of this node to a round: its answer, or its masked vector under secure sums."""
         if request.kind == "round":
             self._asked = str(request.facts["stage"]), int(request.facts["round"])
         elif request.kind == "judge":
@@ -75,11 +81,14 @@ class Witness:
             self._remember()
 
     def countersign(self, request: Request, models: Mapping[str, SharedModel]) -> dict[str, Fact]:
-        """What is said beside the answer to a request that holds entries; models: the finished ones, by stage."""
-        told = request.facts.get(ENTRIES)
-        if not isinstance(told, bytes):
+        """Facts for the answer to a request that holds entries: a countersignature, or the reason for none.
+
+        models: the finished shared models, by stage.
+        """
+        entries = request.facts.get(ENTRIES)
+        if not isinstance(entries, bytes):
             return {}
-        lines = told.split(b"\n")
+        lines = entries.split(b"\n")
         try:
             entry = [self._take(line) for line in lines][-1]
         except BrokenLink as broken:
@@ -102,7 +111,7 @@ class Witness:
         return {UNSIGNED: reason}
 
     def _take(self, line: bytes) -> Entry:
-        """Add a line to the copy, unless it is there; raises BrokenLink where it does not follow."""
+        """Add a line to the copy, unless it is there; raises BrokenLink for a line that does not follow."""
         chain = self._book.chain
         try:
             entry = read_line(line).entry
@@ -116,7 +125,7 @@ class Witness:
         if reason:
             raise BrokenLink(reason)
         chain.check(line)
-        # On the disk before the line is: after a crash between the two, the same line is judged as it was before.
+        # Written before the line: after a crash between the two writes, the same line gets the same verdict.
         if self._judged != line_hash(line):
             self._judged, self._objection = line_hash(line), ""
             if isinstance(entry, RoundEntry):
@@ -137,7 +146,7 @@ class Witness:
         return ""
 
     def _misplaced(self, entry: RoundEntry) -> str:
-        """Why the entry is wrong about this node's contribution; "" if it is not."""
+        """The error in the entry about this node's contribution; empty if there is none."""
         sent, listed = (entry.stage, entry.round) in self._answered, self._name in entry.contributors
         if listed and not sent:
             return "lists a contribution of this node, which sent none"
@@ -146,7 +155,7 @@ class Witness:
         return "leaves out the contribution that this node has sent" if left_out else ""
 
     def _wrong_model(self, entry: Entry, request: Request, models: Mapping[str, SharedModel]) -> str:
-        """Why the entry is wrong about models; "" if it is not."""
+        """The error in the entry about models; empty if there is none."""
         if isinstance(entry, Seal):
             if {stage: model.digest() for stage, model in models.items()} != entry.models:
                 return "holds other models than this node was sent"
@@ -160,16 +169,16 @@ class Witness:
         return "holds another model than this node was sent" if digest != entry.model else ""
 
     def _remember(self) -> None:
-        told = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
-        write_atomically(self._folder / SEEN, json.dumps(told).encode(), 0o600)
+        record = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
+        write_atomically(self._folder / SEEN, json.dumps(record).encode(), 0o600)
 
     def _recall(self) -> None:
         path = self._folder / SEEN
         if not path.is_file():
             return
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            self._answered = {(str(stage), int(number)) for stage, number in told["answered"]}
-            self._judged, self._objection = str(told["judged"]), str(told["objection"])
+            record = json.loads(path.read_text(encoding="utf-8"))
+            self._answered = {(str(stage), int(number)) for stage, number in record["answered"]}
+            self._judged, self._objection = str(record["judged"]), str(record["objection"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HierfedError(f"{path}: the node's state is damaged: {error!r}") from error

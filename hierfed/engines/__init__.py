@@ -1,1 +1,1 @@
-"""Where the nodes run."""
+"""Engines: they run the nodes in this process, or on machines of their own."""

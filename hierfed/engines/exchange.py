@@ -1,4 +1,4 @@
-"""What the server asks of a node and what the node answers, whatever carries it."""
+"""The server's requests and the nodes' replies, over any transport."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Request:
-    """What the server asks: a kind, named facts, and arrays that every node may see."""
+    """The server's request: a kind, named facts, and arrays that every node may see."""
 
     kind: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a node answers: named facts, and arrays as a Contribution alone, which no private state can enter."""
+    """A node's reply: named facts, and arrays as a Contribution alone, which cannot hold private state."""
 
     facts: Mapping[str, Fact] = field(default_factory=dict)
     contribution: Contribution = field(default_factory=lambda: Contribution({}))

@@ -19,17 +19,20 @@ from hierfed.federated.stage import RATING
 from hierfed.federated.steps import receive, send
 from hierfed.observer import SILENT, Observer
 
-# From so many nodes on they are added up together where the method can: an object and a sum for each would cost more
-# than their arithmetic. A part of a federation is not, since what nodes keep then lies at their numbers.
+# From this number of nodes on, a pooled method adds them up together: an object and a sum for each node would cost more
+# than their arithmetic. It needs all nodes of a federation, since it keeps private states at the nodes' numbers.
 POOLED_FROM = 256
 
 
 @dataclass(frozen=True)
 class FinishedRound:
-    """What the server holds as a round ends, and what the round cost.
+    """The server's state at the end of a round, and the round's costs.
 
-    total: the sum of the contributions. rows: the train ratings of the nodes that took part. bytes_up, bytes_down: sent
-    by all nodes, and to all nodes. seconds: wall time. What opening rounds cost, in bytes and seconds, is in round 1.
+    total: the sum of the contributions.
+    rows: the train ratings of the nodes that took part.
+    bytes_up, bytes_down: sent by all nodes, and to all nodes.
+    seconds: wall time.
+    Round 1 includes the bytes and seconds of opening rounds.
     """
 
     number: int
@@ -55,7 +58,7 @@ def run_rounds(
 
     on_round: called as each round ends.
     how: the rule, steps and participation of the rounds.
-    observer: told of shares and sums; may end the training.
+    observer: sees shares and sums; may end the training.
     stage: the name of the training, for the observer.
     begin: a training to go on from; None for a new one.
     """
@@ -97,9 +100,9 @@ def _sum_one_by_one(
     how: Round,
     on_done: Callable[[float], None],
 ) -> tuple[Summed, Sequence[PrivateState | None]]:
-    """The total of what the nodes at these places send, and what all nodes keep.
+    """The total of the contributions of the nodes at these places, and the private states of all nodes.
 
-    on_done: told what share of the nodes' ratings is in the sum.
+    on_done: called with the share of the nodes' ratings that is in the sum.
     """
     before, kept = [private[place] for place in places], list(private)
     passed = row_counts(present).cumsum()

@@ -1,4 +1,4 @@
-"""Which of the answers to a round may enter its sum, and why the others may not."""
+"""The checks of the answers to a round: each enters the sum, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from hierfed.federated.steps import Step, send
 
 @dataclass(frozen=True)
 class RoundName:
-    """Which round it is: of which training, of which of its stages, and its number."""
+    """The name of a round: its training, its stage and its number."""
 
     training: str
     stage: str
     number: int
 
     def facts(self) -> dict[str, Fact]:
-        """As they stand in a message."""
+        """The name as facts of a message."""
         return {"training": self.training, "stage": self.stage, "round": self.number}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came from a node: its reply, or the error that came in its place. name, number: the node's."""
+class NodeAnswer:
+    """A node's reply, or the error that came in its place.
+
+    name, number: the node's.
+    """
 
     name: str
     number: int
@@ -40,14 +43,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that was not used."""
+    """An answer that was not used, and the reason."""
 
     node: str
     reason: str
 
 
 def accept(
-    answers: Sequence[Answer], asked: RoundName, expected: Contribution
+    answers: Sequence[NodeAnswer], asked: RoundName, expected: Contribution
 ) -> tuple[dict[int, Contribution], list[Refusal]]:
     """The contributions to a sum by their nodes' numbers, ascending, and the refused answers.
 
@@ -67,14 +70,14 @@ def accept(
 
 
 def template(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = ()) -> Contribution:
-    """What a node with one rating of the first item would send to the next round: the arrays' names and shapes."""
+    """A contribution to the next round, from one rating of the first item: it shows the arrays' names and shapes."""
     rows = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), np.zeros(1, np.int64))
     contribution, _ = next(iter(method.contribute(shared, [Node(0, "probe", rows, rows)], [None])))
     return send(steps, contribution, shared, 0)
 
 
-def _reason(answer: Answer, asked: RoundName, expected: Contribution) -> str:
-    """Why an answer cannot be used; empty if it can."""
+def _reason(answer: NodeAnswer, asked: RoundName, expected: Contribution) -> str:
+    """The reason why an answer cannot be used; empty if it can."""
     if answer.reply is None:
         return f"failed: {answer.error}"
     facts, sent = answer.reply.facts, answer.reply.contribution

@@ -1,4 +1,4 @@
-"""The shape of a training's rounds, whichever engine runs them."""
+"""The shape of a training's rounds, for any engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLAIN = Round()
 
 
 def round_of(settings: Settings) -> Round:
-    """The rounds that the settings ask for, in one process."""
+    """The rounds of the settings, in one process."""
     participation = Participation(settings.federation.participation, settings.seed)
     return Round(rule_of(settings), steps_of(settings), participation)
 

@@ -1,4 +1,4 @@
-"""One secure sum over messages: how a server leads through its phases, and what a node answers in each."""
+"""One secure sum over messages: the server leads it through its phases, and nodes answer in each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hierfed.engines.exchange import Fact, Member, Reply, Request
-from hierfed.engines.replies import Answer, Refusal
+from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.privacy.secure_sum.aggregator import Aggregator
 from hierfed.privacy.secure_sum.bounds import public_bounds
@@ -27,34 +27,45 @@ from hierfed.privacy.secure_sum.messages import (
 from hierfed.privacy.secure_sum.refusals import Refused, SecureSumError
 from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 
-# A server asks for a contribution, and then each of these of the nodes that are left.
+# The steps after the request for a contribution, in order; each goes to the nodes that are left.
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
 MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
 THE_SUM = "the sum itself"
 
-Ask = Callable[[Callable[[Member], Request | None], int], list[Answer]]
+Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]
 
 
 @dataclass(frozen=True)
-class Circle:
-    """The nodes of a federation that adds securely. keys: of each by its number; see Setup for the others."""
+class SecureGroup:
+    """The nodes that add securely.
+
+    keys: each node's public key by its number.
+    threshold, colluding: see Setup.
+    """
 
     keys: Mapping[int, VerifyKey]
     threshold: int
     colluding: int
 
     def setup(self, request: Request, shapes: Mapping[str, Sequence[int]]) -> Setup:
-        """The terms of a sum of arrays of these shapes. All of the request is in them: who was asked something else,
-        or sent another model, can add nothing to the same sum."""
+        """The terms of a sum of arrays of these shapes.
+
+        They include the whole request: nodes with different requests or models cannot add to the same sum.
+        """
         encoding = plan(shapes, public_bounds(shapes), len(self.keys))
         return Setup(_identity(request), self.keys, encoding, self.threshold, self.colluding)
 
 
 @dataclass(frozen=True)
 class SecureOutcome:
-    """What a secure sum came to. total: None where too few nodes were left. contributors: the numbers of the nodes in
-    it. bytes_up, bytes_down: of the protocol's messages, without the request."""
+    """The result of a secure sum.
+
+    total: None if too few nodes stayed to the end.
+    contributors: the numbers of the nodes in the sum.
+    refused: the answers that were not used.
+    bytes_up, bytes_down: of the protocol's messages, without the request.
+    """
 
     total: Contribution | None
     contributors: tuple[int, ...]
@@ -63,32 +74,34 @@ class SecureOutcome:
     bytes_down: int
 
 
-def sum_securely(ask: Ask, request: Request, circle: Circle, shapes: Mapping[str, Sequence[int]]) -> SecureOutcome:
-    """Ask for contributions of these shapes, and get their sum alone.
+def sum_securely(
+    ask: Ask, request: Request, secure_group: SecureGroup, shapes: Mapping[str, Sequence[int]]
+) -> SecureOutcome:
+    """Ask for contributions of these shapes, and get only their sum.
 
-    ask: sends each member what is made for it, if anything, and gives the answers, waiting for at least so many.
+    ask: sends each member its request, if it has one, waits for this many answers at least, and gives them.
     """
-    setup = circle.setup(request, shapes)
-    led = _Led(ask, Aggregator(setup), setup.threshold)
+    setup = secure_group.setup(request, shapes)
+    exchange = _SumExchange(ask, Aggregator(setup), setup.threshold)
     try:
-        led.gather(lambda member: request if member.number in setup.keys else None)
-        roster = led.server.roster()
-        led.tell(SHARE, roster, [each.sender for each in roster.advertised])
-        inboxes = led.server.inboxes()
-        led.gather(lambda member: led.request(MASK, inboxes.get(member.number)))
-        survivors = led.server.announce()
-        led.tell(CONSENT, survivors, survivors.nodes)
-        consents = led.server.consents()
-        led.tell(UNMASK, consents, [each.sender for each in consents.signed])
-        total, contributors = led.server.total(), led.server.survivors
+        exchange.gather(lambda member: request if member.number in setup.keys else None)
+        roster = exchange.server.roster()
+        exchange.send(SHARE, roster, [each.sender for each in roster.advertised])
+        inboxes = exchange.server.inboxes()
+        exchange.gather(lambda member: exchange.request(MASK, inboxes.get(member.number)))
+        survivors = exchange.server.announce()
+        exchange.send(CONSENT, survivors, survivors.nodes)
+        consents = exchange.server.consents()
+        exchange.send(UNMASK, consents, [each.sender for each in consents.signed])
+        total, contributors = exchange.server.total(), exchange.server.survivors
     except SecureSumError as error:
-        led.refused.append(Refusal(THE_SUM, str(error)))
+        exchange.refused.append(Refusal(THE_SUM, str(error)))
         total, contributors = None, ()
-    return SecureOutcome(total, contributors, tuple(led.refused), led.bytes_up, led.bytes_down)
+    return SecureOutcome(total, contributors, tuple(exchange.refused), exchange.bytes_up, exchange.bytes_down)
 
 
-class _Led:
-    """A sum on its way: messages go out, answers come in and are counted, and what is no answer is refused."""
+class _SumExchange:
+    """A secure sum in progress: sends messages, counts their bytes, and refuses answers that are no messages."""
 
     def __init__(self, ask: Ask, server: Aggregator, threshold: int):
         self._ask, self.server, self._threshold = ask, server, threshold
@@ -102,7 +115,7 @@ class _Led:
             except Refused as error:
                 self.refused.append(Refusal(answer.name, str(error)))
 
-    def tell(self, kind: str, message: FromServer, to: Collection[int]) -> None:
+    def send(self, kind: str, message: FromServer, to: Collection[int]) -> None:
         self.gather(lambda member: self.request(kind, message) if member.number in to else None)
 
     def request(self, kind: str, message: FromServer | None) -> Request | None:
@@ -112,7 +125,7 @@ class _Led:
         self.bytes_down += len(data)
         return Request(kind, {MESSAGE: data})
 
-    def _read(self, answer: Answer) -> FromNode:
+    def _read(self, answer: NodeAnswer) -> FromNode:
         if answer.reply is None:
             raise Refused(f"failed: {answer.error}")
         facts = answer.reply.facts
@@ -129,18 +142,21 @@ class _Led:
 
 
 class SecureNode:
-    """A node's half: it takes part in one sum at a time. number, signer: the node's."""
+    """A node's side of secure sums; it takes part in one sum at a time.
 
-    def __init__(self, number: int, signer: Signer, circle: Circle):
-        self._number, self._signer, self._circle = number, signer, circle
+    number, signer: the node's.
+    """
+
+    def __init__(self, number: int, signer: Signer, secure_group: SecureGroup):
+        self._number, self._signer, self._secure_group = number, signer, secure_group
         self._client: Client | None = None
 
     def begin(self, request: Request, contribution: Contribution) -> Reply:
-        """Keep a contribution ready for the sum that the request asks for; the answer tells keys and nothing of it."""
+        """Keep a contribution for the sum of this request; the reply holds keys, and nothing of the contribution."""
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
-            setup = self._circle.setup(request, shapes)
+            setup = self._secure_group.setup(request, shapes)
             self._client = Client(setup, self._number, self._signer, contribution)
         except SecureSumError as error:
             return _refusal(error)
@@ -176,6 +192,6 @@ def _refusal(error: SecureSumError) -> Reply:
 
 
 def _identity(request: Request) -> bytes:
-    """32 bytes that stand for a request, its arrays included; DRAWN in its facts makes them unlike any other's."""
-    told = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
-    return hashlib.sha256(told.encode()).digest()
+    """A digest of 32 bytes of a request with its arrays; DRAWN in its facts makes it unlike any other's."""
+    content = repr((request.kind, sorted(request.facts.items()), SharedModel(request.arrays).digest()))
+    return hashlib.sha256(content.encode()).digest()

@@ -1,4 +1,4 @@
-"""Trainings that come before the one of the model of ratings, in one process."""
+"""The trainings before the one of the model of ratings, in one process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hierfed.methods import Case, earlier_stages
 
 
 def after_earlier_stages(case: Case, nodes: Sequence[Node], how: Round = PLAIN) -> Case:
-    """The case with the models of the stages before the model of ratings, trained on these nodes."""
+    """The case with the models of the earlier stages, trained on these nodes."""
     models: dict[str, SharedModel] = {}
     for stage in earlier_stages(case):
         trained = run_rounds(stage.build(models), nodes, stage.rounds, how=how.with_everyone(), stage=stage.name)

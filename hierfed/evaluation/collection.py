@@ -60,7 +60,7 @@ def collect(
     method, (on_test, personal) = prepared.method, baselines
     records, rows = [record for record, _ in judged], [each for _, each in judged]
     users = judge_users(rows)
-    beside = [(method.beside, personal.local_only)] if method.beside else []
+    rivals = [(method.rival_name, personal.local_only)] if method.rival_name else []
     found = Result(
         name=settings.preset,
         preset=settings.preset,
@@ -81,7 +81,7 @@ def collect(
         rankers=rankers,
         threshold=method.threshold_record(shared, judged_items(rows)),
         privacy=prepared.privacy(nodes, len(rounds)),
-        verdict=give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, beside),
+        verdict=give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, rivals),
         digest=shared.digest(),
         seconds=seconds,
     )

@@ -17,11 +17,11 @@ def give_verdict(
     personal_baselines: Baselines,
     nodes: Sequence[NodeRecord],
     users: UserSummary,
-    beside: Sequence[tuple[str, float]] = (),
+    rivals: Sequence[tuple[str, float]] = (),
 ) -> Verdict:
     """Judge the global model on the test rows, and the personal ones on the personalisation users' held-out rows.
 
-    beside: further rivals of the personal models, in words and with their RMSE on the held-out rows.
+    rivals: further rivals of the personal models, in words and with their RMSE on the held-out rows.
     """
     gains = np.array([node.gain for node in nodes])
     gains = gains[np.isfinite(gains)]
@@ -37,7 +37,7 @@ def give_verdict(
         _compare(
             "After personalisation the model", users.rmse_after, "user and item biases", personal_baselines.biases
         ),
-        *(_compare("After personalisation the model", users.rmse_after, *rival) for rival in beside),
+        *(_compare("After personalisation the model", users.rmse_after, *rival) for rival in rivals),
     ]
     return Verdict(
         beats_global_mean=global_rmse < baselines.global_mean,

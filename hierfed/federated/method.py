@@ -88,13 +88,13 @@ class Method:
     first_ratings_curve: whether new users' first ratings are measured under protocol cold.
     recommends_by: which of the scorers makes the lists.
     remedy: what to do where a training diverged.
-    beside: what `RivalErrors.local_only` is called in the verdict; empty where the verdict does not name it.
+    rival_name: what `RivalErrors.local_only` is called in the verdict; empty where the verdict does not name it.
     """
 
     user_models: ClassVar[bool] = False
     first_ratings_curve: ClassVar[bool] = False
     recommends_by: ClassVar[str] = RATING
-    beside: ClassVar[str] = ""
+    rival_name: ClassVar[str] = ""
     remedy: ClassVar[str] = "look for ratings of extreme size with `hierfed data`"
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a run's ledger is whole, and the run's files are those that it speaks of."""
+"""The audit of a run's ledger: every link must hold, and the run's files must be those that it names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hierfed.data.reading.catalogue_file import CATALOGUE, read_catalogue
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.ledger.audited import Audited, Witness
+from hierfed.ledger.audited import Audited, AuditedNode
 from hierfed.ledger.entries import FILE, RoundEntry, Seal
 from hierfed.ledger.files import file_digest
 from hierfed.settings import load_settings
@@ -24,8 +24,8 @@ SETTINGS, RESULT = "settings.toml", "result.json"
 def audit(folder: Path, server_key: str = "") -> Audited:
     """Verify the ledger of a run's folder, or of a node's state, from the first line to the last.
 
-    server_key: the fingerprint that the server's key must have, or the file of its public half; "" where it is not
-    known. Raises HierfedError, which names the first broken link, for a ledger in which anything was changed.
+    server_key: the fingerprint that the server's key must have, or the file of its public half; "" accepts any key.
+    Raises HierfedError, which names the first broken link, for a ledger with any change.
     """
     if importlib.util.find_spec("cryptography") is None:
         raise SettingsError("signatures need a package more: pip install 'hierfed[privacy]'")
@@ -59,7 +59,7 @@ def audit(folder: Path, server_key: str = "") -> Audited:
         server=server,
         expected=wanted == server,
         simulated=chain.opening.simulated,
-        nodes=[_witness(chain, rounds, name, fingerprint(key)) for name, key in chain.nodes.items()],
+        nodes=[_audited_node(chain, rounds, name, fingerprint(key)) for name, key in chain.nodes.items()],
         epsilon=rounds[-1].epsilon if rounds else None,
         sealed=chain.ended,
         models=dict(chain.models),
@@ -80,10 +80,10 @@ def _expected(server_key: str) -> str:
         ) from error
 
 
-def _witness(chain: Chain, rounds: list[RoundEntry], name: str, fingerprint: str) -> Witness:
+def _audited_node(chain: Chain, rounds: list[RoundEntry], name: str, fingerprint: str) -> AuditedNode:
     own = [entry.position for entry in rounds if name in entry.contributors]
     unsigned = [position + 1 for position in own if name not in chain.countersigners(position)]
-    return Witness(
+    return AuditedNode(
         name=name,
         fingerprint=fingerprint,
         contributed=len(own),
@@ -93,7 +93,7 @@ def _witness(chain: Chain, rounds: list[RoundEntry], name: str, fingerprint: str
 
 
 def _compared(folder: Path, chain: Chain, path: Path) -> list[str]:
-    """The files that were compared; raises HierfedError for one that is another than the ledger speaks of."""
+    """The files that were compared; raises HierfedError for a file that the ledger contradicts."""
     opening, compared = chain.opening, []
     if (folder / SETTINGS).is_file():
         compared.append(SETTINGS)

@@ -1,13 +1,16 @@
-"""What an audit found of a sound ledger."""
+"""The findings of an audit of a sound ledger."""
 
 from __future__ import annotations
 
 from hierfed.results import Record
 
 
-class Witness(Record):
-    """A node: its public key's fingerprint, and how many rounds it contributed to, and countersigned of these.
+class AuditedNode(Record):
+    """A node in the ledger.
 
+    fingerprint: of its public key.
+    contributed: the number of rounds that it contributed to.
+    countersigned: the number of these that it countersigned.
     unsigned: the lines of rounds that it contributed to and did not countersign.
     """
 
@@ -19,11 +22,15 @@ class Witness(Record):
 
 
 class Audited(Record):
-    """A ledger in which every link holds. rounds: by stage, without the abandoned ones.
+    """A ledger in which every link holds.
 
-    server: its public key's fingerprint; expected: whether that was compared with one that the reader knew. simulated:
-    see Opening. epsilon: spent in all, None without differential privacy. sealed: whether the end is there. compared:
-    the files beside the ledger that are those it speaks of.
+    rounds: by stage, without the abandoned ones.
+    server: its public key's fingerprint.
+    expected: True if that equals the fingerprint that the reader gave.
+    simulated: see Opening.
+    epsilon: spent in all; None without differential privacy.
+    sealed: True if the end is there.
+    compared: the files beside the ledger that agree with it.
     """
 
     training: str
@@ -33,7 +40,7 @@ class Audited(Record):
     server: str
     expected: bool
     simulated: bool
-    nodes: list[Witness]
+    nodes: list[AuditedNode]
     epsilon: float | None
     sealed: bool
     models: dict[str, str]

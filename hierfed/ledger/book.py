@@ -1,4 +1,4 @@
-"""A ledger's file: lines that are appended, and never written again."""
+"""A ledger's file: lines are appended, and never changed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hierfed.ledger.entries import Entry, RoundEntry
 
 
 class Book:
-    """The ledger in a file, which may not be there yet; what a crash has left of a last line is cut off.
+    """The ledger in a file, which need not exist; an incomplete last line, left by a crash, is cut off.
 
-    Raises HierfedError, which names the first broken link, for a file in which anything was changed.
+    Raises HierfedError, which names the first broken link, for a file with any change.
     """
 
     def __init__(self, path: Path):
@@ -30,8 +30,7 @@ class Book:
         self._lines = written[:whole].split(b"\n")[:-1]
 
     def append(self, written: bytes) -> Entry:
-        """Add a line, given without its line feed, that is on the disk then; raises BrokenLink for one that does not
-        fit."""
+        """Write a line, given without its line feed, to the disk; raises BrokenLink for one that does not fit."""
         entry = self.chain.extend(written)
         self._lines.append(written)
         with self.path.open("ab") as file:
@@ -46,7 +45,7 @@ class Book:
 
 
 def read_chain(written: bytes, path: Path) -> Chain:
-    """The whole ledger that these bytes of a file are; raises HierfedError, which names the first broken link."""
+    """The whole ledger in a file's bytes; raises HierfedError, which names the first broken link."""
     chain = Chain()
     *lines, unfinished = written.split(b"\n")
     for number, line in enumerate([*lines, unfinished] if unfinished else lines, 1):

@@ -1,4 +1,4 @@
-"""What makes entries a chain: each fits those before it, signed by the server, countersigned by whom it says."""
+"""The chain of entries: each follows the one before it, signed by the server and countersigned by nodes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from hierfed.ledger.keys import is_public, is_signed
 
 
 class BrokenLink(Exception):
-    """Why an entry cannot follow those before it, in words that begin after "the entry"."""
+    """An entry cannot follow those before it; the text continues "the entry"."""
 
 
 class Chain:
-    """The entries of one ledger, from the opening on; `extend` takes the next one, or says why it cannot be that.
+    """The entries of one ledger, from the opening on; `extend` takes the next one or raises BrokenLink.
 
-    head: sha256 of the last line. nodes: public keys by name. models: sha256 of the last one of each stage.
+    head: sha256 of the last line.
+    nodes: public keys by name.
+    models: sha256 of the last model of each stage.
     """
 
     def __init__(self) -> None:
@@ -38,23 +40,23 @@ class Chain:
 
     @property
     def opening(self) -> Opening:
-        """The first entry; raises BrokenLink where there is none yet."""
+        """The first entry; raises BrokenLink without one."""
         if not self.entries or not isinstance(self.entries[0], Opening):
             raise BrokenLink("comes before any opening")
         return self.entries[0]
 
     @property
     def last(self) -> Entry | None:
-        """The last entry, None where there is none."""
+        """The last entry; None without one."""
         return self.entries[-1] if self.entries else None
 
     @property
     def ended(self) -> bool:
-        """Whether the training is sealed, and the seal countersigned by all who were to come."""
+        """True if the training is sealed and the countersignatures of the seal are in."""
         return isinstance(self.last, End)
 
     def extend(self, written: bytes) -> Entry:
-        """Take the next line, without its line feed; raises BrokenLink, and stays as it is, where it does not fit."""
+        """Take the next line, without its line feed; raises BrokenLink, and changes nothing, if it does not fit."""
         entry = self.check(written)
         if isinstance(entry, RoundEntry):
             self.nodes |= entry.joined
@@ -67,7 +69,7 @@ class Chain:
         return entry
 
     def check(self, written: bytes) -> Entry:
-        """The entry that a line holds; raises BrokenLink where it may not come next."""
+        """The entry in a line; raises BrokenLink if it may not come next."""
         try:
             line = read_line(written)
         except ValueError as error:
@@ -89,7 +91,7 @@ class Chain:
         return entry
 
     def countersigners(self, position: int) -> list[str]:
-        """Who countersigned that entry, as the next one tells; none where there is no next one."""
+        """The nodes that countersigned that entry, from the next entry; empty without a next one."""
         following = self.entries[position + 1] if position + 1 < len(self.entries) else None
         return sorted(following.countersignatures) if isinstance(following, Following) else []
 
@@ -146,7 +148,7 @@ class Chain:
 
 
 def _check_keys(new: Mapping[str, str], known: Mapping[str, str]) -> None:
-    """Raise BrokenLink where one of the new keys is none, or one that another has, or of a name that has one."""
+    """Raise BrokenLink for a new key that is no key, that another name has, or whose name has a key."""
     names, keys = set(known), set(known.values())
     for name, key in new.items():
         if not is_public(key):

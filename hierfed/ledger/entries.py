@@ -1,4 +1,4 @@
-"""The entries of a ledger, and the one way to write each as bytes: any other bytes are no entry."""
+"""The entries of a ledger, and their canonical bytes: any other bytes are no entry."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Position = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Opening(Record):
-    """The first entry: which training, under which settings and catalogue (sha256), and everyone's public key.
+    """The first entry: the training, its settings and catalogue (sha256), and all public keys.
 
-    nodes: keys by name. simulated: whether all keys were made by one process, so that no signature is independent.
+    nodes: keys by name.
+    simulated: True if one process made all keys, so that no signature is independent.
     """
 
     kind: Literal["opening"] = "opening"
@@ -35,8 +36,10 @@ class Opening(Record):
 
 
 class Following(Record):
-    """What every later entry holds. position: how many entries are before it. previous: sha256 of the line before.
+    """The fields of every later entry.
 
+    position: the number of entries before it.
+    previous: sha256 of the line before.
     countersignatures: of that line, by node, as far as they had come when this entry was made.
     """
 
@@ -48,17 +51,19 @@ class Following(Record):
 
 
 class RefusedContribution(Record):
-    """Whose contribution did not enter the sum, and why."""
+    """A node whose contribution is not in the sum, and the reason."""
 
     node: str
     reason: str
 
 
 class RoundEntry(Following):
-    """A round. sum: sha256 of the contributions' sum, None where it was abandoned; model: of the shared model then.
+    """A round.
 
-    joined: keys of nodes that had none in the ledger before. epsilon: what differential privacy has spent so far, None
-    without it.
+    joined: keys of nodes that had none in the ledger before.
+    sum: sha256 of the contributions' sum; None for an abandoned round.
+    model: sha256 of the shared model after the round.
+    epsilon: the cost in differential privacy so far; None without it.
     """
 
     kind: Literal["round"] = "round"
@@ -73,7 +78,7 @@ class RoundEntry(Following):
 
 
 class Seal(Following):
-    """The end of the training. models: sha256 of each stage's final one. files: of what lies beside the ledger."""
+    """The end of the training. models: sha256 of each stage's final model. files: sha256 of files beside the ledger."""
 
     kind: Literal["seal"] = "seal"
     models: dict[str, Digest]
@@ -81,7 +86,7 @@ class Seal(Following):
 
 
 class End(Following):
-    """The countersignatures of the seal; nothing follows."""
+    """The countersignatures of the seal, and the last entry."""
 
     kind: Literal["end"] = "end"
 
@@ -97,13 +102,13 @@ class Line(Record):
 
 
 def canonical(record: Record) -> bytes:
-    """The one way to write it: JSON in ASCII with sorted keys and no spaces."""
-    told = record.model_dump(mode="json")
-    return json.dumps(told, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    """The canonical bytes of a record: JSON in ASCII with sorted keys and no spaces."""
+    content = record.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def read_line(written: bytes) -> Line:
-    """The line that was written as these bytes, without their line feed; raises ValueError for any other."""
+    """The line in these bytes, without their line feed; raises ValueError for bytes that are not canonical."""
     try:
         line = Line.model_validate_json(written)
     except ValidationError as error:
@@ -116,15 +121,15 @@ def read_line(written: bytes) -> Line:
 
 
 def line_hash(written: bytes) -> str:
-    """What stands for a line in the next one."""
+    """The sha256 of a line, which the next line holds."""
     return hashlib.sha256(written).hexdigest()
 
 
 def server_text(entry: Entry) -> bytes:
-    """What the server signs."""
+    """The text that the server signs."""
     return b"hierfed ledger entry\n" + canonical(entry)
 
 
 def node_text(previous: str) -> bytes:
-    """What nodes sign; previous: the line's hash."""
+    """The text that nodes sign. previous: the line's hash."""
     return b"hierfed ledger countersignature\n" + previous.encode("ascii")

@@ -1,4 +1,4 @@
-"""What stands for a file that lies beside a ledger."""
+"""Digests of files beside a ledger."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hierfed.errors import HierfedError
 
 
 def file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """The digests of those of the files that are there; see file_digest."""
+    """The digests of those of the files that exist; see file_digest."""
     return {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
 
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes; of a safetensors file, over its facts and tensors in the order of their names.
 
-    The same tensors saved twice differ in the order of the facts. Raises HierfedError for a file that cannot be read.
+    Two files of the same tensors can differ in the order of facts. Raises HierfedError for an unreadable file.
     """
     try:
         content = path.read_bytes()
@@ -33,8 +33,8 @@ def _tensors_digest(content: bytes) -> str:
     header = json.loads(content[8:begins])
     state = hashlib.sha256(json.dumps(header.pop("__metadata__", {}), sort_keys=True).encode())
     values = memoryview(content)[begins:]
-    for name, told in sorted(header.items()):
-        first, last = told["data_offsets"]
-        state.update(json.dumps([name, told["dtype"], told["shape"], last - first]).encode())
+    for name, entry in sorted(header.items()):
+        first, last = entry["data_offsets"]
+        state.update(json.dumps([name, entry["dtype"], entry["shape"], last - first]).encode())
         state.update(values[first:last])
     return state.hexdigest()

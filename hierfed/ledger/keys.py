@@ -25,9 +25,9 @@ PREFIX = "SHA256:"
 
 
 def kept_key(folder: Path) -> Ed25519PrivateKey:
-    """The key in `folder/ledger.key`, for its owner only; made at the first time, its public half beside it.
+    """The key in `folder/ledger.key`, for its owner only; the first call makes it, and its public half beside it.
 
-    Raises HierfedError for a file that holds none, and where there can be none.
+    Raises HierfedError for a file without a key, and where none can be written.
     """
     path = folder / KEY
     try:
@@ -49,12 +49,12 @@ def public_text(key: Ed25519PrivateKey) -> str:
 
 
 def is_public(text: str) -> bool:
-    """Whether this is a public key as `public_text` writes it."""
+    """True for a public key as `public_text` writes it."""
     return _public(text) is not None
 
 
 def fingerprint(text: str) -> str:
-    """A public key's fingerprint, as `ssh-keygen -l` shows it; raises ValueError for what is none."""
+    """A public key's fingerprint, as `ssh-keygen -l` shows it; raises ValueError for any other text."""
     if not is_public(text):
         raise ValueError(f"{text!r} is no public key of a ledger")
     digest = hashlib.sha256(base64.b64decode(text.split(" ")[1])).digest()
@@ -62,7 +62,7 @@ def fingerprint(text: str) -> str:
 
 
 def is_signed(text: str, signature: str, data: bytes) -> bool:
-    """Whether the owner of this public key made this signature (hexadecimal) of `data`."""
+    """True if the owner of this public key made this signature (hexadecimal) of `data`."""
     key = _public(text)
     try:
         if key is not None:

@@ -1,4 +1,4 @@
-"""The signed record of a training in one process: whether one is kept, and by whom."""
+"""The signed record of a training in one process: the choice to keep one, and its base class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hierfed.privacy.settings import PrivacySettings
 from hierfed.results import PrivacyRecord
 from hierfed.settings import Settings
 
-# The keys of a simulation are all in one hand: signatures of more nodes cost more than rounds, and prove nothing.
+# One process holds all keys of a simulation: signatures of more nodes cost more than rounds, and prove nothing.
 _MOST_WITNESSES = 256
 
 Spent = Callable[[int], PrivacyRecord | None]
-"""What differential privacy has spent after so many rounds; None without it."""
+"""The privacy cost after a number of rounds; None without differential privacy."""
 
 
 class LedgerRecord(Observer):
@@ -30,7 +30,7 @@ class LedgerRecord(Observer):
 
 
 def keeps_ledger(privacy: PrivacySettings, nodes: int) -> bool:
-    """Whether a simulation of so many nodes keeps a ledger; raises SettingsError for one without its package."""
+    """True if a simulation of this many nodes keeps a ledger; raises SettingsError without its package."""
     installed = importlib.util.find_spec("cryptography") is not None
     if privacy.ledger == "keep" and not installed:
         raise SettingsError("privacy.ledger = 'keep' needs a package more: pip install 'hierfed[privacy]'")
@@ -38,7 +38,7 @@ def keeps_ledger(privacy: PrivacySettings, nodes: int) -> bool:
 
 
 def ledger_of(settings: Settings, catalogue: Catalogue, nodes: Sequence[Node], spent: Spent) -> LedgerRecord | None:
-    """The ledger of a simulation, if the settings keep one; spent: see Spent."""
+    """The ledger of a simulation; None if the settings keep none. spent: see Spent."""
     if not keeps_ledger(settings.privacy, len(nodes)):
         return None
     from hierfed.ledger.simulation import SimulatedLedger  # noqa: PLC0415 - it is an extra

@@ -1,4 +1,4 @@
-"""The server's hand: entries that follow a chain, signed."""
+"""The writer of a ledger's entries: they follow a chain, and the server signs them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hierfed.ledger.keys import public_text
 
 
 class Scribe:
-    """Writes the lines that may come next in a chain; who takes one appends it. key: the server's."""
+    """Writes the lines that may come next in a chain; the caller appends them. key: the server's."""
 
     def __init__(self, key: Ed25519PrivateKey, chain: Chain):
         self._key, self._chain = key, chain
@@ -57,7 +57,7 @@ class Scribe:
         joined: Mapping[str, str] | None = None,
         epsilon: float | None = None,
     ) -> bytes:
-        """The line of a round; total: the sum's digest. See RoundEntry."""
+        """The line of a round; see RoundEntry. total: the sum's digest."""
         return self._signed(
             RoundEntry(
                 **self._follows(countersignatures),
@@ -100,6 +100,6 @@ def countersign(key: Ed25519PrivateKey, written: bytes) -> str:
 
 
 def countersign_all(keys: Mapping[str, Ed25519PrivateKey], written: bytes) -> dict[str, str]:
-    """The same of every node, by name; the line, which holds a signature of each, is hashed once."""
+    """The signature of every node, by name. It hashes the line once, since it holds a signature of each."""
     text = node_text(line_hash(written))
     return {name: key.sign(text).hex() for name, key in keys.items()}

@@ -1,4 +1,4 @@
-"""A ledger of a training in one process. It shows the chain; all keys are in one hand, so its witnesses are none."""
+"""A ledger of a training in one process: it shows the chain, but one process holds all keys, so it has no witnesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from hierfed.ledger.scribe import Scribe, countersign_all
 class SimulatedLedger(LedgerRecord):
     """Signs as the server and as every node, with keys that are made for this run and never written.
 
-    settings, catalogue: their digests. nodes: the nodes' names, by number. spent: see Spent.
+    settings, catalogue: their digests.
+    nodes: the nodes' names, by number.
+    spent: see Spent.
     """
 
     def __init__(self, settings: str, catalogue: str, nodes: Mapping[int, str], spent: Spent = lambda done: None):
@@ -30,7 +32,7 @@ class SimulatedLedger(LedgerRecord):
         self._keys = {name: Ed25519PrivateKey.generate() for name in nodes.values()}
         public = {name: public_text(key) for name, key in self._keys.items()}
         self._chain, self._lines = Chain(), list[bytes]()
-        # Hashes of whole models and sums would hold up the rounds.
+        # Hashes of whole models and sums would delay the rounds.
         self._thread, self._writing = ThreadPoolExecutor(1, "ledger"), list[Future[None]]()
         opening = Scribe(self._server, self._chain).opening(
             secrets.token_hex(8), settings, catalogue, public, simulated=True

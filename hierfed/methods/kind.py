@@ -45,7 +45,7 @@ class Case:
     models: the finished shared models of earlier stages, by name.
     module: makes the network that replaces the settings' own.
     streams: source of noise; without it, nodes cannot contribute under differential privacy.
-    sharers: the least number of nodes that share the noise of a sum; None takes the settings' nodes that do not
+    noise_nodes: the least number of nodes that share the noise of a sum; None takes the settings' nodes that do not
     collude.
     """
 
@@ -55,7 +55,7 @@ class Case:
     models: Mapping[str, SharedModel] = field(default_factory=dict)
     module: ModuleMaker | None = None
     streams: PrivateStreams | None = None
-    sharers: int | None = None
+    noise_nodes: int | None = None
 
 
 @dataclass(frozen=True)

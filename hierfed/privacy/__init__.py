@@ -1,1 +1,1 @@
-"""What protects the nodes' data beyond sending sums."""
+"""Protection of the nodes' data: secure sums and differential privacy."""

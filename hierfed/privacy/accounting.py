@@ -1,7 +1,7 @@
-"""What Gaussian releases cost in differential privacy, by Google's dp-accounting. Needs the extra `privacy`.
+"""The cost of Gaussian releases in differential privacy, by Google's dp-accounting. Needs the extra `privacy`.
 
-Mechanisms are given as ratios: of the noise's standard deviation to the L2 sensitivity, which is what one unit (an
-example, a user, a node) that is added or removed can change at most.
+A mechanism is given by its noise multiplier: the noise's standard deviation over the L2 sensitivity. The sensitivity is
+the largest change from adding or removing one unit (an example, a user, a node).
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from scipy.optimize import brentq
 from hierfed.errors import HierfedError
 
 Accountant = Literal["rdp", "pld"]
-# Between them lies every noise multiplier that is of any use.
+# Every useful noise multiplier lies between them.
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
 LEAST_EPSILON = 1e-12
 
 
 class BudgetSpent(HierfedError):
-    """A release that would cost more than what is left."""
+    """A release would cost more than what is left of the budget."""
 
 
 @dataclass(frozen=True)
 class Releases:
-    """So many Gaussian releases alike. sampling: the chance of each unit to be in one, drawn anew for each (Poisson).
+    """A number of Gaussian releases alike.
 
-    Only such a sample amplifies: a batch of fixed size, or a choice of nodes by the server, does not count as one.
+    sampling: the chance of each unit to be in a release, drawn anew for each (Poisson). Only such a sample amplifies: a
+        batch of fixed size, or a choice of nodes by the server, does not count as one.
     """
 
     noise_multiplier: float
@@ -42,7 +43,7 @@ class Releases:
     sampling: float = 1.0
 
     def event(self) -> dp_accounting.DpEvent:
-        """As dp-accounting has it."""
+        """The releases as an event of dp-accounting."""
         event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(self.noise_multiplier)
         if self.sampling < 1:
             event = dp_accounting.PoissonSampledDpEvent(self.sampling, event)
@@ -51,7 +52,7 @@ class Releases:
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent, and what has been."""
+    """The privacy budget, and the releases that it has paid for."""
 
     epsilon: float
     delta: float
@@ -59,10 +60,10 @@ class Budget:
     spent: tuple[Releases, ...] = ()
 
     def spend(self, releases: Releases) -> Budget:
-        """The budget after these; raises BudgetSpent, before they are made, if it does not allow for them."""
+        """The budget after these releases, before they are made; raises BudgetSpent if it does not allow for them."""
         after = Budget(self.epsilon, self.delta, self.accountant, (*self.spent, releases))
         cost = after.epsilon_spent()
-        # The noise was found by a root finder, which may end a little on either side.
+        # The noise comes from a root finder, which may end a little on either side.
         if cost > self.epsilon * (1 + 1e-6):
             raise BudgetSpent(
                 f"privacy budget: {releases.count} more releases would cost epsilon {cost:.4f} in all, and it is "
@@ -76,9 +77,10 @@ class Budget:
 
 
 def epsilon_of(releases: Iterable[Releases], delta: float, accountant: Accountant = "rdp") -> float:
-    """The epsilon at this delta of all these together, under addition or removal of one unit.
+    """The epsilon at this delta of all these releases together, under addition or removal of one unit.
 
-    rdp: Renyi divergences (Mironov, 2017); pld: privacy loss distributions (Sommer et al., 2019), tighter and slower.
+    accountant: `rdp` uses Renyi divergences (Mironov, 2017); `pld` uses privacy loss distributions (Sommer et al.,
+        2019), tighter and slower.
     """
     ledger = PLDAccountant() if accountant == "pld" else RdpAccountant()
     empty = True
@@ -92,18 +94,18 @@ def epsilon_of(releases: Iterable[Releases], delta: float, accountant: Accountan
 def noise_multiplier_of(
     epsilon: float, delta: float, count: int = 1, sampling: float = 1.0, accountant: Accountant = "rdp"
 ) -> float:
-    """The least noise with which so many releases cost no more than this epsilon; 0 where it is infinite."""
+    """The least noise multiplier for this many releases within this epsilon; 0 for an infinite one."""
     if math.isinf(epsilon):
         return 0.0
 
     def excess(log_noise: float) -> float:
         found = epsilon_of([Releases(math.exp(log_noise), count, sampling)], delta, accountant)
-        # Nearly a line in log_noise, which takes a third less steps to solve.
+        # Logarithms make this nearly linear in log_noise, which saves a third of the steps.
         return math.log(max(found, LEAST_EPSILON) / epsilon)
 
     low, high = math.log(LEAST_NOISE), math.log(MOST_NOISE)
     if accountant == "pld":
-        # Loss distributions under little noise are huge; what Renyi divergences ask for is more than enough, and near.
+        # Loss distributions under little noise are huge. The noise by Renyi divergences is a close upper bound.
         high = math.log(noise_multiplier_of(epsilon, delta, count, sampling, "rdp") * 1.01)
         low = high - math.log(2)
     if excess(high) > 0:
@@ -115,7 +117,7 @@ def noise_multiplier_of(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings for those Renyi orders that are left out of a minimum anyhow."""
+    """Silence the warnings for Renyi orders that the minimum leaves out anyhow."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

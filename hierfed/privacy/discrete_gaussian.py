@@ -1,9 +1,10 @@
-"""The discrete Gaussian on a grid, sampled exactly: integers and fair bits alone, no float decides.
+"""The discrete Gaussian on a grid, sampled exactly: from integers and fair bits alone, without floats.
 
-Source: Canonne, Kamath and Steinke, NeurIPS 2020 (arXiv:2004.00010), algorithms 1 to 3. A sum of several such is not
-one itself; it is private as one of the summed variance up to a term of 10 sum_k exp(-2 pi^2 s^2 k / (k + 1)), s the
-deviation of each in steps (Kairouz, Liu and Steinke, ICML 2021, arXiv:2102.06387, theorem 1). With LEAST_STEPS to a
-deviation that is zero in every float.
+Source: Canonne, Kamath and Steinke, NeurIPS 2020 (arXiv:2004.00010), algorithms 1 to 3.
+
+A sum of such variables is not a discrete Gaussian. Its privacy is that of one with the summed variance, up to a term of
+10 sum_k exp(-2 pi^2 s^2 k / (k + 1)), with s the deviation of each in steps (Kairouz, Liu and Steinke, ICML 2021,
+arXiv:2102.06387, theorem 1). With at least LEAST_STEPS steps to a deviation, that term is zero in every float.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ FINEST_GRID = 2.0**-20
 
 
 def grid_of(deviation: float) -> float:
-    """The coarsest power of two with at least LEAST_STEPS to this deviation; without noise the finest that is used.
+    """The coarsest power of two with at least LEAST_STEPS to this deviation; FINEST_GRID without noise.
 
-    Raises HierfedError for a deviation below what FINEST_GRID can carry.
+    Raises HierfedError for a deviation that needs a finer grid than FINEST_GRID.
     """
     if not deviation:
         return FINEST_GRID
@@ -35,7 +36,7 @@ def grid_of(deviation: float) -> float:
 
 
 def on_grid(vectors: Tensor, grid: float) -> Tensor:
-    """The nearest multiples of the grid that are no further from 0, so that no norm grows."""
+    """The vectors rounded towards 0 to multiples of the grid, so that no norm grows."""
     return torch.trunc(vectors / grid) * grid
 
 
@@ -56,7 +57,7 @@ def discrete_gaussian_steps(stream: PrivateStream, variance: int, count: int) ->
     while missing:
         drawn = _discrete_laplace(stream, scale, 2 * missing)
         distance = np.abs(np.abs(drawn) * scale - variance)
-        # Squares of more would not fit into 64 bits; so far out, a value is kept with a chance below exp(-2000).
+        # Larger squares would overflow 64 bits; a value so far out would be kept with a chance below exp(-2000).
         near = distance < 1 << 31
         kept = np.zeros(len(drawn), bool)
         kept[near] = bernoulli_exp(stream, distance[near] ** 2, 2 * variance * scale**2)
@@ -77,7 +78,10 @@ def bernoulli_exp(stream: PrivateStream, numerators: np.ndarray, denominator: in
 
 
 def _bernoulli_exp_of_fraction(stream: PrivateStream, numerators: np.ndarray, denominator: int) -> np.ndarray:
-    """The same for fractions from 0 to 1: how often Bernoulli(fraction / k) succeeds in a row is even with exp(-f)."""
+    """The same for fractions f from 0 to 1.
+
+    Draws Bernoulli(f / k) for k = 1, 2, ... until one fails; the number of successes is even with probability exp(-f).
+    """
     result = np.zeros(len(numerators), bool)
     going, turn = np.arange(len(numerators)), 1
     while going.size:
@@ -102,7 +106,7 @@ def _discrete_laplace(stream: PrivateStream, scale: int, count: int) -> np.ndarr
 
 
 def _turns(stream: PrivateStream, count: int) -> np.ndarray:
-    """How often Bernoulli(exp(-1)) succeeds before it fails: int64 [count]."""
+    """The number of successes of Bernoulli(exp(-1)) before it fails: int64 [count]."""
     turns = np.zeros(count, np.int64)
     going = np.arange(count)
     while going.size:

@@ -10,15 +10,18 @@ from hierfed.section import OpenShare, Positive, Section
 
 
 class PrivacySettings(Section):
-    """What protects the nodes' data beyond sending sums; see docs/privacy.md.
+    """Protection of the nodes' data besides sums; see docs/privacy.md.
 
-    secure_sums: the server sees masked contributions, and learns their sum alone. colluding: the share of the nodes
-    that may side with the server. privacy_unit: what differential privacy hides: nothing, each `example` (rating), each
-    `user` with all ratings, or each `node` with all users. epsilon, delta: the budget of the whole run. clip_norm: the
-    most, in L2 norm, that one unit adds to a sum. accountant: adds up what releases cost, by Renyi divergences (`rdp`)
-    or by privacy loss distributions (`pld`: less noise for the same epsilon, found in more time). ledger:
-    in one process, whether to keep a signed record of the rounds, for `hierfed audit`: `keep` it, `none`, or `auto`,
-    for up to 256 nodes where the extra `privacy` is installed. A federation on real machines always keeps one.
+    secure_sums: the server sees masked contributions, and learns their sum alone.
+    colluding: the share of the nodes that may side with the server.
+    privacy_unit: the unit that differential privacy hides: `none`, each `example` (rating), each `user` with all
+        ratings, or each `node` with all users.
+    epsilon, delta: the budget of the whole run.
+    clip_norm: the most, in L2 norm, that one unit adds to a sum.
+    accountant: adds up the cost of releases, by Renyi divergences (`rdp`) or by privacy loss distributions (`pld`: less
+        noise for the same epsilon, found in more time).
+    ledger: the signed record of the rounds for `hierfed audit`, in one process: `keep` it, `none`, or `auto`, for up to
+        256 nodes with the extra `privacy` installed. A federation on real machines always keeps one.
     """
 
     secure_sums: bool = False
@@ -31,7 +34,7 @@ class PrivacySettings(Section):
     ledger: Literal["auto", "keep", "none"] = "auto"
 
     def without_effect(self) -> str:
-        """A part of the budget that is set where nothing spends it, and what to do; empty where there is none."""
+        """A setting of the budget that nothing spends, and its remedy; empty if there is none."""
         usual = PrivacySettings()
         for name in ("epsilon", "delta", "clip_norm", "accountant"):
             if getattr(self, name) != getattr(usual, name):

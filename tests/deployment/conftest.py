@@ -263,7 +263,7 @@ class Village:
     settings: Settings
     sides: dict[str, NodeSide] = field(default_factory=dict)
     sent: list[tuple[str, str, Message]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     records: list[DeployedRound] = field(default_factory=list)
     planned: list[int] = field(default_factory=list)
 
@@ -289,15 +289,15 @@ class Village:
         **wants: Any,
     ) -> Result:
         """Run a server from its folder to the end."""
-        from hierfed.deployment.server import Wanted, Watcher, conduct
+        from hierfed.deployment.server import Requirements, ServerObserver, conduct
         from hierfed.engines.flower.federation import Federation, Patience
 
         village, patience, clock = self, Patience(deadline=5.0), Clock()
         self.server.mkdir(parents=True, exist_ok=True)
 
-        class Noting(Watcher):
+        class Noting(ServerObserver):
             def tell(self, event: str) -> None:
-                village.told.append(event)
+                village.events.append(event)
 
             def on_plan(self, rounds: int) -> None:
                 village.planned.append(rounds)
@@ -308,12 +308,12 @@ class Village:
 
         # Flower numbers connections anew for each server.
         self.grid = Grid({7 * number + 3: side for number, side in enumerate(self.sides.values())}, meddle, self.sent)
-        wanted = Wanted(**{"nodes": len(self.sides), "quorum": 1, "patience": patience} | wants)
+        wanted = Requirements(**{"nodes": len(self.sides), "quorum": 1, "patience": patience} | wants)
         return conduct(
             self.settings,
             self.data.catalogue,
             self.server,
-            lambda desk: Federation(self.grid, desk, patience, clock.monotonic, clock.sleep),  # type: ignore[arg-type]
+            lambda admission: Federation(self.grid, admission, patience, clock.monotonic, clock.sleep),  # type: ignore[arg-type]
             wanted,
             Noting(),
         )

@@ -75,7 +75,7 @@ def test_every_round_is_signed_by_all_and_every_node_has_the_same_ledger(preset,
         assert audit(state).sealed
         assert (state / "ledger.key.pub").read_text().strip() == chain.nodes[name]
         assert audit(state, str(found.server / "ledger.key.pub")).expected
-    assert not any("countersign" in event for event in found.told)
+    assert not any("countersign" in event for event in found.events)
 
 
 def test_entries_cost_no_message_but_two_at_the_end(village, make_settings):
@@ -167,7 +167,7 @@ def test_a_late_node_does_not_sign_that_it_was_not_there(village, make_settings)
     late = ratings_of(found)[2:4]
     assert [entry.contributors for entry in late] == [["node 1", "node 10"], NAMES]
     assert [each.node for each in late[1].refused] == ["node 2"]
-    told = [event for event in found.told if "countersign" in event]
+    told = [event for event in found.events if "countersign" in event]
     reason = "round 2 of 'rating' leaves out the contribution that this node has sent"
     assert told == [f"node node 2 does not countersign: {reason}"]
     assert audit(found.server).sealed
@@ -213,7 +213,7 @@ def test_a_node_that_joins_later_is_in_the_ledger_from_then_on(village, make_set
     assert [list(entry.joined) for entry in entries] == [[], [], ["node 10"], []]
     assert entries[-1].contributors == NAMES
     assert (found.place / "node 10" / FILE).read_bytes() == (found.server / FILE).read_bytes()
-    assert not any("countersign" in event for event in found.told)
+    assert not any("countersign" in event for event in found.events)
 
 
 def test_a_server_that_went_back_and_took_another_way_gets_no_signature(village, make_settings):
@@ -232,7 +232,7 @@ def test_a_server_that_went_back_and_took_another_way_gets_no_signature(village,
     audited = audit(found.server)
     assert [node.countersigned < node.contributed for node in audited.nodes] == [True] * 3
     assert chain_of(found).countersigners(6) == []
-    assert any("than the one that this node knows" in event for event in found.told)
+    assert any("than the one that this node knows" in event for event in found.events)
 
 
 def test_a_ledger_that_was_changed_is_not_gone_on_with(village, make_settings):
@@ -287,5 +287,5 @@ def test_a_node_that_comes_with_another_key_is_turned_away(village, make_setting
         Path(file).unlink()
     found.start(*NAMES)
     found.serve(nodes=2)
-    assert any("the ledger has another key of it to countersign with" in event for event in found.told)
+    assert any("the ledger has another key of it to countersign with" in event for event in found.events)
     assert ratings_of(found)[-1].contributors == ["node 1", "node 10"]

@@ -16,7 +16,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.server import Watcher
+from hierfed.deployment.server import ServerObserver
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
@@ -208,7 +208,7 @@ def test_a_server_leaves_the_folder_of_another_version_as_it_was(checkpoint, tmp
     before = (tmp_path / FILE).read_bytes()
     plan, hosting = checkpoint.plan, Hosting("127.0.0.1", 0)
     with pytest.raises(HierfedError, match="finish it with the version that began it") as error:
-        host(plan.settings, plan.catalogue, tmp_path, hosting, 1, 1, Patience(), Watcher())
+        host(plan.settings, plan.catalogue, tmp_path, hosting, 1, 1, Patience(), ServerObserver())
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     assert (tmp_path / FILE).read_bytes() == before

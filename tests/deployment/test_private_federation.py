@@ -68,7 +68,7 @@ def test_but_for_the_noise_it_is_the_prior_of_one_process(village, data, monkeyp
     method = prepare(Case(settings, data.catalogue, SCALE, streams=streams)).method
     # What noise is reckoned with hangs on how many nodes share it, which nodes that may collude do not.
     plan, _ = found.sides["node 1"].state.plan()
-    expected = run_rounds(replace(method, sharers=plan.method.sharers), data.nodes(), 3).shared.arrays
+    expected = run_rounds(replace(method, noise_nodes=plan.method.noise_nodes), data.nodes(), 3).shared.arrays
     arrays = found.models()["rating"].arrays
     for name, array in expected.items():
         torch.testing.assert_close(arrays[name], array, rtol=0, atol=1e-9, msg=lambda text, name=name: name + text)
@@ -84,7 +84,7 @@ def test_those_who_stay_to_a_sum_s_end_and_do_not_collude_add_all_the_noise(vill
     found.serve()
     plan, _ = found.sides["node 1"].state.plan()
     colluding = colluders(3, 0.33)
-    assert plan.method.sharers == smallest_threshold(3, colluding) - colluding == 2
+    assert plan.method.noise_nodes == smallest_threshold(3, colluding) - colluding == 2
 
 
 def test_a_server_that_was_stopped_goes_on_with_what_was_spent(village):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.deployment.server import Watcher
+from hierfed.deployment.server import ServerObserver
 from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.federation import Patience
 from hierfed.engines.in_process import run_rounds
@@ -173,7 +173,7 @@ def test_a_newcomer_is_turned_away_once_the_nodes_are_settled(secure, village):
     found.start("node 1", "node 2", "node 10")
     result = found.serve(nodes=2)
     assert result.federation.nodes == ["node 1", "node 2"]
-    assert any("the nodes that add securely were settled before it came" in event for event in found.told)
+    assert any("the nodes that add securely were settled before it came" in event for event in found.events)
 
 
 def test_nodes_with_peers_add_with_them_and_with_no_one_else(secure, village, expected):
@@ -212,5 +212,5 @@ def test_what_secure_sums_cannot_keep_is_refused_before_anyone_joins(
 ):
     settings = make_settings("network", secure_sums=True, scale=scale)
     with pytest.raises(SettingsError, match=reason) as error:
-        host(settings, data.catalogue, tmp_path, Hosting("127.0.0.1", 0), nodes, 1, Patience(), Watcher())
+        host(settings, data.catalogue, tmp_path, Hosting("127.0.0.1", 0), nodes, 1, Patience(), ServerObserver())
     assert "\n" not in str(error.value)

@@ -21,9 +21,9 @@ from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, introduce
-from hierfed.deployment.server import Desk, Watcher
+from hierfed.deployment.server import NodeAdmission, ServerObserver
 from hierfed.deployment.state import NodeState
-from hierfed.engines.flower.federation import Patience, TurnedAway
+from hierfed.engines.flower.federation import AdmissionRefused, Patience
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -113,7 +113,16 @@ def test_ratings_times_twenty_give_the_same_model_and_errors_times_twenty(
 
 def test_a_second_server_on_the_same_folder_is_refused(tmp_path, data, make_settings):
     with held(tmp_path / LOCK), pytest.raises(SettingsError, match="another server is using it; choose another --name"):
-        host(make_settings("network"), data.catalogue, tmp_path, Hosting("127.0.0.1", 1), 1, 1, Patience(), Watcher())
+        host(
+            make_settings("network"),
+            data.catalogue,
+            tmp_path,
+            Hosting("127.0.0.1", 1),
+            1,
+            1,
+            Patience(),
+            ServerObserver(),
+        )
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
@@ -247,7 +256,7 @@ def test_a_node_that_misses_a_round_goes_on(stage, number, village, make_setting
     by_hand, _ = train_by_hand(expected.method, expected.nodes, 4, {number: {1}})
     assert result.digest == by_hand.digest()
     assert result.digest != expected.models["rating"].digest()
-    assert f"node node 2 has not answered within {5.0:g} s" in found.told
+    assert f"node node 2 has not answered within {5.0:g} s" in found.events
 
 
 @pytest.mark.parametrize("rank_items", [True, False])
@@ -328,7 +337,7 @@ def test_a_node_that_begins_again_during_a_training_goes_on_with_it(
     assert all(each.contributors == NAMES for each in result.federation.rounds)
     assert digests(found.models()) == digests(reference(preset).models)
     assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
-    assert "node node 2 is gone" in found.told
+    assert "node node 2 is gone" in found.events
 
 
 @pytest.mark.parametrize(("preset", "stage", "number"), ONCE_IN_EACH_STAGE)
@@ -393,7 +402,7 @@ def test_a_stranger_with_a_member_s_name_is_turned_away(village, make_settings, 
     assert result.federation.nodes == NAMES[:2]
     assert all(each.contributors == NAMES[:2] for each in result.federation.rounds)
     reason = "another node is already called 'node 2': choose another --name"
-    assert f"a node is refused: {reason}" in found.told
+    assert f"a node is refused: {reason}" in found.events
     assert str(stranger.failure) == f"the server refuses this node: {reason}"
 
 
@@ -416,11 +425,11 @@ def test_a_model_that_is_not_finite_is_not_kept(village, make_settings, monkeypa
     assert found.models().keys() == {"features"}
 
 
-def test_a_watcher_s_error_ends_the_wait(village, make_settings, monkeypatch):
-    def check(self: Watcher) -> None:
+def test_an_observer_s_error_ends_the_wait(village, make_settings, monkeypatch):
+    def check(self: ServerObserver) -> None:
         raise HierfedError("node 2 has failed")
 
-    monkeypatch.setattr(Watcher, "check", check)
+    monkeypatch.setattr(ServerObserver, "check", check)
     with pytest.raises(HierfedError, match="node 2 has failed"):
         village(make_settings("network")).serve()
 
@@ -448,7 +457,7 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     found.serve()
     for side in found.sides.values():
         _, state = side.state.plan(), side.state
-        (model,) = side._plan.method.personalise(state.model("rating"), [side._node()], [side._kept.state])
+        (model,) = side._plan.method.personalise(state.model("rating"), [side._node()], [side._round_state.state])
         for tensors in dict(model.tensors()).values():
             note(side.name, *(each.flatten() for each in tensors.values() if each.is_floating_point()))
     for name, own in ((name, data.table.filter(data.table["node"] == name)) for name in NAMES):
@@ -474,12 +483,12 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
 
 
 def test_an_introduction_is_taken_once_and_answers_a_greeting(data, tmp_path):
-    desk = Desk(data.catalogue, None, Watcher(), Bookkeeper(tmp_path))
-    greeting = desk.hello()
-    assert desk.hello().facts["nonce"] != greeting.facts["nonce"]
+    admission = NodeAdmission(data.catalogue, None, ServerObserver(), Bookkeeper(tmp_path))
+    greeting = admission.hello()
+    assert admission.hello().facts["nonce"] != greeting.facts["nonce"]
     told = Introduction("one", "secret", "", greeting.facts["ledger"], (1.0, 5.0))
     answer = introduce(told, greeting.facts["nonce"], None)
-    assert desk.admit(answer) == "one"
+    assert admission.admit(answer) == "one"
     for again in (answer, introduce(told, b"x" * 32, None)):
-        with pytest.raises(TurnedAway, match="answers no greeting"):
-            desk.admit(again)
+        with pytest.raises(AdmissionRefused, match="answers no greeting"):
+            admission.admit(again)

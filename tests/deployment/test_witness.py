@@ -66,7 +66,7 @@ class Meeting:
     def contribute(self, number: int) -> None:
         request = Request("round", {"stage": "rating", "round": number})
         reply = Reply(contribution=Contribution({"sum": torch.ones(1, dtype=torch.float64)}))
-        self.witness.heard(request, reply)
+        self.witness.note_contribution(request, reply)
 
     def ask(self, *lines: bytes, after: int, kind: str = "round", models: Any = None) -> str:
         """Send entries with the model after a round; gives the reason not to sign the last, or "" for a signature."""
@@ -274,18 +274,18 @@ def test_a_node_that_the_ledger_does_not_know_yet_says_nothing(meeting):
 def test_under_secure_sums_the_masked_vector_is_the_contribution(meeting):
     meeting.begin()
     asked = Request("round", {"stage": "rating", "round": 2})
-    meeting.witness.heard(asked, Reply({"message": b"keys"}))
-    meeting.witness.heard(Request("share"), Reply({"message": b"shares"}))
+    meeting.witness.note_contribution(asked, Reply({"message": b"keys"}))
+    meeting.witness.note_contribution(Request("share"), Reply({"message": b"shares"}))
     assert "lists a contribution" in meeting.ask(meeting.append(meeting.round(2)), after=2)
     for refusal, words in (({"refusal": "no"}, "lists a contribution"), ({"message": b"masked"}, "")):
         number = len(meeting.lines)
-        meeting.witness.heard(Request("round", {"stage": "rating", "round": number}), Reply())
-        meeting.witness.heard(Request("mask"), Reply(refusal))
+        meeting.witness.note_contribution(Request("round", {"stage": "rating", "round": number}), Reply())
+        meeting.witness.note_contribution(Request("mask"), Reply(refusal))
         assert words in meeting.ask(meeting.append(meeting.round(number)), after=number)
     # What is judged is no contribution to the round before it.
-    meeting.witness.heard(Request("round", {"stage": "rating", "round": 5}), Reply())
-    meeting.witness.heard(Request("judge"), Reply())
-    meeting.witness.heard(Request("mask"), Reply({"message": b"masked"}))
+    meeting.witness.note_contribution(Request("round", {"stage": "rating", "round": 5}), Reply())
+    meeting.witness.note_contribution(Request("judge"), Reply())
+    meeting.witness.note_contribution(Request("mask"), Reply({"message": b"masked"}))
     assert "lists a contribution" in meeting.ask(meeting.append(meeting.round(5)), after=5)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hierfed.data.federation import Node
 from hierfed.engines.exchange import Reply
-from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
+from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, template
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.network import Network
@@ -40,17 +40,17 @@ def sent(value: float = 1.0, **changes: object) -> Contribution:
     return Contribution({name: array for name, array in arrays.items() if array is not MISSING})
 
 
-def good(number: int, value: float = 1.0) -> Answer:
-    return Answer(f"node {number}", number, Reply({**ASKED.facts(), "number": number}, sent(value)))
+def good(number: int, value: float = 1.0) -> NodeAnswer:
+    return NodeAnswer(f"node {number}", number, Reply({**ASKED.facts(), "number": number}, sent(value)))
 
 
-def with_facts(number: int, /, **changes: object) -> Answer:
+def with_facts(number: int, /, **changes: object) -> NodeAnswer:
     facts = {**ASKED.facts(), "number": number} | changes
     facts = {name: fact for name, fact in facts.items() if fact is not MISSING}
-    return Answer(f"node {number}", number, Reply(facts, sent()))
+    return NodeAnswer(f"node {number}", number, Reply(facts, sent()))
 
 
-def with_arrays(number: int, /, **changes: object) -> Answer:
+def with_arrays(number: int, /, **changes: object) -> NodeAnswer:
     return replace(good(number), reply=Reply({**ASKED.facts(), "number": number}, sent(**changes)))
 
 
@@ -59,8 +59,8 @@ def last_is(value: float) -> torch.Tensor:
     return torch.tensor([[0.0, 0.0], [0.0, value]], dtype=torch.float64)
 
 
-BAD: dict[str, tuple[Callable[[int], Answer], str]] = {
-    "failed": (lambda n: Answer(f"node {n}", n, None, "ValueError on the node"), "failed: ValueError on the node"),
+BAD: dict[str, tuple[Callable[[int], NodeAnswer], str]] = {
+    "failed": (lambda n: NodeAnswer(f"node {n}", n, None, "ValueError on the node"), "failed: ValueError on the node"),
     "another training": (lambda n: with_facts(n, training="training 2"), "answers training 'training 2'"),
     "an old round": (lambda n: with_facts(n, round=2), "answers round 2, asked was 3"),
     "a round to come": (lambda n: with_facts(n, round=4), "answers round 4, asked was 3"),

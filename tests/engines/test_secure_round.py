@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.replies import Answer
+from hierfed.engines.replies import NodeAnswer
 from hierfed.engines.secure_round import (
     DRAWN,
     MESSAGE,
     REFUSAL,
     STEPS,
     THE_SUM,
-    Circle,
+    SecureGroup,
     SecureNode,
     SecureOutcome,
     sum_securely,
@@ -54,11 +54,11 @@ class Table:
         signers = {node: Ed25519PrivateKey.generate() for node in range(self.count)}
         colluding = colluders(self.count)
         keys = {node: signer.public_key() for node, signer in signers.items()}
-        self.circle = Circle(keys, smallest_threshold(self.count, colluding), colluding)
-        self.nodes = {node: SecureNode(node, signer, self.circle) for node, signer in signers.items()}
+        self.secure_group = SecureGroup(keys, smallest_threshold(self.count, colluding), colluding)
+        self.nodes = {node: SecureNode(node, signer, self.secure_group) for node, signer in signers.items()}
 
-    def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[Answer]:
-        assert enough == self.circle.threshold
+    def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[NodeAnswer]:
+        assert enough == self.secure_group.threshold
         answers = []
         for number in self.nodes:
             member = Member(f"node {number}", number)
@@ -70,11 +70,11 @@ class Table:
                 self.sent.append((number, heard.kind, reply))
                 heard = reply
             if heard is not None:
-                answers.append(Answer(member.name, member.number, heard))
+                answers.append(NodeAnswer(member.name, member.number, heard))
         return answers
 
     def sum(self, drawn: bytes = b"first") -> SecureOutcome:
-        return sum_securely(self.ask, Request("round", {"round": 1, DRAWN: drawn}), self.circle, SHAPES)
+        return sum_securely(self.ask, Request("round", {"round": 1, DRAWN: drawn}), self.secure_group, SHAPES)
 
 
 def without(lost: Mapping[int, str]) -> Meddle:
@@ -101,10 +101,10 @@ def test_the_sum_is_that_of_the_nodes_that_uploaded_if_enough_stay(data, count):
     table = Table(count, without(lost))
     found = table.sum()
     uploaded = tuple(node for node in range(count) if lost.get(node, "consent") in ("consent", "unmask"))
-    if count - len(lost) >= table.circle.threshold:
+    if count - len(lost) >= table.secure_group.threshold:
         check_sum(found, uploaded)
         assert not found.refused
-    elif len(uploaded) < table.circle.threshold:
+    elif len(uploaded) < table.secure_group.threshold:
         assert found.total is None
         assert found.contributors == ()
         assert [each.node for each in found.refused] == [THE_SUM]
@@ -168,7 +168,7 @@ def test_what_is_no_answer_is_refused_and_the_others_go_on(phase, reply):
 def test_a_node_that_began_again_takes_no_part_and_the_others_go_on():
     def meddle(node: int, request: Request) -> Request:
         if (node, request.kind) == (1, "mask"):
-            table.nodes[1] = SecureNode(1, Ed25519PrivateKey.generate(), table.circle)
+            table.nodes[1] = SecureNode(1, Ed25519PrivateKey.generate(), table.secure_group)
         return request
 
     table = Table(4, meddle)
@@ -197,10 +197,10 @@ def test_who_was_asked_something_else_adds_nothing_to_the_sum():
     ],
 )
 def test_every_request_has_terms_of_its_own(other):
-    circle = Table(3).circle
+    secure_group = Table(3).secure_group
     first = Request("round", {"round": 1, DRAWN: b"first"})
-    assert circle.setup(first, SHAPES).session != circle.setup(other, SHAPES).session
-    assert circle.setup(first, SHAPES).session == circle.setup(replace(first), SHAPES).session
+    assert secure_group.setup(first, SHAPES).session != secure_group.setup(other, SHAPES).session
+    assert secure_group.setup(first, SHAPES).session == secure_group.setup(replace(first), SHAPES).session
 
 
 def test_two_sums_share_no_mask():

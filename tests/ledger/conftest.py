@@ -17,7 +17,7 @@ def digest(text: str) -> str:
 
 
 @dataclass
-class Desk:
+class LedgerWriter:
     """A server and nodes that sign whatever they are given."""
 
     training: str = "f00d" * 4
@@ -70,18 +70,18 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def writer() -> LedgerWriter:
     """Nothing written yet."""
-    return Desk()
+    return LedgerWriter()
 
 
 @pytest.fixture(scope="session")
-def small() -> Desk:
+def small() -> LedgerWriter:
     """A whole ledger."""
     from hierfed.ledger.entries import RefusedContribution
 
     two = ("hospital", "bücherei")
-    made = Desk()
+    made = LedgerWriter()
     made.open(*two)
     made.round("rating", 0, two)
     made.round("rating", 1, ["hospital"], ["bücherei"], refused=[RefusedContribution(node="bücherei", reason="late")])

@@ -35,10 +35,10 @@ def broken(written: bytes) -> str:
     return "" if chain.ended else f"not sealed after {len(chain.entries)}"
 
 
-def resigned(desk, line: bytes, key=None, **changes) -> bytes:
+def resigned(writer, line: bytes, key=None, **changes) -> bytes:
     """The line with other contents, signed again."""
     entry = read_line(line).entry.model_copy(update=changes)
-    return canonical(Line(entry=entry, signature=(key or desk.key).sign(server_text(entry)).hex()))
+    return canonical(Line(entry=entry, signature=(key or writer.key).sign(server_text(entry)).hex()))
 
 
 def test_an_untouched_ledger_is_sound_and_says_who_signed(small):
@@ -118,14 +118,14 @@ def test_an_end_that_was_cut_off_is_found_wherever(small):
         assert found.startswith(f"not sealed after {whole}" if at_a_line else f"ledger.jsonl, line {whole + 1}")
 
 
-def test_an_entry_of_another_run_is_found(small, desk):
-    desk.open(*TWO)
-    desk.round("rating", 0, TWO)
-    lines = [*small.lines[:1], desk.lines[1], *small.lines[2:]]
+def test_an_entry_of_another_run_is_found(small, writer):
+    writer.open(*TWO)
+    writer.round("rating", 0, TWO)
+    lines = [*small.lines[:1], writer.lines[1], *small.lines[2:]]
     assert "line 2, after the opening: the entry does not follow the entry before it" in broken(joined(lines))
-    lines = [small.lines[0], resigned(desk, small.lines[1], training="beef" * 4)]
+    lines = [small.lines[0], resigned(writer, small.lines[1], training="beef" * 4)]
     assert "is of another training, beefbeefbeefbeef" in broken(joined(lines))
-    lines = [small.lines[0], resigned(desk, small.lines[1], settings="0" * 64)]
+    lines = [small.lines[0], resigned(writer, small.lines[1], settings="0" * 64)]
     assert "names other settings than the opening" in broken(joined(lines))
 
 
@@ -191,12 +191,12 @@ def test_a_key_serves_one_name(small):
     assert "line 1: the entry names a key of the server" in broken(own + b"\n")
 
 
-def test_a_stage_that_is_over_does_not_come_back(small, desk):
-    desk.open(*TWO)
-    desk.round("rating", 1, TWO)
-    desk.round("ease", 0, TWO)
+def test_a_stage_that_is_over_does_not_come_back(small, writer):
+    writer.open(*TWO)
+    writer.round("rating", 1, TWO)
+    writer.round("ease", 0, TWO)
     with pytest.raises(BrokenLink, match="goes back to stage 'rating'"):
-        desk.round("rating", 2, TWO)
+        writer.round("rating", 2, TWO)
 
 
 def test_the_seal_holds_the_last_models_and_nothing_follows_the_end(small):

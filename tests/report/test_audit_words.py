@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hierfed.ledger.audited import Audited, Witness
+from hierfed.ledger.audited import Audited, AuditedNode
 from hierfed.report.audit_words import audit_table
 
 KEY = "SHA256:" + "aB3/+" * 8 + "xyz"
@@ -15,8 +15,8 @@ KEY = "SHA256:" + "aB3/+" * 8 + "xyz"
 
 def rendered(**changes: Any) -> str:
     nodes = [
-        Witness(name="hospital", fingerprint=KEY, contributed=1234, countersigned=1234, unsigned=[]),
-        Witness(
+        AuditedNode(name="hospital", fingerprint=KEY, contributed=1234, countersigned=1234, unsigned=[]),
+        AuditedNode(
             name="[red] cross of a town",
             fingerprint=KEY[::-1],
             contributed=9,

@@ -150,8 +150,8 @@ def _fetch(cursor: Any, sql: str) -> pl.DataFrame:
         return pl.DataFrame(cursor.fetch_arrow())
 
     # In the main thread the driver would turn an interrupt into an ordinary error of the server.
-    with ThreadPoolExecutor(1) as beside:
-        task = beside.submit(run)
+    with ThreadPoolExecutor(1) as executor:
+        task = executor.submit(run)
         try:
             # polars' signal handler does not end a wait. Short waits let Python's own handler run between them.
             while not wait([task], timeout=_PATIENCE).done:

@@ -107,9 +107,9 @@ def files_of(source: str, test: str | None = None) -> dict[str, Path]:
     if not path.is_dir():
         return {}
     place, files = files_in(path)
-    beside = (_find(name, path, place) for name in (FILE_NAME, "links.csv"))
+    companions = (_find(name, path, place) for name in (FILE_NAME, "links.csv"))
     found |= {f"{place.name}/{file.name}": file for file in files}
-    return found | {f"beside {file.name}": file for file in beside if file is not None}
+    return found | {f"beside {file.name}": file for file in companions if file is not None}
 
 
 def _folder_joins(folder: Path, place: Path) -> dict[str, Join]:

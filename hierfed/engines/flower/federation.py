@@ -1,4 +1,4 @@
-"""The nodes that have joined a server, and what it asks of them; who leaves, comes back or answers late is noticed."""
+"""The members of a federation: the server sends them requests, and notices late answers, departures and returns."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from flwr.serverapp import Grid
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.records import message_type, request_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy, read_answer
-from hierfed.engines.replies import Answer, Refusal
+from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.errors import HierfedError
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
 
 
-class TurnedAway(Exception):
-    """Why a node cannot be a member."""
+class AdmissionRefused(Exception):
+    """A node cannot be a member; the text is the reason."""
 
 
-class Reception(Protocol):
-    """Who decides which nodes join, and is told what happens."""
+class Admission(Protocol):
+    """Decides which nodes join, and takes events."""
 
     def hello(self) -> Request:
-        """What a stranger is asked."""
+        """The first request to a node."""
         ...
 
     def admit(self, reply: Reply) -> str:
-        """The name that a stranger has from now on; raises TurnedAway where it cannot be a member."""
+        """The node's name from now on; raises AdmissionRefused for one that cannot be a member."""
         ...
 
     def number(self, name: str) -> int:
@@ -39,26 +39,31 @@ class Reception(Protocol):
         ...
 
     def setup(self, member: Member) -> Request | None:
-        """What a member is told before it is asked anything; None while that is not yet known."""
+        """A member's setup, sent before any other request; None until it is known."""
         ...
 
-    def hear(self, answer: Answer) -> None:
+    def on_answer(self, answer: NodeAnswer) -> None:
         """A member has answered a request, other than its setup."""
         ...
 
     def tell(self, event: str) -> None:
-        """Something that a person who watches wants to know."""
+        """Takes a line for each event."""
         ...
 
     def check(self) -> None:
-        """Called again and again while the server waits; what it raises ends the wait."""
+        """Called again and again while the server waits; an exception ends the wait."""
         ...
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long the server waits. deadline: seconds for the answers to a round. attempts: at one round, before it gives
-    up. joining: seconds for a stranger to answer. leaving: seconds for members to go when it is over."""
+    """The server's limits on waiting.
+
+    deadline: seconds for the answers to a round.
+    attempts: failures of one round before the server gives up.
+    joining: seconds for a node to answer hello or its setup.
+    leaving: seconds for members to go at the end.
+    """
 
     deadline: float = 600.0
     attempts: int = 5
@@ -67,10 +72,15 @@ class Patience:
 
 
 @dataclass(eq=False)
-class _Guest:
-    """A node that Flower knows, from when it came until it left. came: when that was, in Flower's words. name: "" until
-    it is a member. ready: whether it knows what a member must know. waiting_for: the message, sent at `since`, that it
-    has to answer first, or ""."""
+class _Connection:
+    """A node that Flower knows, from its activation until it leaves.
+
+    came: the time of its activation, as Flower writes it.
+    name: "" until it is a member.
+    ready: True once it has answered its setup.
+    waiting_for: the id of the message, sent at `since`, that it has to answer first, or "".
+    refused: True if it cannot be a member.
+    """
 
     node_id: int
     came: str
@@ -78,43 +88,45 @@ class _Guest:
     ready: bool = False
     waiting_for: str = ""
     since: float = 0.0
-    turned_away: bool = False
+    refused: bool = False
 
 
 class Federation:
-    """The members by Flower's ids of their connections; a member that comes back has a new one, or is new again."""
+    """The members by Flower's ids of their connections; a member that comes back has a new id, or activates anew."""
 
     def __init__(
         self,
         grid: Grid,
-        reception: Reception,
+        admission: Admission,
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ):
-        self._grid, self._reception, self._patience = grid, reception, patience
+        self._grid, self._admission, self._patience = grid, admission, patience
         self._clock, self._wait = clock, wait
-        self._guests: dict[int, _Guest] = {}
+        self._connections: dict[int, _Connection] = {}
         self._late: dict[str, str] = {}
         self._over = False
 
     @property
     def members(self) -> dict[int, Member]:
-        """Those who are there, by Flower's ids."""
-        return {key: self._member(guest) for key, guest in self._guests.items() if guest.name}
+        """The present members, by Flower's ids."""
+        return {key: self._member(connection) for key, connection in self._connections.items() if connection.name}
 
     def gather(self, count: int) -> None:
-        """Wait until so many members are there, however long that takes."""
+        """Wait for this many members, without a deadline."""
         wait = SHORTEST_WAIT
         while len(self.members) < count:
             self._receive([])
             self._wait(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
 
-    def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[Answer]:
-        """The answer of each member that something is made for, until all of these who are there have answered.
+    def ask(self, make: Callable[[Member], Request | None], enough: int) -> list[NodeAnswer]:
+        """Send requests to members, and wait until each of them that is present has answered.
 
-        Those who come meanwhile are asked too. Fewer than `enough` answers are waited for until the deadline.
+        make: the request to a member; None for no request.
+        enough: wait for this many answers at least, or until the deadline.
+        Members that join meanwhile get requests too.
         """
 
         def message(node_id: int) -> Message | None:
@@ -124,9 +136,9 @@ class Federation:
         return self._answers(message, enough)
 
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
-        """One round; see SumStrategy. Late answers to earlier ones are refused and counted with it."""
-        if strategy.circle is not None:
-            outcome = strategy.aggregate_securely(strategy.circle, self.ask)
+        """One round; see SumStrategy. Its outcome counts late answers to earlier rounds as refused."""
+        if strategy.secure_group is not None:
+            outcome = strategy.aggregate_securely(strategy.secure_group, self.ask)
         else:
             outcome = strategy.aggregate(self._answers(strategy.message, strategy.quorum))
         return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
@@ -134,9 +146,10 @@ class Federation:
     def run_rounds(
         self, strategy: SumStrategy, rounds: int, on_round: Callable[[RoundOutcome, int, float], None]
     ) -> None:
-        """Rounds until the model has seen so many; on_round: told the outcome, bytes sent to nodes, and seconds.
+        """Run rounds until the model has this many.
 
-        Raises HierfedError where a round fails again and again.
+        on_round: called with the outcome, the bytes sent to nodes, and the seconds.
+        Raises HierfedError if a round fails again and again.
         """
         attempt = 0
         while strategy.shared.round < rounds:
@@ -151,49 +164,51 @@ class Federation:
                     "nodes are back"
                 )
 
-    def _answers(self, message: Callable[[int], Message | None], enough: int) -> list[Answer]:
+    def _answers(self, message: Callable[[int], Message | None], enough: int) -> list[NodeAnswer]:
         answers = [read_answer(reply, member) for member, reply in self._collect(message, enough)]
         for answer in answers:
-            self._reception.hear(answer)
+            self._admission.on_answer(answer)
         return answers
 
     def _collect(self, message: Callable[[int], Message | None], enough: int) -> list[tuple[Member, Message]]:
-        """Send to all who can be asked, and gather their replies."""
-        asked: dict[str, _Guest] = {}
-        done: set[_Guest] = set()
+        """Send a message to each ready member, and gather their replies."""
+        asked: dict[str, _Connection] = {}
+        done: set[_Connection] = set()
         found: list[tuple[Member, Message]] = []
         end, wait = self._clock() + self._patience.deadline, SHORTEST_WAIT
         while True:
-            for guest in self._guests.values():
-                if guest.ready and guest not in done and guest not in asked.values():
-                    made = message(guest.node_id)
+            for connection in self._connections.values():
+                if connection.ready and connection not in done and connection not in asked.values():
+                    made = message(connection.node_id)
                     if made is None:
-                        done.add(guest)
+                        done.add(connection)
                         continue
                     message_id = self._send(made)
                     if message_id:
-                        asked[message_id] = guest
+                        asked[message_id] = connection
             replies = self._receive(list(asked))
             for reply in replies:
-                guest = asked.pop(reply.metadata.reply_to_message_id)
-                done.add(guest)
-                if guest.name:
-                    found.append((self._member(guest), reply))
-            expected = any(guest not in done and not guest.turned_away for guest in self._guests.values())
-            # Errors do not count, such as Flower's for a node that is gone: it may come back and answer.
+                connection = asked.pop(reply.metadata.reply_to_message_id)
+                done.add(connection)
+                if connection.name:
+                    found.append((self._member(connection), reply))
+            expected = any(
+                connection not in done and not connection.refused for connection in self._connections.values()
+            )
+            # Errors do not count: Flower makes one for a node that is gone, which may come back and answer.
             answered = {member.name for member, reply in found if not reply.has_error()}
             if (not expected and len(answered) >= enough) or self._clock() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
             self._wait(wait)
-        for message_id, guest in asked.items():
-            if guest.name and guest in self._guests.values():
-                self._late[message_id] = guest.name
-                self._reception.tell(f"node {guest.name} has not answered within {self._patience.deadline:g} s")
+        for message_id, connection in asked.items():
+            if connection.name and connection in self._connections.values():
+                self._late[message_id] = connection.name
+                self._admission.tell(f"node {connection.name} has not answered within {self._patience.deadline:g} s")
         return found
 
     def _late_answers(self) -> list[Refusal]:
-        """Answers that came after their round had ended; each is told once. Errors are none."""
+        """Answers that came after the end of their round, each once; errors do not count."""
         refused = []
         for reply in self._grid.pull_messages(list(self._late)) if self._late else []:
             name = self._late.pop(reply.metadata.reply_to_message_id)
@@ -202,75 +217,79 @@ class Federation:
         return refused
 
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
-        """Let strangers in, notice who left, and give the replies that have come to these messages."""
-        self._reception.check()
+        """Admit new nodes, notice departures, and give the replies to these messages."""
+        self._admission.check()
         online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
-        for guest in list(self._guests.values()):
-            if online.get(guest.node_id) != guest.came:
-                del self._guests[guest.node_id]
-                if guest.name and not self._over:
-                    self._reception.tell(f"node {guest.name} is gone")
-        for node_id in online.keys() - self._guests.keys():
+        for connection in list(self._connections.values()):
+            if online.get(connection.node_id) != connection.came:
+                del self._connections[connection.node_id]
+                if connection.name and not self._over:
+                    self._admission.tell(f"node {connection.name} is gone")
+        for node_id in online.keys() - self._connections.keys():
             self._greet(node_id, online[node_id])
-        for node_id, guest in self._guests.items():
-            if guest.name and not guest.ready and not guest.waiting_for:
-                setup = self._reception.setup(self._member(guest))
+        for node_id, connection in self._connections.items():
+            if connection.name and not connection.ready and not connection.waiting_for:
+                setup = self._admission.setup(self._member(connection))
                 if setup is not None:
-                    guest.waiting_for, guest.since = self._send(_message(setup, node_id)), self._clock()
-        waiting = {guest.waiting_for: node_id for node_id, guest in self._guests.items() if guest.waiting_for}
+                    connection.waiting_for, connection.since = self._send(_message(setup, node_id)), self._clock()
+        waiting = {
+            connection.waiting_for: node_id
+            for node_id, connection in self._connections.items()
+            if connection.waiting_for
+        }
         wanted = [*message_ids, *waiting]
         replies = list(self._grid.pull_messages(wanted)) if wanted else []
         for reply in replies:
             if reply.metadata.reply_to_message_id in waiting:
                 self._welcome(waiting[reply.metadata.reply_to_message_id], reply)
-        for node_id, guest in self._guests.items():
-            if guest.waiting_for and self._clock() - guest.since > self._patience.joining:
-                self._turn_away(node_id, f"did not answer within {self._patience.joining:g} s")
+        for node_id, connection in self._connections.items():
+            if connection.waiting_for and self._clock() - connection.since > self._patience.joining:
+                self._refuse(node_id, f"did not answer within {self._patience.joining:g} s")
         return [reply for reply in replies if reply.metadata.reply_to_message_id not in waiting]
 
     def _greet(self, node_id: int, came: str) -> None:
-        """Ask a stranger who it is; when all is over, tell it so."""
+        """Send hello to a new node; after the end, send goodbye."""
         if self._over:
-            self._guests[node_id] = _Guest(node_id, came, turned_away=True)
+            self._connections[node_id] = _Connection(node_id, came, refused=True)
             self._send(_message(Request("goodbye"), node_id))
             return
-        message_id = self._send(_message(self._reception.hello(), node_id))
+        message_id = self._send(_message(self._admission.hello(), node_id))
         if message_id:
-            self._guests[node_id] = _Guest(node_id, came, waiting_for=message_id, since=self._clock())
+            self._connections[node_id] = _Connection(node_id, came, waiting_for=message_id, since=self._clock())
 
     def _welcome(self, node_id: int, message: Message) -> None:
-        """A stranger's answer to hello, or a member's to its setup."""
-        guest = self._guests[node_id]
-        guest.waiting_for = ""
-        answer = read_answer(message, Member(guest.name, -1))
+        """Take a new node's answer to hello, or a member's to its setup."""
+        connection = self._connections[node_id]
+        connection.waiting_for = ""
+        answer = read_answer(message, Member(connection.name, -1))
         if answer.reply is None:
-            self._turn_away(node_id, answer.error)
-        elif guest.name:
-            guest.ready = True
+            self._refuse(node_id, answer.error)
+        elif connection.name:
+            connection.ready = True
         else:
             try:
-                name = self._reception.admit(answer.reply)
-            except TurnedAway as reason:
-                self._turn_away(node_id, str(reason))
+                name = self._admission.admit(answer.reply)
+            except AdmissionRefused as reason:
+                self._refuse(node_id, str(reason))
                 return
-            for old in self._guests.values():
+            for old in self._connections.values():
                 if old.name == name:
                     # It has come back before Flower noticed that it was gone.
-                    old.name, old.ready, old.waiting_for, old.turned_away = "", False, "", True
-            guest.name = name
-            self._reception.tell(f"node {name} has joined")
+                    old.name, old.ready, old.waiting_for, old.refused = "", False, "", True
+            connection.name = name
+            self._admission.tell(f"node {name} has joined")
 
-    def _turn_away(self, node_id: int, reason: str) -> None:
-        guest = self._guests[node_id]
-        self._reception.tell(f"{f'node {guest.name}' if guest.name else 'a node'} is refused: {reason}")
-        guest.name, guest.ready, guest.waiting_for, guest.turned_away = "", False, "", True
+    def _refuse(self, node_id: int, reason: str) -> None:
+        connection = self._connections[node_id]
+        self._admission.tell(f"{f'node {connection.name}' if connection.name else 'a node'} is refused: {reason}")
+        connection.name, connection.ready, connection.waiting_for, connection.refused = "", False, "", True
         self._send(_message(Request("goodbye", {"reason": reason}), node_id))
 
-    def _member(self, guest: _Guest) -> Member:
-        return Member(guest.name, self._reception.number(guest.name))
+    def _member(self, connection: _Connection) -> Member:
+        return Member(connection.name, self._admission.number(connection.name))
 
     def dismiss(self) -> None:
-        """Tell all members that it is over, and wait a while until they have left."""
+        """Send goodbye to all members, and wait a while until they have left."""
         self._over = True
         for node_id in self.members:
             self._send(_message(Request("goodbye"), node_id))
@@ -280,7 +299,7 @@ class Federation:
             self._wait(SHORTEST_WAIT)
 
     def _send(self, message: Message) -> str:
-        """The message's id; empty where Flower does not take it, because the node has just left."""
+        """The message's id; empty for a node that has just left, whose message Flower does not take."""
         taken = list(self._grid.push_messages([message]))
         if not taken:
             raise HierfedError(f"Flower does not carry a message as large as '{message.metadata.message_type}'")

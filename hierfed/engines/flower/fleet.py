@@ -1,7 +1,7 @@
-"""A node's connection to a SuperLink: it asks for messages, lets the node's own ClientApp answer, and sends that.
+"""A node's connection to a SuperLink: it pulls messages, lets the node's own ClientApp answer, and pushes the replies.
 
-Flower's own SuperNode starts a process for every message and runs in it whatever code the server sent. Here the code is
-the installed package's, whatever the server sends, and the rows stay in memory from one message to the next.
+Flower's own SuperNode starts a process for every message, and runs the server's code in it. Here the code is always the
+installed package's, and the rows stay in memory from one message to the next.
 """
 
 from __future__ import annotations
@@ -56,16 +56,17 @@ from hierfed.errors import HierfedError
 HEARTBEAT_SECONDS = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
-# Flower's codes in an answer to a node that wants in.
+# Flower's codes in an answer to a node that asks to join.
 NO_ACTIVATION, KEYS_WANTED = '"code":2004', '"code":2001'
 KINDS = ("hello", "setup", "round", *STEPS, "finish", "judge", "ledger", "goodbye")
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is, and how it is known: ca is the file with the authority that signed it, None without TLS.
+    """The server's address, and the proof that it is the right server.
 
-    patience: how many seconds a node tries again while the server cannot be reached or does not let it in.
+    ca: the file with the authority that signed its certificate; None without TLS.
+    patience: seconds for which a node tries again while it cannot reach the server, or is not admitted.
     """
 
     address: str
@@ -75,15 +76,19 @@ class ServerAddress:
 
 @dataclass
 class Traffic:
-    """Bytes that have left this node as message contents, and that have come to it; when the server was last heard."""
+    """The node's message contents in bytes, and the time of its last contact.
+
+    sent, received: bytes.
+    last_contact: the time of the server's last answer, by time.monotonic.
+    """
 
     sent: int = 0
     received: int = 0
-    heard: float = 0.0
+    last_contact: float = 0.0
 
 
 def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
-    """Flower's ClientApp that lets `answer` answer every kind of request."""
+    """Flower's ClientApp in which `answer` answers every kind of request."""
     app = ClientApp()
 
     def handle(message: Message, _: Context) -> Message:
@@ -101,25 +106,27 @@ def serve(
     done: Callable[[], bool],
     tell: Callable[[str], None],
 ) -> Traffic:
-    """Answer the server's messages until `done`; key: the node's, None where the server asks for none.
+    """Answer the server's messages until `done`.
 
-    tell: told, once in a row, why the node tries again. A server that goes and comes back is met again. Raises
-    HierfedError in one line where it cannot be reached for too long, is not who it should be, or refuses the node.
+    key: the node's; None where the server asks for none.
+    tell: takes the reason for which the node tries again, once in a row.
+    The node connects again to a server that restarts. Raises HierfedError in one line for a server that stays
+    unreachable for too long, is not the right one, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
-    began, told = time.monotonic(), ""
-    traffic = Traffic(heard=began)
+    began, last_reason = time.monotonic(), ""
+    traffic = Traffic(last_contact=began)
     while not done():
         try:
             with _connected(where, private, public, register=key is None) as (client, node):
                 _answer_all(client, node, app, done, traffic)
         except httpx.HTTPError as error:
-            final, reason = _explain(where, error, met=traffic.heard > began)
-            if final or time.monotonic() - traffic.heard > where.patience:
+            final, reason = _explain(where, error, met=traffic.last_contact > began)
+            if final or time.monotonic() - traffic.last_contact > where.patience:
                 raise HierfedError(reason) from error
-            if reason != told:
+            if reason != last_reason:
                 tell(f"{reason}; trying again for up to {where.patience:g} s")
-                told = reason
+                last_reason = reason
             time.sleep(RETRY_SECONDS)
     return traffic
 
@@ -130,7 +137,7 @@ def _answer_all(
     wait = SHORTEST_WAIT
     while not done():
         message = _pull(client, node, traffic)
-        traffic.heard = time.monotonic()
+        traffic.last_contact = time.monotonic()
         if message is None:
             time.sleep(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
@@ -139,14 +146,14 @@ def _answer_all(
         try:
             reply = app(message, Context(message.metadata.run_id, node.node_id, {}, RecordDict(), {}))
         except Exception as error:
-            # What went wrong may speak of the node's own rows, so the server hears the kind of error alone.
+            # The error's text may disclose the node's own rows, so the server gets the kind of error alone.
             reason = f"{type(error).__name__} on the node, which says more"
             _push(
                 client, node, Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message), traffic
             )
             raise
-        # While it computed, the node has not listened: that is no silence of the server's.
-        traffic.heard = time.monotonic()
+        # The node did not listen while it computed, so this time does not count as the server's silence.
+        traffic.last_contact = time.monotonic()
         _push(client, node, reply, traffic)
 
 
@@ -187,7 +194,7 @@ def _leave(client: FleetHttpClient, node: Node, registered: bool) -> None:
 
 
 def _beat(client: FleetHttpClient, node: Node, gone: threading.Event) -> None:
-    """Tell the server that the node is there, until it is gone; one beat may fail, and the next does instead."""
+    """Send heartbeats until the node is gone; one may fail, since the next one follows."""
     request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_SECONDS)
     while not gone.wait(HEARTBEAT_SECONDS / 2):
         with suppress(httpx.HTTPError):
@@ -200,7 +207,7 @@ def _pull(client: FleetHttpClient, node: Node, traffic: Traffic) -> Message | No
         return None
     run, tree = message_from_proto(found.messages_list[0]).metadata.run_id, found.message_object_trees[0]
     pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
-    # Flower pulls and pushes in threads, which may append to a list at the same time, but not add to a number.
+    # Flower pulls and pushes in threads: they can safely append to a list, but not add to a number.
     sizes: list[int] = []
 
     def counted(object_id: str) -> bytes:
@@ -240,11 +247,11 @@ def _push(client: FleetHttpClient, node: Node, reply: Message, traffic: Traffic)
 
 
 def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[bool, str]:
-    """Whether there is no use in trying again, and what is wrong, for the user.
+    """True if trying again is of no use, and the error in words for the user.
 
-    met: whether the server has answered before, and so speaks as the node does; else it may be that it speaks TLS.
+    met: True if the server has answered before, so that it does not speak TLS where the node does not.
     """
-    at, told = f"the server at {where.address}", str(error).casefold()
+    at, text = f"the server at {where.address}", str(error).casefold()
     speaks_tls = f"{at} speaks TLS: give --ca with the authority that signed it"
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
@@ -260,15 +267,15 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
             )
         elif status == httpx.codes.BAD_REQUEST and where.ca is None and not met:
             final, reason = True, speaks_tls
-    elif "certificate" in told:
+    elif "certificate" in text:
         final, reason = (
             True,
             f"{at} is not who it should be: {_certificate(error)}; --ca {where.ca} must have signed it",
         )
-    elif "wrong_version_number" in told or "record layer failure" in told:
+    elif "wrong_version_number" in text or "record layer failure" in text:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
     elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
-        # So end connections to a server that is not up behind a proxy, too.
+        # A proxy ends connections in the same way while the server behind it is not up.
         final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:
         final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"

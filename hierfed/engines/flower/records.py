@@ -49,25 +49,25 @@ def read_reply(message: Message) -> Reply:
 
 
 def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordDict:
-    # Flower keeps records of the same content once, and lets go of them as one of their messages has arrived, while
-    # others may be on their way: then those never arrive. So no two messages have a record in common.
-    told = ConfigRecord({**facts, UNLIKE: secrets.token_bytes(8)})
+    # Flower stores records of equal content once, and deletes them when one of their messages has arrived. Others that
+    # are on their way then never arrive. So no two messages may have a record in common.
+    record = ConfigRecord({**facts, UNLIKE: secrets.token_bytes(8)})
     if not arrays:
-        return RecordDict({FACTS: told})
+        return RecordDict({FACTS: record})
     sent = {name: Array(np.require(tensor.numpy(), requirements="C")) for name, tensor in arrays.items()}
-    return RecordDict({FACTS: told, ARRAYS: ArrayRecord(sent)})
+    return RecordDict({FACTS: record, ARRAYS: ArrayRecord(sent)})
 
 
 def _read(content: RecordDict) -> tuple[dict[str, Fact], dict[str, Tensor]]:
     facts, arrays = content.get(FACTS), content.get(ARRAYS, ArrayRecord())
     if content.keys() - {FACTS, ARRAYS} or not isinstance(facts, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
-    told = {name: cast(Fact, value) for name, value in facts.items() if name != UNLIKE}
-    return told, {name: _tensor(name, array) for name, array in arrays.items()}
+    record = {name: cast(Fact, value) for name, value in facts.items() if name != UNLIKE}
+    return record, {name: _tensor(name, array) for name, array in arrays.items()}
 
 
 def _tensor(name: str, array: Array) -> Tensor:
-    """A copy: what arrives is not aligned as torch's own memory is, which may change last digits."""
+    """A copy of an array: a received one is not aligned like torch's own memory, which may change last digits."""
     try:
         return torch.from_numpy(array.numpy()).clone(memory_format=torch.contiguous_format)
     except Exception as error:

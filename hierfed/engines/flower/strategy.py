@@ -1,4 +1,4 @@
-"""The server's half of a round as a Flower strategy: what is asked, and what the answers add up to."""
+"""The server's side of a round as a Flower strategy: it makes the requests and adds up the answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flwr.serverapp.strategy import Strategy
 
 from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
-from hierfed.engines.replies import Answer, Refusal, RoundName, accept, template
-from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, Circle, sum_securely
+from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, template
+from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.steps import Step, receive
@@ -23,10 +23,12 @@ NOBODY = Member("unknown", -1)
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What a round came to. total: None where it was abandoned, for want of answers; the model is then unchanged.
+    """The result of a round.
 
-    contributors: the numbers of the nodes in the sum. bytes_up: of their contributions; bytes_down: of what they were
-    sent beside the model.
+    total: None for a round that was abandoned for want of answers; the model then stays the same.
+    contributors: the numbers of the nodes in the sum.
+    bytes_up: of their contributions.
+    bytes_down: sent to them besides the model.
     """
 
     name: RoundName
@@ -37,7 +39,7 @@ class RoundOutcome:
     bytes_down: int = 0
 
     def lacking(self, quorum: int) -> str:
-        """Why there is no total."""
+        """The reason why there is no total."""
         reasons = [each.reason for each in self.refused if each.node == THE_SUM]
         return reasons[0] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
 
@@ -46,12 +48,12 @@ class SumStrategy(Strategy):
     """Any SumMethod, over Flower: contributions sorted by node, added in float64, and combined.
 
     shared: the model so far.
-    quorum: a round with fewer contributions leaves it as it is.
-    circle: who adds securely, None where the server sees single contributions.
+    quorum: a round with fewer contributions does not change the model.
+    secure_group: the nodes that add securely; None where the server sees single contributions.
     rule: makes one total of contributions that the server sees.
     steps: what changed contributions at the nodes.
     outcome: of the last round.
-    beside: facts that every node is told with the next one.
+    extra_facts: facts that go to every node with the next request.
     """
 
     def __init__(
@@ -61,43 +63,43 @@ class SumStrategy(Strategy):
         training: str,
         stage: str,
         quorum: int,
-        circle: Circle | None = None,
+        secure_group: SecureGroup | None = None,
         rule: Rule = OPEN_SUM,
         steps: Sequence[Step] = (),
     ):
         self.method, self.shared = method, shared
-        self.training, self.stage, self.quorum, self.circle, self.rule = training, stage, quorum, circle, rule
-        self.steps = steps
+        self.training, self.stage, self.quorum = training, stage, quorum
+        self.secure_group, self.rule, self.steps = secure_group, rule, steps
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
-        self.beside: Mapping[str, Fact] = {}
+        self.extra_facts: Mapping[str, Fact] = {}
 
     @property
     def name(self) -> RoundName:
-        """Of the round that comes next."""
+        """The name of the next round."""
         return RoundName(self.training, self.stage, self.shared.round + 1)
 
     def message(self, node_id: int) -> Message:
-        """What the node with this id of Flower's is asked in the round that comes next."""
-        request = Request("round", {**self.name.facts(), **self.beside}, self.shared.arrays)
+        """The next round's request to the node with this id of Flower's."""
+        request = Request("round", {**self.name.facts(), **self.extra_facts}, self.shared.arrays)
         group = f"{self.stage} {self.name.number}"
         return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A message for each member; the model is the strategy's own, which has the rounds before 1 too."""
+        """A message for each member; the model is the strategy's own, which counts the rounds before 1 too."""
         return [self.message(node_id) for node_id in self.members]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add up what can be used, and move the model on if there is a quorum; see outcome for what could not."""
+        """Add up the usable answers, and update the model if there is a quorum; `outcome` lists the refused ones."""
         outcome = self.aggregate([self._read(reply) for reply in replies])
         return None, MetricRecord({"contributors": len(outcome.contributors), "refused": len(outcome.refused)})
 
-    def aggregate(self, answers: Sequence[Answer]) -> RoundOutcome:
-        """The same of answers whose nodes are known."""
+    def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
+        """Add up answers of known nodes; see aggregate_train."""
         asked = self.name
         accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps))
         total = None
@@ -107,12 +109,14 @@ class SumStrategy(Strategy):
         self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
         return self.outcome
 
-    def aggregate_securely(self, circle: Circle, ask: Ask) -> RoundOutcome:
-        """Lead the nodes through a secure sum, and move the model on if enough of them stay to the end."""
+    def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
+        """Lead the nodes through a secure sum, and update the model if enough of them stay to the end."""
         name, expected = self.name, template(self.method, self.shared, self.steps)
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
-        request = Request("round", {**name.facts(), **self.beside, DRAWN: secrets.token_bytes(32)}, self.shared.arrays)
-        found = sum_securely(ask, request, circle, shapes)
+        request = Request(
+            "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
+        )
+        found = sum_securely(ask, request, secure_group, shapes)
         total = None if found.total is None else self._combine(found.total)
         self.outcome = RoundOutcome(name, total, found.contributors, found.refused, found.bytes_up, found.bytes_down)
         return self.outcome
@@ -126,26 +130,26 @@ class SumStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Nothing: nodes judge models on rows of their own when they are asked to."""
+        """No messages: nodes judge models on rows of their own, by another request."""
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Nothing; see configure_evaluate."""
+        """No metrics; see configure_evaluate."""
         return None
 
     def summary(self) -> None:
-        """Nothing is logged: the run's own record says more."""
+        """No log: the run's own record says more."""
 
-    def _read(self, message: Message) -> Answer:
+    def _read(self, message: Message) -> NodeAnswer:
         # Flower's own errors, of nodes that are gone, name no node.
         return read_answer(message, self.members.get(message.metadata.src_node_id, NOBODY))
 
 
-def read_answer(message: Message, member: Member) -> Answer:
-    """A node's reply, or why there is none."""
+def read_answer(message: Message, member: Member) -> NodeAnswer:
+    """A node's answer: its reply, or the reason why there is none."""
     if message.has_error():
-        return Answer(member.name, member.number, None, message.error.reason or "no reason given")
+        return NodeAnswer(member.name, member.number, None, message.error.reason or "no reason given")
     try:
-        return Answer(member.name, member.number, read_reply(message))
+        return NodeAnswer(member.name, member.number, read_reply(message))
     except (ValueError, TypeError, KeyError) as error:
-        return Answer(member.name, member.number, None, f"cannot be read: {error}")
+        return NodeAnswer(member.name, member.number, None, f"cannot be read: {error}")

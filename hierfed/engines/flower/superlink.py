@@ -1,7 +1,7 @@
-"""Flower's server, the SuperLink, as a child of this process, and the run in it that this process conducts.
+"""Flower's server, the SuperLink, as a child of this process, and the one run in it, which this process conducts.
 
-The SuperLink carries messages; what they say, and what is made of them, is computed in this process, which takes the
-place of the ServerApp process that Flower would start. So no code travels: the app that Flower asks for is empty.
+The SuperLink only carries messages. This process writes and reads them: it takes the place of the ServerApp process
+that Flower would start. So no code travels: the app that Flower asks for is empty.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from hierfed.leash import start_leashed, stop_leashed
 
 STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
 SUPERLINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
-# Flower asks for an app; ours does nothing, since nothing of it is ever run.
+# Flower asks for an app; nothing runs this one, so it is empty.
 EMPTY_APP = {
     "pyproject.toml": b"""[project]
 name = "hierfed-app"
@@ -70,7 +70,11 @@ class Certificates:
 
 @dataclass(frozen=True)
 class Listening:
-    """Where a server listens and whom it lets in: keys are the nodes' public ones, None to let in everyone."""
+    """The server's address, and the nodes that it admits.
+
+    tls: its certificate; None without TLS.
+    keys: the files of the nodes' public keys; None admits every node.
+    """
 
     host: str
     port: int
@@ -79,16 +83,17 @@ class Listening:
 
     @property
     def own_address(self) -> str:
-        """Where this machine itself reaches the server."""
+        """The server's address for this machine itself."""
         host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @contextmanager
 def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
-    """A running SuperLink, as the grid of the one run in it; home: a folder for Flower's files.
+    """A running SuperLink, as the grid of the one run in it.
 
-    Nothing is left of it afterwards. Raises HierfedError in one line where it cannot start.
+    home: a folder for Flower's files.
+    Stops the SuperLink at the end. Raises HierfedError in one line where it cannot start.
     """
     _check_free(listening)
     secret = home / "secret"
@@ -157,7 +162,7 @@ def _tls_errors(listening: Listening) -> Iterator[None]:
 
 
 def _clients(listening: Listening) -> tuple[str, bool, bytes | None]:
-    """Address, whether it is without TLS, and the authority, as Flower's clients take them."""
+    """Address, True without TLS, and the authority's certificate: the arguments of Flower's clients."""
     tls = listening.tls
     return listening.own_address, tls is None, None if tls is None else tls.ca.read_bytes()
 
@@ -168,7 +173,7 @@ def _control(listening: Listening) -> ControlHttpClient:
 
 
 def _register(listening: Listening) -> None:
-    """Let in the nodes whose keys are known."""
+    """Admit the nodes with these keys."""
     with _control(listening) as control:
         for path in listening.keys or ():
             try:
@@ -209,9 +214,9 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
 
 
 def _impatient(pull: Callable[[PullObjectRequest], PullObjectResponse]) -> Callable[..., PullObjectResponse]:
-    """The same, which says that an object does not exist once it has been on its way for too long.
+    """The same function, but an object that has been on its way for too long does not exist.
 
-    Flower waits for minutes for what a node was sending when it died, and answers nobody meanwhile.
+    Flower waits for minutes for an object from a node that died, and answers nobody meanwhile.
     """
     since: dict[str, float] = {}
 

@@ -1,4 +1,4 @@
-"""How Flower is kept to itself: a home of its own, no telemetry, no update checks, and its log in a file."""
+"""Flower's own surroundings: a home folder, no telemetry, no update checks, and its log in a file."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def settle(home: Path) -> None:
     kept = logging.FileHandler(home / LOG, encoding="utf-8", delay=True)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.FLOWER_LOGGER.handlers = [kept]
-    # httpx tells of every request, several each second.
+    # httpx logs every request, several each second.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -92,16 +92,16 @@ class ExamplePrivateAveraging(FederatedAveraging):
 class NodePrivateAveraging(FederatedAveraging):
     """Federated averaging with clipped changes, equal weights of nodes, and noise in shares.
 
-        global <- global + sum_k [clip(local_k - global, clip_norm) + N(0, (multiplier clip_norm)^2 / sharers)] / nodes
+        global <- global + sum_k [clip(local_k - global, clip_norm) + N(0, (multiplier clip_norm)^2 / noise_nodes)] / nodes
 
     Source: DP-FedAvg (McMahan et al., ICLR 2018, arXiv:1710.06963), with whole nodes for users and noise in shares.
 
-    sharers: the least number of nodes that add their share of the noise to any sum.
+    noise_nodes: the least number of nodes that add their share of the noise to any sum.
     allow, streams: see ExamplePrivateAveraging.
     """
 
     clip_norm: float
-    sharers: int
+    noise_nodes: int
     allow: Allow
     streams: PrivateStreams | None
 
@@ -110,7 +110,7 @@ class NodePrivateAveraging(FederatedAveraging):
     ) -> Iterator[tuple[Contribution, None]]:
         """The clipped local - global plus a share of the noise, on a grid, and the count 1; see Method."""
         streams, number = _owned(self.streams), shared.round + 1
-        shares = [self.allow(number, len(node.train)) * self.clip_norm / math.sqrt(self.sharers) for node in nodes]
+        shares = [self.allow(number, len(node.train)) * self.clip_norm / math.sqrt(self.noise_nodes) for node in nodes]
         places = occupied(self.predictor)
         changes = self.local_changes(shared, nodes, self.trainer)
         for node, (change, _), share in zip(nodes, changes, shares, strict=True):
@@ -133,7 +133,7 @@ class NodePrivateAveraging(FederatedAveraging):
     def swamped(self, nodes: int, noise_multiplier: float) -> float:
         """The expected norm of a round's noise, divided by the largest norm of the sum of `nodes` clipped changes."""
         count = int(occupied(self.predictor).sum())
-        return noise_multiplier * math.sqrt(count * nodes / self.sharers) / nodes
+        return noise_multiplier * math.sqrt(count * nodes / self.noise_nodes) / nodes
 
 
 def _owned(streams: PrivateStreams | None) -> PrivateStreams:

@@ -92,8 +92,8 @@ def protect_network(plain: FederatedAveraging, settings: Settings, streams: Priv
     if privacy.privacy_unit == "node":
         allowance = Allowance(budget, training.rounds, lambda rows: (1, 1.0))
         nodes = settings.federation.nodes
-        sharers = nodes - colluders(nodes, privacy.colluding)
-        made = NodePrivateAveraging(**given, sharers=sharers, allow=allowance)
+        noise_nodes = nodes - colluders(nodes, privacy.colluding)
+        made = NodePrivateAveraging(**given, noise_nodes=noise_nodes, allow=allowance)
         return ProtectedNetwork(made, allowance)
     _check_rows_are_apart(plain.predictor)
     allowance = Allowance(budget, training.rounds, lambda rows: _steps_of_a_round(rows, plain.training))

@@ -29,7 +29,7 @@ class HierarchicalDuties(Method):
     user_models = True
     first_ratings_curve = True
     recommends_by = BLEND
-    beside = ALONE
+    rival_name = ALONE
 
     def refit(
         self,

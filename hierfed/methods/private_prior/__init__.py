@@ -59,5 +59,5 @@ class PrivatePriorKind(MethodKind):
         from hierfed.methods.private_prior.priors import protect_prior  # noqa: PLC0415 - it is an extra
 
         public = public_content(case.settings, case.catalogue)
-        prior = protect_prior(public.content, case.limits, case.settings, case.streams, case.sharers)
+        prior = protect_prior(public.content, case.limits, case.settings, case.streams, case.noise_nodes)
         return Prepared(prior.method, public.names, public.missing, prior)

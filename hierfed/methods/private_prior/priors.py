@@ -85,17 +85,17 @@ def protect_prior(
     limits: tuple[float, float],
     settings: Settings,
     streams: PrivateStreams | None,
-    sharers: int | None = None,
+    noise_nodes: int | None = None,
 ) -> ProtectedPrior:
     """The method of the settings, with its budget.
 
     streams: the nodes' noise streams; None at a server.
-    sharers: see PrivatePrior. None takes the number of nodes that do not collude; in one process all of them stay to
-    the end.
+    noise_nodes: see PrivatePrior. None takes the number of nodes that do not collude; in one process all of them stay
+    to the end.
     """
     privacy, nodes = settings.privacy, settings.federation.nodes
     allowance = PriorAllowance(Budget(privacy.epsilon, privacy.delta, privacy.accountant))
-    sharers = sharers or nodes - colluders(nodes, privacy.colluding)
+    noise_nodes = noise_nodes or nodes - colluders(nodes, privacy.colluding)
     return ProtectedPrior(
-        PrivatePrior(content, limits, sharers, allowance, streams, settings.training.threads), allowance
+        PrivatePrior(content, limits, noise_nodes, allowance, streams, settings.training.threads), allowance
     )

@@ -99,18 +99,18 @@ class PrivatePrior(Method):
     arXiv:1710.06963).
 
     limits: the lowest and the highest possible rating.
-    sharers: the least number of nodes that add their share of the noise to any sum.
+    noise_nodes: the least number of nodes that add their share of the noise to any sum.
     allow: called before a round's release; gives the noise multiplier.
     streams: the nodes' own noise streams; None at a server, which contributes nothing.
     """
 
     content: Content
     limits: tuple[float, float]
-    sharers: int
+    noise_nodes: int
     allow: Allow
     streams: PrivateStreams | None
     threads: int = 1
-    beside: ClassVar[str] = ALONE
+    rival_name: ClassVar[str] = ALONE
 
     def start(self) -> SharedModel:
         """The first guess of the prior; see SumMethod."""
@@ -202,7 +202,7 @@ class PrivatePrior(Method):
 
     def _share(self, number: int) -> float:
         """The deviation of the noise that each node adds to a round's sum."""
-        return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.sharers)
+        return self.allow(number) * self._release(number).clip_norm / math.sqrt(self.noise_nodes)
 
     def _priors(self, shared: SharedModel, release: Release) -> list[PublicPrior]:
         """The prior.

@@ -31,7 +31,7 @@ from hierfed.privacy.secure_sum.streams import KEY_BYTES, MaskStream
 
 
 class Phase(IntEnum):
-    """What the server waits for, in this order."""
+    """The server's phases, in order; each is named for the messages that it waits for."""
 
     ADVERTISE = auto()
     SHARE = auto()
@@ -42,10 +42,10 @@ class Phase(IntEnum):
 
 
 class Aggregator:
-    """The server in one round: it receives each phase's messages, and ends the phase when it waits no longer.
+    """The server in one round: it receives each phase's messages; each later method ends a phase.
 
-    It adds masked vectors as they come and holds no other, and learns the masks of their sum alone. A phase that fails
-    to end ends the round.
+    It adds masked vectors as they come and keeps only their sum. It learns only the masks of that sum. A phase that
+    cannot end ends the round.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -65,7 +65,7 @@ class Aggregator:
         return tuple(sorted(self._survivors))
 
     def receive(self, message: Message) -> None:
-        """Take a node's message; raises Refused for one that does not belong here, which then changes nothing."""
+        """Take a node's message; raises Refused for one that does not belong here, which changes nothing."""
         if not isinstance(message, FromNode):
             raise Refused(f"a server is sent no {type(message).__name__}")
         if message.session != self._setup.session:
@@ -104,14 +104,14 @@ class Aggregator:
                 self._unmasking[message.sender] = message
 
     def roster(self) -> Roster:
-        """End round 0: what goes to each node that advertised. Raises TooFewNodes below the threshold."""
+        """End round 0: the message to each node that advertised. Raises TooFewNodes below the threshold."""
         self._end(Phase.ADVERTISE, len(self._advertised))
         roster = Roster(self._setup.session, tuple(self._advertised[node] for node in sorted(self._advertised)))
         self._roster_digest = roster.digest()
         return roster
 
     def inboxes(self) -> dict[int, Inbox]:
-        """End round 1: what goes to each node that shared, by node. Raises TooFewNodes below the threshold."""
+        """End round 1: the message to each node that shared, by node. Raises TooFewNodes below the threshold."""
         self._end(Phase.SHARE, len(self._shared))
         boxes: dict[int, list[Box]] = {node: [] for node in sorted(self._shared)}
         for sender in sorted(self._shared):
@@ -121,20 +121,20 @@ class Aggregator:
         return {node: Inbox(self._setup.session, tuple(found)) for node, found in boxes.items()}
 
     def announce(self) -> Survivors:
-        """End round 2: what goes to each node that sent its vector. Raises TooFewNodes below the threshold."""
+        """End round 2: the message to each node that sent its vector. Raises TooFewNodes below the threshold."""
         self._end(Phase.UPLOAD, len(self._survivors))
         return Survivors(self._setup.session, self.survivors)
 
     def consents(self) -> Consents:
-        """End round 3: what goes to each node that signed. Raises TooFewNodes below the threshold."""
+        """End round 3: the message to each node that signed. Raises TooFewNodes below the threshold."""
         self._end(Phase.CONSENT, len(self._consents))
         return Consents(self._setup.session, tuple(self._consents[node] for node in sorted(self._consents)))
 
     def total(self) -> Contribution:
         """End round 4: the sum of the survivors' contributions.
 
-        Raises TooFewNodes below the threshold, Refused where a secret does not come out of its shares, SecureSumError
-        where the sum cannot be one of values within the bounds.
+        Raises TooFewNodes below the threshold, Refused for shares that do not give the secret, SecureSumError for a sum
+        that values within the bounds cannot have.
         """
         self._end(Phase.UNMASK, len(self._unmasking))
         session, ring = self._setup.session, self._setup.encoding.ring
@@ -157,7 +157,7 @@ class Aggregator:
         return self._setup.encoding.decode(self._sum, len(self._survivors))
 
     def _expect(self, message: FromNode, phase: Phase, senders: Iterable[int], have: Iterable[int]) -> None:
-        """Raise Refused unless it is the phase of the message, and its sender is due to send one."""
+        """Raise Refused for a message in another phase, of an unexpected sender, or a second one."""
         if self.phase is not phase:
             raise Refused(f"node {message.sender} sent a message of phase {phase.name} in phase {self.phase.name}")
         if message.sender not in senders:
@@ -177,7 +177,7 @@ class Aggregator:
         self.phase = Phase(phase + 1)
 
     def _shares(self, holders: list[int]) -> tuple[dict[int, dict[int, int]], dict[int, dict[int, int]]]:
-        """The shares that these nodes sent, of seeds and of mask keys, by owner and by the holder's point."""
+        """The shares of seeds and of mask keys that these nodes sent, by owner and by the holder's point."""
         seeds: dict[int, dict[int, int]] = {node: {} for node in self.survivors}
         mask_keys: dict[int, dict[int, int]] = {node: {} for node in sorted(self._shared.keys() - self._survivors)}
         for holder in holders:

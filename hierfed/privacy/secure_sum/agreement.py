@@ -1,4 +1,4 @@
-"""Keys that two nodes share, and what is made of them: pairwise masks, and boxes that only the other one opens."""
+"""Keys that two nodes share, for pairwise masks and for boxes that only the other node can open."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hierfed.privacy.secure_sum.refusals import Refused
 from hierfed.privacy.secure_sum.shamir import RandomBytes
 from hierfed.privacy.secure_sum.streams import KEY_BYTES
 
-# Each direction of a pair has a key of its own in each round, which seals one box: the nonce tells nothing apart.
+# Each direction of a pair has its own key in each round, which seals one box: a constant nonce is safe.
 _NONCE = bytes(12)
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A key pair of one node for one round (X25519, RFC 7748); its private half never shows in a text."""
+    """A key pair of one node for one round (X25519, RFC 7748); its repr does not show the private half."""
 
     private: bytes = field(repr=False)
 
     @classmethod
     def draw(cls, random_bytes: RandomBytes) -> KeyPair:
-        """A new one."""
+        """A new key pair."""
         return cls(random_bytes(KEY_BYTES))
 
     @cached_property
@@ -36,7 +36,7 @@ class KeyPair:
         return self._key.public_key().public_bytes_raw()
 
     def shared_with(self, public: bytes) -> bytes:
-        """The secret shared with the owner of a public key; raises Refused for keys that give everybody the same."""
+        """The secret shared with the owner of a public key; raises Refused for a key of low order."""
         try:
             return self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
@@ -63,7 +63,7 @@ def self_mask_key(seed: bytes, session: bytes, node: int) -> bytes:
 
 
 def commitment(seed: bytes, session: bytes, node: int) -> bytes:
-    """What shows later that a rebuilt seed is the node's own, and tells nothing of it until then."""
+    """A commitment to a node's seed: it shows later that a rebuilt seed is right, and hides it until then."""
     return derive(seed, session, "commitment", node)
 
 
@@ -74,7 +74,7 @@ def seal(secret: bytes, session: bytes, view: bytes, sender: int, receiver: int,
 
 
 def unseal(secret: bytes, session: bytes, view: bytes, sender: int, receiver: int, box: bytes) -> bytes:
-    """What is in a box; raises Refused unless this sender sealed it for this receiver, in this round and view."""
+    """The content of a box; raises Refused unless this sender sealed it for this receiver, round and view."""
     cipher = ChaCha20Poly1305(derive(secret, session, "box", sender, receiver))
     try:
         return cipher.decrypt(_NONCE, box, session + _context(view, sender, receiver))

@@ -1,8 +1,8 @@
-"""How large the entries of contributions may be, and how exact their sums: by the size of an array alone.
+"""Bounds of the entries of contributions, and the precision of their sums, from the size of an array alone.
 
-An entry beyond its bound is refused by the node that has it, before anything is sent, and not cut. Arrays of few
-entries get 128 bits each, which hold anything that float64 counts exactly. Large ones are sums by item or by parameter,
-and get 64 bits while these meet TOLERANCE: up to 64 nodes. Whole numbers come out whole from either.
+A node refuses an entry of its own beyond the bound before it sends anything; it does not clip it. Arrays of few entries
+get 128 bits each, which hold anything that float64 counts exactly. Large ones are sums by item or by parameter, and get
+64 bits while these meet TOLERANCE: up to 64 nodes. Both keep integers exact.
 
 The error of an item's posterior from this: with A and c off by at most e = TOLERANCE in each entry, its mean is off by
 dg = Cov (dc - dA g), so |dg| <= |S| (1 + (1 + rank)^1/2 |g|) (1 + rank)^1/2 e to first order, for Cov <= S, the

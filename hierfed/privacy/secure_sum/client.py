@@ -37,7 +37,7 @@ from hierfed.privacy.secure_sum.streams import KEY_BYTES, MaskStream
 
 
 class _Next(Enum):
-    """What a client has yet to do."""
+    """The next step of a client."""
 
     ADVERTISE = auto()
     SHARE = auto()
@@ -56,15 +56,15 @@ class _Held:
 
     @classmethod
     def of(cls, owner: int, plain: bytes) -> _Held:
-        """From what its owner sealed; raises Refused for anything but two shares."""
+        """The shares in an opened box of their owner; raises Refused for anything but two shares."""
         return cls(Share(owner, plain[:SHARE_BYTES]), Share(owner, plain[SHARE_BYTES:]))
 
 
 class Client:
-    """One node in one round: five calls in this order, each once; after any refusal, none (figure 4 of the paper).
+    """One node in one round: five calls in this order, each once; after a refusal, no more (figure 4 of the paper).
 
-    The client never is asked for shares of one kind or the other: which it gives follows from the one set of survivors
-    that it signed. So whatever the server says, it gives at most one kind for each node.
+    The server never asks a client for shares of one kind: the client gives those that follow from the set of survivors
+    that it signed. So a lying server gets at most one kind for each node.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Client:
     def share(self, roster: Roster) -> SealedShares:
         """Round 1: shares of both secrets for each node of the roster.
 
-        Raises Refused for a roster that is no list of these nodes' keys with this one's in it, TooFewNodes for a short
-        one.
+        Raises Refused for a roster that is not a list of these nodes' keys with this node's own, TooFewNodes for a
+        short one.
         """
         self._enter(_Next.SHARE, roster.session)
         self._take_roster(roster)
@@ -125,9 +125,9 @@ class Client:
         return SealedShares(setup.session, node, commitment(self._seed, setup.session, node), tuple(boxes))
 
     def mask(self, inbox: Inbox) -> MaskedInput:
-        """Round 2: the encoded contribution under its own mask and one mask for each node that shared secrets.
+        """Round 2: the encoded contribution under the node's own mask and one mask for each node that shared secrets.
 
-        Raises Refused for a box that does not open or is of no node of the roster, TooFewNodes for too few of them.
+        Raises Refused for a box that does not open or of a node outside the roster, TooFewNodes for too few boxes.
         """
         self._enter(_Next.MASK, inbox.session)
         setup, node = self._setup, self._node
@@ -148,7 +148,7 @@ class Client:
         return MaskedInput(setup.session, node, vector.astype("<u8", copy=False).tobytes())
 
     def consent(self, survivors: Survivors) -> Consent:
-        """Round 3: sign the set of survivors, and with it all that this node was told.
+        """Round 3: the signature of the set of survivors, and of everything that the server said to this node.
 
         Raises Refused for a set without this node or with one that shared nothing, TooFewNodes for a small one.
         """
@@ -163,9 +163,9 @@ class Client:
         return Consent(self._setup.session, self._node, self._signer.sign(self._consent_text()))
 
     def unmask(self, consents: Consents) -> Unmasking:
-        """Round 4: a share of each survivor's seed, or of the mask key of each node that dropped out.
+        """Round 4: a share of each survivor's seed, and of the mask key of each node that dropped out.
 
-        Raises Refused for a signature of anything but what this node signed itself, TooFewNodes for too few of them.
+        Raises Refused for a signature of another text than this node's own, TooFewNodes for too few signatures.
         """
         self._enter(_Next.UNMASK, consents.session)
         text, setup = self._consent_text(), self._setup
@@ -180,7 +180,7 @@ class Client:
         return Unmasking(setup.session, self._node, tuple(mask_keys), tuple(seeds))
 
     def _enter(self, step: _Next, session: bytes | None = None) -> None:
-        """Begin a step; what fails from here on leaves nothing to do, so nothing can be tried twice."""
+        """Begin a step; a failure leaves no next step, so no step can be tried twice."""
         due, self._next = self._next, _Next.NOTHING
         if due is not step:
             raise Refused(f"node {self._node} was asked to {step.name.lower()}, and was due to {due.name.lower()}")

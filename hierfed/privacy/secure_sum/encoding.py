@@ -1,4 +1,4 @@
-"""Float64 arrays as vectors over a ring, in fixed point: sums are exact there, and cannot wrap."""
+"""Float64 arrays as fixed-point vectors over a ring, whose sums are exact and cannot overflow."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _ROUNDED = 1 + 2**-50
 
 @dataclass(frozen=True)
 class Bound:
-    """What is known in public of an array: no node has an entry beyond `limit` in absolute value.
+    """A public bound of an array.
 
-    tolerance: the error of a sum's entry that is still of no account; infinite where 64 bits do, whatever they give.
-    Both must follow from what all nodes may know: a limit taken from a node's own values would tell of them.
+    limit: the largest absolute value of any node's entry.
+    tolerance: the largest acceptable error of a sum's entry; infinite accepts any error of 64 bits.
+    Both must follow from public facts: a bound from a node's own values would disclose them.
     """
 
     limit: float
@@ -43,7 +44,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Block:
-    """How one array is encoded: entry x of any node as the integer nearest to x * 2**bits, modulo 2**(64 * words)."""
+    """The encoding of one array: entry x becomes the integer nearest to x * 2**bits, modulo 2**(64 * words)."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,13 +54,16 @@ class Block:
 
     @property
     def entries(self) -> int:
-        """How many numbers the array has."""
+        """The number of entries of the array."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How contributions of up to `nodes` nodes become ring vectors; the same for all nodes, as it follows from bounds.
+    """The encoding of contributions as ring vectors; it follows from bounds, so all nodes have the same.
+
+    nodes: the largest number of nodes in a sum.
+    blocks: the encodings of the arrays.
 
     The sum of m <= nodes encoded arrays is off by at most m/2 * 2**-bits per entry, before it is rounded to float64
     (which adds at most 2**-52 of it). Integers, and their sums below 2**53, come out exactly.
@@ -70,12 +74,12 @@ class Encoding:
 
     @cached_property
     def ring(self) -> Ring:
-        """The ring whose vectors the contributions become."""
+        """The ring of the vectors."""
         narrow, wide = (sum(block.entries for block in self.blocks if block.words == words) for words in (1, 2))
         return Ring(narrow, wide)
 
     def error(self, name: str) -> float:
-        """How far an entry of this array's sum over all nodes can be off, before it is rounded to float64."""
+        """The largest error of an entry of this array's sum over all nodes, before it is rounded to float64."""
         block = next(block for block in self.blocks if block.name == name)
         return self.nodes / 2 * math.ldexp(1, -block.bits)
 
@@ -102,7 +106,7 @@ class Encoding:
     def decode(self, total: Words, nodes: int) -> Contribution:
         """The sum of the contributions of this many nodes, from the sum of their vectors.
 
-        Raises SecureSumError where it is larger than nodes within the bounds can have made it.
+        Raises SecureSumError for a sum that values within the bounds cannot have.
         """
         arrays = {}
         for block, low, high in self._places():
@@ -118,11 +122,11 @@ class Encoding:
         return Contribution(arrays)
 
     def text(self) -> bytes:
-        """All of it in one unambiguous line, for digests."""
+        """The whole encoding in one unambiguous line, for digests."""
         return repr((self.nodes, [(b.name, b.shape, b.limit.hex(), b.bits, b.words) for b in self.blocks])).encode()
 
     def _places(self) -> list[tuple[Block, slice, slice | None]]:
-        """Where each block's low words lie in a vector, and its high ones where it has them."""
+        """The places of each block's low words in a vector, and of its high words, if it has them."""
         places: list[tuple[Block, slice, slice | None]] = []
         narrow, wide = 0, self.ring.narrow
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""What nodes and the server say to each other, in the order of the rounds."""
+"""The messages between nodes and the server, in the order of the rounds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Advertisement:
         _check_length("masking key", self.masking_key, PUBLIC_BYTES)
 
     def signed_text(self) -> bytes:
-        """What the signature is of."""
+        """The text that the signature signs."""
         return b"hierfed keys" + self.session + _numbers([self.sender]) + self.sealing_key + self.masking_key
 
 
@@ -48,13 +48,13 @@ class Roster:
         _check_ascending([each.sender for each in self.advertised])
 
     def digest(self) -> bytes:
-        """32 bytes that stand for this list of keys."""
+        """A digest of this list of keys, 32 bytes."""
         return hashlib.sha256(encode(self)).digest()
 
 
 @dataclass(frozen=True)
 class Box:
-    """Two shares under a key of two nodes. peer: whom it goes to as it leaves a node, whom it is from as it comes."""
+    """Two shares under a key of two nodes. peer: the receiver if a node sends it, else the sender."""
 
     peer: int
     data: bytes
@@ -101,7 +101,7 @@ class MaskedInput:
 
 @dataclass(frozen=True)
 class Survivors:
-    """Round 2, server to nodes: whose masked vectors are in the sum, ascending."""
+    """Round 2, server to nodes: the nodes whose masked vectors are in the sum, ascending."""
 
     session: bytes
     nodes: tuple[int, ...]
@@ -113,7 +113,7 @@ class Survivors:
 
 @dataclass(frozen=True)
 class Consent:
-    """Round 3, node to server: its signature of what it was told in this round."""
+    """Round 3, node to server: its signature of everything that the server said to it in this round."""
 
     session: bytes
     sender: int
@@ -137,7 +137,7 @@ class Consents:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of one of the owner's secrets: the mask key of one that dropped out, or the seed of one that did not."""
+    """A share of one of the owner's secrets: the mask key of a node that dropped out, or a survivor's seed."""
 
     owner: int
     data: bytes
@@ -188,12 +188,12 @@ KINDS: dict[int, type[Message]] = {
 
 
 def encode(message: Message) -> bytes:
-    """A message as bytes, the same for the same message."""
+    """A message as bytes; each message has one encoding."""
     return wire.pack(message, next(kind for kind, of in KINDS.items() if of is type(message)))
 
 
 def decode(data: bytes) -> Message:
-    """The message in these bytes; raises Refused for anything that `encode` does not give."""
+    """The message in these bytes; raises Refused for any bytes that `encode` does not make."""
     message: Message = wire.unpack(data, dict(KINDS))
     return message
 
@@ -206,13 +206,13 @@ def decode_as(kind: type[_M], data: bytes) -> _M:
     return message
 
 
-def consent_text(session: bytes, roster: bytes, sharers: Sequence[int], survivors: Sequence[int]) -> bytes:
-    """What a consent signs: the round, its keys, whose shares came, and who survived.
+def consent_text(session: bytes, roster: bytes, share_senders: Sequence[int], survivors: Sequence[int]) -> bytes:
+    """The text that a consent signs: the round, its keys, the nodes whose shares came, and the survivors.
 
-    The paper signs the survivors alone. The keys bring in something new of each node, so that no signature of another
-    round will do, not even of one with the same id.
+    The paper signs the survivors alone. The keys are new in each round, so a signature of another round does not fit,
+    even of a round with the same id.
     """
-    return b"hierfed survivors" + session + roster + _numbers(sharers) + _numbers(survivors)
+    return b"hierfed survivors" + session + roster + _numbers(share_senders) + _numbers(survivors)
 
 
 def _numbers(nodes: Sequence[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""Why a secure sum does not come about; nothing is revealed in any of these cases."""
+"""The errors of a secure sum; none of them reveals anything."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hierfed.errors import HierfedError
 
 
 class SecureSumError(HierfedError):
-    """A secure sum cannot be set up, or did not come about."""
+    """A secure sum cannot be set up, or has failed."""
 
 
 class Refused(SecureSumError):
-    """A message is not what the protocol allows here: junk, tampered with, of another round, or a lie."""
+    """A message does not follow the protocol: junk, tampered with, of another round, or a lie."""
 
 
 class TooFewNodes(SecureSumError):

@@ -12,7 +12,7 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Ring:
-    """The group that masked vectors are added in: Z_2^64 to the `narrow`, times Z_2^128 to the `wide`.
+    """The group of masked vectors: Z_2^64 to the `narrow`, times Z_2^128 to the `wide`.
 
     A vector is uint64 [narrow + 2 * wide]: the narrow entries, the wide ones' low words, their high words. Uniform
     words are a uniform element, so the words of a stream cipher are a mask.
@@ -27,7 +27,7 @@ class Ring:
         return self.narrow + 2 * self.wide
 
     def zeros(self) -> Words:
-        """The vector that changes no sum."""
+        """The zero vector."""
         return np.zeros(self.words, np.uint64)
 
     def add(self, total: Words, other: Words) -> None:

@@ -1,4 +1,4 @@
-"""What all nodes and the server must agree on before a round."""
+"""The terms that all nodes and the server agree on before a round."""
 
 from __future__ import annotations
 
@@ -35,31 +35,33 @@ class VerifyKey(Protocol):
 
 
 def colluders(nodes: int, share: float = USUAL_COLLUDING) -> int:
-    """How many of the nodes may side with the server: up to this share of them, below one half."""
+    """The number of nodes that may side with the server: up to this share of them, below one half."""
     return math.floor(share * nodes)
 
 
 def smallest_threshold(nodes: int, colluding: int) -> int:
-    """The smallest threshold that holds against a malicious server and this many nodes that side with it."""
+    """The smallest threshold against a malicious server and this many colluding nodes."""
     return max((nodes + colluding) // 2 + 1, colluding + 2)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One round: who takes part, how their arrays are encoded, and how many nodes it takes.
+    """The terms of one round.
 
-    round_id: unlike any other round's. What nodes must see alike before they contribute belongs in it too, above all
-    the digest of the shared model: a server that gave each node its own model could read single nodes from the sum
-    (Pasquini et al., CCS 2022, doi 10.1145/3548606.3560557).
-    keys: every node's long-term public key by its number, known from elsewhere than from this server.
-    threshold: t, how many nodes must stay to the end. colluding: c, how many of the n nodes may side with a malicious
-    server; all that is promised of the others is promised for up to this many.
+    round_id: unlike any other round's. It should include all that nodes must see alike before they contribute, above
+        all the digest of the shared model: a server that gave each node its own model could read single nodes from the
+        sum (Pasquini et al., CCS 2022, doi 10.1145/3548606.3560557).
+    keys: every node's long-term public key by its number; nodes must not take them on trust from this server.
+    encoding: of the arrays.
+    threshold: t, the least number of nodes that must stay to the end.
+    colluding: c, the number of the n nodes that may side with a malicious server; all promises to the others hold for
+        up to this many.
 
-    2 t > n + c is demanded. Both secrets of a node come apart only if two sets of survivors are signed by t nodes each.
-    The c may sign both, and each other node signs one at most, so t + t <= 2 c + (n - c) = n + c. Hence t > n/2 always;
-    t > 2n/3, the paper's choice against a malicious server (section 6), does for any c below a third of the nodes. And
-    t >= c + 2, because a sum with one honest node in it would be that node's contribution. Raises SecureSumError
-    otherwise.
+    The threshold must satisfy 2 t > n + c. The server gets both secrets of a node only if two different sets of
+    survivors have t signatures each. The c may sign both sets, and each other node signs one at most, so t + t <= 2 c
+    + (n - c) = n + c. Hence t > n/2 always. The paper's choice against a malicious server (section 6) is t > 2n/3,
+    which suffices for any c below a third of the nodes. It must satisfy t >= c + 2 too: a sum with one honest node in
+    it would be that node's contribution. Raises SecureSumError for other thresholds.
     """
 
     round_id: bytes
@@ -92,17 +94,17 @@ class Setup:
 
     @cached_property
     def points(self) -> dict[int, int]:
-        """At which point of the sharing polynomials each node's shares lie."""
+        """The point of each node's shares on the sharing polynomials."""
         return {node: place for place, node in enumerate(self.nodes, 1)}
 
     @cached_property
     def session(self) -> bytes:
-        """32 bytes that stand for all of this in every message, key and signature."""
+        """A digest of the terms, 32 bytes, in every message, key and signature."""
         text = repr((self.round_id, self.nodes, self.threshold, self.colluding)).encode() + self.encoding.text()
         return hashlib.sha256(b"hierfed secure sum 1: " + text).digest()
 
     def signed(self, node: int, signature: bytes, text: bytes) -> bool:
-        """Whether this node signed the text."""
+        """True if this node signed the text."""
         try:
             self.keys[node].verify(signature, text)
         except InvalidSignature:

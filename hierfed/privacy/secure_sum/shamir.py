@@ -14,7 +14,7 @@ SHARE_BYTES = 66
 
 @dataclass(frozen=True)
 class Polynomial:
-    """A polynomial over the integers modulo `prime`; coefficients ascend, and the first of them is the secret."""
+    """A polynomial over the integers modulo `prime`. coefficients: ascending; the first one is the secret."""
 
     coefficients: tuple[int, ...]
     prime: int = PRIME
@@ -30,10 +30,10 @@ class Polynomial:
 def split(
     secret: int, points: Sequence[int], threshold: int, random_bytes: RandomBytes = os.urandom, prime: int = PRIME
 ) -> dict[int, int]:
-    """The shares of a secret by their points: any `threshold` of them give it, fewer say nothing about it.
+    """The shares of a secret by their points: any `threshold` of them give it, fewer disclose nothing about it.
 
-    Raises ValueError for a secret outside the field, points that are not distinct and in [1, prime), or fewer of them
-    than the threshold.
+    Raises ValueError for a secret outside the field, for points that are not distinct and in [1, prime), or for fewer
+    points than the threshold.
     """
     if not 0 <= secret < prime:
         raise ValueError("the secret is no element of the field")
@@ -46,7 +46,7 @@ def split(
 
 
 def weights(points: Sequence[int], prime: int = PRIME) -> dict[int, int]:
-    """What the shares at these points are multiplied by to sum to the secret: Lagrange's polynomials at 0.
+    """The weights of the shares at these points in a sum that gives the secret: Lagrange's polynomials at 0.
 
     They do not depend on the secret, so one set serves all secrets that the same nodes hold shares of. Raises
     ValueError unless the points are distinct and in [1, prime).
@@ -64,12 +64,12 @@ def weights(points: Sequence[int], prime: int = PRIME) -> dict[int, int]:
 
 
 def recombine(shares: Mapping[int, int], weights_of: Mapping[int, int], prime: int = PRIME) -> int:
-    """The secret, from the shares at the points that the weights are for; KeyError where one is missing."""
+    """The secret, from the shares at the points of the weights; KeyError for a missing share."""
     return sum(weight * shares[point] for point, weight in weights_of.items()) % prime
 
 
 def random_element(random_bytes: RandomBytes = os.urandom, prime: int = PRIME) -> int:
-    """A uniform element of the field, by rejection: a remainder would prefer small ones."""
+    """A uniform element of the field, by rejection: a remainder would prefer small elements."""
     bits = prime.bit_length()
     while True:
         drawn = int.from_bytes(random_bytes((bits + 7) // 8), "little") & ((1 << bits) - 1)

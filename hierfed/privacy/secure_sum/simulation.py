@@ -1,4 +1,4 @@
-"""A whole secure sum in one process: every message as bytes, nodes lost wherever one wants them lost."""
+"""A whole secure sum in one process: every message as bytes, with any nodes lost in any phase."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ def secure_total(
     round_id: bytes | None = None,
     random_bytes: RandomBytes = os.urandom,
 ) -> Summed:
-    """The sum of the contributions of those nodes that have not dropped out before Phase.UPLOAD, decoded.
+    """The decoded sum of the contributions of the nodes that stay beyond Phase.UPLOAD.
 
-    contributions: by node. bounds: by array. threshold, colluding: see Setup; by default up to a third of the nodes
-    collude, and the threshold is the smallest against so many. drop: the phase in which a node falls silent.
+    contributions: by node.
+    bounds: by array.
+    threshold, colluding: see Setup; by default up to a third of the nodes collude, and the threshold is the smallest
+        against so many.
+    drop: the phase from which on a node sends nothing.
     Raises SecureSumError: TooFewNodes below the threshold, OutOfBounds for a value beyond its bound.
     """
     if not contributions:
@@ -59,12 +62,12 @@ def secure_total(
 
 @dataclass(frozen=True)
 class SecureSum:
-    """Nodes and a server of this process by the whole protocol; see Rule. colluding: see colluders."""
+    """The whole protocol between nodes and a server of this process; see Rule. colluding: see colluders."""
 
     colluding: float = USUAL_COLLUDING
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
-        """The sum; raises SecureSumError for fewer than two nodes, OutOfBounds for what cannot be encoded."""
+        """The sum; raises SecureSumError without enough nodes, OutOfBounds for values that cannot be encoded."""
         given = dict(contributions)
         if not given:
             raise SecureSumError("no node contributed")
@@ -73,7 +76,7 @@ class SecureSum:
 
 
 def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[int, Phase]) -> Summed:
-    """Carry the messages of one round between the clients and the server; gives the total, and counts the bytes."""
+    """Carry the messages of one round between clients and server; gives the total and the bytes."""
     up: list[int] = []
     down: list[int] = []
 

@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from hierfed.privacy.secure_sum.ring import Words
 
 KEY_BYTES = 32
-# Long enough that calls cost nothing, short enough that the zeros stay in a core's cache.
+# Long enough to make calls cheap, short enough to keep the zeros in a core's cache.
 _CHUNK = 1 << 16
-# A key makes one mask in its life, so the nonce has nothing to tell apart.
+# A key makes one mask only, so a constant nonce is safe.
 _NONCE = bytes(16)
 
 
 class MaskStream:
-    """Expands keys to masks of one length, into memory of its own that every mask reuses."""
+    """Expands keys to masks of one length, in one buffer that every mask reuses."""
 
     def __init__(self, words: int) -> None:
         self._words = np.empty(words, "<u8")

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as bytes: one encoding for each value, and junk is refused."""
+"""Frozen dataclasses as bytes: each value has one encoding, and other bytes are refused."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def pack(message: Any, kind: int) -> bytes:
 
 
 def unpack(data: bytes, kinds: dict[int, type[Any]]) -> Any:
-    """The message in these bytes; kinds: its class by its kind. Raises Refused for anything that `pack` does not give.
+    """The message in these bytes.
 
-    The classes raise Refused themselves for fields that cannot be.
+    kinds: its class by its kind; the classes raise Refused for impossible fields.
+    Raises Refused for any bytes that `pack` does not make.
     """
     reader = _Reader(data)
     magic, version, kind = _HEAD.unpack(reader.take(_HEAD.size))

@@ -14,10 +14,10 @@ from flwr.serverapp import Grid
 
 from hierfed.data.federation import Node
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import Federation, Patience, TurnedAway
+from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
 from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
-from hierfed.engines.replies import Answer, Refusal
+from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PrivateState
@@ -179,13 +179,13 @@ class Net(Grid):
 
 
 @dataclass
-class Desk:
-    """A reception that lets in those whom it knows, under their place in the list."""
+class NamedAdmission:
+    """An admission that lets in those whom it knows, under their place in the list."""
 
     names: list[str]
     planned: bool = True
     told: list[str] = field(default_factory=list)
-    heard: list[Answer] = field(default_factory=list)
+    heard: list[NodeAnswer] = field(default_factory=list)
     checks: Callable[[], None] = lambda: None
 
     def hello(self) -> Request:
@@ -194,7 +194,7 @@ class Desk:
     def admit(self, reply: Reply) -> str:
         name = reply.facts["name"]
         if name not in self.names:
-            raise TurnedAway(f"'{name}' is not expected")
+            raise AdmissionRefused(f"'{name}' is not expected")
         return str(name)
 
     def number(self, name: str) -> int:
@@ -203,7 +203,7 @@ class Desk:
     def setup(self, member: Member) -> Request | None:
         return Request("setup", {"number": member.number}) if self.planned else None
 
-    def hear(self, answer: Answer) -> None:
+    def on_answer(self, answer: NodeAnswer) -> None:
         self.heard.append(answer)
 
     def tell(self, event: str) -> None:
@@ -220,9 +220,9 @@ class World:
 
     def __init__(self, wire: Wire):
         self.clock = Clock()
-        self.net, self.desk = Net(self.clock, wire), Desk(["a", "b", "c"])
+        self.net, self.admission = Net(self.clock, wire), NamedAdmission(["a", "b", "c"])
         patience = Patience(self.deadline, self.attempts, self.joining, self.leaving)
-        self.federation = Federation(self.net, self.desk, patience, lambda: self.clock.now, self.clock.wait)
+        self.federation = Federation(self.net, self.admission, patience, lambda: self.clock.now, self.clock.wait)
         self.a, self.b, self.c = self.peers = [Peer(name) for name in "abc"]
         self.records: list[tuple[RoundOutcome, int, float]] = []
         self.strategy = self.rounds_of(quorum=2)
@@ -240,7 +240,7 @@ class World:
         for peer in self.peers:
             assert peer.kinds() == ["hello", "setup", "finish"]
             peer.heard.clear()
-        self.desk.told.clear()
+        self.admission.told.clear()
         self.clock.now = 0.0
 
     def round(self) -> RoundOutcome:
@@ -284,7 +284,7 @@ def test_gathering_waits_for_those_who_come_however_late(lobby):
         node_id: Member(peer.name, "abc".index(peer.name)) for node_id, peer in lobby.net.online.items()
     }
     joined = ["node a has joined", "node b has joined", "node b is gone", "node c has joined", "node b has joined"]
-    assert lobby.desk.told == joined
+    assert lobby.admission.told == joined
 
 
 def test_what_a_check_raises_ends_the_wait(lobby):
@@ -295,18 +295,18 @@ def test_what_a_check_raises_ends_the_wait(lobby):
         if lobby.clock.now > 7:
             raise Stop
 
-    lobby.desk.checks = stop
+    lobby.admission.checks = stop
     with pytest.raises(Stop):
         lobby.federation.gather(1)
 
 
 def test_a_member_that_came_long_before_the_plan_is_still_let_in(lobby):
-    lobby.desk.planned = False
+    lobby.admission.planned = False
     lobby.net.join(lobby.a)
     lobby.clock.at(3 * lobby.joining, lambda: lobby.net.join(lobby.b))
     lobby.federation.gather(2)
     assert lobby.a.kinds() == lobby.b.kinds() == ["hello"]
-    lobby.desk.planned = True
+    lobby.admission.planned = True
     for peer in (lobby.a, lobby.b):
         peer.seconds["setup"] = lobby.joining / 2
     assert total(lobby.round()) == 11
@@ -342,7 +342,7 @@ def test_a_node_that_never_answers_is_waited_for_and_then_done_without(world):
     outcome = world.round()
     assert (total(outcome), outcome.contributors, outcome.refused) == (11, (0, 1), ())
     assert world.clock.now > world.deadline
-    assert world.desk.told == ["node c has not answered within 10 s"]
+    assert world.admission.told == ["node c has not answered within 10 s"]
     assert len(world.federation.members) == 3
     world.c.answers.clear()
     assert total(world.round()) == 111
@@ -438,7 +438,7 @@ def test_a_node_that_leaves_is_not_waited_for(world):
     outcome = world.round()
     assert (total(outcome), outcome.contributors) == (11, (0, 1))
     assert 1 <= world.clock.now < world.deadline
-    assert world.desk.told == ["node c is gone"]
+    assert world.admission.told == ["node c is gone"]
     assert sorted(member.name for member in world.federation.members.values()) == ["a", "b"]
 
 
@@ -481,7 +481,7 @@ def test_a_node_that_comes_back_within_a_round_is_asked_again_and_counted_once(s
     assert (total(outcome), outcome.contributors) == (111, (0, 1, 2))
     assert world.clock.now < world.deadline
     assert world.c.kinds() == ["round", "hello", "setup", "round"]
-    assert world.desk.told == ["node c is gone", "node c has joined"]
+    assert world.admission.told == ["node c is gone", "node c has joined"]
     # Of a message to a node that it has seen leave, Flower says so.
     expected = () if same and not away else (Refusal("c", f"failed: {GONE.reason}"),)
     assert outcome.refused == expected
@@ -526,7 +526,7 @@ def test_a_new_connection_takes_the_place_of_one_that_flower_still_believes_in(n
     assert new.rounds() == [1, 2]
     world.net.leave(old)
     assert total(world.round()) == 111
-    assert world.desk.told == [f"node {old.name} has joined"]
+    assert world.admission.told == [f"node {old.name} has joined"]
 
 
 def test_what_a_connection_answers_that_was_given_up_is_nobodys(world):
@@ -546,7 +546,7 @@ def test_a_connection_that_was_given_up_while_it_was_set_up_is_forgotten(world):
     world.clock.at(0.5, lambda: world.net.join(new))
     world.a.seconds["round"] = 6.0
     assert total(world.round()) == 111
-    assert world.desk.told == ["node c is gone", "node c has joined", "node c has joined"]
+    assert world.admission.told == ["node c is gone", "node c has joined", "node c has joined"]
     assert old.kinds() == ["hello", "setup"]
 
 
@@ -592,7 +592,7 @@ def test_a_stranger_is_turned_away_and_hears_why(world):
     assert total(world.round()) == 111
     assert stranger.kinds() == ["hello", "goodbye"]
     assert stranger.farewells() == ["'d' is not expected"]
-    assert world.desk.told == ["a node is refused: 'd' is not expected"]
+    assert world.admission.told == ["a node is refused: 'd' is not expected"]
     assert world.clock.now < world.joining
     assert sorted(member.name for member in world.federation.members.values()) == ["a", "b", "c"]
     assert total(world.round()) == 111
@@ -622,7 +622,7 @@ def test_a_node_that_is_silent_while_it_joins_is_waited_for_and_turned_away(kind
     assert (total(outcome), outcome.refused) == (11, ())
     assert world.joining < world.clock.now < world.deadline
     assert silent.farewells() == ["did not answer within 4 s"]
-    assert world.desk.told[-1].endswith("is refused: did not answer within 4 s")
+    assert world.admission.told[-1].endswith("is refused: did not answer within 4 s")
     assert total(world.round()) == 11
     assert silent.kinds().count("goodbye") == 1
 
@@ -665,7 +665,7 @@ def test_all_members_hear_that_it_is_over_and_leave(world):
     assert world.net.online == {}
     assert world.federation.members == {}
     assert 2 <= world.clock.now < world.leaving
-    assert world.desk.told == []
+    assert world.admission.told == []
 
 
 def test_members_that_do_not_leave_are_not_waited_for_long(world):

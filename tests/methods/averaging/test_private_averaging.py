@@ -61,7 +61,7 @@ def by_example(plain) -> ExamplePrivateAveraging:
 
 @pytest.fixture(scope="module")
 def by_node(plain) -> NodePrivateAveraging:
-    return NodePrivateAveraging(**plain, sharers=3)
+    return NodePrivateAveraging(**plain, noise_nodes=3)
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_unit_node_releases_once_a_round_and_warns_of_few_nodes(outcomes):
 def test_colluding_nodes_are_not_counted_on_for_noise(folder):
     method = experiment(folder, "node", nodes=8, colluding=0.25).method
     assert isinstance(method, NodePrivateAveraging)
-    assert method.sharers == 6
+    assert method.noise_nodes == 6
 
 
 def test_loss_distributions_spend_the_same_budget_with_less_noise(folder, outcomes):

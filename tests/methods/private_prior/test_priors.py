@@ -47,10 +47,10 @@ def test_the_shares_are_the_whole():
     assert sum(release.share for release in RELEASES) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("nodes", "colluding", "sharers"), [(8, 0.33, 6), (8, 0.0, 8), (3, 0.34, 2)])
-def test_honest_nodes_alone_add_all_the_noise(nodes, colluding, sharers, make_content):
+@pytest.mark.parametrize(("nodes", "colluding", "noise_nodes"), [(8, 0.33, 6), (8, 0.0, 8), (3, 0.34, 2)])
+def test_honest_nodes_alone_add_all_the_noise(nodes, colluding, noise_nodes, make_content):
     settings = load_settings("private", {"nodes": nodes, "colluding": colluding})
-    assert protect_prior(make_content(9), (0.5, 5.0), settings, None).method.sharers == sharers
+    assert protect_prior(make_content(9), (0.5, 5.0), settings, None).method.noise_nodes == noise_nodes
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def content(make_content) -> Content:
 def make_method(content):
     def make(noise: float = 1.0, key: bytes = bytes(32), **changes) -> PrivatePrior:
         streams = PrivateStreams(key)
-        given = {"sharers": 2, "allow": lambda number: noise, "streams": streams} | changes
+        given = {"noise_nodes": 2, "allow": lambda number: noise, "streams": streams} | changes
         return PrivatePrior(content, LIMITS, **given)
 
     return make
@@ -87,7 +87,7 @@ def test_a_user_more_or_less_changes_the_release_by_no_more_than_the_clip_norm(s
 
 
 @pytest.mark.parametrize("number", ROUNDS.values())
-def test_the_noise_of_all_sharers_together_is_what_was_paid_for(number, content, make_method):
+def test_the_noise_of_all_nodes_together_is_what_was_paid_for(number, content, make_method):
     rows = ratings_of(np.random.default_rng(1), range(3), len(content))
     clip, quiet = RELEASES[number - 1].clip_norm, sent(make_method(0.0), number, rows)
     drawn = [sent(make_method(7.0, bytes([key]) * 32), number, rows) - quiet for key in range(12)]
