@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import run_rounds
+from hierfed.federated.rules import OPEN_SUM
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.selection import select
+from hierfed.results import Selection
 from hierfed.settings import Settings, load_settings
 
 
@@ -18,6 +23,15 @@ def settings_with(**changes: Any) -> Settings:
     return load_settings(
         "hierarchical", {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, **changes}
     )
+
+
+def choose(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> tuple[Settings, Selection]:
+    """What is chosen with open sums in one process."""
+    return select(settings, method, nodes, run_rounds, OPEN_SUM)
+
+
+def selected(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> Selection:
+    return choose(settings, method, nodes)[1]
 
 
 @pytest.fixture
@@ -31,46 +45,52 @@ def nodes(make_pairs) -> list[Node]:
 
 def test_test_rows_do_not_enter_the_choice(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
-    found = select(settings_with(), method, nodes)
+    found = selected(settings_with(), method, nodes)
     others = [replace(node, test=replace(node.test, value=5.5 - node.test.value)) for node in nodes]
-    assert select(settings_with(), method, others).selection == found.selection
+    assert selected(settings_with(), method, others) == found
 
 
 def test_the_best_trial_is_chosen_where_it_gains_enough_and_else_the_first(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
     for least in (0.0, 10.0):
-        chosen = select(settings_with(least_gain=least, amplitudes=[1.0, 0.2, 3.0]), method, nodes)
+        asked = settings_with(least_gain=least, amplitudes=[1.0, 0.2, 3.0])
+        chosen, selection = choose(asked, method, nodes)
         for setting in ("amplitude", "noise_share"):
-            trials = [trial for trial in chosen.selection.trials if trial.setting == setting]
+            trials = [trial for trial in selection.trials if trial.setting == setting]
             best = min(trials, key=lambda trial: trial.rmse) if least == 0 else trials[0]
             assert [trial for trial in trials if trial.chosen] == [best]
-        amplitude, share = (trial.value for trial in chosen.selection.trials if trial.chosen)
-        assert chosen.method.kernel.content == pytest.approx(amplitude * method.kernel.content)
-        assert chosen.method.kernel.title == pytest.approx(amplitude * method.kernel.title)
-        assert chosen.method.kernel.noise_share == share
+        amplitude, share = (trial.value for trial in selection.trials if trial.chosen)
+        assert chosen.kriging.content_amplitude == pytest.approx(amplitude * method.kernel.content)
+        assert chosen.kriging.title_amplitude == pytest.approx(amplitude * method.kernel.title)
+        assert chosen.kriging.noise_share == share
+        changed = {"factors", "kriging", "selection"}
+        assert chosen.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
 
 
 def test_a_larger_rank_is_tried_where_there_are_ratings_enough(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
     enough = settings_with(larger_rank_from=100, larger_rank=4, least_gain=0.0)
-    trials = [trial for trial in select(enough, method, nodes).selection.trials if trial.setting == "rank"]
+    trials = [trial for trial in selected(enough, method, nodes).trials if trial.setting == "rank"]
     assert [trial.value for trial in trials] == [method.rank, 4]
     too_few = settings_with(larger_rank_from=10**6)
-    assert "rank" not in {trial.setting for trial in select(too_few, method, nodes).selection.trials}
+    assert "rank" not in {trial.setting for trial in selected(too_few, method, nodes).trials}
 
 
 def test_without_kriging_the_intervals_alone_are_fitted(nodes, make_content, make_factors):
-    found = select(settings_with(), make_factors(make_content(25), kernel=None), nodes)
-    assert found.selection.trials == []
-    assert found.selection.deviation_scale == found.method.deviation_scale > 0
+    chosen, selection = choose(settings_with(), make_factors(make_content(25), kernel=None), nodes)
+    assert selection.trials == []
+    assert selection.deviation_scale == chosen.selection.deviation_scale > 0
+    assert chosen.kriging == settings_with().kriging
 
 
 def test_the_fitted_width_holds_nine_in_ten_of_the_validation_rows(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
-    chosen = select(settings_with(amplitudes=[1.0], noise_shares=[0.4]), method, nodes)
+    asked = settings_with(amplitudes=[1.0], noise_shares=[0.4])
+    first = selected(asked, method, nodes)
     # The same trial again, with deviations already scaled: the width is right, to a bin of the histogram.
-    again = select(settings_with(amplitudes=[1.0], noise_shares=[0.4]), chosen.method, nodes)
-    assert again.selection.deviation_scale == pytest.approx(1.0, abs=0.03)
+    scaled = replace(method, deviation_scale=first.deviation_scale)
+    assert first.deviation_scale != pytest.approx(1.0, abs=0.03)
+    assert selected(asked, scaled, nodes).deviation_scale == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize(("users", "judged"), [(4, 4), (12, 12), (25, 24), (100, 24)])
@@ -86,4 +106,4 @@ def test_where_nodes_are_more_than_validation_users_some_nodes_validate(make_con
     nodes = make_nodes(rows, rows.user // 2, rows.between(0, 0), rows.user[:0], 12)
     drawn = {"validation_users": users, "trial_users": users, "validation_share": 0.2}
     wanted = settings_with(**drawn, amplitudes=[1.0], noise_shares=[0.4])
-    assert select(wanted, make_factors(make_content(25)), nodes).selection.rows == 2 * judged
+    assert selected(wanted, make_factors(make_content(25)), nodes).rows == 2 * judged
