@@ -92,11 +92,11 @@ class ExamplePrivateAveraging(FederatedAveraging):
 class NodePrivateAveraging(FederatedAveraging):
     """Federated averaging with clipped changes, equal weights of nodes, and noise in shares.
 
-        global <- global + sum_k [clip(local_k - global, clip_norm) + N(0, (multiplier clip_norm)^2 / noise_nodes)] / nodes
+        global <- global + sum_k [clip(local_k - global, clip_norm) + N(0, (multiplier clip_norm)^2 / s)] / nodes
 
     Source: DP-FedAvg (McMahan et al., ICLR 2018, arXiv:1710.06963), with whole nodes for users and noise in shares.
 
-    noise_nodes: the least number of nodes that add their share of the noise to any sum.
+    noise_nodes: s, the least number of nodes that add their share of the noise to any sum.
     allow, streams: see ExamplePrivateAveraging.
     """
 
