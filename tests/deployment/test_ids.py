@@ -50,8 +50,8 @@ def test_padded_ids_join_and_train_as_plain_numbers_do(trained):
     assert [str(each) for each in padded.data.catalogue.frame["item_id"].head(1)] == ["0000501"]
     for name, model in plain.models().items():
         assert padded.models()[name].digest() == model.digest()
-    assert (found.digest, found.gain) == (expected.digest, expected.gain)
-    assert found.gain is not None
+    assert (found.digest, found.federation.gain) == (expected.digest, expected.federation.gain)
+    assert found.federation.gain is not None
     state = padded.sides["node 1"].state
     personalise(state)
     served, user = Served(state.folder), padded.data.table.filter(pl.col("node") == "node 1")["user"][0]

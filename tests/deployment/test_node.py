@@ -64,7 +64,7 @@ def ready(make_side, plan) -> NodeSide:
     """A node that knows its plan, as number 0."""
     side = make_side()
     side.answer(hello(plan.catalogue, NONCE, SERVER))
-    side.answer(plan.request(0, {"features": plan.fitted}))
+    side.answer(plan.request(0, {"features": plan.earlier["features"]}))
     return side
 
 
@@ -254,7 +254,7 @@ def test_a_node_without_held_out_rows_adds_nothing_to_what_is_judged(make_side, 
     side = make_side(origin=Origin(data.file("node 1", False)))
     side.answer(hello(plan.catalogue, NONCE, SERVER))
     shared = plan.method.start()
-    side.answer(plan.request(0, {"features": plan.fitted, "rating": shared}))
+    side.answer(plan.request(0, {"features": plan.earlier["features"], "rating": shared}))
     reply = side.answer(Request("judge"))
     assert reply.facts == {}
     assert {name: float(array) for name, array in reply.contribution.arrays.items()} == {
@@ -273,7 +273,7 @@ def test_no_held_out_rows_anywhere_is_no_gain(village, make_settings, data):
     found = village(make_settings("network"), "node 1", "node 2")
     for name in ("node 1", "node 2"):
         found.start(name, origin=Origin(data.file(name, False)))
-    assert found.serve().gain is None
+    assert found.serve().federation.gain is None
 
 
 @pytest.mark.parametrize("begin_again", [False, True])

@@ -85,8 +85,8 @@ def test_the_model_is_close_to_that_of_open_sums(secure, village, expected):
 
 
 def test_what_nodes_judge_is_added_securely_too(secure, village, make_settings):
-    openly = village(make_settings("network", scale=list(SCALE))).serve().gain
-    found = village(secure("network")).serve().gain
+    openly = village(make_settings("network", scale=list(SCALE))).serve().federation.gain
+    found = village(secure("network")).serve().federation.gain
     assert found.rows == openly.rows > 0
     assert found.rmse_before == pytest.approx(openly.rmse_before, abs=1e-5)
     assert found.rmse_after == pytest.approx(openly.rmse_after, abs=1e-5)

@@ -104,8 +104,8 @@ def test_ratings_times_twenty_give_the_same_model_and_errors_times_twenty(
     monkeypatch.setattr(type(data), "file", twentyfold)
     twenty = village(make_settings("network", **{"data.scale": [10, 100]})).serve()
     assert twenty.digest == one.digest
-    assert twenty.gain.rmse_before == pytest.approx(20 * one.gain.rmse_before, rel=1e-9)
-    assert twenty.gain.rmse_after == pytest.approx(20 * one.gain.rmse_after, rel=1e-9)
+    assert twenty.federation.gain.rmse_before == pytest.approx(20 * one.federation.gain.rmse_before, rel=1e-9)
+    assert twenty.federation.gain.rmse_after == pytest.approx(20 * one.federation.gain.rmse_after, rel=1e-9)
     losses = [[loss for record in each.rounds for loss in record.train_loss] for each in (one, twenty)]
     assert losses[0]
     assert losses[1] == pytest.approx([400 * loss for loss in losses[0]], rel=1e-9)
@@ -226,7 +226,11 @@ def test_a_finished_server_started_again_hands_out_the_same_models(preset, villa
             path.unlink()
     found.start(*NAMES)
     again = found.serve()
-    assert (again.digest, again.gain, again.nodes) == (first.digest, first.gain, first.nodes)
+    assert (again.digest, again.federation.gain, again.federation.nodes) == (
+        first.digest,
+        first.federation.gain,
+        first.federation.nodes,
+    )
     assert len(found.records) == len(ROUNDS[preset])
     assert digests(found.models()) == models
     for name in NAMES:

@@ -97,13 +97,13 @@ def reason(folder: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("preset", "rounds", "files"),
     [
-        ("network", {"rating": 3}, ["model.safetensors", "result.json", "settings.toml"]),
+        ("network", {"rating": 3}, ["catalogue.parquet", "model.safetensors", "result.json", "settings.toml"]),
         (
             "hierarchical",
             {"rating": 5, "ease": 2, "implicit": 3},
             ["catalogue.parquet", "model.safetensors", "ranking.safetensors", "result.json", "settings.toml"],
         ),
-        ("local", {}, ["model.safetensors", "result.json", "settings.toml"]),
+        ("local", {}, ["catalogue.parquet", "model.safetensors", "result.json", "settings.toml"]),
     ],
 )
 def test_a_run_leaves_a_ledger_that_holds(
