@@ -35,7 +35,7 @@ class FederationSettings(Section):
     concentration: Positive = 0.5
     participation: Positive = 1.0
     rule: Annotated[str, AfterValidator(named_in(lambda: RULES, "rule"))] = "sum"
-    rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
     steps: tuple[Annotated[str, AfterValidator(named_in(lambda: STEPS, "step"))], ...] = ()
     server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0

@@ -45,6 +45,7 @@ FIRST_USER, FIRST_ITEM = 7_310_001, 501
 # In the order of their numbers, which is not the order of their names as text.
 NAMES = ("node 1", "node 2", "node 10")
 SMALL: dict[str, dict[str, Any]] = {
+    "item_biases": {"nodes": 3, "personal_nodes": 3, "min_raters": 3},
     "network": {"rounds": 3, "hidden": [6, 4], "local_epochs": 1, "batch_size": 16, "user_level": "bias"},
     "hierarchical": {
         "rounds": 4,

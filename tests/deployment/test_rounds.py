@@ -1,0 +1,74 @@
+"""A federation's rounds are those of one process, whatever method, rule, steps and optimizer the settings name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import round_of
+from hierfed.engines.stages import after_earlier_stages
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.methods import Case, kind_of, prepare
+from tests.deployment.test_contents import bytes_of
+
+
+@dataclass
+class Doubled:
+    """Nodes send twice what they have; the server halves the total. Both are exact."""
+
+    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+        return contribution * 2.0
+
+    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+        return total * 0.5
+
+
+@pytest.fixture(autouse=True)
+def a_step(monkeypatch):
+    steps = {"doubled": lambda federation: Doubled()}
+    for place in ("federated.settings", "engines.rounds"):
+        monkeypatch.setattr(f"hierfed.{place}.STEPS", steps)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("item_biases", {}),
+        ("network", {"rule": "trimmed_mean", "rule_share": 0.34}),
+        ("network", {"server_optimizer": "adam", "server_learning_rate": 0.01}),
+        ("network", {"steps": ["doubled"]}),
+        ("network", {"steps": ["doubled"], "rule": "trimmed_mean", "rule_share": 0.34, "server_optimizer": "adam"}),
+    ],
+)
+def test_the_digest_is_that_of_one_process(preset, changes, village, make_settings, data):
+    found = village(settings := make_settings(preset, **changes))
+    result, nodes, how = found.serve(), data.nodes(), round_of(settings)
+    values = data.table["rating"]
+    case = Case(settings, data.catalogue, (float(values.min()), float(values.max())))
+    method = prepare(after_earlier_stages(case, nodes, how)).method
+    expected = run_rounds(method, nodes, kind_of(settings).rounds(settings), how=how).shared
+    assert result.digest == expected.digest()
+    assert len(result.rounds) == kind_of(settings).rounds(settings)
+    if changes:
+        plain: Any = village(make_settings(preset, steps=changes.get("steps", []))).serve()
+        assert (plain.digest == result.digest) == (set(changes) == {"steps"})
+
+
+def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(village, make_settings):
+    settings = make_settings("network", server_optimizer="adam", server_learning_rate=0.01)
+    undisturbed = village(settings).serve()
+    found = village(settings)
+
+    def dies(record):
+        if (record.stage, record.round) == ("rating", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found.serve(on_round=dies)
+    assert found.serve().digest == undisturbed.digest
+    sent = b"".join(bytes_of(message) for _, _, message in found.sent)
+    assert b"parameters" in sent
+    assert b"second_moment" not in sent
