@@ -37,7 +37,15 @@ def filled(kind: type, **given: Any) -> Any:
 def result(seed: int, final: float, before: float, after: float, harmed: int, preset: str = "paper") -> Result:
     join = JoinSummary(name="links", kept=1, kept_before_deduplication=1, dropped=0)
     data = filled(
-        DataSummary, source="", dropped={}, join=join, features=[], missing_features=[], protocol="warm", split={}
+        DataSummary,
+        source="",
+        dropped={},
+        join=join,
+        features=[],
+        missing_features=[],
+        protocol="warm",
+        split={},
+        warnings=[],
     )
     verdict = Verdict(
         beats_global_mean=False,
