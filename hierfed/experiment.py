@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hierfed.data.division import allocate, load_dataset
+from hierfed.data.division import allocate, load_dataset, warnings_of
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import round_of
@@ -43,6 +43,8 @@ def run_experiment(
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download), settings)
+        for warning in warnings_of(allocation):
+            observer.note(f"warning: {warning}")
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
@@ -92,10 +94,13 @@ def run_experiment(
         if later:
             watch.start("rank")
         for stage in later:
-            watched = Observers([shares, *recorders])
-            ranker = stage.build(models)
             models[stage.name] = run_rounds(
-                ranker, nodes, stage.rounds, how=how.with_everyone(), observer=watched, stage=stage.name
+                stage.build(models),
+                nodes,
+                stage.rounds,
+                how=how.with_everyone(),
+                observer=Observers([shares, *recorders]),
+                stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
         rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items)

@@ -65,7 +65,6 @@ WAYS = {
     "ditto": ("network", {"node_level": "ditto", "tuning_proximal": 0.5}),
     "early stopping": ("network", {"node_level": "fine_tuning", "validation": 0.3}),
     "fedprox": ("network", {"proximal": 0.7}),
-    "loop": ("network", {"trainer": "loop", "rounds": 1}),
     "random start": ("network", {"output_bias": "random"}),
     "secure sums": ("network", {"secure_sums": True, "rounds": 1}),
     "private examples": ("network", {"privacy_unit": "example", "epsilon": 50, "output_bias": "random"}),

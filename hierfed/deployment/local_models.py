@@ -22,6 +22,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
+from hierfed.methods import kind_of
 from hierfed.models.intervals import half_width
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import PRIVATE, save_private
@@ -103,7 +104,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
         save_model(place, kept_model(plan, shared), plan.method)
         if len(ranking) == len(later):
             save_ranking(place, ranking)
-        save_private(place, kind, named, own.user_ids, held)
+        save_private(place, kind, named, own.user_ids, held if kind_of(plan.settings).serves_users else None)
 
     learned = own.train if refit == "none" else concatenated([own.train, own.test])
     pair = replace_pair(state.folder, fill)

@@ -21,7 +21,7 @@ from hierfed.federated.stage import RATING
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
 from hierfed.lookup import nearest
-from hierfed.methods import METHODS
+from hierfed.methods import METHODS, kind_of
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.report.figures import save_figures
@@ -208,4 +208,6 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     save_ranking(folder, {name: model for name, model in outcome.models.items() if name != RATING})
     held = held_out(outcome.dataset, outcome.split)
     models = models_for_use(outcome, held)
-    save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, held.by_user)
+    # What a user has rated besides is for lists alone.
+    seen = held.by_user if kind_of(outcome.settings).serves_users else None
+    save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen)

@@ -31,7 +31,7 @@ def write_former(result: Result, path: Path, settings: dict[str, Any]) -> None:
     path.write_text(json.dumps(found))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEADS)
 def test_a_former_result_of_each_method_is_reported(
     method: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -188,7 +188,7 @@ def test_the_data_table_shows_rows_licence_hash_and_every_row_s_fate(tmp_path: P
     assert "3 in = 3 used + 0 dropped" in text
     assert "ratings.csv: 3 rows" in text
     assert "licence" in text
-    assert "GroupLens" in flat(text)
+    assert "not known: ask who gave you the tables" in flat(text)
     assert "2001-09-09 to 2001-09-09" in text
 
 

@@ -166,9 +166,10 @@ def test_the_reasons_of_a_prediction_add_up_to_how_far_it_is_from_a_newcomers_pr
     assert user is not None
     model = user.model
     items = torch.arange(outcome.dataset.items)
-    x, beliefs = served.knowledge.vectors(items), served.knowledge.beliefs
+    knowledge = model.knowledge
+    x, beliefs = knowledge.vectors(items), knowledge.beliefs
     prior = beliefs.item_mean[items, 0] + x @ model.prior_mean[0]
-    scale = served.knowledge.scale
+    scale = knowledge.scale
     mean, _ = model.distribution(torch.zeros_like(items), items)
     torch.testing.assert_close(
         model.influence(items).sum(1), mean - scale.centre - scale.unit * prior, rtol=0, atol=1e-9
@@ -228,9 +229,13 @@ def test_a_model_of_another_kind_is_refused_by_name(saved, tmp_path):
     _, folder = saved
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
+    with safe_open(copy / "model.safetensors", framework="pt") as file:
+        header = file.metadata() | {"format": "hierfed averaging 9"}
     arrays = load_file(copy / "model.safetensors")
-    save_file(arrays, copy / "model.safetensors", metadata={"format": "hierfed averaging 2"})
-    with pytest.raises(HierfedError, match="holds 'hierfed averaging 2', and only 'hierfed hierarchical 2' recommends"):
+    save_file(arrays, copy / "model.safetensors", metadata=header)
+    with pytest.raises(
+        HierfedError, match="holds 'hierfed averaging 9', and this version reads 'hierfed hierarchical 3'"
+    ):
         Served(copy)
 
 

@@ -70,7 +70,7 @@ def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_conte
 
 def test_the_stages_are_ease_and_then_implicit_factors_on_the_items_of_the_model_of_ratings(make_content):
     content, models = make_content(ITEMS), {"rating": shared_with([9.0, 9.0, 9.0, 9.0])}
-    first, second = ranking_stages(SETTINGS, content)
+    first, second = ranking_stages(SETTINGS, lambda: content)
     assert (first.name, first.rounds, first.before) == ("ease", 1, -1)
     assert (second.name, second.rounds, second.before) == ("implicit", 7, -1)
     for stage in (first, second):
