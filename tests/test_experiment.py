@@ -558,6 +558,7 @@ def figures(result: Any) -> Any:
     told = json.loads(result.model_dump_json(exclude={"settings", "seconds", "ended_early"}))
     for record in told["rounds"]:
         record.pop("seconds")
+    told["metrics"].pop("seconds")
     return told
 
 

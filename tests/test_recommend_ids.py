@@ -54,7 +54,7 @@ def test_users_are_told_apart_by_their_ids_as_written(run):
     for name, items in rated.items():
         own = served.user(name)
         assert own is not None
-        assert {titles[item] for item in own.own.items.tolist()} <= items
+        assert {titles[item] for item in own.own.item.tolist()} <= items
 
 
 @pytest.mark.parametrize("user, known", [("00005", True), ("5", True), ("0005", False), ("5.0", False), ("+5", False)])

@@ -121,21 +121,23 @@ def test_a_method_that_does_not_say_so_computes_on_the_cpu_alone(monkeypatch):
 UNKNOWN = [
     (
         {"method": "averagin"},
-        "method: no method 'averagin', did you mean 'averaging'?; there are: averaging, hierarchical, local, "
-        "private_prior",
+        "method: no method 'averagin', did you mean 'averaging'?; there are: averaging, hierarchical, item_biases, "
+        "local, private_prior",
     ),
     (
         {"partition": "user"},
-        "federation.partition: no partition 'user', did you mean 'users'?; there are: genre, rows, sizes, time, users",
+        "federation.partition: no partition 'user', did you mean 'users'?; there are: activity, genre, rows, sizes, "
+        "time, users",
     ),
     (
         {"personal_partition": "tim"},
         "personalisation.personal_partition: no partition of whole users 'tim', did you mean 'time'?; "
-        "there are: genre, sizes, time, users",
+        "there are: activity, genre, sizes, time, users",
     ),
     (
         {"personal_partition": "rows"},
-        "personalisation.personal_partition: no partition of whole users 'rows'; there are: genre, sizes, time, users",
+        "personalisation.personal_partition: no partition of whole users 'rows'; there are: activity, genre, sizes, "
+        "time, users",
     ),
     ({"privacy_unit": "everyone"}, "privacy.privacy_unit: "),
 ]

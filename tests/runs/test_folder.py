@@ -83,6 +83,7 @@ def saved(source: str, tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
 def test_every_file_is_there_and_no_other(saved: SavedRun) -> None:
     found = {str(path.relative_to(saved.folder)) for path in saved.folder.rglob("*") if path.is_file()}
     expected = {"settings.toml", "result.json", "rounds.jsonl", "model.safetensors", "report.html", "ledger.jsonl"}
+    expected |= {"catalogue.parquet"}
     expected |= {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg")}
     expected |= {f"private/node-{number}/node.safetensors" for number in (1, 2, 3)}
     assert found == expected
