@@ -60,6 +60,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     "ndcg@10": Metric("NDCG@10 of recommendation lists", 4, lambda result: result.ranking.get("ndcg@10", math.nan)),
     "hr@10": Metric("HR@10 of recommendation lists", 4, lambda result: result.ranking.get("hr@10", math.nan)),
+    "recall@20": Metric(
+        "Recall@20 of recommendation lists", 4, lambda result: result.ranking.get("recall@20", math.nan)
+    ),
     # How long the report takes is not known before it is drawn: drawn again, it would say something else.
     "seconds": Metric("Seconds", 2, lambda result: result.seconds.total, shown=False),
 }

@@ -93,6 +93,14 @@ def test_a_new_metric_is_in_summary_comparison_and_their_tables(
     assert f"{sum(worst) / 3:.4f}" in " ".join(cells(text, "a")[0])
 
 
+def test_recall_of_lists_is_in_result_table_and_page(hierarchical: Result, tmp_path: Path) -> None:
+    write_record(with_metrics(hierarchical), tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"]["recall@20"] == 0.2483
+    row = ["Recall@20 of recommendation lists", "0.2483"]
+    assert cells(rendered(result_tables(hierarchical)), row[0]) == [row]
+    assert page_of(hierarchical, tmp_path).row(row[0]) == row
+
+
 def draw(result: Result, headline: str) -> Canvas:
     canvas, (panel,) = blank(headline, "a line", 2.0)
     panel.plot([1, 2], [1, len(result.nodes)])
