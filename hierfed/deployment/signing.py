@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
@@ -37,7 +37,7 @@ class PublicKey:
     def _key(self) -> ec.EllipticCurvePublicKey | None:
         try:
             key = load_ssh_public_key(self.text.encode())
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             return None
         return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 

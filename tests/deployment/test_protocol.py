@@ -188,6 +188,8 @@ def test_a_node_s_own_refusal_is_passed_on():
         said(name="two\nlines"),
         said(name="a/b"),
         said(identity=""),
+        said(key="a key"),
+        said(key="ssh-none AAAA"),
         Reply(said().facts, Contribution({"counts": torch.zeros(5, dtype=torch.float64)})),
         Reply(said().facts, Contribution({"": torch.zeros(0, dtype=torch.float64)})),
     ],
