@@ -1,4 +1,4 @@
-"""What noise on the counts of raters alone would cost the hierarchical model.
+"""The cost of noise on the counts of raters alone, for the hierarchical model.
 
     python benchmarks/noisy_counts.py --data FOLDER
 

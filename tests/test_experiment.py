@@ -111,7 +111,7 @@ def global_network(outcome: Outcome, parameters: torch.Tensor, items: np.ndarray
 
 
 def stretched(outcome: Outcome, learned: np.ndarray) -> np.ndarray:
-    """What is learned from 0.5 to 5, on the scale of the ratings that occur."""
+    """The model learned from ratings of 0.5 to 5, on the scale of those that occur."""
     value = outcome.dataset.ratings.value.astype(np.float64)
     return value.min() + (learned - 0.5) * (value.max() - value.min()) / 4.5
 

@@ -27,7 +27,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def room_imports(tree: ast.AST) -> set[str]:
-    """What is imported from a method's room, but for sections of the settings."""
+    """The imports from a method's room, but for sections of the settings."""
     parts = (name.split(".") for name in imported(tree))
     inside = (each for each in parts if each[:2] == ["hierfed", "methods"] and len(each) > 2 and each[2] in ROOMS)
     return {".".join(each) for each in inside if each[3:4] != ["settings"]}

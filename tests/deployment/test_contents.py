@@ -1,4 +1,4 @@
-"""What travels is what is declared, in every byte of every message: nothing more, and nothing of what is rare."""
+"""Messages hold what is declared, in every byte: nothing more, and nothing of rare items."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def bytes_of(message: Any) -> bytes:
 
 
 def check_received(method: str, request: Request, places: list[int], threshold: int) -> None:
-    """What a node receives is declared, and of the counts among it those of rare items are 0."""
+    """Nodes receive what is declared; counts of rare items are 0 there."""
     for name, array in request.arrays.items():
         stage, _, own = name.rpartition(".") if request.kind == "setup" else (request.facts["stage"], "", name)
         declared = [model.arrays for model in METHODS[method].models if model.stage == stage]

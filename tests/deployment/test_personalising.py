@@ -1,4 +1,4 @@
-"""What a node makes for its users of a finished model: it knows all their rows, and the old serves meanwhile."""
+"""A node's models for its users: they know all rows, and the old models serve until the new ones are made."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ RULE = TrimmedMean(0.25, {"change": "rows"})
 
 
 def contributions(changes: np.ndarray, rows: np.ndarray) -> list[tuple[int, Contribution]]:
-    """What nodes with these mean changes [nodes, parameters] and rows [nodes] send."""
+    """The contributions of nodes with these mean changes [nodes, parameters] and rows [nodes]."""
     return [
         (number, Contribution({"change": torch.from_numpy(count * change), "rows": torch.tensor([count]).double()}))
         for number, (change, count) in enumerate(zip(changes, rows.tolist(), strict=True))

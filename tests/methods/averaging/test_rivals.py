@@ -47,7 +47,7 @@ def without_federation(
     test: Ratings,
     rounds: int = ROUNDS,
 ) -> RivalErrors:
-    """What train_without_federation finds; it looks at the personalisation users' rows on their nodes alone."""
+    """The findings of train_without_federation; it sees the rows of personalisation users on their nodes alone."""
     nobody = train.take(np.empty(0, np.int64))
     return train_without_federation(method, RivalRows(nodes, personal, train, test, nobody, nobody, False, rounds))
 

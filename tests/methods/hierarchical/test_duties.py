@@ -1,4 +1,4 @@
-"""What a run asks of the hierarchical model beside its rounds, by hand."""
+"""Calls of the hierarchical model beside its rounds, by hand."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def settings_with(**changes: Any) -> Settings:
 
 
 def choose(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> tuple[Settings, Selection]:
-    """What is chosen with open sums in one process."""
+    """The settings that are chosen with open sums in one process."""
     return select(settings, method, nodes, run_rounds, OPEN_SUM)
 
 
