@@ -28,8 +28,7 @@ def rmse(nodes: list[Node], models: list[PersonalModel]) -> float:
     errors = []
     for node, model in zip(nodes, models, strict=True):
         rows: Ratings = node.test
-        user, item = (torch.from_numpy(column).long() for column in (rows.user, rows.item))
-        errors.append(model.predict(user, item).numpy() - rows.value)
+        errors.append(model.predict(rows).numpy() - rows.value)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 

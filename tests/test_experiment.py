@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hierfed.data.division import assign, divide, load_dataset
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.data.splits import Split
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import run_experiment
@@ -117,7 +117,7 @@ def stretched(outcome: Outcome, learned: np.ndarray) -> np.ndarray:
 
 
 def personal_ratings(model: PersonalNetwork, rows: Ratings) -> np.ndarray:
-    return model.predict(torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()).numpy()
+    return model.predict(rows).numpy()
 
 
 def test_the_same_seed_gives_the_same_model_and_figures(folder: str, outcome: Outcome) -> None:
@@ -276,9 +276,7 @@ def test_node_records_are_those_of_the_models(outcome: Outcome) -> None:
     for record, node, model in triples:
         test, train = node.test, node.train
         before = global_network(outcome, shared, test.item) - test.value
-        after = (
-            model.predict(torch.from_numpy(test.user).long(), torch.from_numpy(test.item).long()).numpy() - test.value
-        )
+        after = model.predict(test).numpy() - test.value
         assert record.node == node.name
         assert (record.train_rows, record.test_rows) == (len(train), len(test))
         assert record.users == len({*train.user.tolist(), *test.user.tolist()})
@@ -310,7 +308,7 @@ def test_personal_models_are_the_node_s_network_plus_the_user_s_head(outcome: Ou
     place = torch.tensor([kept["users"].tolist().index(each) for each in user.tolist()])
     head = kept["user_bias"][place] + (kept["user_weights"][place] * hidden[item]).sum(1)
     expected = global_network(outcome, model.parameters, node.test.item) + head.numpy()
-    np.testing.assert_allclose(model.predict(user, item).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(rows_to_predict(user, item)).numpy(), expected, atol=1e-5)
 
 
 def test_user_gains_are_each_user_s_rmse_before_minus_after(outcome: Outcome) -> None:
@@ -319,9 +317,7 @@ def test_user_gains_are_each_user_s_rmse_before_minus_after(outcome: Outcome) ->
     for node, model in zip(outcome.personal_nodes, outcome.personal_models, strict=True):
         test = node.test
         before = global_network(outcome, outcome.shared.arrays["parameters"], test.item) - test.value
-        after = (
-            model.predict(torch.from_numpy(test.user).long(), torch.from_numpy(test.item).long()).numpy() - test.value
-        )
+        after = model.predict(test).numpy() - test.value
         before_all.append(before)
         after_all.append(after)
         for user in np.unique(test.user).tolist():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.grouping import blocks, on_threads, rows_where
@@ -65,6 +66,15 @@ class Ratings:
 
         on_threads(fill, blocks(count))
         return Ratings(*gathered)
+
+
+def rows_to_predict(user: ArrayLike, item: ArrayLike, time: ArrayLike | None = None) -> Ratings:
+    """Rows whose ratings are asked for, so that their values are NaN.
+
+    user, item: whole numbers [rows]. time: seconds since 1970 [rows], of the moment for which one asks.
+    """
+    asked = np.asarray(user), np.asarray(item)
+    return Ratings(*asked, np.full(len(asked[0]), np.nan, np.float32), None if time is None else np.asarray(time))
 
 
 def concatenated(parts: Sequence[Ratings]) -> Ratings:

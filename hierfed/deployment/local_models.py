@@ -44,13 +44,12 @@ def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, 
     inside their 90% intervals, of those that have one.
     """
     sums = dict.fromkeys(JUDGED, 0.0) | {"learned": learned}
-    user, item, value = (torch.from_numpy(column) for column in (test.user, test.item, test.value))
     if len(test):
-        before, after = plan.method.predict(shared, test), model.predict(user.long(), item.long())
+        before, after = plan.method.predict(shared, test), model.predict(test)
         sums |= {"rows": len(test), "squares_before": _squares(before, test), "squares_after": _squares(after, test)}
     if len(test) and isinstance(model, UncertainModel):
-        mean, variance = model.distribution(user.long(), item.long())
-        inside = (mean - value).abs() <= half_width(variance.sqrt())
+        mean, variance = model.distribution(test)
+        inside = (mean - torch.from_numpy(test.value)).abs() <= half_width(variance.sqrt())
         sums |= {"within": float(inside.sum()), "intervals": float(len(test))}
     return Contribution({name: torch.tensor([total], dtype=torch.float64) for name, total in sums.items()})
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
@@ -65,13 +64,12 @@ def judge_node(
 ) -> tuple[NodeRecord, JudgedRows]:
     """The record of a personalisation node, and its held-out rows with both models' errors."""
     before = method.predict(shared, node.test).numpy()
-    user, item = _numbers(node.test)
     deviation = np.full(len(before), np.nan)
     if isinstance(personal, UncertainModel):
-        mean, variance = personal.distribution(user, item)
+        mean, variance = personal.distribution(node.test)
         after, deviation = personal.within(mean).numpy(), variance.sqrt().numpy()
     else:
-        after = personal.predict(user, item).numpy()
+        after = personal.predict(node.test).numpy()
     errors_before = rating_errors(before, node.test.value, node.test.user)
     errors_after = rating_errors(after, node.test.value, node.test.user)
     if not personal.finite or (len(node.test) and not np.isfinite(errors_after.rmse)):
@@ -113,13 +111,9 @@ def judge_nodes(
 def _gain_on_tuned_rows(method: Method, shared: SharedModel, node: Node, personal: PersonalModel) -> float:
     if personal.interpolates:
         return float("nan")
-    predictions = method.predict(shared, node.train).numpy(), personal.predict(*_numbers(node.train)).numpy()
+    predictions = method.predict(shared, node.train).numpy(), personal.predict(node.train).numpy()
     before, after = (rating_errors(each, node.train.value, node.train.user).rmse for each in predictions)
     return before - after
-
-
-def _numbers(rows: Ratings) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()
 
 
 def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
@@ -30,8 +29,7 @@ class TrainedMethod:
         """RMSE on held-out rows of users who have these ratings of their own."""
         if len(own):
             (model,) = self.method.personalise(self.shared, [Node(0, "new users", own, held_out)], [None])
-            user, item = (torch.from_numpy(column).long() for column in (held_out.user, held_out.item))
-            predicted = model.predict(user, item)
+            predicted = model.predict(held_out)
         else:
             predicted = self.method.predict(self.shared, held_out)
         return rating_errors(predicted.numpy(), held_out.value, held_out.user).rmse

@@ -10,6 +10,8 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
+from hierfed.data.ratings import Ratings, rows_to_predict
+
 
 class PrivateState:
     """State that must never leave its node: it is no Contribution, and refuses to be pickled into a message."""
@@ -41,8 +43,8 @@ class PersonalModel(PrivateState):
 
     interpolates: ClassVar[bool] = False
 
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        """Expected ratings, float64 [rows], for user and item numbers, int64 [rows]."""
+    def predict(self, rows: Ratings) -> Tensor:
+        """Expected ratings of these rows, float64 [rows]; their own values are not looked at."""
         raise NotImplementedError
 
     @property
@@ -53,7 +55,7 @@ class PersonalModel(PrivateState):
     def scores(self, user: Tensor, items: int) -> Tensor:
         """Scores of all items, float64 [users, items], for user numbers, int64 [users]: the expected ratings."""
         every = torch.arange(items).repeat(len(user))
-        return self.predict(user.repeat_interleave(items), every).view(len(user), items)
+        return self.predict(rows_to_predict(user.repeat_interleave(items), every)).view(len(user), items)
 
     def influence(self, item: Tensor) -> Tensor | None:
         """The stars by which each own rating of the only user moved each item's expected rating, [items, ratings].
@@ -77,14 +79,14 @@ class PersonalModel(PrivateState):
 class UncertainModel(PersonalModel):
     """A personal model that says how sure it is."""
 
-    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of ratings, noise included, float64 [rows]; a user it does not know gets the prior's."""
+    def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
+        """Mean and variance of these rows' ratings, noise included, float64 [rows]; unknown users get the prior's."""
         raise NotImplementedError
 
     def within(self, ratings: Tensor) -> Tensor:
         """The ratings, moved into the scale."""
         raise NotImplementedError
 
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+    def predict(self, rows: Ratings) -> Tensor:
         """The means, within the scale; see PersonalModel."""
-        return self.within(self.distribution(user, item)[0])
+        return self.within(self.distribution(rows)[0])

@@ -1,9 +1,16 @@
-"""The places of users among those that a node knows."""
+"""The numbers of users and items as tensors, and the places of users among those that a node knows."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from hierfed.data.ratings import Ratings
+
+
+def numbers_of(rows: Ratings) -> tuple[Tensor, Tensor]:
+    """The user and the item of each row, int64 [rows]."""
+    return torch.from_numpy(rows.user).long(), torch.from_numpy(rows.item).long()
 
 
 def places_among(users: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:

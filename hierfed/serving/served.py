@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.errors import HierfedError
 from hierfed.federated.method import Restorer
 from hierfed.federated.private import PersonalModel, UncertainModel
@@ -130,11 +130,11 @@ class Served:
         self, model: PersonalModel, items: Tensor
     ) -> tuple[list[float], list[float] | list[None], list[float] | list[None]]:
         """Expected ratings, and the ends of their intervals; None where the model does not say how sure it is."""
-        user = torch.zeros_like(items)
+        rows = rows_to_predict(torch.zeros_like(items), items)
         if not isinstance(model, UncertainModel):
             unsure: list[None] = [None] * len(items)
-            return model.predict(user, items).tolist(), unsure, unsure
-        mean, variance = model.distribution(user, items)
+            return model.predict(rows).tolist(), unsure, unsure
+        mean, variance = model.distribution(rows)
         half = half_width(variance.sqrt())
         rating, low, high = (model.within(each).tolist() for each in (mean, mean - half, mean + half))
         return rating, low, high

@@ -11,6 +11,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.data.ratings import rows_to_predict
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.deployment.local_models import JUDGED, judged, personalise
@@ -301,8 +302,8 @@ def test_personal_models_are_made_on_the_node_alone_and_serve_its_users(
     (model,) = expected.method.personalise(expected.models["rating"], [expected.nodes[1]], [kept])
     for user in users:
         number = torch.full_like(items, user - 7_310_001)
-        mine = served.user(str(user)).model.distribution(torch.zeros_like(items), items)
-        for each, theirs in zip(mine, model.distribution(number, items), strict=True):
+        mine = served.user(str(user)).model.distribution(rows_to_predict(torch.zeros_like(items), items))
+        for each, theirs in zip(mine, model.distribution(rows_to_predict(number, items)), strict=True):
             torch.testing.assert_close(each, theirs, rtol=0, atol=1e-9)
     answer = served.recommend(str(users[0]), 5)
     assert answer.known
@@ -343,7 +344,7 @@ def test_sums_of_judging_are_those_of_the_rows(data, make_settings, reference, p
     sums = {name: float(each) for name, each in judged(plan, shared, model, len(node.train), node.test).arrays.items()}
     before = plan.method.predict(shared, node.test).numpy() - node.test.value
     user, item = (torch.from_numpy(each).long() for each in (node.test.user, node.test.item))
-    after = model.predict(user, item).numpy() - node.test.value
+    after = model.predict(rows_to_predict(user, item)).numpy() - node.test.value
     assert sums == pytest.approx(
         {
             "learned": len(node.train),

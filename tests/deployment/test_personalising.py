@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hierfed import cli
+from hierfed.data.ratings import rows_to_predict
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.deployment.local_models import personalise
@@ -60,8 +61,8 @@ def test_a_node_s_users_learn_from_held_out_rows_once_they_are_judged(village, m
     for user in np.unique(node.train.user).tolist():
         mine = served.user(str(user + 7_310_001)).model
         assert len(mine.own.items) == 11
-        theirs = model.distribution(torch.full_like(items, user), items)
-        for one, other in zip(mine.distribution(torch.zeros_like(items), items), theirs, strict=True):
+        theirs = model.distribution(rows_to_predict(torch.full_like(items, user), items))
+        for one, other in zip(mine.distribution(rows_to_predict(torch.zeros_like(items), items)), theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 

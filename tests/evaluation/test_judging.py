@@ -15,6 +15,7 @@ from hierfed.errors import HierfedError
 from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_node, judge_nodes, judge_users, judged_items
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.models.places import numbers_of
 
 # Half of a central normal interval of 90%, in standard deviations.
 HALF = 1.6448536269514722
@@ -88,7 +89,8 @@ class Sure(UncertainModel):
 
     interpolates = True
 
-    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
+        user, item = numbers_of(rows)
         return user + item / 10, 1.0 + item.double()
 
     def within(self, ratings: Tensor) -> Tensor:
@@ -96,13 +98,14 @@ class Sure(UncertainModel):
 
 
 class Unsure(PersonalModel):
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+    def predict(self, rows: Ratings) -> Tensor:
+        user, item = numbers_of(rows)
         return user + item / 10
 
 
 class Broken(PersonalModel):
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        return torch.full((len(user),), torch.nan)
+    def predict(self, rows: Ratings) -> Tensor:
+        return torch.full((len(rows),), torch.nan)
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ class MeanOfOwn(PersonalModel):
     def __init__(self, train: Ratings):
         self.train = train
 
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
-        means = [self.train.value[self.train.user == each] for each in user.tolist()]
+    def predict(self, rows: Ratings) -> Tensor:
+        means = [self.train.value[self.train.user == each] for each in rows.user.tolist()]
         return torch.tensor([float(each.mean()) if len(each) else 0.0 for each in means]).double()
 
 

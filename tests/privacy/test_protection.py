@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import Round, rule_of
 from hierfed.errors import SettingsError
@@ -55,7 +56,7 @@ def test_personal_predictions_are_off_by_less_than_a_millionth(few, nodes, make_
     for rule in (OPEN_SUM, SecureSum()):
         trained = run_rounds(method, nodes, 8, how=Round(rule))
         models = method.personalise(trained.shared, nodes, trained.private)
-        predictions.append(torch.stack([model.distribution(users, items)[0] for model in models]))
+        predictions.append(torch.stack([model.distribution(rows_to_predict(users, items))[0] for model in models]))
     worst = float((predictions[0] - predictions[1]).abs().max())
     assert 0 < worst <= 1e-6
 

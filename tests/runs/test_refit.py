@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hierfed import cli
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.experiment import Outcome, run_experiment
@@ -122,7 +123,7 @@ def test_the_refit_learns_from_held_out_rows_and_what_was_judged_stays(run, prot
         served, squares = Served(place), []
         for row in test.tolist():
             user = served.user(str(outcome.dataset.user_ids[int(ratings.user[row])]))
-            expected = user.model.predict(torch.tensor([0]), torch.tensor([int(ratings.item[row])]))
+            expected = user.model.predict(rows_to_predict(torch.tensor([0]), torch.tensor([int(ratings.item[row])])))
             squares.append((float(expected) - float(ratings.value[row])) ** 2)
         errors.append(np.mean(squares))
     assert errors[1] < 0.8 * errors[0]

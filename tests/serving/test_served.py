@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.errors import HierfedError
 from hierfed.evaluation.ranking import judge_ranking
 from hierfed.experiment import run_experiment
@@ -102,11 +102,12 @@ def test_every_user_of_every_node_has_a_file_of_its_own_that_only_its_owner_read
 def test_another_process_predicts_the_same_numbers(saved):
     outcome, folder = saved
     script = (
-        "import json, sys, torch; from pathlib import Path; from hierfed.serving.served import Served\n"
+        "import json, sys, torch; from pathlib import Path; from hierfed.data.ratings import rows_to_predict\n"
+        "from hierfed.serving.served import Served\n"
         "served = Served(Path(sys.argv[1])); items = torch.arange(len(served.catalogue))\n"
         "models = {name: served.user(name).model for name in json.loads(sys.argv[2])}\n"
         "print(json.dumps({name: [each.tolist() for each in"
-        " (*model.distribution(torch.zeros_like(items), items), model.influence(items).sum(1))]"
+        " (*model.distribution(rows_to_predict(torch.zeros_like(items), items)), model.influence(items).sum(1))]"
         " for name, model in models.items()}))"
     )
     names = [str(name) for name in outcome.dataset.user_ids]
@@ -117,7 +118,7 @@ def test_another_process_predicts_the_same_numbers(saved):
     items = torch.arange(outcome.dataset.items)
     assert len(everyone(outcome)) == USERS
     for model, user in everyone(outcome):
-        mean, variance = model.distribution(torch.full_like(items, user), items)
+        mean, variance = model.distribution(rows_to_predict(torch.full_like(items, user), items))
         knowledge, place = model.knowledge, model.users.tolist().index(user)
         prior = knowledge.beliefs.item_mean[:, 0] + knowledge.vectors(items) @ model.prior_mean[place]
         moved = mean - knowledge.scale.centre - knowledge.scale.unit * prior
@@ -148,7 +149,7 @@ def test_recommendations_are_unseen_in_the_order_of_the_blend_with_what_moved_th
     assert scores == sorted(scores, reverse=True)
     stars = {(int(user), int(item)): float(value) for user, item, value in rows_of(outcome)}
     for number, each in zip(numbers, answer.items, strict=True):
-        mean, variance = model.distribution(torch.tensor([user]), torch.tensor([number]))
+        mean, variance = model.distribution(rows_to_predict(torch.tensor([user]), torch.tensor([number])))
         half = 1.6448536269514722 * float(variance.sqrt())
         assert each.rating == pytest.approx(min(max(float(mean), 0.5), 5.0), abs=1e-9)
         assert each.highest == pytest.approx(min(float(mean) + half, 5.0), abs=1e-6)
@@ -170,7 +171,7 @@ def test_the_reasons_of_a_prediction_add_up_to_how_far_it_is_from_a_newcomers_pr
     x, beliefs = knowledge.vectors(items), knowledge.beliefs
     prior = beliefs.item_mean[items, 0] + x @ model.prior_mean[0]
     scale = knowledge.scale
-    mean, _ = model.distribution(torch.zeros_like(items), items)
+    mean, _ = model.distribution(rows_to_predict(torch.zeros_like(items), items))
     torch.testing.assert_close(
         model.influence(items).sum(1), mean - scale.centre - scale.unit * prior, rtol=0, atol=1e-9
     )
@@ -185,7 +186,7 @@ def test_a_user_without_ratings_gets_what_suits_a_newcomer_and_is_told_so(saved)
     assert all(each.reasons == () for each in answer.items)
     items = torch.tensor([number_of(outcome, each.item) for each in answer.items])
     nobody = torch.full_like(items, 10**6)
-    expected = outcome.personal_models[0].predict(nobody, items)
+    expected = outcome.personal_models[0].predict(rows_to_predict(nobody, items))
     np.testing.assert_allclose(ratings, expected, rtol=0, atol=1e-9)
 
 

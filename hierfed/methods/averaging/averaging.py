@@ -20,6 +20,7 @@ from hierfed.methods.averaging.network import Predictor, first_layer_change, las
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
 from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
+from hierfed.models.places import numbers_of
 from hierfed.models.scale import RatingScale, header_of
 
 
@@ -190,8 +191,9 @@ class PersonalNetwork(PersonalModel):
         self.predictor, self.features, self.scale = predictor, features, scale
         self.parameters, self.heads = parameters, heads
 
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+    def predict(self, rows: Ratings) -> Tensor:
         """The node's network plus the user's head; see PersonalModel."""
+        user, item = numbers_of(rows)
         prediction = self.scale.in_stars(rate(self.predictor, self.parameters, self.features, item))
         if self.heads is None:
             return prediction

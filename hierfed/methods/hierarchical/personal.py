@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from hierfed.data.ratings import Ratings
 from hierfed.federated.private import UncertainModel
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cavity import own_ratings, without_own
@@ -26,7 +27,7 @@ from hierfed.methods.hierarchical.users import (
 )
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
-from hierfed.models.places import places_among
+from hierfed.models.places import numbers_of, places_among
 from hierfed.models.symmetric import pack, unpack
 
 # Alternating updates of a new user's posterior and precision, which depend on each other.
@@ -143,9 +144,10 @@ class PersonalFactors(UncertainModel):
         """See UncertainModel."""
         return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
 
-    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
         """Predictions from the user's own ratings, kriged; see UncertainModel."""
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
+        user, item = numbers_of(rows)
         place, known = places_among(self.users, user)
         x = knowledge.vectors(item)
         size = 1 + beliefs.rank
@@ -158,16 +160,16 @@ class PersonalFactors(UncertainModel):
         uncertain = torch.einsum("nab,ab->n", of_items, newcomer)
         noise = (1 / beliefs.precision).expand(len(item)).clone()
         if known.any():
-            at, rows = place[known], x[known]
+            at, of_known = place[known], x[known]
             if knowledge.kernel is None:
                 z, covariance = self.posterior.mean[at], self.posterior.covariance[at]
-                mean[known] = (rows * z).sum(1)
-                variance[known] = torch.einsum("na,nab,nb->n", rows, covariance, rows)
+                mean[known] = (of_known * z).sum(1)
+                variance[known] = torch.einsum("na,nab,nb->n", of_known, covariance, of_known)
                 noise[known] = 1 / self.precision[at]
             else:
                 queries = knowledge.kriging_vectors(item[known])
                 deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries)
-                mean[known] = (rows * self.prior_mean[at]).sum(1) + deviation
+                mean[known] = (of_known * self.prior_mean[at]).sum(1) + deviation
                 variance[known] = left
                 noise[known] = loudness * knowledge.noise_share / self.precision[at]
             products = factor_products(self.posterior, beliefs.rank)[at]

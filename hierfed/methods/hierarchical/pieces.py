@@ -9,10 +9,11 @@ from typing import ClassVar, TypeVar, overload
 import torch
 from torch import Tensor
 
+from hierfed.data.ratings import Ratings
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.methods.hierarchical.personal import PersonalFactors, SharedKnowledge
 from hierfed.models.kernel import ItemKernel
-from hierfed.models.places import places_among
+from hierfed.models.places import numbers_of, places_among
 
 Model_co = TypeVar("Model_co", bound=PersonalModel, covariant=True)
 
@@ -73,16 +74,16 @@ class PiecewiseFactors(UncertainModel):
         """See UncertainModel."""
         return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
 
-    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
         """Predictions piece by piece; see UncertainModel."""
-        place, known = places_among(self.users, user)
+        place, known = places_among(self.users, numbers_of(rows)[0])
         ends = torch.tensor([piece.stop for piece in self._pieces])
         # For an unknown user, every piece gives the same prediction.
         numbers = torch.where(known, torch.searchsorted(ends, place, right=True), 0)
-        mean, variance = (torch.empty(len(user), dtype=torch.float64) for _ in range(2))
+        mean, variance = (torch.empty(len(rows), dtype=torch.float64) for _ in range(2))
         for number in torch.unique(numbers).tolist():
-            rows = (numbers == number).nonzero()[:, 0]
-            mean[rows], variance[rows] = self.piece(number).distribution(user[rows], item[rows])
+            own = (numbers == number).nonzero()[:, 0]
+            mean[own], variance[own] = self.piece(number).distribution(rows.take(own.numpy()))
         return mean, variance
 
     @property

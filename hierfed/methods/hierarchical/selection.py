@@ -198,8 +198,7 @@ def _validation(sums: Contribution) -> Validation:
 
 def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
     """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
-    user, item = (torch.from_numpy(column).long() for column in (rows.user, rows.item))
-    mean, variance = model.distribution(user, item)
+    mean, variance = model.distribution(rows)
     value = torch.from_numpy(rows.value).double()
     error = model.within(mean) - value
     place = ((mean - value).abs() / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()

@@ -20,7 +20,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel, PrivateState
-from hierfed.models.places import places_among
+from hierfed.models.places import numbers_of, places_among
 
 # The mean counts for as much as so many ratings of an item or a user.
 SHRINKAGE = 5.0
@@ -114,8 +114,9 @@ class PersonalBiases(PersonalModel):
     def __init__(self, expected: Tensor, users: Tensor, bias: Tensor, own: Ratings, limits: tuple[float, float]):
         self._expected, self._users, self._bias, self._own, self._limits = expected, users, bias, own, limits
 
-    def predict(self, user: Tensor, item: Tensor) -> Tensor:
+    def predict(self, rows: Ratings) -> Tensor:
         """The expected rating plus the user's bias; an unknown user has none. See PersonalModel."""
+        user, item = numbers_of(rows)
         place, known = places_among(self._users, user)
         bias = torch.zeros(len(user), dtype=torch.float64)
         bias[known] = self._bias[place[known]]

@@ -15,7 +15,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.private import UncertainModel
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
-from hierfed.models.places import places_among
+from hierfed.models.places import numbers_of, places_among
 from hierfed.models.scale import scale_of
 
 # The usual rating, on the scale that models learn on; see models.scale.
@@ -112,8 +112,9 @@ class PersonalLocal(UncertainModel):
         """See UncertainModel."""
         return ratings.clamp(*self.limits)
 
-    def distribution(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
         """The user's Gaussian process; see UncertainModel."""
+        user, item = numbers_of(rows)
         place, known = places_among(self.users, user)
         x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
         variance = (x.square() @ torch.diagonal(self.prior.spread)) + self.prior.kernel.of_itself(item)

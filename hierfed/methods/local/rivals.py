@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
@@ -39,6 +38,5 @@ def local_rmse(local: LocalOnly, train: Ratings, test: Ratings) -> float:
         rows = np.flatnonzero(of_test == number)
         node = Node(0, "everyone", train.take(of_train == number), test.take(rows))
         (model,) = local.personalise(local.start(), [node], [None])
-        user, item = (torch.from_numpy(column).long() for column in (node.test.user, node.test.item))
-        found[rows] = model.predict(user, item).numpy()
+        found[rows] = model.predict(node.test).numpy()
     return rating_errors(found, test.value, test.user).rmse

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -218,7 +219,7 @@ def test_a_personal_model_adds_its_users_head_to_its_nodes_network(how, make_met
         rating = NETWORK.predict(personal.parameters, features).double()
         hidden = NETWORK.last_hidden(personal.parameters, features).double().numpy()
         item, user = (torch.from_numpy(column).long() for column in (node.train.item, node.train.user))
-        added = (personal.predict(user, item) - rating[item]).numpy()
+        added = (personal.predict(rows_to_predict(user, item)) - rating[item]).numpy()
         for number in np.unique(node.train.user):
             own = node.train.user == number
             residual = (torch.from_numpy(node.train.value).double() - rating[item]).numpy()[own]
@@ -230,7 +231,9 @@ def test_a_personal_model_adds_its_users_head_to_its_nodes_network(how, make_met
                 expected += rows @ weights
             np.testing.assert_allclose(added[own], expected, atol=1e-5)
         stranger = torch.full_like(user, 99)
-        torch.testing.assert_close(personal.predict(stranger, item), rating[item], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            personal.predict(rows_to_predict(stranger, item)), rating[item], rtol=1e-6, atol=1e-6
+        )
 
 
 def test_what_a_node_keeps_on_disk_is_its_network_and_its_users_heads(make_method, nodes):

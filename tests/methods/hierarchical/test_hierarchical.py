@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.private import PrivateState
@@ -62,7 +62,7 @@ def personal_predictions(method: HierarchicalFactors, trained: Trained, nodes: l
     for node, model in zip(nodes, models, strict=True):
         for user in np.unique(node.train.user).tolist():
             every = torch.arange(ITEMS)
-            mean[user], variance[user] = model.distribution(torch.full((ITEMS,), user), every)
+            mean[user], variance[user] = model.distribution(rows_to_predict(torch.full((ITEMS,), user), every))
     return mean, variance
 
 
@@ -400,10 +400,10 @@ def test_predictions_stay_within_the_limits(make_factors, content, divisions, ra
     assert torch.equal(method.predict(trained.shared, ratings), free.clamp(*limits))
     (model,) = method.personalise(trained.shared, divisions["one"], trained.private)
     user, item = (torch.from_numpy(each).long() for each in (ratings.user, ratings.item))
-    mean, _ = model.distribution(user, item)
+    mean, _ = model.distribution(rows_to_predict(user, item))
     assert mean.min() < limits[0]
     assert mean.max() > limits[1]
-    assert torch.equal(model.predict(user, item), mean.clamp(*limits))
+    assert torch.equal(model.predict(rows_to_predict(user, item)), mean.clamp(*limits))
 
 
 def test_the_seed_makes_the_first_factors_and_nothing_else(make_factors, content, divisions):
@@ -462,12 +462,12 @@ def test_nodes_that_differ_get_means_of_their_own_and_new_users_there_profit(mak
     assert unit**2 * float(arrays["node_variance"][0]) == pytest.approx(of_node.var(ddof=1), rel=0.3)
     models = method.personalise(trained.shared, nodes, trained.private)
     stranger = torch.full((ITEMS,), 10**6)
-    found = [float(model.predict(stranger, torch.arange(ITEMS)).mean()) for model in models]
+    found = [float(model.predict(rows_to_predict(stranger, torch.arange(ITEMS))).mean()) for model in models]
     differences = np.array(found) - np.mean(found)
     assert np.corrcoef(differences, of_node)[0, 1] > 0.95
     assert np.polyfit(of_node, differences, 1)[0] == pytest.approx(1, abs=0.25)
     alike = replace(method, between_nodes=False)
     again = run_rounds(alike, nodes, 10)
     without = alike.personalise(again.shared, nodes, again.private)
-    means = [float(model.predict(stranger, torch.arange(ITEMS)).mean()) for model in without]
+    means = [float(model.predict(rows_to_predict(stranger, torch.arange(ITEMS))).mean()) for model in without]
     assert np.ptp(means) < 1e-9

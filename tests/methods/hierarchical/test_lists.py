@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.methods.hierarchical.lists import expected_ratings
 
@@ -24,5 +25,5 @@ def test_every_user_is_scored_by_the_own_model_and_strangers_as_newcomers(make_c
     scale = models[0].knowledge.scale
     for row, user in zip(found, asked.tolist(), strict=True):
         model = models[0] if user % 2 else models[1]
-        mean, _ = model.distribution(torch.full_like(items, user), items)
+        mean, _ = model.distribution(rows_to_predict(torch.full_like(items, user), items))
         torch.testing.assert_close(scale.centre + scale.unit * row, mean, rtol=0, atol=1e-9)

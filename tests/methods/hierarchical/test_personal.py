@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.methods.hierarchical.cavity import own_ratings, without_own
@@ -102,7 +102,7 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
                 dense = dense_kriging(known, noise, cross, itself, residuals)
                 mean = queries @ prior + dense.mean
                 variance = dense.variance + uncertain + dense.loudness * share / tau
-            got = model.distribution(torch.full((ITEMS,), name), every)
+            got = model.distribution(rows_to_predict(torch.full((ITEMS,), name), every))
             np.testing.assert_allclose(got[0], centre + unit * (bias + mean), rtol=0, atol=1e-6)
             np.testing.assert_allclose(got[1], unit**2 * variance, rtol=0, atol=1e-6)
 
@@ -117,7 +117,7 @@ def test_a_stranger_gets_the_prior_of_the_node(case: Case):
     for model, node in zip(case.models, case.nodes, strict=True):
         stranger = 10**6
         assert stranger not in node.train.user
-        mean, variance = model.distribution(torch.full((ITEMS,), stranger), torch.arange(ITEMS))
+        mean, variance = model.distribution(rows_to_predict(torch.full((ITEMS,), stranger), torch.arange(ITEMS)))
         prior = model.newcomer.numpy()
         np.testing.assert_allclose(mean, centre + unit * (beliefs.item_mean[:, 0].numpy() + x @ prior), atol=1e-10)
         rank = beliefs.rank
@@ -133,13 +133,13 @@ def test_known_and_unknown_users_may_be_asked_for_at_once_in_any_order(case: Cas
     rng = np.random.default_rng(0)
     users = torch.from_numpy(rng.choice([*np.unique(node.train.user), 10**6, 1, 10**7], 60)).long()
     items = torch.from_numpy(rng.integers(ITEMS, size=60))
-    mean, variance = model.distribution(users, items)
+    mean, variance = model.distribution(rows_to_predict(users, items))
     for row in range(60):
-        one = model.distribution(users[row : row + 1], items[row : row + 1])
+        one = model.distribution(rows_to_predict(users[row : row + 1], items[row : row + 1]))
         assert float(one[0]) == pytest.approx(float(mean[row]), abs=1e-9)
         assert float(one[1]) == pytest.approx(float(variance[row]), abs=1e-9)
     nothing = torch.empty(0, dtype=torch.int64)
-    assert [len(each) for each in model.distribution(nothing, nothing)] == [0, 0]
+    assert [len(each) for each in model.distribution(rows_to_predict(nothing, nothing))] == [0, 0]
 
 
 def test_a_user_who_sent_nothing_has_nothing_taken_out(case: Case):
@@ -185,8 +185,10 @@ def test_what_a_user_keeps_is_the_user_s_alone_and_gives_the_predictions_again(c
             assert len({len(tensors[name]) for name in ("items", "ratings", "item_mean", "noise")}) == 1
             loaded = load_user(knowledge, tensors)
             every = torch.arange(ITEMS)
-            again = loaded.distribution(torch.zeros(ITEMS, dtype=torch.int64), every)
-            for one, other in zip(again, model.distribution(torch.full((ITEMS,), user), every), strict=True):
+            again = loaded.distribution(rows_to_predict(torch.zeros(ITEMS, dtype=torch.int64), every))
+            for one, other in zip(
+                again, model.distribution(rows_to_predict(torch.full((ITEMS,), user), every)), strict=True
+            ):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
@@ -202,7 +204,11 @@ def test_another_kernel_and_share_of_noise_are_as_if_they_had_been_there_from_th
         found = model.with_kriging(made, other.noise_share)
         torch.testing.assert_close(found.own.noise, expected.own.noise, rtol=1e-12, atol=0)
         user, item = (torch.from_numpy(column).long() for column in (node.train.user, node.train.item))
-        for one, two in zip(found.distribution(user, item), expected.distribution(user, item), strict=True):
+        for one, two in zip(
+            found.distribution(rows_to_predict(user, item)),
+            expected.distribution(rows_to_predict(user, item)),
+            strict=True,
+        ):
             torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
 
 
@@ -223,7 +229,7 @@ def test_the_noise_of_rare_items_is_larger_and_the_mean_of_a_user_s_weights_is_1
 def test_a_newcomer_to_no_node_gets_the_shared_prediction(case: Case):
     knowledge = case.method.knowledge(case.trained.shared)
     every = torch.arange(ITEMS)
-    found = newcomer(knowledge).predict(torch.zeros(ITEMS, dtype=torch.int64), every)
+    found = newcomer(knowledge).predict(rows_to_predict(torch.zeros(ITEMS, dtype=torch.int64), every))
     rows = Ratings(np.zeros(ITEMS, np.int32), np.arange(ITEMS, dtype=np.int32), np.ones(ITEMS, np.float32))
     torch.testing.assert_close(found, case.method.predict(case.trained.shared, rows), rtol=0, atol=1e-12)
 
@@ -239,9 +245,9 @@ def test_intervals_are_as_wide_as_they_are_told_to_be(case: Case):
     user = torch.from_numpy(case.nodes[0].train.user).long()
     item = torch.from_numpy(case.nodes[0].train.item).long()
     for one, other in zip(models[:1], case.models[:1], strict=True):
-        mean, variance = one.distribution(user, item)
-        torch.testing.assert_close(mean, other.distribution(user, item)[0])
-        torch.testing.assert_close(variance, 2.25 * other.distribution(user, item)[1])
+        mean, variance = one.distribution(rows_to_predict(user, item))
+        torch.testing.assert_close(mean, other.distribution(rows_to_predict(user, item))[0])
+        torch.testing.assert_close(variance, 2.25 * other.distribution(rows_to_predict(user, item))[1])
 
 
 def simulate(make_factors, content, users: int, items: int, seed: int) -> tuple[HierarchicalFactors, Ratings]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
@@ -87,7 +88,9 @@ def questions(users: np.ndarray, rows: int = 80) -> tuple[torch.Tensor, torch.Te
 
 
 def same(one: PiecewiseFactors, other: PersonalFactors, user: torch.Tensor, item: torch.Tensor) -> None:
-    for found, expected in zip(one.distribution(user, item), other.distribution(user, item), strict=True):
+    for found, expected in zip(
+        one.distribution(rows_to_predict(user, item)), other.distribution(rows_to_predict(user, item)), strict=True
+    ):
         assert found.dtype == torch.float64
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
@@ -102,10 +105,12 @@ def test_known_and_unknown_users_may_be_asked_for_at_once_in_any_order(case: Cas
     for place, (found, expected) in enumerate(zip(case.pieces, case.whole, strict=True)):
         user, item = questions(case.users(place))
         same(found, expected, user, item)
-        torch.testing.assert_close(found.predict(user, item), expected.predict(user, item), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            found.predict(rows_to_predict(user, item)), expected.predict(rows_to_predict(user, item)), rtol=0, atol=1e-9
+        )
         same(found, expected, torch.full((ITEMS,), STRANGER), torch.arange(ITEMS))
         nothing = torch.empty(0, dtype=torch.int64)
-        assert [len(each) for each in found.distribution(nothing, nothing)] == [0, 0]
+        assert [len(each) for each in found.distribution(rows_to_predict(nothing, nothing))] == [0, 0]
 
 
 def test_predictions_are_within_the_scale(case: Case):
@@ -118,14 +123,14 @@ def test_another_kernel_and_share_of_noise_are_those_of_the_whole(case: Case):
     assert kernel is not None
     for place, (found, expected) in enumerate(zip(case.pieces, case.whole, strict=True)):
         user, item = questions(case.users(place))
-        before = found.distribution(user, item)
+        before = found.distribution(rows_to_predict(user, item))
         other, again = found.with_kriging(kernel, 0.7), expected.with_kriging(kernel, 0.7)
         same(other, again, user, item)
         assert other.knowledge.kernel is kernel
         assert other.knowledge.noise_share == 0.7
-        assert not torch.allclose(other.distribution(user, item)[1], before[1], atol=1e-3)
+        assert not torch.allclose(other.distribution(rows_to_predict(user, item))[1], before[1], atol=1e-3)
         same(other.with_kriging(kernel, 0.3), again.with_kriging(kernel, 0.3), user, item)
-        for one, two in zip(found.distribution(user, item), before, strict=True):
+        for one, two in zip(found.distribution(rows_to_predict(user, item)), before, strict=True):
             assert torch.equal(one, two), "the model is as it was"
 
 
@@ -149,14 +154,14 @@ def test_only_the_last_piece_is_kept(case: Case):
     model, made = counted(case.pieces[0])
     count, users = len(model._pieces), case.users(0)
     assert made == [], "nothing is made before it is asked for"
-    model.distribution(*questions(users))
+    model.distribution(rows_to_predict(*questions(users)))
     assert made == list(range(count)), "each piece is made once for all of its rows"
     last = torch.full((ITEMS,), int(users[-1]))
-    model.distribution(last, torch.arange(ITEMS))
+    model.distribution(rows_to_predict(last, torch.arange(ITEMS)))
     assert len(made) == count, "the last one is still there"
     list(model.tensors())
     assert made[count:] == list(range(count))
-    model.distribution(torch.full((ITEMS,), int(users[0])), torch.arange(ITEMS))
+    model.distribution(rows_to_predict(torch.full((ITEMS,), int(users[0])), torch.arange(ITEMS)))
     assert made[2 * count :] == [0]
 
 
@@ -179,7 +184,11 @@ def test_models_of_many_ratings_are_made_when_they_are_asked_for(case: Case, mon
     assert len(found) == len(case.nodes)
     for place, (model, expected) in enumerate(zip(found, case.whole, strict=True)):
         user, item = questions(case.users(place))
-        for one, other in zip(model.distribution(user, item), expected.distribution(user, item), strict=True):
+        for one, other in zip(
+            model.distribution(rows_to_predict(user, item)),
+            expected.distribution(rows_to_predict(user, item)),
+            strict=True,
+        ):
             assert torch.equal(one, other)
 
 

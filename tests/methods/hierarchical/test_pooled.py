@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Nodes, make_nodes
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import Round
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
@@ -107,7 +107,7 @@ def test_the_users_models_are_those_of_a_training_one_by_one(method, nodes, monk
         trained = run_rounds(chosen, nodes, ROUNDS, how=Round(participation=Participation(amount, 7)))
         models = chosen.personalise(trained.shared, nodes, trained.private)
         users, items = torch.arange(USERS).repeat_interleave(ITEMS), torch.arange(ITEMS).repeat(USERS)
-        found.append([model.distribution(users, items) for model in models])
+        found.append([model.distribution(rows_to_predict(users, items)) for model in models])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
@@ -124,7 +124,7 @@ def test_some_nodes_a_round_come_near_everyone(method, nodes, ratings, amount):
         models = method.personalise(shared, nodes, private)
         user, item = (torch.from_numpy(each).long() for each in (ratings.user, ratings.item))
         errors = [
-            (model.predict(user[mine], item[mine]) - torch.from_numpy(ratings.value)[mine]).square()
+            (model.predict(rows_to_predict(user[mine], item[mine])) - torch.from_numpy(ratings.value)[mine]).square()
             for place, model in enumerate(models)
             for mine in [user % NODES == place]
         ]
@@ -192,7 +192,10 @@ def test_where_only_some_take_part_users_take_nothing_out_of_the_items(method, n
 
     def means(method: HierarchicalFactors, private: list[FactorsState | None]) -> Tensor:
         return torch.stack(
-            [each.distribution(*pairs)[0] for each in method.personalise(trained.shared, nodes, private)]
+            [
+                each.distribution(rows_to_predict(*pairs))[0]
+                for each in method.personalise(trained.shared, nodes, private)
+            ]
         )
 
     never_sent = means(some, [None] * NODES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.methods.item_biases.item_biases import SHRINKAGE, ItemBiases
 
@@ -64,7 +65,7 @@ def test_a_users_bias_is_what_the_own_ratings_leave_over(nodes, trained):
         own = train.user == user
         residuals = train.value[own] - expected[train.item[own]]
         bias = residuals.sum() / (own.sum() + SHRINKAGE)
-        found = model.predict(torch.tensor([user]), torch.tensor([0])).item()
+        found = model.predict(rows_to_predict(torch.tensor([user]), torch.tensor([0]))).item()
         assert found == pytest.approx(expected[0] + bias, abs=1e-6)
-    stranger = model.predict(torch.tensor([999]), torch.tensor([0])).item()
+    stranger = model.predict(rows_to_predict(torch.tensor([999]), torch.tensor([0]))).item()
     assert stranger == pytest.approx(expected[0], rel=1e-12)

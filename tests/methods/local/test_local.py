@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import ordered_sum
 from hierfed.methods.local.local import LocalOnly
@@ -47,10 +48,10 @@ def test_a_user_s_predictions_are_the_same_whoever_else_is_there(method: LocalOn
     for node, model in zip(nodes, method.personalise(method.start(), nodes, [None, None]), strict=True):
         users = np.unique(node.train.user)
         user, item = torch.from_numpy(np.repeat(users, 15)).long(), torch.arange(15).repeat(len(users))
-        together = model.distribution(user, item)
+        together = model.distribution(rows_to_predict(user, item))
         for number in users.tolist():
             mine = node.train.take(np.flatnonzero(node.train.user == number))
             (alone,) = method.personalise(method.start(), [Node(0, "1", mine, mine)], [None])
-            found = alone.distribution(torch.full((15,), number), torch.arange(15))
+            found = alone.distribution(rows_to_predict(torch.full((15,), number), torch.arange(15)))
             for one, other in zip(found, together, strict=True):
                 torch.testing.assert_close(one, other[user == number], rtol=0, atol=1e-9)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.gaussian_process.kernels import Matern
 
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.methods.local.local import LocalOnly
 from hierfed.methods.local.personal import PublicPrior, fit_local, public_prior
@@ -55,11 +55,11 @@ def test_an_unknown_user_gets_what_public_votes_say(content, prior: PublicPrior,
     mean, covariance = dense_prior(content)
     for stranger in (0, 5, 10**6):
         assert stranger not in ratings.user
-        found = model.distribution(torch.full((ITEMS,), stranger), EVERY)
+        found = model.distribution(rows_to_predict(torch.full((ITEMS,), stranger), EVERY))
         np.testing.assert_allclose(found[0], mean, rtol=1e-10)
         np.testing.assert_allclose(found[1], np.diag(covariance) + 0.45, rtol=1e-10)
     nobody = fit_local(prior, ratings.take(np.empty(0, np.int64)), LIMITS, 1)
-    found = nobody.distribution(torch.zeros(ITEMS, dtype=torch.int64), EVERY)
+    found = nobody.distribution(rows_to_predict(torch.zeros(ITEMS, dtype=torch.int64), EVERY))
     np.testing.assert_allclose(found[0], mean, rtol=1e-10)
 
 
@@ -69,7 +69,7 @@ def test_a_known_user_s_ratings_are_those_of_a_dense_gaussian_process(content, p
     for user in np.unique(ratings.user).tolist():
         mine = ratings.take(np.flatnonzero(ratings.user == user))
         model = fit_local(prior, mine, LIMITS, 1)
-        found = model.distribution(torch.full((ITEMS,), user), EVERY)
+        found = model.distribution(rows_to_predict(torch.full((ITEMS,), user), EVERY))
         known, cross = covariance[np.ix_(mine.item, mine.item)], covariance[:, mine.item]
         noise = np.full(len(mine), 0.45)
         dense = dense_kriging(known, noise, cross, np.diag(covariance), mine.value - mean[mine.item])
@@ -85,12 +85,14 @@ def test_another_scale_is_the_same_model_stretched(prior: PublicPrior, ratings: 
     other = fit_local(prior, Ratings(ratings.user, ratings.item, stretched), limits, 1)
     for user in (4, 31, 5):
         users = torch.full((ITEMS,), user)
-        mean, variance = one.distribution(users, EVERY)
-        found = other.distribution(users, EVERY)
+        mean, variance = one.distribution(rows_to_predict(users, EVERY))
+        found = other.distribution(rows_to_predict(users, EVERY))
         np.testing.assert_allclose(found[0], limits[0] + unit * (mean - 0.5), rtol=0, atol=1e-5 * unit)
         np.testing.assert_allclose(found[1], unit**2 * variance, rtol=1e-5)
         np.testing.assert_allclose(
-            other.predict(users, EVERY), limits[0] + unit * (one.predict(users, EVERY) - 0.5), atol=1e-5 * unit
+            other.predict(rows_to_predict(users, EVERY)),
+            limits[0] + unit * (one.predict(rows_to_predict(users, EVERY)) - 0.5),
+            atol=1e-5 * unit,
         )
 
 
@@ -98,10 +100,10 @@ def test_predictions_are_within_the_scale(content, ratings: Ratings):
     votes = np.linspace(0, 10, ITEMS)
     model = fit_local(public_prior(replace(content, vote_average=votes)), ratings, LIMITS, 1)
     for user in (2, 5):
-        mean, _ = model.distribution(torch.full((ITEMS,), user), EVERY)
+        mean, _ = model.distribution(rows_to_predict(torch.full((ITEMS,), user), EVERY))
         assert mean.min() < 0.5
         assert mean.max() > 5
-        assert torch.equal(model.predict(torch.full((ITEMS,), user), EVERY), mean.clamp(0.5, 5))
+        assert torch.equal(model.predict(rows_to_predict(torch.full((ITEMS,), user), EVERY)), mean.clamp(0.5, 5))
 
 
 def test_what_a_user_keeps_are_the_ratings(prior: PublicPrior, ratings: Ratings):
@@ -121,7 +123,7 @@ def test_the_model_cannot_be_sent(prior: PublicPrior, ratings: Ratings):
 
 def test_without_metadata_there_are_still_predictions(make_content, ratings: Ratings):
     prior = public_prior(make_content(ITEMS, scalars=0, genres=0, titles=False))
-    mean, variance = fit_local(prior, ratings, LIMITS, 1).distribution(torch.full((ITEMS,), 4), EVERY)
+    mean, variance = fit_local(prior, ratings, LIMITS, 1).distribution(rows_to_predict(torch.full((ITEMS,), 4), EVERY))
     assert torch.isfinite(mean).all()
     assert (variance > 0).all()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
 from hierfed.federated.method import RivalRows
 from hierfed.methods.local.local import LocalOnly
 from hierfed.methods.local.rivals import each_user_alone, local_rmse
@@ -18,7 +19,7 @@ def test_users_alone_are_judged_alike_in_pieces_and_at_once(piece, make_content,
     train = train.take(train.user != 3)
     (model,) = local.personalise(local.start(), [Node(0, "everyone", train, test)], [None])
     user, item = (torch.from_numpy(column).long() for column in (test.user, test.item))
-    expected = np.sqrt(np.mean(np.square(model.predict(user, item).numpy() - test.value)))
+    expected = np.sqrt(np.mean(np.square(model.predict(rows_to_predict(user, item)).numpy() - test.value)))
     sizes = list[int]()
 
     def noted(local: LocalOnly, shared, nodes, private):
