@@ -110,6 +110,9 @@ class Settings(Section):
     def _rule_refusal(self) -> str:
         kind, federation = METHODS[self.method], self.federation
         usual = FederationSettings()
+        for name in ("optimizer", "correction"):
+            if getattr(self.training, name) != getattr(TrainingSettings(), name) and not kind.takes_optimizer:
+                return f"training.{name}: method '{self.method}' takes no local steps: leave it out"
         if RULES[federation.rule].single and self.privacy.secure_sums:
             return (
                 f"federation.rule '{federation.rule}': it must see single contributions, which secure sums hide: "

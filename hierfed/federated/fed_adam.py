@@ -35,6 +35,10 @@ class FedAdam:
         first = server.get("first_moment", change.new_zeros(change.shape))
         second = server.get("second_moment", change.new_full(change.shape, self.adaptivity**2))
         first = self.first_decay * first + (1 - self.first_decay) * change
-        second = self.second_decay * second + (1 - self.second_decay) * change.square()
+        second = self.second_moment(second, change.square())
         moved = parameters + self.learning_rate * first / (second.sqrt() + self.adaptivity)
         return moved, {"first_moment": first, "second_moment": second}
+
+    def second_moment(self, before: Tensor, squares: Tensor) -> Tensor:
+        """The next v from the last one and d^2."""
+        return self.second_decay * before + (1 - self.second_decay) * squares

@@ -44,7 +44,9 @@ class FederationSettings(Section):
 class TrainingSettings(Section):
     """Federated training: its rounds, and the work of a node in each.
 
-    proximal: FedProx's strength, 0 for FedAvg.
+    proximal: FedProx's strength, 0 for FedAvg; FedDyn's alpha.
+    optimizer: of the nodes: `adam`, or `sgd` without momentum.
+    correction: of what local steps lead astray: `none`, `nova` (FedNova), `scaffold` or `dyn` (FedDyn).
     threads: the number of threads that share the nodes.
     chunk_rows: each thread trains many small nodes in chunks of about this many ratings, which bounds memory. The
     numbers depend neither on this nor on the threads.
@@ -56,6 +58,8 @@ class TrainingSettings(Section):
     batch_size: Count = 64
     learning_rate: Positive = 0.003
     proximal: NonNegative = 0.0
+    optimizer: Literal["adam", "sgd"] = "adam"
+    correction: Literal["none", "nova", "scaffold", "dyn"] = "none"
     threads: Count = 1
     chunk_rows: Count = 262_144
     device: Literal["cpu", "cuda"] = "cpu"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from hierfed.federated.fed_adagrad import FedAdagrad
 from hierfed.federated.fed_adam import FedAdam
+from hierfed.federated.fed_avgm import FedAvgM
+from hierfed.federated.fed_yogi import FedYogi
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 from hierfed.federated.steps import Step
@@ -25,6 +28,9 @@ STEPS: Mapping[str, Callable[[FederationSettings], Step]] = {}
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
     "none": lambda settings: PlainStep(settings.server_learning_rate),
+    "avgm": lambda settings: FedAvgM(settings.server_learning_rate),
+    "adagrad": lambda settings: FedAdagrad(settings.server_learning_rate),
     "adam": lambda settings: FedAdam(settings.server_learning_rate),
+    "yogi": lambda settings: FedYogi(settings.server_learning_rate),
 }
 """The optimizers by which the server moves parameters by the nodes' mean change."""

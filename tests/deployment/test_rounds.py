@@ -41,6 +41,9 @@ def a_step(monkeypatch):
         ("item_biases", {}),
         ("network", {"rule": "trimmed_mean", "rule_share": 0.34}),
         ("network", {"server_optimizer": "adam", "server_learning_rate": 0.01}),
+        ("network", {"optimizer": "sgd", "correction": "scaffold", "server_optimizer": "avgm"}),
+        ("network", {"correction": "dyn", "proximal": 0.1}),
+        ("network", {"correction": "nova"}),
         ("network", {"steps": ["doubled"]}),
         ("network", {"steps": ["doubled"], "rule": "trimmed_mean", "rule_share": 0.34, "server_optimizer": "adam"}),
     ],
@@ -59,8 +62,16 @@ def test_the_digest_is_that_of_one_process(preset, changes, village, make_settin
         assert (plain.digest == result.digest) == (set(changes) == {"steps"})
 
 
-def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(village, make_settings, monkeypatch):
-    settings = make_settings("network", server_optimizer="adam", server_learning_rate=0.01)
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"server_optimizer": "adam", "server_learning_rate": 0.01}, {"first_moment", "second_moment"}),
+        ({"correction": "dyn", "proximal": 0.1, "server_optimizer": "avgm"}, {"drift", "momentum"}),
+        ({"correction": "scaffold", "optimizer": "sgd"}, set()),
+    ],
+)
+def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(changes, own, village, make_settings, monkeypatch):
+    settings = make_settings("network", **changes)
     undisturbed = village(settings).serve()
     found, received, answer = village(settings), set(), NodeSide.answer
 
@@ -77,4 +88,4 @@ def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(village, mak
         found.serve(on_round=dies)
     assert found.serve().digest == undisturbed.digest
     assert "parameters" in received
-    assert not {"first_moment", "second_moment"} & received
+    assert not own & received

@@ -27,7 +27,8 @@ def train_loop(
     trained, losses = start.clone(), []
     for row, node in enumerate(nodes):
         parameters = start[row].clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([parameters], lr=settings.learning_rate)
+        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[settings.optimizer]
+        optimizer = make([parameters], lr=settings.learning_rate)
         batches = make_batches([node], settings, streams)
         keep_key = streams.keys([node], "dropout")
         errors = start.new_zeros(batches.item.shape)
@@ -41,6 +42,8 @@ def train_loop(
                 (parameters.grad,) = torch.autograd.grad(torch.nn.functional.mse_loss(prediction, target), parameters)
                 if settings.proximal:
                     parameters.grad += settings.proximal * (parameters.detach() - start[row])
+                if settings.corrections:
+                    parameters.grad += settings.corrections[node.number]
                 if settings.only is not None:
                     parameters.grad[: settings.only.start] = 0
                     parameters.grad[settings.only.stop :] = 0

@@ -23,7 +23,7 @@ class Averaging(MethodKind):
     units = frozenset({"example", "node"})
     takes_module = True
     devices = frozenset({"cpu", "cuda"})
-    averaged = MappingProxyType({"change": "rows"})
+    averaged = MappingProxyType({"change": "rows", "steps": "rows", "control": "rows"})
     takes_optimizer = True
 
     def opening_rounds(self, settings: Settings) -> int:
@@ -42,8 +42,9 @@ class Averaging(MethodKind):
     def refusal(self, settings: Settings) -> str:
         """See MethodKind."""
         privacy, model = settings.privacy, settings.model
-        if privacy.privacy_unit == "none":
-            return ""
+        reason = _correction_refusal(settings)
+        if reason or privacy.privacy_unit == "none":
+            return reason
         begins = f"privacy.privacy_unit '{privacy.privacy_unit}': "
         if privacy.privacy_unit == "user":
             return begins + (
@@ -75,3 +76,18 @@ class Averaging(MethodKind):
         from hierfed.methods.averaging.build import build  # noqa: PLC0415 - torch takes seconds to load
 
         return build(case)
+
+
+def _correction_refusal(settings: Settings) -> str:
+    """The reason why the settings' correction of local steps cannot work; empty if it can."""
+    training, begins = settings.training, f"training.correction '{settings.training.correction}': "
+    if training.correction != "none" and settings.privacy.privacy_unit != "none":
+        return f"{begins}it was never tried under differential privacy: leave it at 'none'"
+    if training.correction == "scaffold" and (training.optimizer != "sgd" or training.proximal):
+        return (
+            f"{begins}a node's control variate is the mean gradient of plain SGD steps: set training.optimizer to "
+            "'sgd' and training.proximal to 0"
+        )
+    if training.correction == "dyn" and not training.proximal:
+        return f"{begins}its strength alpha is training.proximal: set that above 0"
+    return ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -58,7 +59,7 @@ class FederatedAveraging(Method):
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
-    ) -> Iterator[tuple[Contribution, None]]:
+    ) -> Iterator[tuple[Contribution, PrivateState | None]]:
         """n (local - global), n and n times each epoch's loss, for a node of n rows.
 
         In round 0 the sum of ratings and n.
@@ -75,15 +76,20 @@ class FederatedAveraging(Method):
             yield Contribution({"change": count * change, "rows": count, "loss": count * losses}), None
 
     def local_changes(
-        self, shared: SharedModel, nodes: Sequence[Node], trainer: Trainer
+        self,
+        shared: SharedModel,
+        nodes: Sequence[Node],
+        trainer: Trainer,
+        corrections: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Each node's local - global, float64 [parameters], and its losses, [epochs].
 
-        trainer: trains the nodes.
+        trainer: trains the nodes. corrections: see LocalTraining.
         """
+        training = replace(self.training, corrections=corrections)
         start = shared.arrays["parameters"].expand(len(nodes), -1)
         streams = Streams(self.seed, shared.round + 1, "training")
-        local, losses = trainer(self.predictor, start, self.features, nodes, self.training, streams)
+        local, losses = trainer(self.predictor, start, self.features, nodes, training, streams)
         for parameters, loss in zip(local, losses, strict=True):
             yield parameters.double() - start[0].double(), loss
 

@@ -10,6 +10,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.stage import Stage
 from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.corrections import corrected
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
 from hierfed.methods.averaging.feature_fitting import FeatureFitting, feature_fitting
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
@@ -91,7 +92,12 @@ def make_averaging(
         trainer=ThreadedTrainer(trainer, training.threads, stack),
         features=torch.from_numpy(features.matrix),
         training=LocalTraining(
-            training.local_epochs, training.batch_size, training.learning_rate, training.proximal, scale=scale
+            training.local_epochs,
+            training.batch_size,
+            training.learning_rate,
+            training.proximal,
+            scale=scale,
+            optimizer=training.optimizer,
         ),
         node_level=NodePersonalisation(
             personal.node_level,
@@ -109,6 +115,8 @@ def make_averaging(
         seed=settings.seed,
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
+    if training.correction != "none":
+        return corrected(plain, training.correction, settings.federation.participation, settings.federation.nodes)
     if module is not None:
         # The module draws from torch's own generator, once for a whole stack, so all nodes must be in one stack.
         return plain

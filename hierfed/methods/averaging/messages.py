@@ -38,6 +38,8 @@ SUMS = (
             "rows": "ratings to learn from, the weight of the node",
             "change": "of the network's parameters, times rows",
             "loss": "of each local epoch, times rows, for the report",
+            "steps": "FedNova: local ones, times rows",
+            "control": "SCAFFOLD: the change of the node's control variate, times rows",
         },
     ),
 )
@@ -53,5 +55,5 @@ MODELS = (
             "ratings": "likewise: their sums, 0 under the threshold",
         },
     ),
-    Model(RATING, {"parameters": "the network"}),
+    Model(RATING, {"parameters": "the network", "control": "SCAFFOLD: the mean control variate"}),
 )

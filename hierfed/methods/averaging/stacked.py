@@ -69,6 +69,8 @@ def descend(
     ordered = taken(nodes, order)
     batches, gradient = plan(ordered)
     stack = _Stack(predictor, start[torch.from_numpy(order).to(start.device)], features, batches, settings, gradient)
+    if settings.corrections:
+        stack.correction = torch.stack([settings.corrections[node.number] for node in ordered]).to(start)
     total_steps = batches.steps_per_epoch * settings.epochs
     generators = [start.device] if start.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=generators):
@@ -110,12 +112,13 @@ class _Stack:
         parts = (batches.item.to(start.device), batches.target.to(start), batches.scale.to(start), self.errors)
         self.by_step = list(zip(*(part.unbind(0) for part in parts), strict=True))
         self.active = 0
+        self.correction: Tensor | None = None
         self.trained = torch.ones(predictor.parameter_count, device=start.device)
         if settings.only is not None:
             self.trained.zero_()[settings.only] = 1
 
     def step(self, number: int, active: int, keep: Tensor | None) -> None:
-        """One Adam step of each of the first `active` nodes on its own batch of this number."""
+        """One step of the optimizer of each of the first `active` nodes on its own batch of this number."""
         item, target, scale, errors = self.by_step[number]
         if active < len(item):
             item, target, scale, errors = item[:active], target[:active], scale[:active], errors[:active]
@@ -126,8 +129,13 @@ class _Stack:
         self.compute(self.inputs, target, scale, keep, errors)
         if self.settings.proximal:
             self.row_gradients.add_(self.rows - self.start[:active], alpha=self.settings.proximal)
+        if self.correction is not None:
+            self.row_gradients.add_(self.correction[:active])
         if self.settings.only is not None:
             self.row_gradients.mul_(self.trained)
+        if self.settings.optimizer == "sgd":
+            self.rows.add_(self.row_gradients, alpha=-self.settings.learning_rate)
+            return
         self.steps_done += 1
         # torch.optim.Adam makes this same call, after 100 us a step of bookkeeping.
         torch._fused_adam_(

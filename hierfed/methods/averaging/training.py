@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +20,15 @@ EpochEnd = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """A node's training: a fresh Adam (Kingma and Ba, 2015) on the mean squared error of its shuffled rows.
+    """A node's training on the mean squared error of its shuffled rows.
 
     proximal: strength of the proximal term of FedProx (Li et al., 2020) and Ditto (Li et al., 2021), which adds
     proximal * (parameters - start) to the gradient.
     only: the part of the parameter vector that is trained; None for all of it.
     scale: the rating scale that the network learns on; losses are on it too.
+    optimizer: `adam`, a fresh one in each training (Kingma and Ba, 2015), or `sgd`, which has no state.
+    corrections: added to each gradient of the node of this number, [parameters], 0 where no weight lies; empty for
+    none.
     """
 
     epochs: int
@@ -34,6 +37,12 @@ class LocalTraining:
     proximal: float = 0.0
     only: slice | None = None
     scale: RatingScale = UNCHANGED
+    optimizer: str = "adam"
+    corrections: Mapping[int, Tensor] = field(default_factory=dict, compare=False)
+
+    def steps(self, rows: int) -> int:
+        """The number of steps of a node with so many rows."""
+        return self.epochs * -(-rows // self.batch_size)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.methods.averaging import stacked
-from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
+from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor, occupied
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.threads import ThreadedTrainer
 from hierfed.methods.averaging.training import LocalTraining, Streams, make_batches
@@ -58,10 +58,11 @@ def assert_same_bits(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tenso
         (NETWORK, {"proximal": 0.7}),
         (NETWORK, {"only": NETWORK.head}),
         (DROPOUT, {"proximal": 0.3, "only": DROPOUT.head}),
+        (NETWORK, {"optimizer": "sgd", "corrections": {number: number / 9 * occupied(NETWORK) for number in range(9)}}),
     ],
-    ids=["plain", "linear", "dropout", "proximal", "head only", "all at once"],
+    ids=["plain", "linear", "dropout", "proximal", "head only", "all at once", "sgd, corrected"],
 )
-def test_the_stack_trains_as_a_loop_with_autograd_and_torchs_adam_does(
+def test_the_stack_trains_as_a_loop_with_autograd_and_torchs_optimizers_does(
     lengths, predictor, changes, make_node, features
 ):
     nodes = [make_node(number, rows) for number, rows in enumerate(lengths)]
