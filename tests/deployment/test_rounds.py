@@ -43,7 +43,7 @@ def a_step(monkeypatch):
         ("network", {"server_optimizer": "adam", "server_learning_rate": 0.01}),
         ("network", {"optimizer": "sgd", "correction": "scaffold", "server_optimizer": "avgm"}),
         ("network", {"correction": "dyn", "proximal": 0.1}),
-        ("network", {"correction": "nova"}),
+        ("network", {"correction": "nova", "server_optimizer": "yogi", "server_learning_rate": 0.01}),
         ("network", {"steps": ["doubled"]}),
         ("network", {"steps": ["doubled"], "rule": "trimmed_mean", "rule_share": 0.34, "server_optimizer": "adam"}),
     ],
