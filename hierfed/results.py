@@ -165,6 +165,7 @@ class Baselines(Record):
     hierarchical model the method `local`, each user alone.
     centralised: the same network on pooled rows; not measured for the hierarchical model, which equals that of the
     pooled rows.
+    pooled_biases: user and item biases under the method's threshold: items that are never summed share one bias.
     """
 
     global_mean: Number
@@ -173,6 +174,7 @@ class Baselines(Record):
     biases: Number
     local_only: Number
     centralised: Number
+    pooled_biases: Number = float("nan")
 
 
 class Trial(Record):
@@ -233,6 +235,7 @@ class ThresholdRecord(Record):
 
     items, rows: the numbers of such items and of their held-out rows.
     rmse, rmse_others: of the personal models on those rows and on the others.
+    share: of such rows among all held-out rows.
     """
 
     min_raters: int
@@ -240,6 +243,7 @@ class ThresholdRecord(Record):
     rows: int
     rmse: Number
     rmse_others: Number
+    share: Number = float("nan")
 
 
 class ReleaseRecord(Record):

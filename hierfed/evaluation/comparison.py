@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hierfed.data.division import Parts
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset
@@ -38,14 +40,15 @@ def run_baselines(
     train, test, held_out = parts.train, parts.test, parts.personal_test
     rows = RivalRows(nodes, personal_nodes, train, test, parts.personal_train, held_out, parts.same, rounds)
     alone = method.rivals(rows)
+    pooled = np.bincount(train.item, minlength=dataset.items) < method.least_raters
     return (
         Baselines(
-            **simple_baselines(train, test, dataset.users, dataset.items),
+            **simple_baselines(train, test, dataset.users, dataset.items, pooled),
             local_only=alone.local_only,
             centralised=alone.centralised,
         ),
         Baselines(
-            **simple_baselines(parts.known, held_out, dataset.users, dataset.items),
+            **simple_baselines(parts.known, held_out, dataset.users, dataset.items, pooled),
             local_only=alone.personal_local_only,
             centralised=alone.personal_centralised,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 
@@ -37,7 +37,9 @@ def give_verdict(
         _compare(
             "After personalisation the model", users.rmse_after, "user and item biases", personal_baselines.biases
         ),
+        *_under_threshold(users.rmse_after, personal_baselines.pooled_biases),
         *(_compare("After personalisation the model", users.rmse_after, *rival) for rival in rivals),
+        *_worse("The global model", global_rmse, "item means", baselines.item_mean),
     ]
     return Verdict(
         beats_global_mean=global_rmse < baselines.global_mean,
@@ -80,6 +82,17 @@ def verdict_of_gain(gain: Gain | None) -> Verdict:
 def _compare(who: str, rmse: float, rival: str, rival_rmse: float) -> str:
     verb = "beats" if rmse < rival_rmse else "does not beat"
     return f"{who} {verb} {rival}: RMSE {rmse:.4f} against {rival_rmse:.4f}."
+
+
+def _worse(who: str, rmse: float, rival: str, rival_rmse: float) -> list[str]:
+    """A sentence where the rival is better; none elsewhere."""
+    return [f"{who} is worse than {rival}: RMSE {rmse:.4f} against {rival_rmse:.4f}."] if rmse > rival_rmse else []
+
+
+def _under_threshold(rmse: float, rival_rmse: float) -> list[str]:
+    """The comparison with biases that are held to the same threshold; none where no item is under it."""
+    rival = "user and item biases under the same threshold"
+    return [] if isnan(rival_rmse) else [_compare("After personalisation the model", rmse, rival, rival_rmse)]
 
 
 def _gain_in_words(mean: float, p_value: float | None, harmed: int, nodes: int) -> str:

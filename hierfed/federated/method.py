@@ -102,6 +102,11 @@ class Method:
         """The number of times that a round learns from each rating."""
         return 1
 
+    @property
+    def least_raters(self) -> int:
+        """The number of raters under which an item is never summed."""
+        return 0
+
     def start(self) -> SharedModel:
         """See SumMethod."""
         raise NotImplementedError

@@ -47,15 +47,22 @@ def fit_user_mean(train: Ratings, users: int, items: int) -> Biases:
     return Biases(mean, _shrunken(train.user, train.value - mean, users, USER_SHRINKAGE), np.zeros(items))
 
 
-def fit_biases(train: Ratings, users: int, items: int) -> Biases:
-    """User and item biases by alternating ridge regressions (Koren, 2010, sec. 2.1; penalties as in Surprise)."""
+def fit_biases(train: Ratings, users: int, items: int, pooled: np.ndarray | None = None) -> Biases:
+    """User and item biases by alternating ridge regressions (Koren, 2010, sec. 2.1; penalties as in Surprise).
+
+    pooled: bool [items], True for items that share one bias; None for none.
+    """
     mean = _mean(train)
     residual = train.value - mean
     user, item = np.zeros(users), np.zeros(items)
+    group = (
+        np.arange(items) if pooled is None or not pooled.any() else np.where(pooled, pooled.argmax(), np.arange(items))
+    )
+    of_rows = group[train.item]
     for _ in range(SWEEPS):
-        item = _shrunken(train.item, residual - user[train.user], items, ITEM_SHRINKAGE)
-        user = _shrunken(train.user, residual - item[train.item], users, USER_SHRINKAGE)
-    return Biases(mean, user, item)
+        item = _shrunken(of_rows, residual - user[train.user], items, ITEM_SHRINKAGE)
+        user = _shrunken(train.user, residual - item[of_rows], users, USER_SHRINKAGE)
+    return Biases(mean, user, item[group])
 
 
 def _mean(train: Ratings) -> float:

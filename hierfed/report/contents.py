@@ -122,6 +122,10 @@ def _width(result: Result) -> str:
     return f"mean width {words.decimals(result.intervals.mean_width, 2)} stars"
 
 
+TOLD_SHARE = 0.05
+"""The price of the threshold is told if more than this share of the held-out rows lies under it."""
+
+
 def threshold_sentence(result: Result) -> str:
     """The cost of the threshold of rare items; empty where no item is under it."""
     found = result.threshold
@@ -133,7 +137,19 @@ def threshold_sentence(result: Result) -> str:
         return f"{begins}; no held-out row is of them."
     rmse, others = words.stars(found.rmse), words.stars(found.rmse_others)
     rows = words.plural(found.rows, "held-out row")
-    return f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
+    told = f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
+    return f"{told} {_price(result)}" if found.share > TOLD_SHARE else told
+
+
+def _price(result: Result) -> str:
+    """The price of the threshold for biases, and the choice that the reader has."""
+    free, held = result.personal_baselines.biases, result.personal_baselines.pooled_biases
+    cost = f"The threshold costs user + item biases {words.stars(held - free)} ({words.stars(held)} with it). "
+    choice = (
+        "factors.min_raters is a choice: with a lower one, items' sums reveal more of fewer users; at 1 the sum of an "
+        "item with one rater is that user's own, secure sums or not."
+    )
+    return f"{cost if math.isfinite(held - free) else ''}{choice}"
 
 
 def secure_sums_sentence(result: Result) -> str:

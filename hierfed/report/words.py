@@ -19,6 +19,7 @@ BASELINE_NAMES: Mapping[str, str] = {
     "biases": "User + item biases",
     "local_only": "$alone",
     "centralised": "All rows in one place",
+    "pooled_biases": "User + item biases, same threshold",
 }
 """The names of the fields of `Baselines`; see `baseline_names`."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from hierfed.data.ratings import Ratings
 from hierfed.evaluation.baselines import simple_baselines
+from hierfed.models.baselines import fit_biases
 
 
 def test_simple_baselines_are_root_mean_squares_of_hand_made_predictions():
@@ -25,3 +26,17 @@ def test_simple_baselines_are_root_mean_squares_of_hand_made_predictions():
     )
     joint = np.sqrt(((3 + user_1 + item_1 - 2) ** 2 + (3 + user_0 + item_0 - 4) ** 2) / 2)
     assert found["biases"] == pytest.approx(joint, abs=1e-9)
+
+
+def test_items_under_the_threshold_share_one_bias():
+    def rows(user: list[int], item: list[int], value: list[float]) -> Ratings:
+        return Ratings(np.array(user, np.int32), np.array(item, np.int32), np.array(value, np.float32))
+
+    train, test = rows([0, 1, 2, 0, 1], [0, 0, 0, 1, 2], [3, 3, 3, 5, 1]), rows([2, 2], [1, 2], [3, 3])
+    assert "pooled_biases" not in simple_baselines(train, test, 3, 3, np.zeros(3, bool))
+    pooled = np.array([False, True, True])
+    found = fit_biases(train, 3, 3, pooled)
+    assert found.item[1] == found.item[2] == pytest.approx(0, abs=1e-9)
+    assert found.item[0] == pytest.approx(0, abs=1e-9)
+    rmse = np.sqrt(np.mean((found.predict(test) - test.value) ** 2))
+    assert simple_baselines(train, test, 3, 3, pooled)["pooled_biases"] == pytest.approx(rmse)

@@ -106,3 +106,18 @@ def test_one_node_has_a_gain_but_no_spread_and_no_test():
     found = verdict(gains=(0.1,))
     assert (found.gain_mean, found.gain_sd, found.p_value) == (0.1, 0.0, None)
     assert "over 1 node;" in found.words[2]
+
+
+def test_a_global_model_worse_than_item_means_is_said_to_be_worse():
+    told = "The global model is worse than item means: RMSE 1.0100 against 1.0000."
+    assert verdict(global_rmse=1.01).words[-1] == told
+    assert not any("item means" in words for words in verdict(global_rmse=0.99).words)
+
+
+def test_biases_under_the_same_threshold_are_named_where_items_are_under_it():
+    figures = dict.fromkeys(UserSummary.model_fields, 1.0) | {"users": 1, "rmse_after": 0.93, "gains": []}
+    held = PERSONAL.model_copy(update={"pooled_biases": 0.94})
+    words = give_verdict(1.0, BASELINES, held, [node(0.1)], UserSummary(**figures)).words
+    rival = "user and item biases under the same threshold: RMSE 0.9300 against 0.9400."
+    assert f"After personalisation the model beats {rival}" in words
+    assert not any("threshold" in each for each in verdict().words)

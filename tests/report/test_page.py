@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hierfed.report.contents import threshold_sentence
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, Summary
@@ -322,3 +323,19 @@ def test_the_summary_page_of_a_method_without_rounds_has_no_figure_of_rounds(
     assert "RMSE over rounds" not in page.text
     assert "nothing was sent" in page.text
     assert f"RMSE: public votes alone {local.final_rmse:.4f}, each user alone (local) 0.7823" in page.text
+
+
+def test_the_price_of_the_threshold_is_told_where_many_rows_pay_it(hierarchical: Result) -> None:
+    assert hierarchical.threshold is not None
+    biases = hierarchical.personal_baselines
+    costly = hierarchical.model_copy(
+        update={
+            "threshold": hierarchical.threshold.model_copy(update={"share": 0.2}),
+            "personal_baselines": biases.model_copy(update={"biases": 0.9, "pooled_biases": 0.9123}),
+        }
+    )
+    told = threshold_sentence(costly)
+    assert "The threshold costs user + item biases 0.0123 (0.9123 with it)." in told
+    assert "at 1 the sum of an item with one rater is that user's own" in told
+    cheap = costly.model_copy(update={"threshold": hierarchical.threshold.model_copy(update={"share": 0.05})})
+    assert "costs" not in threshold_sentence(cheap)

@@ -31,6 +31,11 @@ class HierarchicalDuties(Method):
     recommends_by = BLEND
     rival_name = ALONE
 
+    @property
+    def least_raters(self) -> int:
+        """See Method."""
+        return self._own.threshold
+
     def refit(
         self,
         shared: SharedModel,
@@ -91,6 +96,7 @@ class HierarchicalDuties(Method):
             rows=int(under.sum()),
             rmse=root_mean(under),
             rmse_others=root_mean(~under),
+            share=float(under.mean()) if len(under) else float("nan"),
         )
 
     @property
