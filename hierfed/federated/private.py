@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings, rows_to_predict
+from hierfed.models.influence import Influence
 
 
 class PrivateState:
@@ -57,10 +58,10 @@ class PersonalModel(PrivateState):
         every = torch.arange(items).repeat(len(user))
         return self.predict(rows_to_predict(user.repeat_interleave(items), every)).view(len(user), items)
 
-    def influence(self, item: Tensor) -> Tensor | None:
-        """The stars by which each own rating of the only user moved each item's expected rating, [items, ratings].
+    def influence(self, item: Tensor) -> Influence | None:
+        """The change of each item's expected rating by own ratings of the only user, on the scale of the ratings.
 
-        None for models that cannot say.
+        None for models that cannot say, and for users without ratings.
         """
         return None
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierfed.models.influence import Influence, LevelSystem, near_duplicates, padded, sets_of
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.threads import in_order
 
@@ -129,19 +130,17 @@ class Kriging:
         deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
         return mean, variance, loudness
 
-    def influence(self, place: int, items: Tensor, vectors: Tensor) -> Tensor:
-        """The change of the mean at each item by each own rating of one user, [items, own ratings].
+    def influence(self, place: int, items: Tensor, vectors: Tensor) -> Influence:
+        """The change of the mean at each item by own ratings of one user: each alone, and pairs of near duplicates.
 
-        The changes of an item add up to its mean. The levels' weights, which depend on the ratings too, are held fixed.
+        It is exact: the mean with all ratings minus the mean of a fit without them, with their noise and prior held.
         Ratings that are not kriged have no influence.
         """
         here = torch.tensor([place], device=items.device)
-        covariance, noise, cross, residuals = self._system(here, items[None], vectors[None])
-        moved = cross[0] * _solve(covariance, noise, residuals, self._counts[here]).weights[0]
+        covariance, noise, cross, residuals = (each[0] for each in self._system(here, items[None], vectors[None]))
         counts = self.observations.counts
-        found = moved.new_zeros(len(items), int(counts[place]))
-        found[:, self._own(here)[0][0] - counts[:place].sum()] = moved
-        return found
+        places = self._own(here)[0][0] - counts[:place].sum()
+        return _influence(covariance, noise, cross, residuals).among(places, int(counts[place]))
 
     def evidence(self) -> Tensor:
         """The log evidence of each user's own ratings, up to a function of their number: [users]."""
@@ -232,16 +231,16 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
 
     counts: each user's number of ratings, without padding, [users].
     """
-    inside, half = noise.isfinite(), counts / 2
+    # Half of an integer tensor would be in single precision.
+    inside, half = noise.isfinite(), counts.double() / 2
     factors, solutions, evidence, scales = [], [], [], []
     for level in LEVELS:
         system = covariance.clone()
         torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
         factor = torch.linalg.cholesky(system)
         solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
-        fit = STRENGTH + level * (residuals * solution).sum(1) / 2
-        log_level, log_root = math.log(level), torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
-        evidence.append(half * log_level - log_root - (STRENGTH + half) * fit.log() - log_level**2 / 2)
+        fit = _fit(level, (residuals * solution).sum(1))
+        evidence.append(_log_evidence(level, half, torch.diagonal(factor, dim1=1, dim2=2).log().sum(1), fit))
         factors.append(factor)
         solutions.append(solution)
         scales.append(fit / (STRENGTH + half))
@@ -259,3 +258,43 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
         loudness=loudness,
         evidence=torch.logsumexp(weighed, 1),
     )
+
+
+def _fit(level: float, squares: Tensor) -> Tensor:
+    """a + l y' K_l^-1 y / 2."""
+    return STRENGTH + level * squares / 2
+
+
+def _log_evidence(level: float, half: Tensor | float, log_root: Tensor, fit: Tensor) -> Tensor:
+    """log w_l, up to a function of the number of ratings.
+
+    half: n / 2.
+    log_root: log |K_l| / 2.
+    fit: as _fit gives it.
+    """
+    log_level = math.log(level)
+    return half * log_level - log_root - (STRENGTH + half) * fit.log() - log_level**2 / 2
+
+
+def _influence(covariance: Tensor, noise: Tensor, cross: Tensor, residuals: Tensor) -> Influence:
+    """The influence of one user's ratings, without padding; see Kriging.influence and hierfed.models.influence."""
+    count, systems, evidence = len(noise), [], []
+    for level in LEVELS:
+        factor = torch.linalg.cholesky(covariance + torch.diag(level * noise))
+        inverse, log_root = torch.cholesky_inverse(factor), factor.diagonal().log().sum()
+        systems.append(LevelSystem(level, inverse, inverse @ residuals, log_root))
+        fit = _fit(level, residuals @ systems[-1].solution)
+        evidence.append(_log_evidence(level, count / 2, log_root, fit))
+    shares, means = torch.stack(evidence).softmax(0), torch.stack([cross @ each.solution for each in systems])
+    sets = sets_of(count, near_duplicates(systems[int(shares.argmax())].inverse))
+    moved = []
+    for some in sets:
+        half, weights, without = (count - some.shape[1]) / 2, [], []
+        for system, mean in zip(systems, means, strict=True):
+            change, squares, log_determinant = system.changes(cross, some)
+            fit = _fit(system.level, residuals @ system.solution - squares)
+            weights.append(_log_evidence(system.level, half, system.log_root + log_determinant / 2, fit))
+            without.append(mean[:, None] - change)
+        left = (torch.stack(weights).softmax(0)[:, None] * torch.stack(without)).sum(0)
+        moved.append((shares @ means)[:, None] - left)
+    return Influence(padded(sets), torch.cat(moved, 1))

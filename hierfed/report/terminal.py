@@ -120,7 +120,7 @@ def recommendations_table(answer: Answer) -> Group:
         table.add_row(_with_reasons(item), *score, f"{item.rating:.2f}", *interval)
     captions = [ORDERED_BY_SCORE] if scored else []
     if any(item.reasons for item in answer.items):
-        captions.append("Under each item: the own ratings that moved it most, by so many stars.")
+        captions.append("Under each item: how far the expected rating falls (+) or rises (-) without an own rating.")
     if captions:
         table.caption = Text("\n".join(captions))
         table.caption_justify = "left"
@@ -133,8 +133,9 @@ def _with_reasons(item: Recommendation) -> Group:
     seen = " (rated before)" if item.seen else ""
     lines = [Text(f"{item.rank}. {item.title}{seen}", style="bold", overflow="fold")]
     for each in item.reasons:
-        reason = f"  {words.decimals(each.moved, 2, '+')}  rated {each.rating:g}: {each.title}"
-        lines.append(Text(reason, no_wrap=True, overflow="ellipsis"))
+        rated = [f"  {words.decimals(each.moved, 2, '+')}  rated {each.rating:g}: {each.title}"]
+        rated += [f"    and  rated {each.twin.rating:g}: {each.twin.title}"] if each.twin else []
+        lines += [Text(line, no_wrap=True, overflow="ellipsis") for line in rated]
     return Group(*lines)
 
 

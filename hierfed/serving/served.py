@@ -22,12 +22,13 @@ from hierfed.federated.method import Restorer
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
 from hierfed.methods import METHODS, Case, kind_of, prepare
+from hierfed.models.influence import Influence, strongest
 from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top
 from hierfed.runs.models import MODEL, RANKING, load_model, load_ranking, read_header, sound
 from hierfed.runs.private_files import read_private
 from hierfed.runs.served_pair import pair_folder
-from hierfed.serving.answers import Answer, Reason, Recommendation
+from hierfed.serving.answers import Answer, Reason, Recommendation, Twin
 
 REASONS = 3
 
@@ -109,7 +110,7 @@ class Served:
         left = items if include_seen else int((~seen).sum())
         chosen = top(scores if include_seen else exclude(scores, seen), min(count, left))[0]
         rating, low, high = self._expected(user.model, chosen)
-        moved = user.model.influence(chosen)
+        influence = user.model.influence(chosen)
         listed = tuple(
             Recommendation(
                 rank=row + 1,
@@ -120,7 +121,7 @@ class Served:
                 highest=high[row],
                 score=float(scores[0, item]),
                 seen=bool(seen[0, item]),
-                reasons=() if moved is None else self._reasons(user.own, moved[row]),
+                reasons=() if influence is None else self._reasons(user.own, influence, row),
             )
             for row, item in enumerate(chosen.tolist())
         )
@@ -162,17 +163,18 @@ class Served:
             return f"item {item_id}"
         return f"{title} ({year})" if year is not None else str(title)
 
-    def _reasons(self, own: Ratings, moved: Tensor) -> tuple[Reason, ...]:
-        places = moved.abs().argsort(descending=True)[:REASONS].tolist()
+    def _reasons(self, own: Ratings, influence: Influence, row: int) -> tuple[Reason, ...]:
+        """The own ratings that moved the item of this row most: first what raised its expected rating."""
+        chosen = strongest(influence.left_out, influence.moved[row], REASONS)
         return tuple(
-            Reason(
-                item=self._item_id(int(own.item[place])),
-                title=self._title(int(own.item[place])),
-                rating=float(own.value[place]),
-                moved=float(moved[place]),
-            )
-            for place in places
+            Reason(*self._rated(own, first), moved=moved, twin=None if second < 0 else Twin(*self._rated(own, second)))
+            for (first, second), moved in sorted(chosen, key=lambda reason: (reason[1] < 0, -abs(reason[1])))
         )
+
+    def _rated(self, own: Ratings, place: int) -> tuple[str, str, float]:
+        """Id, title and rating of an own rating."""
+        item = int(own.item[place])
+        return self._item_id(item), self._title(item), float(own.value[place])
 
 
 def _ratings(kept: Mapping[str, Tensor]) -> Ratings:

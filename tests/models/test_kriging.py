@@ -211,20 +211,6 @@ def test_blocks_change_nothing_but_rounding(monkeypatch):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
-def test_the_influence_of_the_own_ratings_adds_up_to_the_mean():
-    case = Case([5, 12, 1], 40)
-    with_kriging = case.kriging()
-    mean, _, _ = case.predict(with_kriging)
-    for user in range(3):
-        mine = case.place == user
-        found = with_kriging.influence(user, torch.from_numpy(case.items[mine]), torch.from_numpy(case.vectors[mine]))
-        assert found.shape == (mine.sum(), case.counts[user])
-        torch.testing.assert_close(found.sum(1), mean[torch.from_numpy(mine)], rtol=0, atol=1e-10)
-        rows = np.flatnonzero(mine)
-        weights = case.dense(user, rows).matrix @ case.residuals[case.own(user)]
-        np.testing.assert_allclose(found, case.cross(user, rows) * weights, rtol=1e-6, atol=1e-8)
-
-
 def test_more_ratings_that_fit_never_make_a_prediction_less_sure():
     """Residuals of 0 fit at every level alike, so the scale can only shrink."""
     with_ten, with_nine = Case([10], 30), Case([10], 30)
@@ -269,8 +255,10 @@ def test_of_more_ratings_than_can_be_kriged_as_many_are_that_spread_over_all(cou
         torch.testing.assert_close(whole.evidence(), evidence, rtol=1e-9, atol=1e-9)
         found = whole.influence(user, *queries)
         fits = {int(fit.users[0]): int(fit.inside.sum(1)[0]) for fit in whole.own_fits()}
-    assert found.shape == (25, counts[user])
     here = kept[fewer.own(user)] - case.own(user).start
-    torch.testing.assert_close(found[:, here], moved, rtol=1e-9, atol=1e-9)
-    assert not np.delete(found.numpy(), here, axis=1).any()
+    alone, pairs = found.moved[:, : counts[user]], found.moved[:, counts[user] :]
+    torch.testing.assert_close(alone[:, here], moved.moved[:, : len(here)], rtol=1e-9, atol=1e-9)
+    assert not np.delete(alone.numpy(), here, axis=1).any()
+    torch.testing.assert_close(pairs, moved.moved[:, len(here) :], rtol=1e-9, atol=1e-9)
+    assert found.left_out[counts[user] :].tolist() == here[moved.left_out[len(here) :].numpy()].tolist()
     assert all(number == min(counts[place], most) for place, number in fits.items())

@@ -19,7 +19,7 @@ from hierfed.report.terminal import (
     summary_table,
 )
 from hierfed.results import PairedDifference, Result, Summary
-from hierfed.serving.answers import Answer, Reason, Recommendation
+from hierfed.serving.answers import Answer, Reason, Recommendation, Twin
 
 MakeResult = Callable[..., Result]
 CONTENT = "userId,movieId,rating,timestamp\n7,10,4.5,1000000000\n7,20,3.0,1000000001\n3,10,0.5,1000000002\n"
@@ -248,7 +248,8 @@ def test_a_threshold_that_no_item_is_under_costs_nothing(hierarchical: Result) -
 
 
 def test_recommendations_have_under_each_item_the_ratings_that_moved_it() -> None:
-    reasons = (Reason("9", "Alien (1979)", 4.5, 0.123), Reason("a1", "A long title " * 9, 0.5, -1.2))
+    twin = Twin("10", "Aliens (1986)", 4.0)
+    reasons = (Reason("9", "Alien (1979)", 4.5, 0.123, twin), Reason("a1", "A long title " * 9, 0.5, -1.2))
     items = (
         Recommendation(1, "0007", "Heat [1995]", 4.256, 2.81, 5.0, 3.333, False, reasons),
         Recommendation(2, "8", "Title " * 20, 4.5, 2.0, 5.0, 1.2, True, ()),
@@ -259,10 +260,11 @@ def test_recommendations_have_under_each_item_the_ratings_that_moved_it() -> Non
     assert "not by expected rating" in flat(text)
     assert text.count("(rated") == text.count("before)") == 1
     assert cells(text, "+0.12  rated 4.5: Alien (1979)")
+    assert cells(text, "and  rated 4: Aliens (1986)")
     (cut,) = [line for line in text.splitlines() if "-1.20  rated 0.5: A long title" in line]
     assert "…" in cut
     assert text.count("Title") == 20, "the title of an item is never cut"
-    assert "moved it most" in text
+    assert "falls (+) or rises (-) without an own rating" in flat(text)
     assert "newcomer" not in text
 
 
@@ -271,4 +273,4 @@ def test_recommendations_for_a_stranger_say_so() -> None:
     text = flat(rendered(recommendations_table(Answer("999", False, "rating", items))))
     assert "score" not in text
     assert "This run holds no ratings of user 999: the list suits any newcomer." in text
-    assert "moved it most" not in text
+    assert "without an own rating" not in text

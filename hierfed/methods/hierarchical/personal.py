@@ -25,6 +25,7 @@ from hierfed.methods.hierarchical.users import (
     posterior,
     precision_of,
 )
+from hierfed.models.influence import Influence
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import numbers_of, places_among
@@ -199,15 +200,16 @@ class PersonalFactors(UncertainModel):
         weights[known] = self.weights[place[known]]
         return self.knowledge.expected(weights)
 
-    def influence(self, item: Tensor) -> Tensor:
-        """The change of each item's expected rating by each own rating of the only user, in stars: [items, ratings].
+    def influence(self, item: Tensor) -> Influence | None:
+        """The change of each item's expected rating by own ratings of the only user, without kriging approximately.
 
-        A row adds up to the effect of all own ratings together; without kriging, approximately.
+        The prior mean m_u and all noise are held; see PersonalModel.
         """
         if not len(self.own.items):
-            return self.own.residuals.new_zeros(len(item), 0)
+            return None
         knowledge = self.knowledge
-        return knowledge.scale.unit * knowledge.kriging(self.own).influence(0, item, knowledge.kriging_vectors(item))
+        kriging, vectors = knowledge.kriging(self.own), knowledge.kriging_vectors(item)
+        return kriging.influence(0, item, vectors).times(knowledge.scale.unit)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, the knowledge of their items without the user, and the posterior; see PersonalModel.

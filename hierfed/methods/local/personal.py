@@ -13,6 +13,7 @@ from torch import Tensor
 from hierfed.data.content import NEUTRAL_VOTE, Content
 from hierfed.data.ratings import Ratings
 from hierfed.federated.private import UncertainModel
+from hierfed.models.influence import Influence
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import numbers_of, places_among
@@ -131,11 +132,11 @@ class PersonalLocal(UncertainModel):
         """Kriging of the users' own ratings on top of the prior."""
         return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
-    def influence(self, item: Tensor) -> Tensor:
+    def influence(self, item: Tensor) -> Influence | None:
         """See PersonalModel."""
         if not len(self.own.items):
-            return self.own.residuals.new_zeros(len(item), 0)
-        return scale_of(self.limits).unit * self.kriging.influence(0, item, self.prior.vectors[item])
+            return None
+        return self.kriging.influence(0, item, self.prior.vectors[item]).times(scale_of(self.limits).unit)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, which determine all else; see PersonalModel."""
