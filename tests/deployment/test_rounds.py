@@ -63,15 +63,18 @@ def test_the_digest_is_that_of_one_process(preset, changes, village, make_settin
 
 
 @pytest.mark.parametrize(
-    ("changes", "own"),
+    ("preset", "changes", "own"),
     [
-        ({"server_optimizer": "adam", "server_learning_rate": 0.01}, {"first_moment", "second_moment"}),
-        ({"correction": "dyn", "proximal": 0.1, "server_optimizer": "avgm"}, {"drift", "momentum"}),
-        ({"correction": "scaffold", "optimizer": "sgd"}, set()),
+        ("network", {"server_optimizer": "adam", "server_learning_rate": 0.01}, {"first_moment", "second_moment"}),
+        ("network", {"correction": "dyn", "proximal": 0.1, "server_optimizer": "avgm"}, {"drift", "momentum"}),
+        ("network", {"correction": "scaffold", "optimizer": "sgd"}, set()),
+        ("hierarchical", {"momentum": 0.7, "rank_items": False, "select": False}, set()),
     ],
 )
-def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(changes, own, village, make_settings, monkeypatch):
-    settings = make_settings("network", **changes)
+def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(
+    preset, changes, own, village, make_settings, monkeypatch
+):
+    settings = make_settings(preset, **changes)
     undisturbed = village(settings).serve()
     found, received, answer = village(settings), set(), NodeSide.answer
 
@@ -80,12 +83,12 @@ def test_the_servers_own_arrays_survive_a_restart_and_reach_no_node(changes, own
         return answer(side, request)
 
     def dies(record: DeployedRound) -> None:
-        if (record.stage, record.round) == ("rating", 1):
+        if (record.stage, record.round) == ("rating", 2):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(NodeSide, "answer", answering)
     with pytest.raises(KeyboardInterrupt):
         found.serve(on_round=dies)
     assert found.serve().digest == undisturbed.digest
-    assert "parameters" in received
+    assert {"parameters", "item_mean"} & received
     assert not own & received

@@ -51,6 +51,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         threads=settings.training.threads,
         chunk_rows=settings.training.chunk_rows,
         everyone=settings.federation.participation == 1,
+        momentum=factors.momentum,
         device=device_of(settings.training.device),
         deviation_scale=settings.selection.deviation_scale,
     )

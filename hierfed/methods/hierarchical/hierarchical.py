@@ -36,6 +36,7 @@ from hierfed.methods.hierarchical.factor_states import (
 )
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
+from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
 from hierfed.methods.hierarchical.users import Users, node_means
@@ -79,6 +80,7 @@ class HierarchicalFactors(HierarchicalDuties):
     limits: the lowest and the highest possible rating.
     deviation_scale: factor on the standard deviations of personal predictions.
     everyone: True if all nodes take part in every round; else each round moves the model a part of the way.
+    momentum: of the server, if everyone takes part; see hierfed.methods.hierarchical.momentum.
     device: the device of the nodes' rounds; all else is done on the CPU.
     """
 
@@ -96,6 +98,7 @@ class HierarchicalFactors(HierarchicalDuties):
     threads: int = 1
     chunk_rows: int = PIECE_ROWS
     everyone: bool = True
+    momentum: float = 0.0
     device: torch.device = CPU
 
     @property
@@ -157,7 +160,9 @@ class HierarchicalFactors(HierarchicalDuties):
             step = max(share, (shared.round + 1) ** -STEP_DECAY)
             users = blended(beliefs, users, step)
             items = update_items(beliefs, design, features, sums, self.strengths, learn_prior, 1 / share, step)
-        return FactorsModel({**shared.arrays, **Beliefs(*items, *users).arrays()}, shared.round + 1, design, features)
+        found = {**shared.arrays, **Beliefs(*items, *users).arrays()}
+        arrays, server = moved_on(found, shared.server, self.momentum if self.everyone else 0.0)
+        return FactorsModel(arrays, shared.round + 1, design, features, server=server)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""

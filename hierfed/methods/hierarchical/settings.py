@@ -19,6 +19,7 @@ class FactorsSettings(Section):
     embedding_rank: columns of the co-rating embedding, 0 for none.
     embedding_rounds: its rounds, less two.
     between_nodes: true allows nodes means of their own.
+    momentum: of the server, 0 for none; without effect unless all nodes take part in every round.
     """
 
     rank: Count = 8
@@ -30,6 +31,7 @@ class FactorsSettings(Section):
     content_strength: Positive = 10.0
     moment_strength: Positive = 10.0
     between_nodes: bool = True
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
 
 
 class KrigingSettings(Section):
