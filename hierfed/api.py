@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from hierfed.data.reading.raw_tables import IN_MEMORY, frame_of, is_table
 from hierfed.experiment import run_experiment
 from hierfed.methods.kind import ModuleMaker
 from hierfed.observer import Observer
@@ -35,14 +36,15 @@ class Run:
 def run(
     preset: str = "hierarchical",
     *,
-    data: str | None = None,
+    data: Any = None,
     module: ModuleMaker | None = None,
     observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> Run:
     """Run a preset (or a settings file) and give what it found; nothing is written.
 
-    data: the source of the ratings, as for `--data`.
+    data: the source of the ratings, as for `--data`, or a path; or the ratings themselves, as a DataFrame of polars or
+    pandas, or an Arrow table.
     module: a function from the number of features to a torch.nn.Module, which is trained in place of the settings'
     network, on ratings stretched onto 0.5 to 5.
     observers: watch the run, and may end its training.
@@ -54,5 +56,8 @@ def run(
     >>> run.result.data.ratings
     100004
     """
-    overrides = settings if data is None else {**settings, "data.source": data}
-    return Run(run_experiment(load_settings(preset, overrides), module=module, observers=observers))
+    overrides = {key: str(value) if isinstance(value, PurePath) else value for key, value in settings.items()}
+    if data is not None:
+        overrides["data.source"] = IN_MEMORY if is_table(data) else str(data)
+    table = frame_of(data) if is_table(data) else None
+    return Run(run_experiment(load_settings(preset, overrides), table=table, module=module, observers=observers))

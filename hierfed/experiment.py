@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import polars as pl
+
 from hierfed.data.division import allocate, load_dataset, warnings_of
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound, run_rounds
@@ -30,10 +32,15 @@ from hierfed.stopwatch import Stopwatch
 
 
 def run_experiment(
-    settings: Settings, *, module: ModuleMaker | None = None, observers: Sequence[Observer] = ()
+    settings: Settings,
+    *,
+    table: pl.DataFrame | None = None,
+    module: ModuleMaker | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
+    table: the ratings themselves, in place of the source that the settings name.
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
     torch's generator is seeded for it.
     observers: watch the run, and may end its training; the run then ends with its finished rounds.
@@ -42,7 +49,7 @@ def run_experiment(
     watch, how, shares = Stopwatch(observer), round_of(settings), SharesOnly(observer)
     with one_torch_thread():
         watch.start("data")
-        allocation = allocate(load_dataset(settings, observer.download), settings)
+        allocation = allocate(load_dataset(settings, observer.download, table), settings)
         for warning in warnings_of(allocation):
             observer.note(f"warning: {warning}")
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split

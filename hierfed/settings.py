@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from hierfed.data.settings import DataSettings, SplitSettings
+from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
 from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
 from hierfed.federated.tables import RULES
@@ -26,7 +26,10 @@ from hierfed.section import Section, named_in
 from hierfed.serving.settings import ServingSettings
 
 # Where the ratings lie, and how a run serves its own users, is nothing to others.
-PRIVATE_SETTINGS: Mapping[str, Any] = {"data": {"source", "columns", "test", "query"}, "serving": True}
+PRIVATE_SETTINGS: Mapping[str, Any] = {
+    "data": {"source", "test", "query", *TableSettings.model_fields},
+    "serving": True,
+}
 
 # Keys that settings files of earlier versions have. None of them ever changed a number.
 _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
@@ -190,6 +193,11 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
 def read_settings(text: str) -> Settings:
     """Settings from JSON that this version or the one before has written; raises SettingsError where they are wrong."""
     return _validated(json.loads(text))
+
+
+def table_settings(given: Mapping[str, Any]) -> TableSettings:
+    """The form of a table from settings of the section data; raises SettingsError where they do not fit."""
+    return _validated({"data": dict(given)}).data
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:

@@ -14,20 +14,16 @@ import typer
 
 from hierfed.cli.interruption import INTERRUPTED, Interruption, end_on_sigterm
 from hierfed.cli.options import (
-    Columns,
-    Data,
-    Join,
+    DataOptions,
     Json,
     Out,
     Preset,
-    ProtocolOption,
-    Query,
     Quiet,
     Refit,
     Seed,
     Sets,
-    Test,
     settings_of,
+    taking,
 )
 from hierfed.cli.output import print_content, print_path
 from hierfed.errors import HierfedError, SettingsError
@@ -37,14 +33,13 @@ if TYPE_CHECKING:
     from hierfed.results import Result
 
 
+_NO_OPTIONS = DataOptions()
+
+
+@taking(DataOptions)
 def run(
     preset: Preset = "hierarchical",
-    data: Data = None,
-    query: Query = None,
-    join: Join = None,
-    protocol: ProtocolOption = None,
-    test: Test = None,
-    column: Columns = None,
+    tables: DataOptions = _NO_OPTIONS,
     seed: Seed = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
     set_: Sets = None,
@@ -60,18 +55,7 @@ def run(
     and reported, no further seed is begun, and the exit code is 130. A second
     Ctrl-C stops at once.
     """
-    settings = settings_of(
-        preset,
-        data=data,
-        query=query,
-        join=join,
-        protocol=protocol,
-        test=test,
-        columns=column,
-        seed=seed,
-        sets=set_,
-        refit=refit,
-    )
+    settings = settings_of(preset, tables, seed=seed, sets=set_, refit=refit)
     end_on_sigterm()
     interruption = Interruption()
     from hierfed.report import terminal  # noqa: PLC0415
@@ -101,15 +85,14 @@ def run(
             raise SystemExit(INTERRUPTED)
 
 
+@taking(DataOptions)
 def compare(
     presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
-    data: Data = None,
-    query: Query = None,
-    join: Join = None,
-    protocol: ProtocolOption = None,
+    tables: DataOptions = _NO_OPTIONS,
     seed: Seed = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
     set_: Sets = None,
+    refit: Refit = None,
     name: Annotated[str, typer.Option(help="The folder of the comparison.")] = "compare",
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -126,12 +109,7 @@ def compare(
         raise SettingsError(
             f"compare needs two presets or more, of different names; there are: {', '.join(preset_names())}"
         )
-    every = {
-        label: settings_of(
-            preset, data=data, query=query, join=join, protocol=protocol, test=None, columns=None, seed=seed, sets=set_
-        )
-        for label, preset in labels.items()
-    }
+    every = {label: settings_of(preset, tables, seed=seed, sets=set_, refit=refit) for label, preset in labels.items()}
     end_on_sigterm()
     interruption = Interruption()
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415

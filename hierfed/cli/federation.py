@@ -13,23 +13,23 @@ import typer
 
 from hierfed.cli.interruption import end_on_sigterm
 from hierfed.cli.options import (
-    Columns,
     Data,
-    Join,
+    DataOptions,
     Json,
     Out,
     Preset,
-    ProtocolOption,
     Query,
     Quiet,
     Refit,
     Seed,
     Sets,
+    TableOptions,
     settings_of,
+    taking,
 )
 from hierfed.cli.output import print_path
+from hierfed.data.settings import TableSettings
 from hierfed.errors import HierfedError, SettingsError
-from hierfed.settings import parse_assignments
 
 if TYPE_CHECKING:
     from hierfed.engines.flower.superlink import Certificates
@@ -43,6 +43,9 @@ Insecure = Annotated[
     bool, typer.Option("--insecure", help="Without TLS and keys: anyone on the way can read and change all.")
 ]
 Name = Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")]
+
+
+_NO_OPTIONS, _NO_TABLE_OPTIONS = DataOptions(), TableOptions()
 
 
 def server(
@@ -71,9 +74,7 @@ def server(
 ) -> None:
     """Serve a federation until it is trained; started again, it goes on where it was."""
     _require_flower()
-    settings = settings_of(
-        preset, data=data, join=None, protocol=None, test=None, columns=None, query=None, seed=None, sets=set_
-    )
+    settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
     where, port = _address("--listen", listen)
     tls = _certificates(tls_cert, tls_key, ca)
     folder = out / (name or Path(preset).stem)
@@ -97,13 +98,14 @@ def server(
     print_path("The model", folder)
 
 
+@taking(TableOptions)
 def node(
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     data: Annotated[str, typer.Option("--data", help=f"This node's ratings: {NODE_SOURCES}")],
     state: State,
     name: Annotated[str | None, typer.Option(help="What the node is called; this machine's name if not given.")] = None,
     query: Query = None,
-    column: Columns = None,
+    tables: TableOptions = _NO_TABLE_OPTIONS,
     test: Annotated[str | None, typer.Option(help="A table with rows to be judged on.")] = None,
     test_share: Annotated[
         float, typer.Option(min=0, max=0.9, help="Of each user's rows: never learned from, to be judged on.")
@@ -134,20 +136,23 @@ def node(
 
     end_on_sigterm()
     own_name = name or socket.gethostname()
-    origin = Origin(data, query or "", parse_assignments(column or []), test or "", 0.0 if test else test_share)
+    form = tables.table_settings().model_dump(
+        mode="json", include=set(TableSettings.model_fields), exclude_defaults=True
+    )
+    columns = form.pop("columns", {})
+    origin = Origin(data, query or "", columns, test or "", 0.0 if test else test_share, form)
     lines = FederationLines(quiet)
     joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), epsilon)
     traffic = take_part(joining, own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
 
 
+@taking(DataOptions)
 def federation(
     preset: Preset = "hierarchical",
     nodes: Annotated[int | None, typer.Option(min=1, help="How many; else the settings' own.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many; else the settings' own.")] = None,
-    data: Data = None,
-    join: Join = None,
-    protocol: ProtocolOption = None,
+    tables: DataOptions = _NO_OPTIONS,
     seed: Seed = None,
     deadline: Deadline = 600.0,
     set_: Sets = None,
@@ -160,9 +165,7 @@ def federation(
     _require_flower()
     counts = {"federation.nodes": nodes, "training.rounds": rounds}
     sets = [*(set_ or []), *(f"{key}={count}" for key, count in counts.items() if count is not None)]
-    settings = settings_of(
-        preset, data=data, join=join, protocol=protocol, test=None, columns=None, query=None, seed=seed, sets=sets
-    )
+    settings = settings_of(preset, tables, seed=seed, sets=sets)
     from hierfed.deployment.plan import check_deployable  # noqa: PLC0415
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
     from hierfed.runs.folder import claimed_folder  # noqa: PLC0415

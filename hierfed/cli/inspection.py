@@ -9,9 +9,9 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from hierfed.cli.options import Columns, Join, Query, Test
+from hierfed.cli.options import Join, Query, TableOptions, Test, taking
 from hierfed.cli.output import print_content, print_path
-from hierfed.settings import load_settings, parse_assignments, preset_names
+from hierfed.settings import load_settings, preset_names
 
 
 class DataGroup(TyperGroup):
@@ -22,12 +22,16 @@ class DataGroup(TyperGroup):
         return super().parse_args(ctx, args if args and args[0] in self.commands else ["show", *args])
 
 
+_NO_OPTIONS = TableOptions()
+
+
+@taking(TableOptions)
 def data_show(
     source: Annotated[str, typer.Argument()] = "embedded",
     query: Query = None,
     join: Join = None,
     test: Test = None,
-    column: Columns = None,
+    tables: TableOptions = _NO_OPTIONS,
     catalogue: Annotated[
         Path | None, typer.Option(help="Write the items to this file, for `hierfed server`.", show_default=False)
     ] = None,
@@ -41,12 +45,12 @@ def data_show(
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.report.progress import counting  # noqa: PLC0415
 
-    columns = parse_assignments(column or [])
+    how = tables.table_settings()
     with counting("downloading") as progress:
         dataset = load(
             source,
             join=[join] if join else (),
-            columns=columns or None,
+            how=how,
             test=test,
             query=query or "",
             progress=progress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from hierfed.data import splits
 from hierfed.data.features import genre_flags
@@ -101,17 +102,18 @@ def warnings_of(allocation: Allocation) -> list[str]:
     return [line for line in found if line]
 
 
-def load_dataset(settings: Settings, progress: Progress | None = None) -> Dataset:
+def load_dataset(settings: Settings, progress: Progress | None = None, table: pl.DataFrame | None = None) -> Dataset:
     """The ratings and the catalogue that the settings name.
 
     progress: called with a download's bytes.
+    table: the ratings themselves, in place of the settings' source.
     """
     data = settings.data
     return load(
-        data.source,
+        data.source if table is None else table,
         join=data.join,
         unmatched=data.unmatched or None,
-        columns=data.columns or None,
+        how=data,
         test=data.test or None,
         query=data.query,
         progress=progress,

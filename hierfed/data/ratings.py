@@ -140,6 +140,7 @@ class Dataset:
 
     user_ids: a polars Series; entry u is the source's own id of user u.
     test_rows: bool [rows], True for test rows that the source itself names; None if it names none.
+    seen: int32 [pairs, 2], user and item of pairs that are no ratings: the user has seen the item.
     Raises ValueError if rows in are not rows used + rows dropped.
     """
 
@@ -148,6 +149,7 @@ class Dataset:
     user_ids: pl.Series
     provenance: Provenance
     test_rows: np.ndarray | None = field(default=None)
+    seen: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
 
     def __post_init__(self) -> None:
         """Check that every row of the source is accounted for."""

@@ -2,18 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hierfed.errors import SettingsError
 from hierfed.section import OpenShare, Section, Share
 
 Join = Literal["links", "paper", "title", "none"]
 Protocol = Literal["two_groups", "warm", "temporal", "cold", "given"]
+EMPTY = "empty"
 
 
-class DataSettings(Section):
+def _listed(asked: Any) -> Any:
+    return (asked,) if isinstance(asked, (str, int, float)) else asked
+
+
+def _separator(asked: str) -> str:
+    separator = {"tab": "\t", "\\t": "\t", "space": " "}.get(asked, asked)
+    if separator not in ("", "::") and (len(separator.encode()) > 1 or separator in '"\r\n\0'):
+        raise ValueError(f"{asked!r} separates nothing: expected one ASCII character, 'tab', 'space' or '::'")
+    return separator
+
+
+def _encoding(asked: str) -> str:
+    try:
+        # Codecs from bytes to bytes, such as zip, are no encodings of text, and raise LookupError here.
+        "".encode(asked or "utf-8")
+    except LookupError as error:
+        raise ValueError(
+            f"Python knows no encoding {asked!r}: expected one such as latin-1, cp1252 or utf-16"
+        ) from error
+    return asked
+
+
+class TableSettings(Section):
+    """The form of a table of ratings as its owner wrote it, and what becomes of rows that are no ratings.
+
+    columns: the name of the user's, the item's, the rating's and the time's column, or its number from 1; an empty name
+    leaves the times out.
+    header: `yes`, the first line names the columns; `no`, it is a row; `auto`: no for `::`, else yes.
+    separator: of a text file; `tab`, `space`, `::` or a character; empty for the first line's most frequent.
+    encoding: of a text file; empty for UTF-8.
+    time_format: of times that are text, as `dd/mm/yyyy hh:mm` or `%d/%m/%Y`; empty for ISO 8601 and seconds.
+    no_rating: ratings that say "seen and not rated", such as -1; `empty` for a field without a rating. Such rows are
+    kept as seen, and are no ratings.
+    repeats: what becomes of a user's ratings of one item: `error`, `first`, `last` or `mean`.
+    bad_rows: `error` refuses the table; `skip` leaves such rows out, and counts them by reason.
+    """
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    header: Literal["auto", "yes", "no"] = "auto"
+    separator: Annotated[str, AfterValidator(_separator)] = ""
+    encoding: Annotated[str, AfterValidator(_encoding)] = ""
+    time_format: str = ""
+    no_rating: Annotated[tuple[float | Literal["empty"], ...], BeforeValidator(_listed)] = ()
+    repeats: Literal["error", "first", "last", "mean"] = "error"
+    bad_rows: Literal["error", "skip"] = "error"
+
+    @property
+    def strict(self) -> bool:
+        """True if every row is a rating, or an error."""
+        return self.bad_rows == self.repeats == "error" and not self.no_rating
+
+
+class DataSettings(TableSettings):
     """The ratings, and the source of the items' features.
 
     source: `embedded`, `movielens-small`, a folder, a table, or a database.
@@ -21,18 +74,17 @@ class DataSettings(Section):
     join: `links`, `paper`, `title` or `none`, in order of preference; empty for the source's default.
     unmatched: `drop` or `keep` ratings of items without metadata; empty for the join's default.
     test: a named split, or a file with the test rows.
-    columns: the table's names for user, item, rating and time.
     vote_average: `use` it in the hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol
     temporal, since it would be newer than the train rows.
     scale: the lowest and the highest possible rating; empty for those that occur.
+    And the form of the tables: see TableSettings.
     """
 
     source: str = "embedded"
     query: str = ""
-    join: Annotated[tuple[Join, ...], BeforeValidator(lambda asked: (asked,) if isinstance(asked, str) else asked)] = ()
+    join: Annotated[tuple[Join, ...], BeforeValidator(_listed)] = ()
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""
-    columns: dict[str, str] = Field(default_factory=dict)
     vote_average: Literal["auto", "use", "leave_out"] = "auto"
     scale: tuple[()] | tuple[float, float] = ()
 

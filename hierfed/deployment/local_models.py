@@ -16,6 +16,7 @@ from hierfed.data.ratings import Ratings, concatenated
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
+from hierfed.data.settings import TableSettings
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
@@ -34,7 +35,11 @@ JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "inter
 
 def read_source(origin: Origin) -> Source:
     """A node's ratings, as they are at their source now."""
-    return read_ratings(origin.source, columns=origin.columns or None, test=origin.test or None, query=origin.query)
+    try:
+        how = TableSettings(columns=dict(origin.columns), **origin.table)
+    except ValueError as error:
+        raise HierfedError("the node's state is damaged: it says nothing sound of the form of its table") from error
+    return read_ratings(origin.source, how=how, test=origin.test or None, query=origin.query)
 
 
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, test: Ratings) -> Contribution:

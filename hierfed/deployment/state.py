@@ -39,13 +39,17 @@ PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
 
 @dataclass(frozen=True)
 class Origin:
-    """The source of a node's ratings, and how to read it; never holds a password."""
+    """The source of a node's ratings, and how to read it; never holds a password.
+
+    table: what TableSettings says of its form, besides the columns.
+    """
 
     source: str
     query: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     test: str = ""
     test_share: float = 0.0
+    table: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NodeState:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 HEAD = "userId,movieId,rating,timestamp\n"
@@ -122,7 +123,7 @@ def test_two_columns_that_could_be_the_user(write):
     ],
 )
 def test_a_mapping_that_does_not_fit(write, columns, expected):
-    assert re.search(expected, failure(write("r.csv", "who,item,rating\n1,2,3\n"), columns=columns))
+    assert re.search(expected, failure(write("r.csv", "who,item,rating\n1,2,3\n"), how=TableSettings(columns=columns)))
 
 
 def test_latin_1_where_utf_8_is_expected(write, csv_folder):
@@ -282,7 +283,7 @@ def test_options_that_a_source_cannot_take(write, tmp_path):
     write("k/u.data", GOOD.replace(",", "\t"))
     write("k/u1.base", GOOD.replace(",", "\t"))
     assert "no test split 'u2'; its splits are u1" in failure(str(tmp_path / "k"), test="u2")
-    assert "its columns are fixed" in failure(str(tmp_path / "k"), columns={"user": "who"})
+    assert "its columns are fixed" in failure(str(tmp_path / "k"), how=TableSettings(columns={"user": "who"}))
 
 
 def test_dropping_everything_is_refused(write, tmp_path):

@@ -77,12 +77,21 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
         citation=source.terms.citation,
         files=source.files + join.files + tuple(table.file for table in metadata),
         join=_join_report(join, match, per_item),
-        rows_in=len(whole),
-        dropped={f"no metadata (join {join.name})": len(whole) - len(ratings)} if drop else {},
+        rows_in=whole.rows_in,
+        dropped={**whole.dropped, **({f"no metadata (join {join.name})": len(whole) - len(ratings)} if drop else {})},
         notes=source.notes + tuple(note for table in metadata for note in table.notes) + match.describe(per_item),
-        warnings=unknown_test_ids(source) + _unknown_films(whole.item.ids, source.films),
+        warnings=unknown_test_ids(source) + _unknown_films(whole.item.ids, source.films) + whole.remarks,
     )
-    return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows)
+    seen = seen_pairs(whole.seen, user_ids, described["item_id"])
+    return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows, seen)
+
+
+def seen_pairs(seen: pl.DataFrame | None, user_ids: pl.Series, item_ids: pl.Series) -> np.ndarray:
+    """User and item numbers, int32 [pairs, 2], of pairs that were seen and not rated; strangers are left out."""
+    if seen is None:
+        return np.empty((0, 2), np.int32)
+    found = pl.DataFrame({"user": places(seen["user"], user_ids), "item": places(seen["item"], item_ids)})
+    return found.drop_nulls().cast(pl.Int32).to_numpy()
 
 
 def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +15,20 @@ from hierfed.data.reading.files import read_bytes
 from hierfed.data.reading.licences import generated_terms
 from hierfed.data.reading.rating_part import join_parts
 from hierfed.data.reading.tables import read_tables
+from hierfed.data.settings import TableSettings
 from hierfed.generated.files import ITEMS, RATINGS, TRUTH, world_numbers
 
 _DESCRIBED = ("item_id", "title", "year", "genres")
 _UNUSED = ("metadata_genres", *NUMERIC_FEATURES)
 
 
-def read_catalogued(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_catalogued(folder: Path, how: TableSettings, test: str | None) -> Source:
     """The ratings of the table, with titles, years and genres of the catalogue; see `read_tables`.
 
     `items.parquet` is as `read_catalogue` takes it; without it, items have no public data. For a generated world, whose
     truth is in the folder, the provenance says so.
     """
-    source = read_tables(str(folder / RATINGS), columns, test, "")
+    source = read_tables(str(folder / RATINGS), how, test, "")
     items, truth = folder / ITEMS, folder / TRUTH
     if truth.is_file():
         source = replace(source, terms=generated_terms(world_numbers(truth)))

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hierfed.errors import DataError
 
-ALIASES = {
-    "user": ("user", "userid"),
-    "item": ("item", "itemid", "movie", "movieid"),
-    "rating": ("rating",),
-    "time": ("timestamp", "time"),
+# The usual names of each role, and after them those that count only where no earlier one is there.
+ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "user": (
+        ("user", "userid"),
+        ("reviewerid", "customerid", "memberid", "profileid", "uid"),
+        ("reviewer", "customer", "member", "username", "profilename", "reviewprofilename"),
+    ),
+    "item": (
+        ("item", "itemid", "movie", "movieid"),
+        ("parentasin",),
+        *(
+            tuple(name for kind in kinds for name in (kind, f"{kind}id"))
+            for kinds in (
+                ("film", "book", "anime", "place", "joke", "product", "track", "game", "recipe", "business"),
+                ("artist", "song", "album", "show", "article", "beer", "beerbeer", "restaurant", "hotel", "course"),
+            )
+        ),
+        ("isbn", "asin", "iid"),
+    ),
+    "rating": (("rating",), ("stars", "score", "overall", "bookrating", "reviewoverall", "userrating", "starrating")),
+    "time": (
+        ("timestamp", "time"),
+        ("unixtime", "unixreviewtime", "reviewtimestamp", "ratingtimestamp", "tstamp", "ts", "epoch"),
+        ("datetime", "date", "createdat", "ratedat", "ratingdate", "reviewdate"),
+        ("reviewtime",),
+    ),
 }
 _SHORTEST = 3
+_MOST, _SHOWN = 12, 40
+# A table with so many columns, none of them an item's, has a column for each item.
+_WIDE = 20
 _REQUIRED = ("user", "item", "rating")
 
 
@@ -23,24 +48,27 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place:
 
     Columns are found by their usual names (userId, user_id, movieId, item_id, timestamp, ...) in any case.
 
-    mapping: role to column; it comes before any usual name. `timestamp` is another word for the role `time`.
+    mapping: role to column or its number from 1; it comes before any usual name. `timestamp` is another word for the
+    role `time`, and an empty name for it leaves the times out.
     place: the place of the names, for messages.
     Raises DataError for a role that is unknown or missing, or for which two columns qualify.
     """
-    asked = _roles(mapping or {})
+    asked = {role: named(column, names) for role, column in _roles(mapping or {}).items()}
     found: dict[str, str] = {}
-    for role, aliases in ALIASES.items():
+    for role in ALIASES:
         if role in asked:
+            if role == "time" and not asked[role]:
+                continue
             if asked[role] not in names:
                 raise DataError(
                     f"{place}: no column {asked[role]!r} for the {role}{nearest(asked[role], names)}; "
-                    f"the columns are {', '.join(names)}"
+                    f"the columns are {_listed(names)}"
                 )
             found[role] = asked[role]
             continue
-        fitting = [name for name in names if _plain(name) in aliases and name not in asked.values()]
+        fitting = usual(role, [name for name in names if name not in asked.values()])
         if len(fitting) > 1:
-            raise DataError(f"{place}: columns {' and '.join(fitting)} could both be the {role}; map one of them")
+            raise DataError(f"{place}: columns {_listed(fitting, ' and ')} could both be the {role}; map one of them")
         if fitting:
             found[role] = fitting[0]
         elif role in _REQUIRED:
@@ -51,21 +79,34 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place:
     return found
 
 
+def named(column: str, names: Sequence[str]) -> str:
+    """The column's name: itself, or the name of the column with this number from 1."""
+    if column in names or not (column.isascii() and column.isdigit() and 0 < int(column) <= len(names)):
+        return column
+    return names[int(column) - 1]
+
+
+def usual(role: str, names: Sequence[str]) -> list[str]:
+    """The columns that bear the most usual of a role's names among those that occur, in any case."""
+    fitting = ([name for name in names if plain(name) in aliases] for aliases in ALIASES[role])
+    return next((found for found in fitting if found), [])
+
+
 def require(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
     """Raise DataError for the first of the `wanted` columns that the file lacks."""
     for name in wanted:
         if name not in names:
             raise DataError(
-                f"{path}, line 1: no column {name!r}{nearest(name, names)}; the columns are {', '.join(names)}"
+                f"{path}, line 1: no column {name!r}{nearest(name, names)}; the columns are {_listed(names)}"
             )
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """` (did you mean 'x'?)` for the nearest of `names`, or an empty string if none is near."""
-    by_plain = {_plain(other): other for other in names}
+    by_plain = {plain(other): other for other in names}
     # A shortened name ("tmdb" for "tmdbId") is nearer than a name with another letter ("imdbId").
-    shortened = [plain for plain in by_plain if len(plain) >= _SHORTEST and _plain(name).startswith(plain)]
-    near = shortened or difflib.get_close_matches(_plain(name), list(by_plain), n=1)
+    shortened = [other for other in by_plain if len(other) >= _SHORTEST and plain(name).startswith(other)]
+    near = shortened or difflib.get_close_matches(plain(name), list(by_plain), n=1)
     return f" (did you mean {by_plain[near[0]]!r}?)" if near else ""
 
 
@@ -79,15 +120,28 @@ def _roles(mapping: Mapping[str, str]) -> dict[str, str]:
     return roles
 
 
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", "").replace(" ", "")
+def plain(name: str) -> str:
+    """The name in small letters, without spaces and signs between words."""
+    return re.sub(r"[\s_./-]", "", name.casefold())
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    printable = ("".join(each if each.isprintable() else "?" for each in name) for name in names[:_MOST])
+    shown = [name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..." for name in printable]
+    return between.join(shown) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
 
 
 def _missing(role: str, names: Sequence[str], place: str) -> str:
-    hints = [hint for alias in ALIASES[role] if (hint := nearest(alias, names))]
-    data = bool(names) and all(name.replace(".", "", 1).isdigit() for name in names)
-    start = "the first line holds numbers, expected column names: " if data else ""
+    aliases = ALIASES[role][0]
+    hints = [hint for alias in aliases if (hint := nearest(alias, names))]
+    data = bool(names) and all(name.lstrip("-").replace(".", "", 1).isdigit() for name in names)
+    start = "the first line holds numbers, expected column names, or --header no: " if data else ""
+    if len(names) >= _WIDE and not hints:
+        start = (
+            f"{len(names)} columns look like a matrix, a row for each user and a column for each item: make a row of "
+            "each rating first, with unpivot in polars or melt in pandas: "
+        )
     return (
-        f"{place}: {start}no column for the {role}{hints[0] if hints else ''}; found {', '.join(names) or 'none'}; "
-        f"expected {' or '.join(ALIASES[role])}, or a column mapped to {role!r}"
+        f"{place}: {start}no column for the {role}{hints[0] if hints else ''}; found {_listed(names) or 'none'}; "
+        f"expected {' or '.join(aliases)}, or a column mapped to it: --column {role}=NAME"
     )

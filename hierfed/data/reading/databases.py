@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from hierfed.data.ratings import SourceFile
-from hierfed.data.reading.checks import Rules, check_column
+from hierfed.data.reading.checks import Rules
 from hierfed.data.reading.postgresql import SCHEMES, read_postgresql
 from hierfed.data.reading.rating_files import RatingFile
-from hierfed.data.reading.rating_part import RatingPart
+from hierfed.data.reading.rating_part import RatingPart, checked_part
+from hierfed.data.reading.repeats import without_repeats
 from hierfed.data.reading.sqlite import BATCH, MAGIC, read_sqlite
 
 _SQLITE_SCHEME = "sqlite:///"
-_SQLITE_ENDINGS = {".sqlite", ".sqlite3", ".db"}
+SQLITE_ENDINGS = {".sqlite", ".sqlite3", ".db"}
 
 
 def is_server(source: str) -> bool:
@@ -31,7 +32,7 @@ def is_database(source: str) -> bool:
     path = Path(source)
     if not path.is_file():
         return False
-    if path.suffix.lower() in _SQLITE_ENDINGS:
+    if path.suffix.lower() in SQLITE_ENDINGS:
         return True
     try:
         with path.open("rb") as file:
@@ -40,7 +41,7 @@ def is_database(source: str) -> bool:
         return False
 
 
-def read_database(source: str, query: str, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+def read_database(source: str, query: str, rules: Rules) -> RatingFile:
     """The ratings that `query` selects, sorted by user and item; see `read_sqlite` and `read_postgresql`.
 
     A database promises no order of rows, so rows are sorted here: the same ratings make the same run. For the same
@@ -51,29 +52,34 @@ def read_database(source: str, query: str, mapping: Mapping[str, str] | None, ru
     Raises DataError for a bad row, with its number as read (from 1) and its column.
     """
     if is_server(source):
-        selected = read_postgresql(source, query, mapping)
+        selected = read_postgresql(source, query, rules.how.columns)
     else:
-        selected = read_sqlite(Path(source.removeprefix(_SQLITE_SCHEME)), query, mapping)
+        selected = read_sqlite(Path(source.removeprefix(_SQLITE_SCHEME)), query, rules.how.columns)
 
     def place(row: int) -> str:
         return f"{selected.name}, row {row + 1}"
 
-    read = pl.DataFrame(
+    frame = selected.frame.rename({role: selected.columns[role] for role in selected.frame.columns}, strict=False)
+    part = checked_part(frame.get_column, selected.columns, place, rules)
+    # Among repeats the server's order must not decide, unless they are refused, which tells the rows as they came.
+    ties = () if rules.how.repeats == "error" else (part.value,)
+    part = part.take(np.lexsort((*ties, part.item.numbers, part.user.numbers)))
+    file = _as_file(selected.label, part)
+    return RatingFile(without_repeats(part, rules.how.repeats, ordered=False), file)
+
+
+def _as_file(label: str, part: RatingPart) -> SourceFile:
+    frame = pl.DataFrame(
         {
-            column.name: check_column(column.name, column, selected.columns[column.name], place, rules)
-            for column in selected.frame
+            "user": part.user.ids[part.user.numbers],
+            "item": part.item.ids[part.item.numbers],
+            "value": part.value,
         }
+        | ({} if part.time is None else {"time": part.time})
     )
-    order = read.select(pl.arg_sort_by("user", "item", maintain_order=True)).to_series()
-    rows = read[order]
-    part = RatingPart.of(rows.get_column, rows.columns, lambda row: place(order[row]))
-    return RatingFile(part, _as_file(selected.label, rows.rename({"rating": "value"})))
-
-
-def _as_file(label: str, frame: pl.DataFrame) -> SourceFile:
     digest, size = hashlib.sha256(), 0
     for start in range(0, frame.height, BATCH):
         text = frame.slice(start, BATCH).write_csv(include_header=start == 0).encode()
         digest.update(text)
         size += len(text)
-    return SourceFile(label, size, digest.hexdigest(), frame.height)
+    return SourceFile(label, size, digest.hexdigest(), part.rows_in)

@@ -15,6 +15,7 @@ import polars as pl
 from hierfed.data.grouping import blocks, on_threads
 from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.files import read_bytes
+from hierfed.data.reading.packed import unpacked
 from hierfed.errors import DataError
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -31,6 +32,7 @@ class Delimited:
     names: one per column.
     header: True if the first line of `data` holds the names.
     quoted: True if `"` quotes a field.
+    skip: True if rows with a wrong number of fields are left out; else they are an error.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Delimited:
     quoted: bool
     size: int
     sha256: str
+    skip: bool = False
 
     def source_file(self, rows: int) -> SourceFile:
         """The provenance entry of this file.
@@ -86,7 +89,9 @@ class Delimited:
 
     def line(self, row: int) -> int:
         """The 1-based line of the file at which data row `row` (0-based) begins."""
-        for number, (line, _) in enumerate(self.rows()):
+        width = len(self.names)
+        lines = (line for line, fields in self.rows() if not self.skip or len(fields) == width)
+        for number, line in enumerate(lines):
             if number == row:
                 return line
         raise IndexError(row)
@@ -130,6 +135,8 @@ class Delimited:
         width = len(self.names)
         columns: list[list[str | None]] = [[] for _ in self.names]
         for line, fields in self.rows():
+            if len(fields) != width and self.skip:
+                continue
             if len(fields) != width and not (len(fields) < width and known_short and known_short(fields)):
                 found = "is empty" if not fields else f"has {len(fields)} field{'s' * (len(fields) != 1)}"
                 raise DataError(f"{self.path}, line {line}: {found}, expected {width} ({', '.join(self.names)})")
@@ -154,28 +161,63 @@ def open_delimited(
     encoding: `utf-8`, `latin-1`, or None for UTF-8 if the file is valid UTF-8 and latin-1 otherwise.
     Raises DataError if the file is missing, empty, holds no data rows, or is in another encoding.
     """
+    return delimited(read_text(path, encoding), separator=separator, names=names, quoted=quoted)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text file in memory: UTF-8 without byte order mark. size, sha256: of the file as it lies on disk."""
+
+    path: Path
+    data: bytes
+    size: int
+    sha256: str
+
+    @property
+    def first(self) -> str:
+        """The first line. Raises DataError if it is empty, or no UTF-8."""
+        first = decode(self.data[: self.data.find(b"\n") + 1] or self.data, self.path).rstrip("\r\n")
+        if not first.strip():
+            empty = not self.data.strip()
+            raise DataError(f"{self.path}: the file is empty" if empty else f"{self.path}, line 1: is empty")
+        return first
+
+
+def read_text(path: Path, encoding: str | None = "utf-8") -> Text:
+    """Read a text file, packed or not; see `open_delimited`.
+
+    encoding: any that Python knows; None for UTF-8 if the file is valid UTF-8 and latin-1 otherwise.
+    """
     raw = read_bytes(path)
-    digest = hashlib.sha256(raw).hexdigest()
-    data = _to_utf8(raw, path, encoding)
+    data = _to_utf8(unpacked(raw, path), path, encoding)
     # Some editors save old Mac line ends, or blank lines at the end; neither changes a row.
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     if data.endswith((b"\n\n", b"\n\r\n")):
         data = data.rstrip(b"\r\n") + b"\n"
+    return Text(path, data, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def delimited(
+    text: Text, *, separator: str | None, names: Sequence[str] | None, quoted: bool = True, skip: bool = False
+) -> Delimited:
+    """A text as a table; see `open_delimited`.
+
+    skip: see Delimited.
+    """
+    path, data, first = text.path, text.data, text.first
     if separator == "::":
         # Checked before bytes are removed, so that a message names the byte of the file.
         decode(data, path)
         data, separator = data.replace(b"::", _UNIT_SEPARATOR.encode()), _UNIT_SEPARATOR
-    first = decode(data[: data.find(b"\n") + 1] or data, path).rstrip("\r\n")
-    if not first.strip():
-        raise DataError(f"{path}: the file is empty" if not data.strip() else f"{path}, line 1: is empty")
+        first = first.replace("::", _UNIT_SEPARATOR)
     if separator is None:
         separator = max(SEPARATORS, key=first.count)
     header = names is None
     columns = tuple(names) if names is not None else _header(first, separator, path)
     if header and b"\n" not in data.rstrip():
         raise DataError(f"{path}: the file holds a header and no data rows")
-    return Delimited(path, data, separator, columns, header, quoted, len(raw), digest)
+    return Delimited(path, data, separator, columns, header, quoted, text.size, text.sha256, skip)
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -186,7 +228,8 @@ def decode(data: bytes, path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise DataError(
-            f"{path}, line {line}: byte {column} of the line is 0x{data[error.start]:02x}, expected UTF-8 text"
+            f"{path}, line {line}: byte {column} of the line is 0x{data[error.start]:02x}, expected UTF-8 text; "
+            "for another encoding: --encoding latin-1"
         ) from error
 
 
@@ -210,17 +253,22 @@ def _has_padded(data: bytes, separator: str) -> bool:
 
 def _to_utf8(raw: bytes, path: Path, encoding: str | None) -> bytes:
     data = raw.removeprefix(b"\xef\xbb\xbf")
+    if encoding not in (None, "utf-8"):
+        try:
+            return data.decode(encoding).removeprefix("\ufeff").encode()
+        except UnicodeError as error:
+            raise DataError(f"{path}: cannot be read as {encoding}: {error}") from error
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
-        raise DataError(f"{path}, line 1: the file looks like UTF-16 or binary data, expected UTF-8 text")
-    if encoding == "utf-8":
-        return data
+        raise DataError(
+            f"{path}, line 1: the file looks like UTF-16 or binary data, expected UTF-8 text; "
+            "UTF-16 needs --encoding utf-16"
+        )
     if encoding is None:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError:
             return data.decode("latin-1").encode()
-        return data
-    return data.decode(encoding).encode()
+    return data
 
 
 def _header(first: str, separator: str, path: Path) -> tuple[str, ...]:

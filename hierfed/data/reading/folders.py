@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,17 @@ from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.catalogued import read_catalogued
 from hierfed.data.reading.editions import READMES
 from hierfed.data.reading.grouplens import read_100k, read_dat
-from hierfed.data.reading.other_folders import ITEM_TABLES, read_csv_folder, read_txt
+from hierfed.data.reading.other_folders import ITEM_TABLES, RATING_TABLES, read_csv_folder, read_txt
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 from hierfed.generated.files import ITEMS, RATINGS, TRUTH
 
-Reader = Callable[[Mapping[str, str] | None, str | None], Source]
+Reader = Callable[[TableSettings, str | None], Source]
 
 
 @dataclass(frozen=True)
 class _Format:
-    """The marks of a kind of folder, and its reader: (folder, columns, test) to Source.
+    """The marks of a kind of folder, and its reader: (folder, how, test) to Source.
 
     files: patterns of all names that the reader looks for.
     """
@@ -28,14 +29,14 @@ class _Format:
     what: str
     signs: tuple[str, ...]
     files: tuple[str, ...]
-    read: Callable[[Path, Mapping[str, str] | None, str | None], Source]
+    read: Callable[[Path, TableSettings, str | None], Source]
 
 
 _FORMATS = (
     _Format(
-        "ratings.csv (ml-latest, 20m, 25m, 32m, or other tables)",
-        ("ratings.csv",),
-        ("ratings.csv", *ITEM_TABLES, *READMES),
+        "ratings.csv (ml-latest, 20m, 25m, 32m, or other tables, so named or as Kaggle does)",
+        RATING_TABLES,
+        (*RATING_TABLES, *ITEM_TABLES, *READMES),
         read_csv_folder,
     ),
     _Format(
@@ -66,7 +67,7 @@ _FORMATS = (
 
 
 def find_ratings(folder: Path) -> tuple[Path, Reader]:
-    """The place of a data set, in `folder` or one level down, and its reader: (columns, test) to Source.
+    """The place of a data set, in `folder` or one level down, and its reader: (how, test) to Source.
 
     The folder itself comes before its subfolders. Raises DataError if none or more than one is found.
     """

@@ -6,7 +6,7 @@ of MovieLens (see editions) get its rating scale, whole numbers for ids, licence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,12 +16,14 @@ from hierfed.data.ratings import SourceFile
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.checks import Rules, parse_ids, refuse
 from hierfed.data.reading.columns import nearest, require
-from hierfed.data.reading.delimited import Delimited, open_delimited
+from hierfed.data.reading.delimited import Delimited, delimited, open_delimited, read_text
 from hierfed.data.reading.editions import CSV_COLUMNS, dat_edition, is_100k
 from hierfed.data.reading.licences import folder_terms, grouplens_terms
 from hierfed.data.reading.numbering import join_numbered
 from hierfed.data.reading.rating_files import RatingFile, read_delimited
+from hierfed.data.reading.tables import read_file
 from hierfed.data.reading.titles import split_year
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 _GENRES_100K = [
@@ -66,52 +68,51 @@ def read_links(path: Path) -> tuple[pl.DataFrame, SourceFile]:
     return links, table.source_file(len(links))
 
 
-def read_csv(
-    folder: Path, table: Delimited, edition: str, columns: Mapping[str, str] | None, test: str | None
-) -> Source:
+def read_csv(folder: Path, table: Delimited, edition: str, how: TableSettings, test: str | None) -> Source:
     """Read a CSV edition: ml-latest, 20m, 25m, 32m.
 
     table: its ratings.csv.
     test: the path of a table with test ratings.
     """
-    train = read_delimited(table, columns, _rules(edition, 0.5))
-    held = None if test is None else read_delimited(open_delimited(Path(test)), columns, _rules(edition, 0.5))
+    rules = _rules(edition, 0.5, how)
+    train = read_delimited(table, rules)
+    held = None if test is None else read_file(Path(test), rules)
     films, files = _optional_films(folder / "movies.csv", _films_csv)
     return source_of(folder, edition, train, held, films, files)
 
 
-def read_100k(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_100k(folder: Path, how: TableSettings, test: str | None) -> Source:
     """Read a folder laid out as ml-100k.
 
     test: the name of one of its splits.
     """
-    _refuse_columns(columns, "u.data")
+    _refuse_form(how, "u.data")
     edition = "ml-100k" if is_100k(folder) else None
     splits = sorted(path.stem for path in folder.glob("u*.base"))
     train_name, test_path = _split(folder, test, splits, "u.data", ".base")
-    train, held = _read_both(folder / train_name, test_path, "\t", _rules(edition, 1.0))
+    train, held = _read_both(folder / train_name, test_path, "\t", _rules(edition, 1.0, how))
     films, files = _optional_films(folder / "u.item", _films_100k)
     return source_of(folder, edition, train, held, films, files)
 
 
-def read_dat(folder: Path, columns: Mapping[str, str] | None, test: str | None) -> Source:
+def read_dat(folder: Path, how: TableSettings, test: str | None) -> Source:
     """Read a folder laid out as ml-1m or ml-10m.
 
     test: the name of one of its splits.
     """
-    _refuse_columns(columns, "ratings.dat")
+    _refuse_form(how, "ratings.dat")
     edition = dat_edition(folder)
     splits = sorted(path.stem for path in folder.glob("r*.train"))
     train_name, test_path = _split(folder, test, splits, "ratings.dat", ".train")
-    rules = _rules(edition, 1.0 if edition == "ml-1m" else 0.5)
+    rules = _rules(edition, 1.0 if edition == "ml-1m" else 0.5, how)
     train, held = _read_both(folder / train_name, test_path, "::", rules)
     films, files = _optional_films(folder / "movies.dat", _films_dat)
     return source_of(folder, edition, train, held, films, files)
 
 
-def _rules(edition: str | None, lowest: float) -> Rules:
+def _rules(edition: str | None, lowest: float, how: TableSettings) -> Rules:
     """MovieLens' own rules; other sources may have any scale."""
-    return Rules() if edition is None else Rules(lowest, 5.0)
+    return Rules(how=how) if edition is None else Rules(lowest, 5.0, how)
 
 
 def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending: str) -> tuple[str, Path | None]:
@@ -124,8 +125,8 @@ def _split(folder: Path, test: str | None, splits: list[str], whole: str, ending
     return f"{test}{ending}", folder / f"{test}.test"
 
 
-def _refuse_columns(columns: Mapping[str, str] | None, name: str) -> None:
-    if columns:
+def _refuse_form(how: TableSettings, name: str) -> None:
+    if how.columns:
         raise DataError(f"columns can't be mapped for {name}: it has no header, its columns are fixed")
 
 
@@ -133,8 +134,10 @@ def _read_both(train: Path, test: Path | None, separator: str, rules: Rules) -> 
     """The ratings of a headerless train file, and of its test file if there is one."""
 
     def read(path: Path) -> RatingFile:
-        table = open_delimited(path, separator=separator, names=CSV_COLUMNS, quoted=False)
-        return read_delimited(table, None, rules)
+        text = read_text(path, rules.how.encoding or "utf-8")
+        return read_delimited(
+            delimited(text, separator=separator, names=CSV_COLUMNS, quoted=False, skip=rules.skip), rules
+        )
 
     return read(train), None if test is None else read(test)
 

@@ -1,8 +1,8 @@
-"""From one file of ratings, delimited or Parquet, to checked columns."""
+"""From one table of ratings, delimited, Parquet or columns already, to checked columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from hierfed.data.reading.columns import find_columns
 from hierfed.data.reading.delimited import Delimited
 from hierfed.data.reading.files import file_state, hash_file
 from hierfed.data.reading.rating_part import RatingPart, checked_part
+from hierfed.data.reading.raw_tables import RawTable
+from hierfed.data.reading.repeats import without_repeats
 from hierfed.errors import DataError
 
 _TYPES: dict[str, type[pl.DataType]] = {"user": pl.Int64, "item": pl.Int64, "rating": pl.Float64, "time": pl.Int64}
@@ -29,14 +31,12 @@ class RatingFile:
     file: SourceFile
 
 
-def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+def read_delimited(table: Delimited, rules: Rules) -> RatingFile:
     """The ratings of a delimited file.
-
-    mapping: role to column, as for `find_columns`.
 
     Raises DataError with file, line and column at the first bad row.
     """
-    columns = find_columns(table.names, mapping, f"{table.path}, line 1")
+    columns = find_columns(table.names, rules.how.columns, f"{table.path}, line 1")
 
     def place(row: int) -> str:
         return f"{table.path}, line {table.line(row)}"
@@ -46,23 +46,31 @@ def read_delimited(table: Delimited, mapping: Mapping[str, str] | None, rules: R
     frame = table.typed({column: _TYPES[role] for role, column in columns.items()})
     if frame is None:
         frame = table.strings()
-    part = checked_part(frame.get_column, columns, place, rules)
-    return RatingFile(part, table.source_file(len(part)))
+    malformed = sum(1 for _ in table.rows()) - frame.height if table.skip else 0
+    part = without_repeats(checked_part(frame.get_column, columns, place, rules, malformed), rules.how.repeats)
+    return RatingFile(part, table.source_file(part.rows_in))
 
 
-def read_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingFile:
+def read_raw(table: RawTable, rules: Rules) -> RatingFile:
+    """The ratings of a table that is columns already."""
+    columns = find_columns(table.frame.columns, rules.how.columns, table.where)
+    part = without_repeats(checked_part(table.frame.get_column, columns, table.place, rules), rules.how.repeats)
+    return RatingFile(part, SourceFile(table.name, table.size, table.sha256, part.rows_in))
+
+
+def read_parquet(path: Path, rules: Rules) -> RatingFile:
     """The ratings of a Parquet file; rows in messages are counted from 1."""
     before = file_state(path)
     with ThreadPoolExecutor(1) as other:
         sha256 = other.submit(hash_file, path)
-        part = _parse_parquet(path, mapping, rules)
-        file = SourceFile(path.name, before.size, sha256.result(), len(part))
+        part = _parse_parquet(path, rules)
+        file = SourceFile(path.name, before.size, sha256.result(), part.rows_in)
     if file_state(path) != before:
         raise DataError(f"{path}: the file changed while it was read; read it again")
     return RatingFile(part, file)
 
 
-def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) -> RatingPart:
+def _parse_parquet(path: Path, rules: Rules) -> RatingPart:
     # Given a path, polars takes brackets for a pattern of names.
     with _explained(path), path.open("rb") as file:
         names = list(pl.read_parquet_schema(file))
@@ -77,7 +85,8 @@ def _parse_parquet(path: Path, mapping: Mapping[str, str] | None, rules: Rules) 
     def place(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    return checked_part(read, find_columns(names, mapping, str(path)), place, rules)
+    part = checked_part(read, find_columns(names, rules.how.columns, str(path)), place, rules)
+    return without_repeats(part, rules.how.repeats)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,8 @@ import polars as pl
 from hierfed.data.ratings import Ratings
 from hierfed.data.reading.checks import Rules, check_column
 from hierfed.data.reading.numbering import Numbered, array, join_numbered, number
+from hierfed.data.reading.times import unit_of_times
+from hierfed.errors import DataError
 
 _THREADS = 2
 
@@ -23,6 +25,9 @@ class RatingPart:
     value: float32 [rows].
     time: int64 [rows], seconds since 1970, or None if the file has no times.
     place: gives the place of row r, as "ratings.csv, line 7".
+    dropped: the number of rows that are no ratings, by reason.
+    seen: the ids (columns `user`, `item`) of pairs that were seen and not rated; None if there are none.
+    remarks: what the reader took the values for, a line each.
     """
 
     user: Numbered
@@ -30,14 +35,33 @@ class RatingPart:
     value: np.ndarray
     time: np.ndarray | None
     place: Callable[[int], str]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    seen: pl.DataFrame | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.value)
 
     @property
+    def rows_in(self) -> int:
+        """The number of rows that the file has."""
+        return len(self) + sum(self.dropped.values())
+
+    @property
     def ratings(self) -> Ratings:
         """The columns with the part's own numbers of users and items."""
         return Ratings(self.user.numbers, self.item.numbers, self.value, self.time)
+
+    def take(self, rows: np.ndarray) -> RatingPart:
+        """The part with these rows, in their order; every user and item must keep one."""
+        return replace(
+            self,
+            user=Numbered(self.user.ids, self.user.numbers[rows]),
+            item=Numbered(self.item.ids, self.item.numbers[rows]),
+            value=self.value[rows],
+            time=None if self.time is None else self.time[rows],
+            place=lambda row: self.place(int(rows[row])),
+        )
 
     @classmethod
     def of(cls, column: Callable[[str], pl.Series], roles: Collection[str], place: Callable[[int], str]) -> RatingPart:
@@ -69,19 +93,59 @@ class RatingPart:
 
 
 def checked_part(
-    read: Callable[[str], pl.Series], columns: Mapping[str, str], place: Callable[[int], str], rules: Rules
+    read: Callable[[str], pl.Series],
+    columns: Mapping[str, str],
+    place: Callable[[int], str],
+    rules: Rules,
+    malformed: int = 0,
 ) -> RatingPart:
-    """Read and check the columns of a part.
+    """Read and check the columns of a part, and leave out what is no rating as the rules say.
 
     read: gives a column by its name in the file.
     columns: role to that name.
-    Raises DataError at the first invalid id, rating or time.
+    malformed: the number of rows that the file has besides, with a wrong number of fields.
+    Raises DataError at the first invalid id, rating or time, unless the rules skip them.
     """
+    remarks: list[str] = []
 
     def checked(role: str) -> pl.Series:
-        return check_column(role, read(columns[role]), columns[role], place, rules).alias(role)
+        raw = read(columns[role])
+        if role == "time" and (unit := unit_of_times(raw, rules.how.time_format)) != "seconds":
+            remarks.append(f"column {columns[role]}: the times are taken for {unit}, by their size")
+        return check_column(role, raw, columns[role], place, rules).alias(role)
 
-    return RatingPart.of(checked, columns, place)
+    if rules.how.strict:
+        part = RatingPart.of(checked, columns, place)
+    else:
+        frame = pl.DataFrame([checked(role) for role in columns])
+        part = _ratings_of(frame, columns, place, rules, malformed)
+    return replace(part, remarks=tuple(remarks))
+
+
+def _ratings_of(
+    frame: pl.DataFrame, columns: Mapping[str, str], place: Callable[[int], str], rules: Rules, malformed: int
+) -> RatingPart:
+    """The rows of checked columns that are ratings. Nulls are bad fields, and NaN a rating that is none."""
+    dropped = {"a wrong number of fields": malformed} if malformed else {}
+    good = pl.Series([True] * frame.height, dtype=pl.Boolean)
+    for role, name in columns.items():
+        bad = frame[role].is_null() & good
+        if bad.any():
+            dropped[f"column {name}: no {'id' if role in ('user', 'item') else role}"] = int(bad.sum())
+            good &= ~bad
+    coded = good & frame["rating"].is_nan().fill_null(False)
+    seen = None
+    if coded.any():
+        codes = " or ".join(code if isinstance(code, str) else f"{code:g}" for code in rules.how.no_rating)
+        dropped[f"seen, not rated (rating {codes})"] = int(coded.sum())
+        seen = frame.filter(coded).select(pl.col("user", "item").cast(pl.String)).unique(maintain_order=True)
+        good &= ~coded
+    rows = good.arg_true()
+    if not len(rows):
+        told = "; ".join(f"{count:,}: {reason}" for reason, count in dropped.items())
+        raise DataError(f"{place(0)} and after: no row is a rating ({told})")
+    part = RatingPart.of(frame[rows].get_column, columns, lambda row: place(int(rows[row])))
+    return replace(part, dropped=dropped, seen=seen)
 
 
 def join_parts(parts: Sequence[RatingPart]) -> RatingPart:
@@ -95,10 +159,23 @@ def join_parts(parts: Sequence[RatingPart]) -> RatingPart:
         return parts[part].place(row - int(first[part]))
 
     times = [part.time for part in parts if part.time is not None]
+    seen = [part.seen for part in parts if part.seen is not None]
     return RatingPart(
         join_numbered([part.user for part in parts]),
         join_numbered([part.item for part in parts]),
         np.concatenate([part.value for part in parts]),
         np.concatenate(times) if len(times) == len(parts) else None,
         place,
+        counted([part.dropped for part in parts]),
+        pl.concat(seen).unique(maintain_order=True) if seen else None,
+        tuple(dict.fromkeys(remark for part in parts for remark in part.remarks)),
     )
+
+
+def counted(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts by reason."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.items():
+            total[reason] = total.get(reason, 0) + count
+    return total

@@ -1,10 +1,15 @@
-"""Detection of (user, item) pairs that occur twice, block by block without sorting."""
+"""Detection of (user, item) pairs that occur twice, block by block without sorting; and what is made of them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 
 from hierfed.data.grouping import by_group, is_grouped, on_threads
+from hierfed.data.reading.rating_part import RatingPart
+from hierfed.errors import DataError
 
 # Rows of a block, and slots for their hashes: enough for few collisions, few enough for a core's cache.
 _BLOCK = 1 << 15
@@ -56,3 +61,33 @@ def _repeats(keys: np.ndarray) -> bool:
         return True
     beaten.sort()
     return bool((beaten[1:] == beaten[:-1]).any())
+
+
+def without_repeats(part: RatingPart, how: str, *, ordered: bool = True) -> RatingPart:
+    """The part with one rating for each user and item, and the number of rows that this leaves out.
+
+    how: `error` leaves the part as it is; `first` and `last` keep the row of the first or the last time, among equal
+    times and where there are none by the order of the rows; `mean` keeps the mean rating, with the last time.
+    ordered: True if the rows have an order of their own; a database's have none.
+    Raises DataError if the first or the last of a database's rows is asked for, and they have no times.
+    """
+    if how == "error" or not has_repeats(part.user.numbers, part.item.numbers):
+        return part
+    if part.time is None and not ordered and how != "mean":
+        raise DataError(
+            f"{part.place(0)}: --repeats {how}: rows of a database have no order, and these have no times; select a "
+            "time, or take --repeats mean"
+        )
+    rows = pl.DataFrame({"user": part.user.numbers, "item": part.item.numbers, "value": part.value}).with_row_index(
+        "row"
+    )
+    if part.time is not None:
+        rows = rows.with_columns(time=part.time).sort("time", maintain_order=True)
+    pairs = rows.group_by("user", "item", maintain_order=True)
+    kept = pl.first("row") if how == "first" else pl.last("row")
+    found = pairs.agg(kept, mean=pl.col("value").cast(pl.Float64).mean()).sort("row")
+    chosen = found["row"].to_numpy()
+    kept_part = part.take(chosen)
+    value = found["mean"].to_numpy().astype(np.float32) if how == "mean" else kept_part.value
+    dropped = {**part.dropped, f"rated again (repeats: {how})": len(part) - len(chosen)}
+    return replace(kept_part, value=value, dropped=dropped)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hierfed.data.ratings import Dataset
 from hierfed.data.reading.assembly import Source, Unmatched, assemble
 from hierfed.data.reading.columns import nearest
-from hierfed.data.reading.databases import is_database
+from hierfed.data.reading.databases import SQLITE_ENDINGS, is_database
 from hierfed.data.reading.download import Progress, fetch_movielens_small
 from hierfed.data.reading.embedded import read_embedded
 from hierfed.data.reading.folders import files_in, find_ratings, subfolders
 from hierfed.data.reading.grouplens import read_links
 from hierfed.data.reading.joins import Join, choose_join, links_join, no_join, paper_join, title_join
 from hierfed.data.reading.metadata import FILE_NAME, read_metadata
+from hierfed.data.reading.raw_tables import IN_MEMORY, is_table
 from hierfed.data.reading.tables import read_tables
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 NAMED_SOURCES = ("embedded", "movielens-small")
@@ -24,11 +27,11 @@ _ADDRESS = re.compile("://|@|password", re.IGNORECASE)
 
 
 def load(
-    source: str,
+    source: Any,
     *,
     join: Sequence[str] = (),
     unmatched: Unmatched | None = None,
-    columns: Mapping[str, str] | None = None,
+    how: TableSettings = TableSettings(),  # noqa: B008 - it is frozen
     test: str | None = None,
     query: str = "",
     progress: Progress | None = None,
@@ -36,11 +39,12 @@ def load(
     """Ratings, catalogue and provenance from a source.
 
     source: `embedded`, `movielens-small`, the path of a GroupLens folder, of a folder with `ratings.parquet` and
-    `items.parquet` or of a table (CSV, TSV, Parquet, SQLite), or `postgresql://user@host/database`.
+    `items.parquet` or of a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite), `postgresql://user@host/database`, or a
+    DataFrame of polars or pandas, or an Arrow table.
     join: `links`, `paper`, `title` or `none`, in order of preference. The first that the source allows is used; if
     empty, the source's best.
     unmatched: `keep` or `drop` ratings of films without metadata; None drops them with the joins `links` and `paper`.
-    columns: role (user, item, rating, time) to the column of a table.
+    how: the form of the tables, and what becomes of rows that are no ratings.
     test: a second table with test ratings, or the name of a published split such as `u1`.
     query: a SELECT that gives user, item, rating and perhaps time, for a database only.
     progress: called while downloading.
@@ -48,48 +52,53 @@ def load(
     """
     if unmatched not in (None, "keep", "drop"):
         raise DataError(f"unmatched is {unmatched!r}, expected 'keep' or 'drop'")
+    if is_table(source):
+        return assemble(
+            read_tables(source, how, test, query), choose_join(join, _by_name(no_join()), IN_MEMORY), unmatched
+        )
+    source = str(source)
     database = is_database(source)
-    if query and not database:
-        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
+    _check_query(source, query)
     path = Path(source)
     if source == "embedded":
-        _refuse(columns, test, source)
+        _refuse(how, test, source)
         found, imdb = read_embedded()
         joins = _by_name(title_join(imdb), no_join())
     elif source == "movielens-small":
-        return load(
-            str(fetch_movielens_small(progress=progress)), join=join, unmatched=unmatched, columns=columns, test=test
-        )
+        return load(str(fetch_movielens_small(progress=progress)), join=join, unmatched=unmatched, how=how, test=test)
     elif path.is_dir():
         place, read = find_ratings(path)
         joins = _folder_joins(path, place)
         # An impossible join is refused before the ratings, which may be many, are read.
         choose_join(join, joins, source)
-        found = read(columns, test)
+        found = read(how, test)
     elif database or path.is_file():
-        found, joins = read_tables(source, columns, test, query), _by_name(no_join())
+        found, joins = read_tables(source, how, test, query), _by_name(no_join())
     else:
         raise DataError(
             f"no such data: {_shown(source)}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
-            f"a folder with MovieLens files, a table (CSV, TSV, Parquet, SQLite), or postgresql://..."
+            f"a folder with MovieLens files, a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite), or postgresql://..."
         )
     return assemble(found, choose_join(join, joins, source), unmatched)
 
 
 def read_ratings(
-    source: str, *, columns: Mapping[str, str] | None = None, test: str | None = None, query: str = ""
+    source: str,
+    *,
+    how: TableSettings = TableSettings(),  # noqa: B008 - it is frozen
+    test: str | None = None,
+    query: str = "",
 ) -> Source:
     """The ratings of a folder, a table or a database, without a catalogue; see load."""
     path, database = Path(source), is_database(source)
-    if query and not database:
-        raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
+    _check_query(source, query)
     if path.is_dir():
-        return find_ratings(path)[1](columns, test)
+        return find_ratings(path)[1](how, test)
     if database or path.is_file():
-        return read_tables(source, columns, test, query)
+        return read_tables(source, how, test, query)
     raise DataError(
-        f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, Parquet, "
-        "SQLite), or postgresql://..."
+        f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, JSON lines, "
+        "Parquet, XLSX, SQLite), or postgresql://..."
     )
 
 
@@ -144,8 +153,16 @@ def _find(name: str, folder: Path, place: Path) -> Path | None:
     return below[0] if below else None
 
 
-def _refuse(columns: Mapping[str, str] | None, test: str | None, source: str) -> None:
-    if columns:
+def _check_query(source: str, query: str) -> None:
+    if not query or is_database(source):
+        return
+    if Path(source).suffix.lower() in SQLITE_ENDINGS and not Path(source).exists():
+        raise DataError(f"{source}: file not found")
+    raise DataError(f"a query needs a database (SQLite or PostgreSQL), and {_shown(source)} is none")
+
+
+def _refuse(how: TableSettings, test: str | None, source: str) -> None:
+    if how.columns:
         raise DataError(f"columns can't be mapped for {source}: its columns are fixed")
     if test is not None:
         raise DataError(f"{source} has no test set of its own, and takes none")

@@ -1,39 +1,41 @@
-"""Any table of ratings, in a file (CSV, TSV, Parquet) or a database: a user, an item, a rating, perhaps a time."""
+"""Any table of ratings, in a file, in memory or in a database: a user, an item, a rating, perhaps a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.checks import Rules
 from hierfed.data.reading.databases import is_database, is_server, read_database
-from hierfed.data.reading.delimited import open_delimited
 from hierfed.data.reading.licences import table_terms
-from hierfed.data.reading.rating_files import RatingFile, read_delimited, read_parquet
+from hierfed.data.reading.rating_files import RatingFile, read_delimited, read_parquet, read_raw
+from hierfed.data.reading.raw_tables import SPREADSHEETS, RawTable, in_memory, is_table, read_spreadsheet
+from hierfed.data.reading.text_tables import open_table
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
-# The rating scale of a user's own table is unknown.
-_RULES = Rules()
 _PARQUET_ENDINGS = {".parquet", ".pq"}
 
 
-def read_tables(source: str, columns: Mapping[str, str] | None, test: str | None, query: str) -> Source:
+def read_tables(source: Any, how: TableSettings, test: str | None, query: str) -> Source:
     """The ratings of a table, and of a second one with test ratings if `test` names one.
 
-    An SQLite file is recognised by its first bytes, Parquet by its ending. The separator of a text file is the most
-    frequent one in its header: comma, tab, semicolon or bar.
+    An SQLite file is recognised by its first bytes, Parquet, JSON and spreadsheets by their endings; see `open_table`
+    for text files.
 
-    columns: role (user, item, rating, time) to column, for both tables.
+    source: a path, the address of a database, or a table in memory.
+    how: the form of both tables; the rating scale of a user's own table is unknown.
     query: a select for the first table, if it is a database.
     Raises DataError with file, row and column at the first bad row.
     """
     if test is not None and is_server(test):
         raise DataError("test rows come from a file, and cannot be asked of a PostgreSQL server")
-    train = _read(source, columns, query)
-    held = None if test is None else _read(test, columns, "")
+    rules = Rules(how=how)
+    train = read_raw(in_memory(source), rules) if is_table(source) else _read(source, rules, query)
+    held = None if test is None else _read(test, rules, "")
     files = (train.file,) if held is None else (train.file, held.file)
     tables = [train] if held is None else [train, held]
     notes = []
@@ -45,10 +47,18 @@ def read_tables(source: str, columns: Mapping[str, str] | None, test: str | None
     )
 
 
-def _read(source: str, columns: Mapping[str, str] | None, query: str) -> RatingFile:
+def read_file(path: Path, rules: Rules, *, may_lack_header: bool = False) -> RatingFile:
+    """The ratings of one file that is no database; see `open_table`."""
+    ending = path.suffix.lower()
+    if ending in _PARQUET_ENDINGS:
+        return read_parquet(path, rules)
+    if ending in SPREADSHEETS:
+        return read_raw(read_spreadsheet(path), rules)
+    table = open_table(path, rules, may_lack_header=may_lack_header)
+    return read_raw(table, rules) if isinstance(table, RawTable) else read_delimited(table, rules)
+
+
+def _read(source: str, rules: Rules, query: str) -> RatingFile:
     if is_database(source):
-        return read_database(source, query, columns, _RULES)
-    path = Path(source)
-    if path.suffix.lower() in _PARQUET_ENDINGS:
-        return read_parquet(path, columns, _RULES)
-    return read_delimited(open_delimited(path), columns, _RULES)
+        return read_database(source, query, rules)
+    return read_file(Path(source), rules)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 TABLE = pl.DataFrame({"user": [7, 7, 3], "item": [10, 20, 40], "rating": [4.5, 3.0, 0.5]})
@@ -58,7 +59,7 @@ def test_columns_of_the_catalogue_that_are_not_used_are_named(folder):
 def test_columns_are_mapped_and_a_table_of_test_ratings_is_read(folder):
     TABLE.rename({"user": "who"}).write_parquet(folder / "ratings.parquet")
     TABLE.select(who="user", item=pl.lit(99), rating="rating").head(1).write_parquet(folder / "test.parquet")
-    dataset = load(str(folder), columns={"user": "who"}, test=str(folder / "test.parquet"))
+    dataset = load(str(folder), how=TableSettings(columns={"user": "who"}), test=str(folder / "test.parquet"))
     assert dataset.test_rows.tolist() == [False, False, False, True]
     assert dataset.catalogue.frame["title"].to_list() == ["A", "B", None, "Unrated"]
 

@@ -11,6 +11,7 @@ import pytest
 
 from hierfed.data.reading import sqlite
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 ROWS = [(7, 20, 3.0, 1000000001), (7, 10, 4.5, 1000000000), (3, 40, 5.0, 1000000003), (3, 10, 0.5, 1000000002)]
@@ -105,12 +106,12 @@ def test_a_view_is_a_table(make):
 
 def test_a_mapping_chooses_the_table_too(make):
     source = make("CREATE TABLE raw (who, what, rating)", "INSERT INTO raw VALUES (1, 2, 3)")
-    assert triples(load(source, columns={"user": "who", "item": "what"})) == [(1, 2, 3.0)]
+    assert triples(load(source, how=TableSettings(columns={"user": "who", "item": "what"}))) == [(1, 2, 3.0)]
 
 
 def test_a_query_s_rows_are_the_ratings(make):
     query = "SELECT 'u' || user_id AS who, item_id AS item, avg(rating) AS rating FROM ratings GROUP BY user_id; "
-    dataset = load(make(), query=query, columns={"user": "who"})
+    dataset = load(make(), query=query, how=TableSettings(columns={"user": "who"}))
     assert [(user, rating) for user, _, rating in triples(dataset)] == [("u3", 2.75), ("u7", 3.75)]
     assert dataset.ratings.time is None
     assert dataset.provenance.files[0].name == "ratings.sqlite, query"

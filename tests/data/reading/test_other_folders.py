@@ -7,6 +7,7 @@ import pytest
 from hierfed.data.description import describe
 from hierfed.data.reading import editions
 from hierfed.data.reading.sources import files_of, load
+from hierfed.data.settings import TableSettings
 from hierfed.errors import DataError
 
 OTHERS = Path(__file__).parents[3] / "shared" / "other-data"
@@ -46,7 +47,7 @@ def load_files(write, tmp_path, files):
     for name, content in files.items():
         write(name, content)
     columns = {"item": "anime_id"} if "anime_id" in str(files) else None
-    return load(str(tmp_path), columns=columns)
+    return load(str(tmp_path), how=TableSettings(columns=columns or {}))
 
 
 @pytest.mark.parametrize("case", FOLDERS)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 
 pytestmark = pytest.mark.usefixtures("no_settings_of_the_machine")
 
@@ -36,7 +37,7 @@ def test_a_query_s_rows_are_the_ratings(ratings):
 def test_both_words_for_the_server_a_mapping_and_a_semicolon(ratings):
     query = 'SELECT user_id AS who, item_id AS "wh""at", rating AS "User" FROM ratings WHERE user_id = 7; \n'
     columns = {"user": "who", "item": 'wh"at', "rating": "User"}
-    dataset = load(ratings.replace("postgresql:", "postgres:"), query=query, columns=columns)
+    dataset = load(ratings.replace("postgresql:", "postgres:"), query=query, how=TableSettings(columns=columns))
     assert contents(dataset) == ([7], [10, 20], [0, 0], [0, 1], [4.5, 3.0], None)
 
 

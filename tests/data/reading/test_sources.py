@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hierfed.data.reading.sources import load
+from hierfed.data.settings import TableSettings
 
 
 def triples(dataset) -> list[tuple]:
@@ -56,7 +57,7 @@ def test_a_mapping_applies_to_tables_and_folders(write):
     content = "who,what,stars,when\n1,10,4,100\n"
     columns = {"user": "who", "item": "what", "rating": "stars", "timestamp": "when"}
     for source in (write("r.csv", content), write("f/ratings.csv", content).removesuffix("/ratings.csv")):
-        dataset = load(source, columns=columns)
+        dataset = load(source, how=TableSettings(columns=columns))
         assert triples(dataset) == [(1, 10, 4.0)]
         assert dataset.ratings.time.tolist() == [100]
 
