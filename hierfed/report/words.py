@@ -54,6 +54,7 @@ TRIAL_NAMES: Mapping[str, str] = {
     "rank": "rank of the factors",
     "amplitude": "factor on the kernel's amplitudes",
     "noise_share": "share of noise kept in kriging",
+    "implicit_scale": "factor on what users rated at all",
 }
 """The names of the settings that are chosen on validation rows."""
 

@@ -76,10 +76,11 @@ def prior_user_variances(design: Design, rank: int) -> Tensor:
     return torch.cat([first, design.slope_variances])
 
 
-def first_beliefs(design: Design, prior_features: int, rank: int, factors: Tensor) -> Beliefs:
+def first_beliefs(design: Design, prior_features: int, rank: int, factors: Tensor, implicit: int = 0) -> Beliefs:
     """Beliefs before the first round.
 
     factors: standard normal [items, rank], so that the factors differ from each other.
+    implicit: number of further covariates of users.
     """
     new = design.raters.new_zeros
     items, size = len(design.raters), 1 + rank
@@ -90,7 +91,7 @@ def first_beliefs(design: Design, prior_features: int, rank: int, factors: Tenso
             2 * design.slope_variances,
         ]
     )
-    covariates = 1 + design.covariates.shape[1] + rank
+    covariates = 1 + design.covariates.shape[1] + implicit + rank
     item_variances = torch.cat([new(1) + ITEM_BIAS_VARIANCE, new(rank) + FIRST_FACTOR_VARIANCE])
     return Beliefs(
         item_mean=torch.cat([new(items, 1), FIRST_FACTOR * factors], 1),

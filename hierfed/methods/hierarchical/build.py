@@ -38,6 +38,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         threshold=factors.min_raters,
         embedding_rank=factors.embedding_rank,
         embedding_rounds=factors.embedding_rounds,
+        implicit_scale=factors.implicit_scale,
         strengths=Strengths(
             noise=factors.noise_strength,
             covariates=factors.covariate_strength,

@@ -46,9 +46,20 @@ class RoundKnowledge:
     unit: Tensor
 
     @classmethod
-    def of(cls, beliefs: Beliefs, design: Design, own_noise: bool, strength: float, unit: Tensor) -> RoundKnowledge:
-        """See RoundKnowledge."""
-        return cls(beliefs, design, item_moments(beliefs, design), own_noise, strength, unit)
+    def of(
+        cls,
+        beliefs: Beliefs,
+        design: Design,
+        own_noise: bool,
+        strength: float,
+        unit: Tensor,
+        implicit: Tensor | None = None,
+    ) -> RoundKnowledge:
+        """See RoundKnowledge.
+
+        implicit: as in ItemMoments.
+        """
+        return cls(beliefs, design, item_moments(beliefs, design, implicit), own_noise, strength, unit)
 
 
 def round_sums(

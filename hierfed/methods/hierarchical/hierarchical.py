@@ -9,6 +9,7 @@ gather counts and moments, then co-ratings (see hierfed.methods.hierarchical.emb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,6 +80,7 @@ class HierarchicalFactors(HierarchicalDuties):
     kernel: of the users' kriging; None for none.
     limits: the lowest and the highest possible rating.
     deviation_scale: factor on the standard deviations of personal predictions.
+    implicit_scale: factor on users' means of the embedding as covariates; 0 leaves them out.
     everyone: True if all nodes take part in every round; else each round moves the model a part of the way.
     momentum: of the server, if everyone takes part; see hierfed.methods.hierarchical.momentum.
     device: the device of the nodes' rounds; all else is done on the CPU.
@@ -95,6 +97,7 @@ class HierarchicalFactors(HierarchicalDuties):
     limits: tuple[float, float]
     seed: int
     deviation_scale: float = 1.0
+    implicit_scale: float = 0.0
     threads: int = 1
     chunk_rows: int = PIECE_ROWS
     everyone: bool = True
@@ -225,8 +228,24 @@ class HierarchicalFactors(HierarchicalDuties):
             kernel = self.kernel.kernel(self.content, design.embedded(shared.arrays["embedding"]))
         share = self.kernel.noise_share if kernel is not None and self.kernel is not None else 1.0
         return SharedKnowledge(
-            beliefs, design, Scale(centre, unit, *self.limits), kernel, share, self.deviation_scale, self.threads
+            beliefs,
+            design,
+            Scale(centre, unit, *self.limits),
+            kernel,
+            share,
+            self.deviation_scale,
+            self.threads,
+            self.implicit(shared.arrays, design),
         )
+
+    def implicit(self, arrays: Mapping[str, Tensor], design: Design) -> Tensor | None:
+        """The embedding [items, k] whose means over a user's rated items are covariates; None for none.
+
+        So what a user has rated at all tells of the user, as in SVD++ (Koren, KDD 2008), in sums over users.
+        """
+        if not self.implicit_scale or not self.embedding_rank:
+            return None
+        return design.embedded(arrays["embedding"]) * (self.implicit_scale / math.sqrt(self.embedding_rank))
 
     def design(self, shared: SharedModel) -> Design:
         """The features of all items as this model uses them."""
@@ -269,7 +288,8 @@ class HierarchicalFactors(HierarchicalDuties):
 
     def _first_beliefs(self, arrays: dict[str, Tensor], design: Design) -> FactorsModel:
         features = design.prior_features(arrays["embedding"])
-        beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"))
+        implicit = self.embedding_rank if self.implicit_scale else 0
+        beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"), implicit)
         return FactorsModel(arrays | beliefs.arrays(), 0, design, features)
 
     def _sums(
@@ -302,7 +322,8 @@ class HierarchicalFactors(HierarchicalDuties):
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
             precision = torch.where(memory.precision.isnan(), precision, memory.precision)
         own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, arrays["scale"][1]
-        known = RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit)
+        implicit = self.implicit(arrays, design)
+        known = RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit, implicit)
         at_nodes = self._node_means(beliefs, cohort, memory)
         return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
 

@@ -57,6 +57,7 @@ class SharedKnowledge:
     kernel: None for no kriging.
     noise_share: share of a user's noise variance that kriging leaves unexplained.
     deviation_scale: factor on the standard deviations of predictions.
+    implicit: as in ItemMoments.
     """
 
     beliefs: Beliefs
@@ -66,11 +67,12 @@ class SharedKnowledge:
     noise_share: float
     deviation_scale: float
     threads: int
+    implicit: Tensor | None = None
 
     @cached_property
     def moments(self) -> ItemMoments:
         """The moments of all items that users' posteriors need."""
-        return item_moments(self.beliefs, self.design)
+        return item_moments(self.beliefs, self.design, self.implicit)
 
     def vectors(self, item: Tensor) -> Tensor:
         """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""

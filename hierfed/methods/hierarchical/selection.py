@@ -54,6 +54,8 @@ def select(
 
     Each node holds back validation rows of its own train rows and learns from the others. It sends the sum of squared
     errors of each candidate, and a histogram of errors. The larger rank is tried only if there are enough ratings.
+    Implicit covariates are tried only if users have few, and kept if their gain is more than a standard error, with the
+    users' own gains as a sample; nodes send the sum and the sum of squares of these.
     Gives the settings with the chosen values, and the record of the selection.
 
     train: trains a candidate.
@@ -91,6 +93,20 @@ def select(
         plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
         tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
+    if wanted.implicit_trial and method.embedding_rank and _ratings_per_user(nodes) <= wanted.implicit_up_to:
+        informed = replace(method, embedding_rank=wanted.implicit_trial_rank, implicit_scale=wanted.implicit_trial)
+        pairs = (method, trained), (informed, try_out(informed))
+        # Without kriging all users' validation rows are cheap to judge, up to so many nodes.
+        rows = dict(enumerate(node.test for node in reduced)) if len(reduced) <= wanted.validation_users else sampled
+        plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
+        gains = rule(
+            (place, _gain(plain[0][place], plain[1][place], mine)) for place, mine in rows.items()
+        ).total.arrays
+        pays = bool(gains["gain"] > gains["squares"].sqrt())
+        for (each, _), models, won in zip(pairs, plain, (not pays, pays), strict=True):
+            rmse = validate(models, rows).rmse
+            trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
+        method, trained = pairs[pays]
     models, kernel = personalise(method, trained), method.kernel
     if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
@@ -110,12 +126,14 @@ def select(
     # The width of intervals needs more rows than a choice between candidates.
     more = _of_some_users(reduced, wanted.validation_users, settings.seed)
     scale = validate(models, more).quantile / quantile()
-    rows = sum(map(len, more.values()))
-    chosen = _with_choices(settings, method.rank, kernel, scale)
-    return chosen, Selection(rows=rows, trials=trials, deviation_scale=scale)
+    count = sum(map(len, more.values()))
+    chosen = _with_choices(settings, method, kernel, scale)
+    return chosen, Selection(rows=count, trials=trials, deviation_scale=scale)
 
 
-def _with_choices(settings: Settings, rank: int, kernel: KernelSettings | None, deviation_scale: float) -> Settings:
+def _with_choices(
+    settings: Settings, method: HierarchicalFactors, kernel: KernelSettings | None, deviation_scale: float
+) -> Settings:
     """The settings with the chosen values.
 
     kernel: None without kriging.
@@ -133,7 +151,13 @@ def _with_choices(settings: Settings, rank: int, kernel: KernelSettings | None, 
         )
     return settings.model_copy(
         update={
-            "factors": settings.factors.model_copy(update={"rank": rank}),
+            "factors": settings.factors.model_copy(
+                update={
+                    "rank": method.rank,
+                    "embedding_rank": method.embedding_rank,
+                    "implicit_scale": method.implicit_scale,
+                }
+            ),
             "kriging": kriging,
             "selection": settings.selection.model_copy(update={"deviation_scale": deviation_scale}),
         }
@@ -150,6 +174,11 @@ def _set_aside(nodes: Sequence[Node], share: float, newest: bool, seed: int) -> 
     held = last_of_each_user(_users(ends, rows.user), key, share)
     kept, taken = (_of_nodes(rows, ends, chosen) for chosen in (~held, held))
     return Nodes(kept, taken, np.arange(len(nodes)))
+
+
+def _ratings_per_user(nodes: Sequence[Node]) -> float:
+    ends, rows = train_rows(nodes)
+    return len(rows) / max(int(_users(ends, rows.user).max(initial=-1)) + 1, 1)
 
 
 def _users(ends: np.ndarray, user: np.ndarray) -> np.ndarray:
@@ -186,6 +215,16 @@ def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
 
 def _with_kriging(models: Models, kernel: ItemKernel, noise_share: float) -> Models:
     return ModelsOnDemand(len(models), lambda place: models[place].with_kriging(kernel, noise_share))
+
+
+def _gain(
+    before: PersonalFactors | PiecewiseFactors, after: PersonalFactors | PiecewiseFactors, rows: Ratings
+) -> Contribution:
+    """The sum, and the sum of squares, of a node's users' gains in the sum of squared errors."""
+    first, then = (model.predict(rows).numpy() - rows.value for model in (before, after))
+    gains = np.bincount(np.unique(rows.user, return_inverse=True)[1], first**2 - then**2)
+    both = {"gain": gains.sum(), "squares": np.square(gains).sum()}
+    return Contribution({name: torch.tensor([value], dtype=torch.float64) for name, value in both.items()})
 
 
 def _validation(sums: Contribution) -> Validation:

@@ -18,6 +18,7 @@ class FactorsSettings(Section):
     min_raters: items with fewer raters are never summed.
     embedding_rank: columns of the co-rating embedding, 0 for none.
     embedding_rounds: its rounds, less two.
+    implicit_scale: factor on users' means of the embedding as covariates, 0 to leave them out.
     between_nodes: true allows nodes means of their own.
     momentum: of the server, 0 for none; without effect unless all nodes take part in every round.
     """
@@ -26,6 +27,7 @@ class FactorsSettings(Section):
     min_raters: Annotated[int, Field(ge=0, strict=True)] = 5
     embedding_rank: Annotated[int, Field(ge=0, strict=True)] = 32
     embedding_rounds: Count = 6
+    implicit_scale: NonNegative = 0.0
     noise_strength: Positive = 6.0
     covariate_strength: Positive = 50.0
     content_strength: Positive = 10.0
@@ -55,6 +57,8 @@ class SelectionSettings(Section):
     validation_rounds: rounds of a trial training.
     trial_users, validation_users: most users whose rows choose values, and fit the width of intervals.
     larger_rank: tried if there are at least larger_rank_from ratings.
+    implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
+    implicit_up_to ratings on average.
     amplitudes: factors on the kernel's amplitudes.
     noise_shares: as in kriging.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
@@ -67,7 +71,10 @@ class SelectionSettings(Section):
     validation_users: Count = 300
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
-    amplitudes: tuple[Positive, ...] = (1.0, 0.5)
+    implicit_trial: NonNegative = 30.0
+    implicit_trial_rank: Count = 64
+    implicit_up_to: NonNegative = 50.0
+    amplitudes: tuple[NonNegative, ...] = (1.0, 0.5)
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
     least_gain: NonNegative = 0.002
     deviation_scale: Positive = 1.0

@@ -30,12 +30,14 @@ class ItemMoments:
     vectors [items + 1, 2 + rank + slopes]: means of (b_i, q_i), and (1, f_i), with a last row of zeros.
     products [items, packed]: E (b_i, q_i)(b_i, q_i)'.
     average [rank]: q of the average rating.
+    implicit [items, k]: an embedding whose means over a user's rated items are covariates; None for none.
     """
 
     vectors: Tensor
     products: Tensor
     average: Tensor
     rank: int
+    implicit: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def prepare(rows: UserRows, design: Design) -> Users:
     return Users(rows, rows.rated @ design.covariates)
 
 
-def item_moments(beliefs: Beliefs, design: Design) -> ItemMoments:
+def item_moments(beliefs: Beliefs, design: Design, implicit: Tensor | None = None) -> ItemMoments:
     """See ItemMoments."""
     mean = beliefs.item_mean
     padded = torch.cat([mean, mean.new_zeros(1, mean.shape[1])])
@@ -89,6 +91,7 @@ def item_moments(beliefs: Beliefs, design: Design) -> ItemMoments:
         products=outer_packed(mean) + beliefs.item_covariance,
         average=(design.raters @ mean[:, 1:]) / design.raters.sum(),
         rank=beliefs.rank,
+        implicit=implicit,
     )
 
 
@@ -122,7 +125,8 @@ def evidence(moments: ItemMoments, users: Users) -> Evidence:
 def _covariates(moments: ItemMoments, users: Users, factor_sums: Tensor) -> Tensor:
     counts = users.rows.counts[:, None]
     factors = FACTOR_COVARIATE_SCALE * (factor_sums - counts * moments.average)
-    sums = torch.cat([users.covariates, factors], 1)
+    implicit = [] if moments.implicit is None else [users.rows.rated @ moments.implicit]
+    sums = torch.cat([users.covariates, *implicit, factors], 1)
     return torch.cat([torch.ones_like(counts), sums / (counts + COVARIATE_SHRINKAGE)], 1)
 
 

@@ -19,7 +19,7 @@ from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.factor_states import FactorsState
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.users import evidence, item_moments, posterior
+from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, evidence, item_moments, posterior
 from hierfed.models.symmetric import unpack
 
 USERS, ITEMS, ROUNDS, SEED = 20, 15, 6, 1
@@ -101,6 +101,36 @@ def test_any_division_into_nodes_gives_the_model_of_the_pooled_ratings(
             assert found[0].std() > 0.1
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_what_was_rated_at_all_tells_of_users_in_sums_that_any_division_leaves_alike(make_factors, content, divisions):
+    method, plain = (make_factors(content, implicit_scale=scale) for scale in (5.0, 0.0))
+    found = {}
+    for name in ("one", "three", "every user a node"):
+        trained = run_rounds(method, divisions[name], ROUNDS)
+        found[name] = personal_predictions(method, trained, divisions[name])[0]
+        torch.testing.assert_close(found[name], found["one"], rtol=0, atol=1e-9)
+    (node,), shared = divisions["one"], trained.shared
+    implicit = method.implicit(shared.arrays, method.design(shared))
+    assert implicit is not None
+    assert shared.arrays["covariate_weights"].shape[0] == implicit.shape[1] + len(
+        run_rounds(plain, [node], 0).shared.arrays["covariate_weights"]
+    )
+    (model,) = method.personalise(shared, divisions["every user a node"][:1], trained.private[:1])
+    user = int(divisions["every user a node"][0].train.user[0])
+    rated = torch.from_numpy(node.train.item[node.train.user == user]).long()
+    means = implicit[rated].sum(0) / (len(rated) + COVARIATE_SHRINKAGE)
+    known = method.design(shared).covariates.shape[1]
+    weights = shared.arrays["covariate_weights"][1 + known : 1 + known + implicit.shape[1]]
+    without = shared.arrays["covariate_weights"].clone()
+    without[1 + known : 1 + known + implicit.shape[1]] = 0
+    rest = method.personalise(
+        replace(shared, arrays={**shared.arrays, "covariate_weights": without}),
+        divisions["every user a node"][:1],
+        trained.private[:1],
+    )[0]
+    torch.testing.assert_close(model.prior_mean[0] - rest.prior_mean[0], means @ weights)
+    assert plain.implicit(shared.arrays, plain.design(shared)) is None
 
 
 def test_the_contribution_of_several_users_is_the_sum_of_theirs(make_factors, content, divisions):

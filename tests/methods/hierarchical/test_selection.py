@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.selection import select
+from hierfed.methods.hierarchical.selection import _gain, select
 from hierfed.results import Selection
 from hierfed.settings import Settings, load_settings
 
 
 def settings_with(**changes: Any) -> Settings:
     return load_settings(
-        "hierarchical", {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, **changes}
+        "hierarchical",
+        {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, "implicit_trial": 0, **changes},
     )
 
 
@@ -74,6 +76,35 @@ def test_a_larger_rank_is_tried_where_there_are_ratings_enough(nodes, make_conte
     assert [trial.value for trial in trials] == [method.rank, 4]
     too_few = settings_with(larger_rank_from=10**6)
     assert "rank" not in {trial.setting for trial in selected(too_few, method, nodes).trials}
+
+
+def test_implicit_covariates_are_tried_where_users_have_few_ratings(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    asked = settings_with(implicit_trial=20.0, implicit_trial_rank=4)
+    chosen, selection = choose(asked, method, nodes)
+    trials = [trial for trial in selection.trials if trial.setting == "implicit_scale"]
+    assert [trial.value for trial in trials] == [0.0, 20.0]
+    assert [trial.chosen for trial in trials].count(True) == 1
+    expected = (20.0, 4) if trials[1].chosen else (0.0, method.embedding_rank)
+    assert (chosen.factors.implicit_scale, chosen.factors.embedding_rank) == expected
+    assert trials[1].rmse < trials[0].rmse or not trials[1].chosen
+    many = settings_with(implicit_trial=20.0, implicit_up_to=1.0)
+    assert "implicit_scale" not in {trial.setting for trial in selected(many, method, nodes).trials}
+
+
+def test_a_gain_is_summed_by_user_and_its_squares_are_those_of_users():
+    class Constant:
+        def __init__(self, rating: float) -> None:
+            self.rating = rating
+
+        def predict(self, rows: Ratings) -> torch.Tensor:
+            return torch.full((len(rows),), self.rating)
+
+    rows = Ratings(np.array([4, 4, 9], np.int32), np.array([0, 1, 0], np.int32), np.array([1, 2, 3], np.float32))
+    found = _gain(Constant(1.0), Constant(2.0), rows).arrays
+    # User 4: 0 + 1 before, 1 + 0 after; user 9: 4 before, 1 after.
+    assert found["gain"].tolist() == [3.0]
+    assert found["squares"].tolist() == [9.0]
 
 
 def test_without_kriging_the_intervals_alone_are_fitted(nodes, make_content, make_factors):
