@@ -68,17 +68,19 @@ def data_make(
     out: Annotated[Path, typer.Argument(help="A new folder, to run on with --data.", show_default=False)],
     users: Annotated[int, typer.Option(help="How many users rate.", show_default=False)],
     items: Annotated[int, typer.Option(help="How many films are rated.", show_default=False)],
-    ratings: Annotated[
-        int, typer.Option(help="How many ratings there are, 20 or more of each user.", show_default=False)
-    ],
+    ratings: Annotated[int, typer.Option(help="How many ratings there are in all.", show_default=False)],
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    least: Annotated[int, typer.Option(help="Each user has so many ratings or more, in MovieLens 20.")] = 20,
+    content: Annotated[bool, typer.Option(help="Write titles, years and genres.")] = True,
 ) -> None:
     """Make ratings like MovieLens', and the truth behind them, in a new folder."""
     from hierfed.generated.files import write_world  # noqa: PLC0415
     from hierfed.report.progress import counting  # noqa: PLC0415
 
     with counting("making ratings") as progress:
-        write_world(out, users=users, items=items, ratings=ratings, seed=seed, progress=progress)
+        write_world(
+            out, users=users, items=items, ratings=ratings, seed=seed, least=least, content=content, progress=progress
+        )
     print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)
 
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save
 
 from hierfed.atomic import written_atomically
 from hierfed.errors import DataError
+from hierfed.generated.tails import LEAST_ACTIVITY
 from hierfed.generated.truth import Truth
 from hierfed.generated.world import World, make_world, rating_frame
 
@@ -23,7 +24,15 @@ Made = Callable[[int, int | None], None]
 
 
 def write_world(
-    folder: Path, *, users: int, items: int, ratings: int, seed: int = 0, progress: Made | None = None
+    folder: Path,
+    *,
+    users: int,
+    items: int,
+    ratings: int,
+    seed: int = 0,
+    least: int = LEAST_ACTIVITY,
+    content: bool = True,
+    progress: Made | None = None,
 ) -> World:
     """Make a world and write it into a new folder; the same numbers and seed give the same bytes.
 
@@ -31,11 +40,13 @@ def write_world(
     time, in groups of 2^20 rows. `items.parquet` is as `read_catalogue` takes it. `truth.safetensors` holds the arrays
     of Truth, float64, in the order of the ids. Either all three files are written whole, or none.
 
+    least: ratings of each user, at least.
+    content: False leaves titles, years and genres out of `items.parquet`.
     progress: called with the number of ratings made so far, and of all.
     Raises SettingsError for numbers that no world can have, and DataError if the folder is not empty or cannot be
     written.
     """
-    world = make_world(seed, users, items, ratings)
+    world = make_world(seed, users, items, ratings, least)
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         made = 0
@@ -47,6 +58,8 @@ def write_world(
 
     # One entry, since safetensors writes several in a random order.
     numbers = {"users": users, "items": items, "ratings": ratings, "seed": seed}
+    if least != LEAST_ACTIVITY:
+        numbers["least"] = least
     header = {FORMAT: json.dumps(numbers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +72,8 @@ def write_world(
             written_atomically(folder / TRUTH) as truth_path,
             written_atomically(folder / ITEMS) as items_path,
         ):
-            world.films.frame().write_parquet(items_path)
+            films = world.films.frame()
+            (films if content else films.select("item_id")).write_parquet(items_path)
             truth_path.write_bytes(save(world.truth.arrays(), header))
             schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
             register_io_source(frames, schema=schema).sink_parquet(ratings_path, row_group_size=ROW_GROUP)

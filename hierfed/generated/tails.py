@@ -8,7 +8,8 @@ from scipy.special import log_ndtr, ndtri_exp
 
 from hierfed.randomness import raw_bits, stream_keys, uniforms
 
-# MovieLens has no user with fewer ratings. A user's number of ratings minus half of this is log-normal, of this spread.
+# MovieLens has no user with fewer ratings; sparser worlds have. A user's number of ratings minus half of the least is
+# log-normal, of this spread.
 LEAST_ACTIVITY, ACTIVITY_SPREAD = 20, 1.27
 # A film of rank r is expected to be rated by a share TOP_SHARE exp(-k r^RANK_POWER) of the users.
 TOP_SHARE, RANK_POWER = 0.5, 0.4
@@ -19,14 +20,14 @@ RAREST = 1e-9
 NEWTON_STEPS = 60
 
 
-def activities(seed: int, users: int, items: int, ratings: int) -> np.ndarray:
-    """The number of films that each user rates: int64 [users], from 20 to `items`; their sum is `ratings`.
+def activities(seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY) -> np.ndarray:
+    """The number of films that each user rates: int64 [users], from `least` to `items`; their sum is `ratings`.
 
-    Each is ten more than a log-normal number, given that the total is at least 20. The median is chosen to meet the
-    sum.
+    Each is half of `least` more than a log-normal number, given that the total is at least `least`. The median is
+    chosen to meet the sum.
     """
     drawn = np.log(uniforms(raw_bits(stream_keys(seed, 0, np.arange(users), "generated activity"), 1)))[:, 0]
-    half = LEAST_ACTIVITY / 2
+    half = least / 2
 
     def numbers(log_median: float) -> np.ndarray:
         above_half = log_ndtr((log_median - np.log(half)) / ACTIVITY_SPREAD)

@@ -62,17 +62,19 @@ class World:
             yield self.ratings_of(np.arange(begin, min(begin + users_at_once, self.users)))
 
 
-def make_world(seed: int, users: int, items: int, ratings: int) -> World:
-    """A world with exactly these numbers of users, films and ratings. Each user has at least 20 ratings, each film one.
+def make_world(seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY) -> World:
+    """A world with exactly these numbers of users, films and ratings. Each film has at least one rating.
+
+    least: ratings of each user, at least.
 
     Raises SettingsError, in one line, for numbers that no world can have.
     """
-    _refuse_impossible(seed, users, items, ratings)
+    _refuse_impossible(seed, users, items, ratings, least)
     films = make_films(seed, items)
     first = first_times(seed, users)
     truth = draw_truth(seed, films, first < HALF_STARS_SINCE)
     rank = films.rank(seed, truth.item_bias - films.quality())
-    activity = activities(seed, users, items, ratings)
+    activity = activities(seed, users, items, ratings, least)
     return World(films, truth, gather(seed, activity, rank, expected_raters(users, items, ratings)), first)
 
 
@@ -83,18 +85,21 @@ def rating_frame(ratings: Ratings) -> pl.DataFrame:
     )
 
 
-def _refuse_impossible(seed: int, users: int, items: int, ratings: int) -> None:
+def _refuse_impossible(seed: int, users: int, items: int, ratings: int, least_activity: int) -> None:
     if seed < 0:
         raise SettingsError(f"seed {seed} cannot be, since seeds are 0 or more")
     if users < 1:
         raise SettingsError(f"{users:,} users cannot be; at least 1 is needed")
-    if items < LEAST_ACTIVITY:
-        raise SettingsError(f"{items:,} items are too few: each user rates {LEAST_ACTIVITY} or more, as in MovieLens")
-    least, most = max(LEAST_ACTIVITY * users, items), users * items
+    if least_activity < 1:
+        raise SettingsError(f"{least_activity} ratings of each user cannot be; at least 1 is needed")
+    usual = ", as in MovieLens" * (least_activity == LEAST_ACTIVITY)
+    if items < least_activity:
+        raise SettingsError(f"{items:,} items are too few: each user rates {least_activity} or more{usual}")
+    least, most = max(least_activity * users, items), users * items
     if ratings < least:
         raise SettingsError(
-            f"{ratings:,} ratings are too few for {users:,} users and {items:,} items: each user has {LEAST_ACTIVITY} "
-            f"or more, as in MovieLens, and each item 1 or more, which makes {least:,}"
+            f"{ratings:,} ratings are too few for {users:,} users and {items:,} items: each user has {least_activity} "
+            f"or more{usual}, and each item 1 or more, which makes {least:,}"
         )
     if ratings > most:
         raise SettingsError(

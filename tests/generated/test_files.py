@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
+from hierfed.data.content import content_of
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.sources import load, read_ratings
 from hierfed.errors import DataError, SettingsError
@@ -135,3 +136,15 @@ def test_another_file_in_the_truth_s_place_is_refused_in_one_line(tmp_path, cont
         read_truth(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_sparse_world_without_content_has_users_of_few_ratings_and_items_of_no_word(tmp_path):
+    world = write_world(tmp_path / "sparse", users=300, items=500, ratings=2_400, seed=1, least=5, content=False)
+    counts = np.bincount(pl.read_parquet(tmp_path / "sparse" / "ratings.parquet")["user"].to_numpy() - 1)
+    assert (len(counts), counts.sum(), counts.min()) == (300, 2_400, 5)
+    assert np.array_equal(counts, world.audience.activity)
+    data = load(str(tmp_path / "sparse"))
+    assert (data.users, data.items) == (300, 500)
+    assert not content_of(data.catalogue, vote_average=True).genres.any()
+    with pytest.raises(SettingsError, match="each user has 5 or more, and each item 1 or more, which makes 1,500"):
+        write_world(tmp_path / "less", users=300, items=500, ratings=1_499, least=5)
