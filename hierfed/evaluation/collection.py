@@ -61,6 +61,8 @@ def collect(
     records, rows = [record for record, _ in judged], [each for _, each in judged]
     users = judge_users(rows)
     rivals = [(method.rival_name, personal.local_only)] if method.rival_name else []
+    privacy = prepared.privacy(nodes, len(rounds))
+    epsilon = None if privacy is None else privacy.epsilon_spent
     found = Result(
         name=settings.preset,
         preset=settings.preset,
@@ -80,8 +82,8 @@ def collect(
         ranking=figures_of(rankers, method.recommends_by),
         rankers=rankers,
         threshold=method.threshold_record(shared, judged_items(rows)),
-        privacy=prepared.privacy(nodes, len(rounds)),
-        verdict=give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, rivals),
+        privacy=privacy,
+        verdict=give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, rivals, epsilon),
         digest=shared.digest(),
         seconds=seconds,
     )

@@ -18,10 +18,12 @@ def give_verdict(
     nodes: Sequence[NodeRecord],
     users: UserSummary,
     rivals: Sequence[tuple[str, float]] = (),
+    epsilon: float | None = None,
 ) -> Verdict:
     """Judge the global model on the test rows, and the personal ones on the personalisation users' held-out rows.
 
     rivals: further rivals of the personal models, in words and with their RMSE on the held-out rows.
+    epsilon: what was spent of each user's privacy; None without differential privacy.
     """
     gains = np.array([node.gain for node in nodes])
     gains = gains[np.isfinite(gains)]
@@ -39,6 +41,7 @@ def give_verdict(
         ),
         *_under_threshold(users.rmse_after, personal_baselines.pooled_biases),
         *(_compare("After personalisation the model", users.rmse_after, *rival) for rival in rivals),
+        *_privacy_pays(users.rmse_after, personal_baselines.local_only, epsilon),
         *_worse("The global model", global_rmse, "item means", baselines.item_mean),
     ]
     return Verdict(
@@ -87,6 +90,16 @@ def _compare(who: str, rmse: float, rival: str, rival_rmse: float) -> str:
 def _worse(who: str, rmse: float, rival: str, rival_rmse: float) -> list[str]:
     """A sentence where the rival is better; none elsewhere."""
     return [f"{who} is worse than {rival}: RMSE {rmse:.4f} against {rival_rmse:.4f}."] if rmse > rival_rmse else []
+
+
+def _privacy_pays(rmse: float, alone: float, epsilon: float | None) -> list[str]:
+    """The gain of a private run over sending nothing; no sentence where one of them was not measured."""
+    if epsilon is None or isnan(alone) or isnan(rmse):
+        return []
+    figures = f"RMSE {rmse:.4f} against {alone:.4f}"
+    if rmse >= alone:
+        return [f"At epsilon {epsilon:.2g} the model is no better than sending nothing: {figures}."]
+    return [f"At epsilon {epsilon:.2g} the model is {alone - rmse:.4f} better than sending nothing: {figures}."]
 
 
 def _under_threshold(rmse: float, rival_rmse: float) -> list[str]:

@@ -121,3 +121,14 @@ def test_biases_under_the_same_threshold_are_named_where_items_are_under_it():
     rival = "user and item biases under the same threshold: RMSE 0.9300 against 0.9400."
     assert f"After personalisation the model beats {rival}" in words
     assert not any("threshold" in each for each in verdict().words)
+
+
+@pytest.mark.parametrize(("after", "told"), [(1.0, "0.0200 better"), (1.02, "no better"), (1.1, "no better")])
+def test_a_private_run_is_told_whether_it_pays(after: float, told: str):
+    figures = dict.fromkeys(UserSummary.model_fields, 1.0) | {"users": 1, "rmse_after": after, "gains": []}
+    users = UserSummary(**figures)
+    words = give_verdict(1.0, BASELINES, PERSONAL, [node(0.1)], users, epsilon=3.9996).words
+    expected = f"At epsilon 4 the model is {told} than sending nothing: RMSE {after:.4f} against 1.0200."
+    assert expected in words
+    open_run = give_verdict(1.0, BASELINES, PERSONAL, [node(0.1)], users)
+    assert not any("sending nothing" in each for each in open_run.words)
