@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
 from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
-from hierfed.federated.tables import RULES
+from hierfed.federated.tables import RULES, STEPS
+from hierfed.federated.words import most_nodes
 from hierfed.lookup import nearest
 from hierfed.methods import METHODS, USUAL
 from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
@@ -80,7 +81,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
-        reason = self._privacy_refusal() or self._device_refusal() or self._rule_refusal()
+        reason = self._privacy_refusal() or self._device_refusal() or self._rule_refusal() or self._steps_refusal()
         if reason:
             raise ValueError(reason)
         return self
@@ -134,6 +135,35 @@ class Settings(Section):
             else:
                 return ""
             return f"federation.server_optimizer '{federation.server_optimizer}': {reason}: leave it at 'none'"
+        return ""
+
+    def _steps_refusal(self) -> str:
+        federation, steps = self.federation, [(name, STEPS[name]) for name in self.federation.steps]
+        words = [step.bits for _, step in steps if step.bits]
+        for place, (name, step) in enumerate(steps):
+            if step.single and self.privacy.secure_sums:
+                reason = "it changes single contributions, which secure sums hide: leave one of the two out"
+            elif step.single and place < len(steps) - 1:
+                reason = "what it sends cannot be changed further: name it last"
+            elif not step.bits:
+                continue
+            elif len(words) > 1:
+                reason = "numbers are rounded to words once: name one of them"
+            elif RULES[federation.rule].single:
+                reason = (
+                    f"single words mean nothing before they are added, and rule '{federation.rule}' looks at single "
+                    "contributions: leave one of the two out"
+                )
+            elif federation.nodes > most_nodes(step.bits):
+                reason = (
+                    f"the rounding of {federation.nodes:,} nodes is too much for words of {step.bits} bits, which bear "
+                    f"{most_nodes(step.bits):,}: take wider words"
+                )
+            elif self.privacy.privacy_unit != "none":
+                reason = "noise is measured out for numbers that are not rounded again: leave it out"
+            else:
+                continue
+            return f"federation.steps '{name}': {reason}"
         return ""
 
     def _device_refusal(self) -> str:

@@ -36,7 +36,7 @@ from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.private import PrivateState
 from hierfed.federated.stage import RATING
-from hierfed.federated.steps import send
+from hierfed.federated.steps import Known, send
 from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
@@ -207,8 +207,9 @@ class NodeSide:
             self._methods[stage] = plan.trainer(stage, self._models, streams)
         method, node = self._methods[stage], self._node()
         contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
-        contribution = send(steps_of(plan.settings), contribution, shared, self._number)
         check_sum(plan.settings.method, stage, contribution)
+        steps = steps_of(plan.settings)
+        contribution = send(steps, contribution, Known.of(method, shared, steps), self._number)
         if kept is not None:
             self._round_state = RoundState(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)

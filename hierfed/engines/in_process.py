@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from hierfed.data.federation import Node, Nodes, numbers_of, row_counts
+from hierfed.engines.replies import template
 from hierfed.engines.rounds import PLAIN, Round
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.rules import OPEN_SUM, Summed
 from hierfed.federated.stage import RATING
-from hierfed.federated.steps import receive, send
+from hierfed.federated.steps import Known, arrive, receive, send
 from hierfed.observer import SILENT, Observer
 
 # From this number of nodes on, a pooled method adds them up together: an object and a sum for each node would cost more
@@ -70,7 +71,7 @@ def run_rounds(
     began = time.perf_counter()
     while shared.round < rounds and (shared.round < 1 or observer.should_continue()):
         places = how.participation.places(shared.round + 1, len(nodes))
-        on_done = partial(observer.share, shared.round + 1)
+        on_done, known = partial(observer.share, shared.round + 1), Known.of(method, shared, how.steps)
         on_done(0.0)
         if pooled is not None and many is not None:
             taking_part: Sequence[Node] = many.take(places)
@@ -78,10 +79,10 @@ def run_rounds(
             summed = Summed(total, total.nbytes * len(places))
         else:
             taking_part = [nodes[place] for place in places]
-            summed, private = _sum_one_by_one(method, shared, taking_part, places, private, how, on_done)
+            summed, private = _sum_one_by_one(method, known, taking_part, places, private, how, on_done)
         bytes_up += summed.bytes_up
         bytes_down += shared.nbytes * len(places) + summed.bytes_down
-        total = receive(how.steps, summed.total, shared)
+        total = receive(how.steps, summed.total, known)
         shared = method.combine(shared, total)
         observer.summed(stage, total, shared, numbers_of(taking_part))
         if shared.round > 0:
@@ -93,7 +94,7 @@ def run_rounds(
 
 def _sum_one_by_one(
     method: SumMethod,
-    shared: SharedModel,
+    known: Known,
     present: Sequence[Node],
     places: np.ndarray,
     private: Sequence[PrivateState | None],
@@ -105,13 +106,19 @@ def _sum_one_by_one(
     on_done: called with the share of the nodes' ratings that is in the sum.
     """
     before, kept = [private[place] for place in places], list(private)
-    passed = row_counts(present).cumsum()
+    passed, shared, saved = row_counts(present).cumsum(), known.shared, list[int]()
+    single = any(step.single for step in how.steps)
+    alike = template(method, shared, how.steps) if single else Contribution({})
 
     def sent() -> Iterator[tuple[int, Contribution]]:
         pairs = method.contribute(shared, present, before)
         for place, node, rows, (contribution, state) in zip(places, present, passed, pairs, strict=True):
             kept[place] = state
             on_done(float(rows / max(passed[-1], 1)))
-            yield node.number, send(how.steps, contribution, shared, node.number)
+            message = send(how.steps, contribution, known, node.number)
+            arrived = arrive(how.steps, message, alike)
+            saved.append(arrived.nbytes - message.nbytes)
+            yield node.number, arrived
 
-    return how.rule(sent()), kept
+    summed = how.rule(sent())
+    return replace(summed, bytes_up=summed.bytes_up - sum(saved)), kept

@@ -12,7 +12,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.exchange import Fact, Reply
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.federated.steps import Step, send
+from hierfed.federated.steps import Known, Step, arrive, send
 
 
 @dataclass(frozen=True)
@@ -50,42 +50,58 @@ class Refusal:
 
 
 def accept(
-    answers: Sequence[NodeAnswer], asked: RoundName, expected: Contribution
+    answers: Sequence[NodeAnswer], asked: RoundName, expected: Contribution, steps: Sequence[Step] = ()
 ) -> tuple[dict[int, Contribution], list[Refusal]]:
     """The contributions to a sum by their nodes' numbers, ascending, and the refused answers.
 
     expected: a contribution with the arrays that every node's must have, whatever their values.
+    steps: those that changed what was sent; the contributions are as rules add them.
     """
     accepted: dict[int, Contribution] = {}
     refused = []
     for answer in answers:
-        reason = _reason(answer, asked, expected)
+        arrived, reason = _arrived(answer, asked, expected, steps)
         if not reason and answer.number in accepted:
             reason = "a second answer to the same round"
         if reason:
             refused.append(Refusal(answer.name, reason))
-        elif answer.reply is not None:
-            accepted[answer.number] = answer.reply.contribution
+        else:
+            accepted[answer.number] = arrived
     return dict(sorted(accepted.items())), refused
 
 
 def template(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = ()) -> Contribution:
-    """A contribution to the next round, from one rating of the first item: it shows the arrays' names and shapes."""
+    """A contribution to the next round, from one rating of the first item: it shows the arrays' names and shapes.
+
+    steps: it went through them all but a last one that is undone as contributions arrive.
+    """
     rows = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), np.zeros(1, np.int64))
     contribution, _ = next(iter(method.contribute(shared, [Node(0, "probe", rows, rows)], [None])))
-    return send(steps, contribution, shared, 0)
+    additive = [step for step in steps if not step.single]
+    return send(additive, contribution, Known.of(method, shared, steps), 0)
 
 
-def _reason(answer: NodeAnswer, asked: RoundName, expected: Contribution) -> str:
-    """The reason why an answer cannot be used; empty if it can."""
+def _arrived(
+    answer: NodeAnswer, asked: RoundName, expected: Contribution, steps: Sequence[Step]
+) -> tuple[Contribution, str]:
+    """An answer's contribution as rules add it, or the reason why it cannot be used."""
     if answer.reply is None:
-        return f"failed: {answer.error}"
-    facts, sent = answer.reply.facts, answer.reply.contribution
+        return expected, f"failed: {answer.error}"
+    try:
+        arrived = arrive(steps, answer.reply.contribution, expected)
+    except ValueError as error:
+        return expected, str(error)
+    return arrived, _reason(answer.reply, answer.number, asked, arrived, expected)
+
+
+def _reason(reply: Reply, number: int, asked: RoundName, sent: Contribution, expected: Contribution) -> str:
+    """The reason why a reply cannot be used; empty if it can."""
+    facts = reply.facts
     for name, wanted in asked.facts().items():
         if facts.get(name) != wanted:
             return f"answers {name} {facts.get(name)!r}, asked was {wanted!r}: an old answer, or one to somebody else"
-    if facts.get("number") != answer.number:
-        return f"says that it is node {facts.get('number')!r}, and is node {answer.number}"
+    if facts.get("number") != number:
+        return f"says that it is node {facts.get('number')!r}, and is node {number}"
     try:
         expected.check_alike(sent)
     except ValueError:
@@ -97,4 +113,7 @@ def _reason(answer: NodeAnswer, asked: RoundName, expected: Contribution) -> str
 
 
 def _shapes(contribution: Contribution) -> str:
-    return ", ".join(f"{name} {tuple(array.shape)}" for name, array in contribution.arrays.items()) or "none"
+    words = contribution.words
+    shapes = (f"{name} {tuple(array.shape)}" for name, array in contribution.arrays.items())
+    told = ", ".join(shapes) or "none"
+    return f"{told} (words of {', '.join(f'{bits} bits: {name}' for name, bits in words.items())})" if words else told

@@ -42,7 +42,7 @@ def round_of(settings: Settings) -> Round:
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:
     """The steps of the settings, in their order."""
-    return tuple(STEPS[name](settings.federation) for name in settings.federation.steps)
+    return tuple(STEPS[name].make(settings.federation, settings.seed) for name in settings.federation.steps)
 
 
 def rule_of(settings: Settings) -> Rule:

@@ -10,7 +10,7 @@ from hierfed.engines.exchange import Fact, Member, Reply, Request
 from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.privacy.secure_sum.aggregator import Aggregator
-from hierfed.privacy.secure_sum.bounds import public_bounds
+from hierfed.privacy.secure_sum.bounds import NO_WORDS, public_bounds
 from hierfed.privacy.secure_sum.client import Client
 from hierfed.privacy.secure_sum.encoding import plan
 from hierfed.privacy.secure_sum.messages import (
@@ -48,12 +48,14 @@ class SecureGroup:
     threshold: int
     colluding: int
 
-    def setup(self, request: Request, shapes: Mapping[str, Sequence[int]]) -> Setup:
-        """The terms of a sum of arrays of these shapes.
+    def setup(
+        self, request: Request, shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS
+    ) -> Setup:
+        """The terms of a sum of arrays of these shapes; words: the bits of those that are words.
 
         They include the whole request: nodes with different requests or models cannot add to the same sum.
         """
-        encoding = plan(shapes, public_bounds(shapes), len(self.keys))
+        encoding = plan(shapes, public_bounds(shapes, words), len(self.keys))
         return Setup(_identity(request), self.keys, encoding, self.threshold, self.colluding)
 
 
@@ -75,13 +77,18 @@ class SecureOutcome:
 
 
 def sum_securely(
-    ask: Ask, request: Request, secure_group: SecureGroup, shapes: Mapping[str, Sequence[int]]
+    ask: Ask,
+    request: Request,
+    secure_group: SecureGroup,
+    shapes: Mapping[str, Sequence[int]],
+    words: Mapping[str, int] = NO_WORDS,
 ) -> SecureOutcome:
     """Ask for contributions of these shapes, and get only their sum.
 
+    words: the bits of the arrays that are words.
     ask: sends each member its request, if it has one, waits for this many answers at least, and gives them.
     """
-    setup = secure_group.setup(request, shapes)
+    setup = secure_group.setup(request, shapes, words)
     exchange = _SumExchange(ask, Aggregator(setup), setup.threshold)
     try:
         exchange.gather(lambda member: request if member.number in setup.keys else None)
@@ -156,7 +163,7 @@ class SecureNode:
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
-            setup = self._secure_group.setup(request, shapes)
+            setup = self._secure_group.setup(request, shapes, contribution.words)
             self._client = Client(setup, self._number, self._signer, contribution)
         except SecureSumError as error:
             return _refusal(error)

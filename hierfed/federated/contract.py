@@ -18,22 +18,33 @@ from torch import Tensor
 from hierfed.data.federation import Node, Nodes
 from hierfed.federated.private import PrivateState
 
+WORDS = {torch.int8: 8, torch.int16: 16, torch.int32: 32}
+"""Types of words, with their bits: they add modulo 2^bits."""
+
 
 @dataclass(frozen=True)
 class Contribution:
-    """The message of a node: named float64 arrays that can be added and multiplied by a number."""
+    """The message of a node: named float64 arrays that can be added and multiplied by a number.
+
+    Steps may turn them into words, which add modulo their range, or into bytes (uint8), which nobody adds.
+    """
 
     arrays: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
-            if not isinstance(array, Tensor) or array.dtype != torch.float64:
+            if not isinstance(array, Tensor) or array.dtype not in (torch.float64, torch.uint8, *WORDS):
                 kind = array.dtype if isinstance(array, Tensor) else type(array).__name__
-                raise TypeError(f"contribution '{name}' is {kind}; only float64 tensors are sent and added")
+                raise TypeError(f"contribution '{name}' is {kind}; only float64 tensors and words are sent and added")
 
     def __add__(self, other: Contribution) -> Contribution:
         self.check_alike(other)
         return Contribution({name: array + other.arrays[name] for name, array in self.arrays.items()})
+
+    @property
+    def words(self) -> dict[str, int]:
+        """The bits of the arrays that are words."""
+        return {name: WORDS[array.dtype] for name, array in self.arrays.items() if array.dtype in WORDS}
 
     def __mul__(self, factor: float) -> Contribution:
         return Contribution({name: array * factor for name, array in self.arrays.items()})
@@ -41,8 +52,10 @@ class Contribution:
     __rmul__ = __mul__
 
     def check_alike(self, other: Contribution) -> None:
-        """Raise ValueError unless the other one has arrays of the same names and shapes."""
-        mine, theirs = ({name: tuple(array.shape) for name, array in each.arrays.items()} for each in (self, other))
+        """Raise ValueError unless the other one has arrays of the same names, shapes and types."""
+        mine, theirs = (
+            {name: (tuple(array.shape), array.dtype) for name, array in each.arrays.items()} for each in (self, other)
+        )
         if mine != theirs:
             raise ValueError(f"cannot add contributions of different arrays: {theirs} to {mine}")
 

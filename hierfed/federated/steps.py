@@ -1,38 +1,128 @@
 """Steps between a method and the sum: each changes what a node sends, and may change the total back at the server.
 
-Free of torch: settings name steps. A step keeps contributions additive, so that secure sums work on what is sent.
+Free of torch: settings name steps. A step keeps contributions additive, so that secure sums work on what is sent; one
+that does not is `single`, and changes each contribution back as it arrives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hierfed.federated.contract import Contribution, SharedModel
+    from hierfed.federated.settings import FederationSettings
 
 
-class Step(Protocol):
-    """One change of what is sent, such as rounding."""
+@dataclass(frozen=True)
+class Limit:
+    """A public limit of an array of totals.
 
-    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
-        """The contribution that the node of this number sends to round shared.round + 1."""
+    most: the largest absolute value that is expected of an entry of the total; its shape broadcasts to the array's.
+    bits: the narrowest words that the array may be rounded to.
+    """
+
+    most: Tensor
+    bits: int = 8
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A method whose contributions can be sent in few bits, since the shared model tells how large their totals are."""
+
+    def total_limits(self, shared: SharedModel) -> Mapping[str, Limit]:
+        """The limits of the next round's total, by array, from the shared model alone; other arrays have none."""
         ...
 
-    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+    def reduced(self, contribution: Contribution, shared: SharedModel) -> Contribution:
+        """The contribution to the next round less what the shared model foretells of it; it stays additive."""
+        ...
+
+    def restored(self, total: Contribution, shared: SharedModel) -> Contribution:
+        """The total of contributions from the total of reduced ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """Knowledge that the server and all nodes have before a round: the shared model, and the method's limits.
+
+    method: where the method has limits; else None.
+    """
+
+    shared: SharedModel
+    method: Limited | None = None
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, method: object, shared: SharedModel, steps: Sequence[Step]) -> Known:
+        """Before the next round of a method; without steps, nobody asks for limits."""
+        if steps and isinstance(method, Limited):
+            return cls(shared, method, method.total_limits(shared))
+        return cls(shared)
+
+
+class Step:
+    """One change of what is sent, such as rounding. A step overrides the halves that it needs.
+
+    single: whether it changes each contribution back as it arrives; see StepKind.
+    """
+
+    single: ClassVar[bool] = False
+
+    def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
+        """The contribution that the node of this number sends to round known.shared.round + 1."""
+        return contribution
+
+    def on_arrival(self, sent: Contribution, alike: Contribution) -> Contribution:
+        """A single contribution, as it was before this step; only `single` steps need it.
+
+        alike: a contribution of the right names, types and shapes. Raises ValueError for one that cannot be read.
+        """
+        return sent
+
+    def at_server(self, total: Contribution, known: Known) -> Contribution:
         """The total that the method combines, from the total of what was sent."""
-        ...
+        return total
 
 
-def send(steps: Sequence[Step], contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+@dataclass(frozen=True)
+class StepKind:
+    """A step as the settings name it.
+
+    make: gives the step, from the settings and the run's seed.
+    single: whether the server must see single contributions, which secure sums hide. Such a step is the last one.
+    bits: of the words that it rounds to; 0 for none.
+    """
+
+    make: Callable[[FederationSettings, int], Step]
+    single: bool = False
+    bits: int = 0
+
+
+def send(steps: Sequence[Step], contribution: Contribution, known: Known, node: int) -> Contribution:
     """The contribution after the node's half of every step, in order."""
     for step in steps:
-        contribution = step.at_node(contribution, shared, node)
+        contribution = step.at_node(contribution, known, node)
     return contribution
 
 
-def receive(steps: Sequence[Step], total: Contribution, shared: SharedModel) -> Contribution:
+def arrive(steps: Sequence[Step], sent: Contribution, alike: Contribution) -> Contribution:
+    """A contribution as rules add it.
+
+    alike: see Step.on_arrival.
+    """
+    for step in reversed(steps):
+        if step.single:
+            sent = step.on_arrival(sent, alike)
+    return sent
+
+
+def receive(steps: Sequence[Step], total: Contribution, known: Known) -> Contribution:
     """The total after the server's half of every step, in reverse order."""
     for step in reversed(steps):
-        total = step.at_server(total, shared)
+        total = step.at_server(total, known)
     return total

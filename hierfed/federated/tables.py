@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from hierfed.federated.deflate import Deflate
 from hierfed.federated.fed_adagrad import FedAdagrad
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.fed_avgm import FedAvgM
 from hierfed.federated.fed_yogi import FedYogi
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
-from hierfed.federated.steps import Step
+from hierfed.federated.steps import StepKind
 from hierfed.federated.trimmed_mean import TrimmedMean
+from hierfed.federated.words import Words
 
 if TYPE_CHECKING:
     from hierfed.federated.settings import FederationSettings
@@ -23,7 +25,11 @@ RULES: Mapping[str, RuleKind] = {
 }
 """The rules that make one total of contributions."""
 
-STEPS: Mapping[str, Callable[[FederationSettings], Step]] = {}
+STEPS: Mapping[str, StepKind] = {
+    "words16": StepKind(lambda settings, seed: Words(16, seed), bits=16),
+    "words8": StepKind(lambda settings, seed: Words(8, seed), bits=8),
+    "deflate": StepKind(lambda settings, seed: Deflate(), single=True),
+}
 """The steps that change what nodes send."""
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {

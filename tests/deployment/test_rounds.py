@@ -12,26 +12,28 @@ from hierfed.engines.exchange import Reply, Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import round_of
 from hierfed.engines.stages import after_earlier_stages
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution
+from hierfed.federated.steps import Known, Step, StepKind
+from hierfed.federated.tables import STEPS
 from hierfed.methods import Case, kind_of, prepare
 from hierfed.results import DeployedRound
 
 
 @dataclass
-class Doubled:
+class Doubled(Step):
     """Nodes send twice what they have; the server halves the total. Both are exact."""
 
-    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+    def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
         return contribution * 2.0
 
-    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+    def at_server(self, total: Contribution, known: Known) -> Contribution:
         return total * 0.5
 
 
 @pytest.fixture(autouse=True)
 def a_step(monkeypatch):
-    steps = {"doubled": lambda federation: Doubled()}
-    for place in ("federated.settings", "engines.rounds"):
+    steps = {**STEPS, "doubled": StepKind(lambda federation, seed: Doubled())}
+    for place in ("federated.settings", "engines.rounds", "settings"):
         monkeypatch.setattr(f"hierfed.{place}.STEPS", steps)
 
 
@@ -45,6 +47,7 @@ def a_step(monkeypatch):
         ("network", {"correction": "dyn", "proximal": 0.1}),
         ("network", {"correction": "nova", "server_optimizer": "yogi", "server_learning_rate": 0.01}),
         ("network", {"steps": ["doubled"]}),
+        ("hierarchical", {"steps": ["words8", "deflate"], "rank_items": False, "select": False}),
         ("network", {"steps": ["doubled"], "rule": "trimmed_mean", "rule_share": 0.34, "server_optimizer": "adam"}),
     ],
 )

@@ -16,6 +16,7 @@ from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import PrivateState
 from hierfed.federated.rules import OPEN_SUM, Summed
+from hierfed.federated.steps import Known, Step
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.network import Network
 from hierfed.methods.averaging.node_level import NodePersonalisation
@@ -318,7 +319,7 @@ def test_shares_of_a_round_are_told_as_its_nodes_are_added(nodes):
 
 
 @dataclass
-class Scaled:
+class Scaled(Step):
     """A step that sends one more, multiplied, and takes both back at the server for three nodes.
 
     calls: what it was told, in order.
@@ -327,12 +328,12 @@ class Scaled:
     factor: float
     calls: list[tuple[str, float, int, int]] = field(default_factory=list)
 
-    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
-        self.calls.append(("node", self.factor, shared.round + 1, node))
+    def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
+        self.calls.append(("node", self.factor, known.shared.round + 1, node))
         return Contribution({name: (array + 1) * self.factor for name, array in contribution.arrays.items()})
 
-    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
-        self.calls.append(("server", self.factor, shared.round + 1, -1))
+    def at_server(self, total: Contribution, known: Known) -> Contribution:
+        self.calls.append(("server", self.factor, known.shared.round + 1, -1))
         return Contribution({name: array / self.factor - 3 for name, array in total.arrays.items()})
 
 

@@ -14,44 +14,44 @@ from hierfed.errors import SettingsError
 from hierfed.federated import tables
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.rules import OpenSum
-from hierfed.federated.steps import receive, send
+from hierfed.federated.steps import Known, Step, StepKind, receive, send
 from hierfed.methods.ranking.ease import Ease
 from hierfed.settings import load_settings
 
 
 @dataclass
-class Times:
+class Times(Step):
     """Multiplies what is sent, and divides the total."""
 
     factor: float
 
-    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+    def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
         return contribution * self.factor
 
-    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+    def at_server(self, total: Contribution, known: Known) -> Contribution:
         return total * (1 / self.factor)
 
 
 @dataclass
-class Plus:
+class Plus(Step):
     """Adds to what each node sends, and takes it from the total of so many nodes."""
 
     amount: float
     nodes: int
 
-    def at_node(self, contribution: Contribution, shared: SharedModel, node: int) -> Contribution:
+    def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
         return Contribution({name: array + self.amount for name, array in contribution.arrays.items()})
 
-    def at_server(self, total: Contribution, shared: SharedModel) -> Contribution:
+    def at_server(self, total: Contribution, known: Known) -> Contribution:
         return Contribution({name: array - self.nodes * self.amount for name, array in total.arrays.items()})
 
 
 def test_the_server_undoes_steps_in_reverse_order():
-    shared, one = SharedModel({}), Contribution({"a": torch.tensor([3.0]).double()})
+    known, one = Known(SharedModel({})), Contribution({"a": torch.tensor([3.0]).double()})
     steps = (Times(2.0), Plus(5.0, 1))
-    sent = send(steps, one, shared, 0)
+    sent = send(steps, one, known, 0)
     assert sent.arrays["a"].item() == 11.0
-    assert receive(steps, sent, shared).arrays["a"].item() == 3.0
+    assert receive(steps, sent, known).arrays["a"].item() == 3.0
 
 
 def test_steps_change_what_the_rule_sees_and_not_the_model(make_node):
@@ -81,7 +81,8 @@ def test_the_template_of_an_answer_went_through_the_steps():
 def test_settings_name_steps(monkeypatch):
     with pytest.raises(SettingsError, match="no step 'times'"):
         load_settings("network", {"steps": ["times"]})
-    monkeypatch.setattr(tables, "STEPS", {"times": lambda federation: Times(2.0)})
+    monkeypatch.setattr(tables, "STEPS", {"times": StepKind(lambda federation, seed: Times(2.0))})
     monkeypatch.setattr("hierfed.federated.settings.STEPS", tables.STEPS)
     monkeypatch.setattr("hierfed.engines.rounds.STEPS", tables.STEPS)
+    monkeypatch.setattr("hierfed.settings.STEPS", tables.STEPS)
     assert steps_of(load_settings("network", {"steps": ["times", "times"]})) == (Times(2.0), Times(2.0))

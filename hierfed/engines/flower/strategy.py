@@ -16,7 +16,7 @@ from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, temp
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule
-from hierfed.federated.steps import Step, receive
+from hierfed.federated.steps import Known, Step, receive
 
 NOBODY = Member("unknown", -1)
 
@@ -101,12 +101,14 @@ class SumStrategy(Strategy):
     def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
         """Add up answers of known nodes; see aggregate_train."""
         asked = self.name
-        accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps))
+        accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps), self.steps)
         total = None
         if len(accepted) >= self.quorum:
             total = self._combine(self.rule(accepted.items()).total)
-        sent = sum(contribution.nbytes for contribution in accepted.values())
-        self.outcome = RoundOutcome(asked, total, tuple(accepted), tuple(refused), sent)
+        sent = {each.number: each.reply.contribution.nbytes for each in answers if each.reply is not None}
+        self.outcome = RoundOutcome(
+            asked, total, tuple(accepted), tuple(refused), sum(sent[number] for number in accepted)
+        )
         return self.outcome
 
     def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
@@ -116,14 +118,14 @@ class SumStrategy(Strategy):
         request = Request(
             "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
         )
-        found = sum_securely(ask, request, secure_group, shapes)
+        found = sum_securely(ask, request, secure_group, shapes, expected.words)
         total = None if found.total is None else self._combine(found.total)
         self.outcome = RoundOutcome(name, total, found.contributors, found.refused, found.bytes_up, found.bytes_down)
         return self.outcome
 
     def _combine(self, sent: Contribution) -> Contribution:
         """Move the model on by the total of what was sent; gives the total that the method combined."""
-        total = receive(self.steps, sent, self.shared)
+        total = receive(self.steps, sent, Known.of(self.method, self.shared, self.steps))
         self.shared = self.method.combine(self.shared, total)
         return total
 

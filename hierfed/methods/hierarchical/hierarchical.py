@@ -21,6 +21,7 @@ from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
+from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical import opening
 from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
 from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
@@ -37,6 +38,7 @@ from hierfed.methods.hierarchical.factor_states import (
 )
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
+from hierfed.methods.hierarchical.limits import limits_of, moved_pull
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
@@ -166,6 +168,18 @@ class HierarchicalFactors(HierarchicalDuties):
         found = {**shared.arrays, **Beliefs(*items, *users).arrays()}
         arrays, server = moved_on(found, shared.server, self.momentum if self.everyone else 0.0)
         return FactorsModel(arrays, shared.round + 1, design, features, server=server)
+
+    def total_limits(self, shared: SharedModel) -> Mapping[str, Limit]:
+        """See Limited."""
+        return limits_of(shared.arrays, self.design(shared), self.rank, shared.round) if shared.arrays else {}
+
+    def reduced(self, contribution: Contribution, shared: SharedModel) -> Contribution:
+        """Pulls from the items' means in place of pulls from zero; see Limited."""
+        return moved_pull(contribution, shared, self.design(shared), -1) if shared.round >= 0 else contribution
+
+    def restored(self, total: Contribution, shared: SharedModel) -> Contribution:
+        """See Limited."""
+        return moved_pull(total, shared, self.design(shared), 1) if shared.round >= 0 else total
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""

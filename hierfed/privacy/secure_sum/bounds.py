@@ -13,13 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from hierfed.privacy.secure_sum.encoding import Bound
+from hierfed.privacy.secure_sum.encoding import Bound, WordBound
 
 FEW_ENTRIES = 4096
 FEW, LARGE = Bound(2.0**60, 2.0**-30), Bound(2.0**31, 2.0**-20)
 
 
-def public_bounds(shapes: Mapping[str, Sequence[int]]) -> dict[str, Bound]:
-    """The bound of each array."""
-    return {name: FEW if math.prod(shape) <= FEW_ENTRIES else LARGE for name, shape in shapes.items()}
+NO_WORDS: Mapping[str, int] = MappingProxyType({})
+
+
+def public_bounds(
+    shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS
+) -> dict[str, Bound | WordBound]:
+    """The bound of each array.
+
+    words: the bits of the arrays that are words already, and are added as they are.
+    """
+    usual = {name: FEW if math.prod(shape) <= FEW_ENTRIES else LARGE for name, shape in shapes.items()}
+    return {**usual, **{name: WordBound(bits) for name, bits in words.items()}}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from hierfed.federated.contract import Contribution
 from hierfed.privacy.secure_sum.refusals import OutOfBounds, SecureSumError
-from hierfed.privacy.secure_sum.ring import Ring, Words
+from hierfed.privacy.secure_sum.ring import SMALL, Ring, Words
 
 _WORD = 64
 # Finer steps than this would leave float64's normal range as they are decoded.
@@ -43,14 +44,25 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class WordBound:
+    """An array of words of so many bits, which are added modulo 2**bits as they are."""
+
+    bits: int
+
+
+@dataclass(frozen=True)
 class Block:
-    """The encoding of one array: entry x becomes the integer nearest to x * 2**bits, modulo 2**(64 * words)."""
+    """The encoding of one array: entry x becomes the integer nearest to x * 2**bits, modulo 2**(64 * words).
+
+    small: the bits of an array that is words already, which stay as they are; else 0.
+    """
 
     name: str
     shape: tuple[int, ...]
     limit: float
     bits: int
     words: int
+    small: int = 0
 
     @property
     def entries(self) -> int:
@@ -76,7 +88,8 @@ class Encoding:
     def ring(self) -> Ring:
         """The ring of the vectors."""
         narrow, wide = (sum(block.entries for block in self.blocks if block.words == words) for words in (1, 2))
-        return Ring(narrow, wide)
+        small = (sum(block.entries for block in self.blocks if block.small == bits) for bits in SMALL)
+        return Ring(narrow, wide, tuple(small))
 
     def error(self, name: str) -> float:
         """The largest error of an entry of this array's sum over all nodes, before it is rounded to float64."""
@@ -101,6 +114,9 @@ class Encoding:
                 vector[low] = steps.astype(np.int64).view(np.uint64)
             else:
                 vector[low], vector[high] = _two_words(steps)
+        for block, place in self._small_places(vector):
+            values = contribution.arrays[block.name].detach().cpu().numpy().reshape(-1)
+            place[:] = values.view(place.dtype)
         return vector
 
     def decode(self, total: Words, nodes: int) -> Contribution:
@@ -119,11 +135,16 @@ class Encoding:
                     f"the sum of '{block.name}' is beyond {nodes} times the bound: some node did not keep to it"
                 )
             arrays[block.name] = torch.from_numpy(np.ldexp(steps, -block.bits).reshape(block.shape))
+        for block, place in self._small_places(total):
+            words = place.view(f"<i{block.small // 8}").reshape(block.shape)
+            arrays[block.name] = torch.from_numpy(words.copy())
         return Contribution(arrays)
 
     def text(self) -> bytes:
         """The whole encoding in one unambiguous line, for digests."""
-        return repr((self.nodes, [(b.name, b.shape, b.limit.hex(), b.bits, b.words) for b in self.blocks])).encode()
+        return repr(
+            (self.nodes, [(b.name, b.shape, b.limit.hex(), b.bits, b.words, b.small) for b in self.blocks])
+        ).encode()
 
     def _places(self) -> list[tuple[Block, slice, slice | None]]:
         """The places of each block's low words in a vector, and of its high words, if it has them."""
@@ -133,20 +154,30 @@ class Encoding:
             if block.words == 1:
                 places.append((block, slice(narrow, narrow + block.entries), None))
                 narrow += block.entries
-            else:
+            elif block.words == 2:
                 low = slice(wide, wide + block.entries)
                 places.append((block, low, slice(low.start + self.ring.wide, low.stop + self.ring.wide)))
                 wide += block.entries
         return places
 
+    def _small_places(self, vector: Words) -> Iterator[tuple[Block, NDArray[Any]]]:
+        """Each block of small words, and a view of its place in a vector."""
+        for bits, place in zip(SMALL, self.ring.small_words(vector), strict=True):
+            begin = 0
+            for block in self.blocks:
+                if block.small == bits:
+                    yield block, place[begin : begin + block.entries]
+                    begin += block.entries
+
     def _check_arrays(self, contribution: Contribution) -> None:
-        found = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
-        wanted = {block.name: block.shape for block in self.blocks}
+        words = contribution.words
+        found = {name: (tuple(array.shape), words.get(name, 0)) for name, array in contribution.arrays.items()}
+        wanted = {block.name: (block.shape, block.small) for block in self.blocks}
         if found != wanted:
             raise SecureSumError(f"the contribution's arrays are {found}, agreed on were {wanted}")
 
 
-def plan(shapes: Mapping[str, Sequence[int]], bounds: Mapping[str, Bound], nodes: int) -> Encoding:
+def plan(shapes: Mapping[str, Sequence[int]], bounds: Mapping[str, Bound | WordBound], nodes: int) -> Encoding:
     """The finest encoding in which no sum over `nodes` nodes within the bounds can overflow.
 
     64 bits an entry where they meet the tolerance and leave integers whole, else 128. Raises SecureSumError for an
@@ -162,7 +193,9 @@ def plan(shapes: Mapping[str, Sequence[int]], bounds: Mapping[str, Bound], nodes
     )
 
 
-def _block(name: str, shape: tuple[int, ...], bound: Bound, nodes: int) -> Block:
+def _block(name: str, shape: tuple[int, ...], bound: Bound | WordBound, nodes: int) -> Block:
+    if isinstance(bound, WordBound):
+        return Block(name, shape, 0.0, 0, 0, bound.bits)
     error = Fraction(0)
     for words in (1, 2):
         bits = _finest(bound.limit, nodes, words * _WORD)

@@ -14,7 +14,7 @@ from hierfed.federated.rules import Summed
 from hierfed.privacy.secure_sum.aggregator import Aggregator, Phase
 from hierfed.privacy.secure_sum.bounds import public_bounds
 from hierfed.privacy.secure_sum.client import Client
-from hierfed.privacy.secure_sum.encoding import Bound, plan
+from hierfed.privacy.secure_sum.encoding import Bound, WordBound, plan
 from hierfed.privacy.secure_sum.messages import FromNode, Message, decode_as, encode
 from hierfed.privacy.secure_sum.refusals import SecureSumError
 from hierfed.privacy.secure_sum.setup import USUAL_COLLUDING, Setup, colluders, smallest_threshold
@@ -25,7 +25,7 @@ _M = TypeVar("_M", bound=Message)
 
 def secure_total(
     contributions: Mapping[int, Contribution],
-    bounds: Mapping[str, Bound],
+    bounds: Mapping[str, Bound | WordBound],
     threshold: int | None = None,
     colluding: int | None = None,
     drop: Mapping[int, Phase] | None = None,
@@ -72,7 +72,11 @@ class SecureSum:
         if not given:
             raise SecureSumError("no node contributed")
         shapes = {name: tuple(array.shape) for name, array in next(iter(given.values())).arrays.items()}
-        return secure_total(given, public_bounds(shapes), colluding=colluders(len(given), self.colluding))
+        return secure_total(
+            given,
+            public_bounds(shapes, next(iter(given.values())).words),
+            colluding=colluders(len(given), self.colluding),
+        )
 
 
 def run_round(server: Aggregator, clients: Mapping[int, Client], drop: Mapping[int, Phase]) -> Summed:
