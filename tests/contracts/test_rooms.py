@@ -55,8 +55,8 @@ def looks_at_types(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
             asked, *classes = map(ast.unparse, node.args)
-            # A capability of the contract, which any method may have.
-            if asked.split(".")[-1] == "method" and classes != ["PooledMethod"]:
+            # Capabilities of the contract, which any method may have.
+            if asked.split(".")[-1] == "method" and classes not in (["PooledMethod"], ["Limited"]):
                 found.append(node.lineno)
         elif isinstance(node, ast.Compare):
             sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
