@@ -149,7 +149,7 @@ class Settings(Section):
                 continue
             elif len(words) > 1:
                 reason = "numbers are rounded to words once: name one of them"
-            elif RULES[federation.rule].single:
+            elif federation.rule != FederationSettings().rule:
                 reason = (
                     f"single words mean nothing before they are added, and rule '{federation.rule}' looks at single "
                     "contributions: leave one of the two out"
