@@ -9,26 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from hierfed.errors import storing
+
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader, or a crash, finds the old content or the new one, and nothing between.
 
-    Where that fails, nothing new is left behind.
+    Where that fails, a StorageError says why, and nothing new is left behind.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
-    # What a crash has left may be readable by others.
-    unfinished.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
+    with storing(path):
+        # What a crash has left may be readable by others.
         unfinished.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
 
 
 @contextmanager

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from hierfed.atomic import write_atomically
+from hierfed.sealed import SEAL, json_digest
+
+Kept = TypeVar("Kept", bound="Record")
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 """A figure that may be undefined (no rows): NaN here, null in JSON."""
 
@@ -373,6 +378,7 @@ class Result(Record):
     words: what the method is called. metrics: hierfed.evaluation.metrics.METRICS of this result, by key.
     federation: of real nodes; None for a run in one process. In a federation's result, figures that nodes do not tell
     are NaN or empty, such counts are 0, and rounds holds the finished rounds of the model of ratings.
+    sha256: of everything else in the file, as hierfed.sealed has it; empty where it was never written.
     """
 
     version: int = 1
@@ -400,6 +406,7 @@ class Result(Record):
     verdict: Verdict
     digest: str
     seconds: Seconds
+    sha256: str = ""
 
     @property
     def final_rmse(self) -> float:
@@ -430,6 +437,7 @@ class Summary(Record):
     """Several seeds of one preset, as written to `summary.json`; undefined figures are left out.
 
     figures: hierfed.evaluation.metrics.METRICS and the baselines, by key. words: what the method is called.
+    sha256: see Result.
     """
 
     version: int = 1
@@ -441,10 +449,12 @@ class Summary(Record):
     figures: dict[str, Spread]
     differences: list[PairedDifference]
     verdict: list[str] = Field(default_factory=list)
+    sha256: str = ""
 
 
-def write_record(record: Record, path: Path) -> None:
-    """Write a record as indented JSON, replacing the file at once, so that a reader never sees half of it."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_record(record: Kept, path: Path) -> Kept:
+    """Write a record as indented JSON with its checksum, and give it with that; a reader never sees half of it."""
+    found = json.loads(record.model_dump_json())
+    record = record.model_copy(update={SEAL: json_digest(found)})
+    write_atomically(path, f"{record.model_dump_json(indent=1)}\n".encode())
+    return record

@@ -15,7 +15,19 @@ import hierfed
 PACKAGE = Path(hierfed.__file__).parent
 # Declarations are what is known of a method before it is made: its kind, its words and its settings.
 LAYERS = (
-    ("atomic", "errors", "leash", "lookup", "private_randomness", "randomness", "results", "serving.answers"),
+    (
+        "plain_text",
+        "errors",
+        "sealed",
+        "tensor_files",
+        "atomic",
+        "leash",
+        "lookup",
+        "private_randomness",
+        "randomness",
+        "results",
+        "serving.answers",
+    ),
     ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
     ("declarations",),
     ("settings",),

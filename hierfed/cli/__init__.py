@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import errno
 import gc
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import click
@@ -15,7 +19,11 @@ from hierfed.cli.federation import federation, keys_new, keys_server, node, pers
 from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
 from hierfed.cli.interruption import INTERRUPTED
-from hierfed.errors import HierfedError
+from hierfed.cli.output import say
+from hierfed.errors import HierfedError, StorageError
+
+# A disk that is full, or may not be written to.
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def options(
@@ -55,14 +63,42 @@ app = _application()
 def main() -> None:
     """Run the command line; an error of the user's is one line on standard error and an exit code."""
     gc.disable()  # until the libraries are loaded: their objects stay, and to search them again and again takes long
+    sys.unraisablehook = _raise_again
     try:
-        code = app(standalone_mode=False) or 0
-    except HierfedError as error:
-        typer.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _run()
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    # All is done: Ctrl-C would now end in a traceback, with this exit code.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == INTERRUPTED:
-        typer.echo("stopped", err=True)
+        say("stopped")
     sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except HierfedError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except click.ClickException as error:
+        say(f"error: {error.format_message()}{_usage(error)}")
+        return error.exit_code
+    except OSError as error:
+        if error.errno not in STORAGE:
+            raise
+        say(f"error: {StorageError(Path(error.filename or 'a file'), error)}")
+        return StorageError.exit_code
+
+
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return "" if context is None else f"; `{context.command_path} --help` lists what there is"
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """Let Ctrl-C be heard again where Python had to drop it, as in a destructor; other errors are written as ever."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(lost)

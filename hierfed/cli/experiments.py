@@ -6,7 +6,6 @@ import gc
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,7 @@ from hierfed.cli.options import (
     settings_of,
     taking,
 )
-from hierfed.cli.output import print_content, print_path
+from hierfed.cli.output import print_content, print_path, say
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, preset_names
 
@@ -172,7 +171,7 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
         gc.enable()
     with watching(settings, f"{settings.preset}, seed {settings.seed}", silent) as watcher:
         # Who presses Ctrl-C wants an answer, however quiet the run is.
-        answer = partial(typer.echo, err=True) if silent else watcher.note
+        answer = say if silent else watcher.note
         try:
             with interruption.heard(answer):
                 outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher])
@@ -180,7 +179,7 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
                 return runs.save_run(outcome, folder)
         except (KeyboardInterrupt, SystemExit, HierfedError):
             if (rounds := runs.keep_rounds_alone(folder)) is not None:
-                typer.echo(f"the rounds that were finished: {rounds}", err=True)
+                say(f"the rounds that were finished: {rounds}")
             raise
 
 
@@ -196,5 +195,5 @@ def _tell_stop(results: Sequence[Result], asked: int) -> bool:
         early = [
             f"{each.preset}, seed {each.seed}, ended early and is in no mean" for each in results if each.ended_early
         ]
-        typer.echo("; ".join([f"stopped: {done} of {asked} runs trained to the end", *early]), err=True)
+        say("; ".join([f"stopped: {done} of {asked} runs trained to the end", *early]))
     return done < asked

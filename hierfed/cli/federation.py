@@ -27,7 +27,7 @@ from hierfed.cli.options import (
     settings_of,
     taking,
 )
-from hierfed.cli.output import print_path
+from hierfed.cli.output import print_path, say
 from hierfed.data.settings import TableSettings
 from hierfed.errors import HierfedError, SettingsError
 
@@ -199,7 +199,7 @@ def personalise(state: State, refit: Refit = None) -> None:
     finally:
         node.close()
     if made.unknown:
-        typer.echo(f"{made.unknown:,} ratings left out whose items the catalogue does not know", err=True)
+        say(f"{made.unknown:,} ratings left out whose items the catalogue does not know")
     print_path(f"{made.users:,} users' own models, of {made.ratings:,} ratings", made.folder)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hierfed.cli.options import Json
-from hierfed.cli.output import print_content, print_path
+from hierfed.cli.output import print_content, print_path, say
 from hierfed.errors import HierfedError, SettingsError
 
 
@@ -46,7 +46,7 @@ def recommend(
     answer = served.recommend(user, count, include_seen)
     if served.superseded:
         personalise = f"`hierfed personalise --state {state or folder}`"
-        typer.echo(f"the model of the training before serves until {personalise} has run", err=True)
+        say(f"the model of the training before serves until {personalise} has run")
     if as_json:
         sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
     else:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hierfed.deployment.server import ServerObserver
+from hierfed.plain_text import printable
+from hierfed.report.console import PlainConsole
 from hierfed.results import DeployedRound, Result
 
 
@@ -16,11 +18,11 @@ class FederationLines(ServerObserver):
     """A line for each event, on standard error."""
 
     def __init__(self, silent: bool = False):
-        self.console = Console(stderr=True, quiet=silent, highlight=False, soft_wrap=True)
+        self.console: Console = PlainConsole(stderr=True, quiet=silent, highlight=False, soft_wrap=True)
 
     def tell(self, event: str) -> None:
         """Write the line."""
-        self.console.print(event, markup=False)
+        self.console.print(printable(event), markup=False)
 
     def on_round(self, record: DeployedRound) -> None:
         """Write the round, and every answer that was refused."""
@@ -62,7 +64,7 @@ class FederationBar(FederationLines):
 
     def tell(self, event: str) -> None:
         """Show the event beside the bar."""
-        self.progress.update(self.task, stage=event)
+        self.progress.update(self.task, stage=printable(event))
 
     def on_plan(self, rounds: int) -> None:
         """Set the bar's length."""
@@ -71,7 +73,8 @@ class FederationBar(FederationLines):
     def on_round(self, record: DeployedRound) -> None:
         """Move the bar by one."""
         for answer in record.refused:
-            self.progress.console.print(f"node {answer.node}, round {record.round}: refused: {answer.reason}")
+            line = printable(f"node {answer.node}, round {record.round}: refused: {answer.reason}")
+            self.progress.console.print(line, markup=False)
         stage = f"{record.stage}, round {record.round}{' abandoned' if record.abandoned else ''}"
         self.progress.update(self.task, advance=0 if record.abandoned else 1, stage=stage)
 
@@ -79,7 +82,7 @@ class FederationBar(FederationLines):
 @contextmanager
 def showing(silent: bool) -> Iterator[FederationLines]:
     """A bar on standard error while the block runs, lines where that is no terminal, nothing where `silent`."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     if silent or not console.is_terminal:
         yield FederationLines(silent)
         return

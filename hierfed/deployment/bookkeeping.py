@@ -17,10 +17,11 @@ from hierfed.ledger.book import Book
 from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import FILE, RefusedContribution, Seal, node_text
 from hierfed.ledger.files import file_digests
-from hierfed.ledger.keys import fingerprint, is_signed, kept_key, public_text
+from hierfed.ledger.keys import ANEW, KEY, fingerprint, is_signed, kept_key, public_text
 from hierfed.ledger.scribe import Scribe
 from hierfed.results import PrivacyRecord
 from hierfed.runs.models import MODEL, RANKING
+from hierfed.sealed import damaged
 
 RECENT = 4
 
@@ -35,6 +36,9 @@ class Bookkeeper:
         self._signatures: dict[str, str] = {}
         self._unsigned: dict[str, str] = {}
         self._read()
+        if self._book.chain.entries and self._book.chain.opening.server != self.public:
+            signer = fingerprint(self._book.chain.opening.server)
+            raise damaged(folder / KEY, f"it is another key than {signer}, which signs {FILE} beside it", ANEW)
 
     @property
     def fingerprint(self) -> str:

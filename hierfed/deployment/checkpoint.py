@@ -1,25 +1,30 @@
-"""The server's checkpoint, with which it resumes a training; written after every round."""
+"""The server's checkpoint, with which it resumes a training; written after every round, and then once more.
+
+Two files hold the same: where one was damaged, the other serves. Both are written before the round is in the ledger.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.plan import Plan
-from hierfed.errors import HierfedError
+from hierfed.errors import DamagedError, HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.runs.models import owned
+from hierfed.sealed import MALFORMED, damaged
 from hierfed.settings import PRIVATE_SETTINGS, Settings
+from hierfed.tensor_files import read_tensors, tensor_bytes
 
-FILE, FORMAT = "checkpoint.safetensors", "hierfed checkpoint 4"
+KIND = "hierfed checkpoint"
+FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 4"
+COPY = "checkpoint.copy.safetensors"
+ADVICE = f"no copy of it is whole either: put one back, or delete {FILE} and {COPY} to begin anew"
 SERVER = "server "
 METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
@@ -59,30 +64,46 @@ class Checkpoint:
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
-        write_atomically(folder / FILE, save(tensors, metadata), 0o600)
+        content = tensor_bytes(tensors, metadata)
+        for name in (FILE, COPY):
+            write_atomically(folder / name, content, 0o600)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """True for the folder of a training that has begun."""
+    return any((folder / name).is_file() for name in (FILE, COPY))
 
 
 def check_version(folder: Path) -> None:
     """Raise HierfedError for an unfinished training of another version of hierfed; nothing is written."""
-    path = folder / FILE
-    if path.is_file():
-        _facts(path)
+    _whole(folder)
 
 
-def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> Checkpoint | None:
-    """The checkpoint in a folder, None without one; raises HierfedError for one of another training."""
-    path = folder / FILE
-    if not path.is_file():
+def load_checkpoint(
+    folder: Path, settings: Settings, catalogue: Catalogue, tell: Callable[[str], None] = lambda event: None
+) -> Checkpoint | None:
+    """The checkpoint in a folder, None without one; raises HierfedError for one of another training.
+
+    tell: takes a line where the copy serves, since the first one is damaged.
+    """
+    found = _whole(folder)
+    if found is None:
         return None
-    metadata = _facts(path)
+    path, metadata, tensors = found
+    if path.name != FILE:
+        tell(f"{folder / FILE} is missing or damaged; goes on from its copy, {path.name}")
     try:
-        tensors = owned(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+        return _checkpoint(path, metadata, tensors, settings, catalogue)
+    except MALFORMED as error:
+        raise damaged(path, error, ADVICE) from error
+
+
+def _checkpoint(
+    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor], settings: Settings, catalogue: Catalogue
+) -> Checkpoint:
     if metadata["agreed"] != agreement(settings, catalogue):
         raise HierfedError(
-            f"{path}: is of a training with other settings or another catalogue; "
-            "choose another --name, or delete it to begin anew"
+            f"{path}: is of a training with other settings or another catalogue; choose another --name to begin anew"
         )
     low, high = json.loads(metadata["limits"])
     arrays: dict[str, dict[str, Tensor]] = {}
@@ -99,23 +120,28 @@ def load_checkpoint(folder: Path, settings: Settings, catalogue: Catalogue) -> C
     return Checkpoint(plan, json.loads(metadata["nodes"]), metadata["entry"].encode("ascii"), models)
 
 
-def _facts(path: Path) -> dict[str, str]:
-    """A checkpoint's metadata; raises HierfedError for a file of another kind or version."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
-    if metadata.get("format") != FORMAT or not metadata.keys() >= METADATA_KEYS:
-        raise HierfedError(
-            f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or delete it "
-            "to begin anew"
-        )
-    return metadata
-
-
-def _damaged(path: Path, error: Exception) -> HierfedError:
-    return HierfedError(f"{path}: the checkpoint is damaged: {error}; delete it to begin anew")
+def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | None:
+    """The first whole file with its facts and tensors; raises HierfedError for one of another kind or version."""
+    broken: DamagedError | None = None
+    for path in (folder / FILE, folder / COPY):
+        if not path.is_file():
+            continue
+        try:
+            metadata, tensors = read_tensors(path, ADVICE)
+            if not metadata.get("format", "").startswith(KIND):
+                raise damaged(path, "it is no checkpoint", ADVICE)
+        except DamagedError as error:
+            broken = broken or error
+            continue
+        if metadata.get("format") != FORMAT or not metadata.keys() >= METADATA_KEYS:
+            raise HierfedError(
+                f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or "
+                "choose another --name to begin anew"
+            )
+        return path, metadata, tensors
+    if broken is not None:
+        raise broken
+    return None
 
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
-from hierfed.deployment.checkpoint import FILE as CHECKPOINT
-from hierfed.deployment.checkpoint import check_version
+from hierfed.deployment.checkpoint import check_version, has_checkpoint
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
@@ -64,7 +63,7 @@ def host(
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
-    if (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
+    if (folder / RESULT).exists() and not has_checkpoint(folder):
         raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
     check_version(folder)
     folder.mkdir(parents=True, exist_ok=True)

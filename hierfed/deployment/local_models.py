@@ -25,8 +25,8 @@ from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
 from hierfed.methods import kind_of
 from hierfed.models.intervals import half_width
-from hierfed.runs.models import KeptModel, save_model, save_ranking
-from hierfed.runs.private_files import PRIVATE, save_private
+from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
+from hierfed.runs.private_files import INDEX, PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
 # Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
@@ -105,10 +105,10 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     ranking = {stage: found for stage in later if (found := state.model(stage)) is not None}
 
     def fill(place: Path) -> None:
-        save_model(place, kept_model(plan, shared), plan.method)
         if len(ranking) == len(later):
             save_ranking(place, ranking)
         save_private(place, kind, named, own.user_ids, held if kind_of(plan.settings).serves_users else None)
+        save_model(place, kept_model(plan, shared), plan.method, (RANKING, INDEX))
 
     learned = own.train if refit == "none" else concatenated([own.train, own.test])
     pair = replace_pair(state.folder, fill)

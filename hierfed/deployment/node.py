@@ -76,6 +76,8 @@ class NodeSide:
         self.name, self.origin, self.state = name, origin, state
         self._agreed, self._peers, self._epsilon, self._tell = catalogue, peers, epsilon, tell
         self._identity = state.begin(name, origin)
+        for event in state.mend():
+            tell(event)
         self._key = key or state.key()
         self._public = public_text(self._key.public_key())
         self._witness = Witness(name, state.folder, tell)

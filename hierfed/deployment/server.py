@@ -15,6 +15,7 @@ from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
+from hierfed.deployment.round_log import append_round, read_rounds
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
@@ -26,7 +27,6 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.stage import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.results import DeployedRound, RefusedAnswer, Result
-from hierfed.runs.folder import ROUNDS
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings
 
@@ -156,7 +156,8 @@ def conduct(
     Raises HierfedError if rounds fail again and again.
     """
     began = time.monotonic()
-    checkpoint = load_checkpoint(folder, settings, catalogue)
+    checkpoint = load_checkpoint(folder, settings, catalogue, observer.tell)
+    read_rounds(folder)  # A damaged line is refused before anything is trained.
     scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
     admission = NodeAdmission(catalogue, requirements.keys, observer, Bookkeeper(folder), secure_sums, scale)
     observer.tell(f"signs its ledger with the key {admission.ledger.fingerprint}")
@@ -208,14 +209,6 @@ def conduct(
     )
 
 
-def read_rounds(folder: Path) -> list[DeployedRound]:
-    """All rounds of a training, those of earlier servers too; empty before the first one ends."""
-    path = folder / ROUNDS
-    if not path.is_file():
-        return []
-    return [DeployedRound.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 class _Training:
     """The rounds of each stage, with a checkpoint after every one. plan: includes the finished earlier stages."""
 
@@ -260,8 +253,7 @@ class _Training:
             ledger.append(line)
             strategy.extra_facts = ledger.facts()
             self.records.append(self._record(outcome, bytes_down, seconds))
-            with (self._folder / ROUNDS).open("a", encoding="utf-8") as lines:
-                lines.write(self.records[-1].model_dump_json() + "\n")
+            append_round(self._folder, self.records[-1])
             self._admission.observer.on_round(self.records[-1])
 
         self._federation.run_rounds(strategy, rounds, on_round)

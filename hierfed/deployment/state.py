@@ -6,7 +6,6 @@ The models that serve the node's users lie in a folder of their own (hierfed.run
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hierfed.atomic import held, write_atomically
@@ -24,17 +21,21 @@ from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read
 from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import Plan, read_plan
 from hierfed.engines.exchange import Request
-from hierfed.errors import HierfedError
+from hierfed.errors import DamagedError, HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
-from hierfed.runs.models import owned
 from hierfed.runs.served_pair import NODE, keep_pair_before
+from hierfed.sealed import ELSE, MALFORMED, bytes_digest, damaged, read_json, sealed_json
+from hierfed.tensor_files import read_tensors, tensor_bytes
 
 FORMAT = "hierfed node 3"
 PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
+ANEW = "put it back from a copy, or begin with another --state"
+LOST = "put it back from a copy, or give --key; or join as a new node: another --state and --name"
+REJOIN = "the next start of `hierfed node` gets it again from the server"
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,14 @@ class NodeState:
             )
         identity = secrets.token_hex(16) if known is None else str(known["identity"])
         record = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
-        write_atomically(self.folder / NODE, json.dumps(record, indent=1).encode(), 0o600)
+        write_atomically(self.folder / NODE, sealed_json(record), 0o600)
         return identity
 
     def key(self) -> ec.EllipticCurvePrivateKey:
         """The node's own private key, the same at each start; its public half lies beside it."""
         path = self.folder / KEY
+        if not path.is_file() and (self.folder / PLAN).is_file():
+            raise damaged(path, "it is missing, and a federation knows this node by it", LOST)
         if not path.is_file():
             new_key(path)
         return read_key(path)
@@ -103,25 +106,32 @@ class NodeState:
         """The streams of this node's noise in a training, the same at each start; nobody else can foresee them."""
         path = self.folder / SECRET
         if not path.is_file():
-            write_atomically(path, secrets.token_bytes(KEY_BYTES), 0o600)
-        return PrivateStreams(hashlib.sha256(path.read_bytes() + training.encode()).digest())
+            made = secrets.token_bytes(KEY_BYTES)
+            write_atomically(path, made + hashlib.sha256(made).digest(), 0o600)
+        # Versions before this one kept no checksum.
+        secret, checksum = (content := path.read_bytes())[:KEY_BYTES], content[KEY_BYTES:]
+        if len(secret) < KEY_BYTES or checksum not in (b"", hashlib.sha256(secret).digest()):
+            raise damaged(
+                path, "its content is not what was written", "put it back from a copy, or begin with another --state"
+            )
+        return PrivateStreams(hashlib.sha256(secret + training.encode()).digest())
 
     def released(self) -> tuple[str, list[int]]:
         """The training and the rounds whose private sums this node has helped to open;  and none before any."""
         path = self.folder / RELEASED
         if not path.is_file():
             return "", []
+        record = read_json(path)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
             return str(record["training"]), [int(number) for number in record["rounds"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise HierfedError(f"{path}: the node's state is damaged") from error
+        except MALFORMED as error:
+            raise damaged(path, error) from error
 
     def release(self, training: str, number: int) -> None:
         """Note that a round's private sum is about to be opened."""
         _, rounds = self.released()
         record = {"training": training, "rounds": sorted({*rounds, number})}
-        write_atomically(self.folder / RELEASED, json.dumps(record).encode(), 0o600)
+        write_atomically(self.folder / RELEASED, sealed_json(record), 0o600)
 
     @property
     def name(self) -> str:
@@ -141,9 +151,26 @@ class NodeState:
         if before.is_file() and _read(before, PLAN_FACTS)[0]["training"] != request.facts["training"]:
             for path in (*self.folder.glob(f"*.{SHARED}"), *(self.folder / ROUNDS).glob("*.safetensors")):
                 path.unlink()
-        write_atomically(self.folder / CATALOGUE, catalogue_bytes(catalogue))
-        facts = {name: str(request.facts[name]) for name in PLAN_FACTS}
-        write_atomically(self.folder / PLAN, save({}, facts), 0o600)
+        content = catalogue_bytes(catalogue)
+        write_atomically(self.folder / CATALOGUE, content)
+        facts = {name: str(request.facts[name]) for name in PLAN_FACTS} | {CATALOGUE: bytes_digest(content)}
+        write_atomically(self.folder / PLAN, tensor_bytes({}, facts), 0o600)
+
+    def mend(self) -> list[str]:
+        """Delete the damaged files that a server gives again, or a round makes again; gives a line for each.
+
+        Of a plan that is damaged nobody knows the training: the finished models go with it.
+        """
+        models = sorted(self.folder.glob(f"*.{SHARED}"))
+        told = []
+        for path in [self.folder / PLAN, *models, *sorted((self.folder / ROUNDS).glob("*.safetensors"))]:
+            try:
+                read_tensors(path) if path.is_file() else None
+            except DamagedError as error:
+                told.append(f"{error}".replace(ELSE, "it is made again"))
+                for each in [path, *(models if path.name == PLAN else [])]:
+                    each.unlink(missing_ok=True)
+        return told
 
     def plan(self) -> tuple[Plan, int] | None:
         """The last plan kept and this node's number; None without one."""
@@ -151,12 +178,15 @@ class NodeState:
         if not path.is_file():
             return None
         facts, _ = _read(path, PLAN_FACTS)
-        catalogue = read_catalogue(self.folder / CATALOGUE)
+        kept = self.folder / CATALOGUE
+        if kept.is_file() and facts.get(CATALOGUE, bytes_digest(kept.read_bytes())) != bytes_digest(kept.read_bytes()):
+            raise damaged(kept, "its content is not what was written", REJOIN)
+        catalogue = read_catalogue(kept)
         try:
             plan = read_plan(facts, catalogue)
             return self._after_earlier_stages(plan), int(facts["number"])
-        except (KeyError, ValueError) as error:
-            raise HierfedError(f"{path}: the node's state is damaged") from error
+        except MALFORMED as error:
+            raise damaged(path, error, REJOIN) from error
 
     def _after_earlier_stages(self, plan: Plan) -> Plan:
         found = {stage.name: self.model(stage.name) for stage in plan.stages()}
@@ -164,9 +194,7 @@ class NodeState:
 
     def keep_model(self, stage: str, shared: SharedModel) -> None:
         """Keep the finished shared model of a stage; the models that serve users stay as they are."""
-        content = save(
-            {name: array.contiguous() for name, array in shared.arrays.items()}, {"round": str(shared.round)}
-        )
+        content = tensor_bytes(shared.arrays, {"round": str(shared.round)})
         write_atomically(self.folder / f"{stage}.{SHARED}", content)
 
     def model(self, stage: str) -> SharedModel | None:
@@ -185,8 +213,7 @@ class NodeState:
         kept = state.kept()
         if not kept:
             return
-        tensors = {name: tensor.contiguous() for name, tensor in kept.items()}
-        content = save(tensors, {"training": training, "rows": rows})
+        content = tensor_bytes(kept, {"training": training, "rows": rows})
         write_atomically(self._round(stage, number), content, 0o600)
         for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
             if abs(int(path.name.split(".")[1]) - number) > 1:
@@ -213,11 +240,8 @@ class NodeState:
         path = self.folder / NODE
         if not path.is_file():
             return None
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise HierfedError(f"{path}: cannot be read: {error}") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        record = read_json(path, ANEW)
+        if record.get("format") != FORMAT:
             raise HierfedError(
                 f"{path}: not the state of a node of this version of hierfed ({FORMAT}): finish its training with the "
                 "version that began it, or give another --state"
@@ -228,19 +252,14 @@ class NodeState:
                 "identity": str(record["identity"]),
                 "origin": Origin(**record["origin"]),
             }
-        except (KeyError, TypeError) as error:
-            raise HierfedError(f"{path}: the node's state is damaged") from error
+        except MALFORMED as error:
+            raise damaged(path, error) from error
 
 
 def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A file's facts and tensors; raises HierfedError for a file that lacks one of the wanted facts."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
-        tensors = owned(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise HierfedError(f"{path}: the node's state is damaged: {error}") from error
+    """A file's facts and tensors; raises DamagedError for a file that lacks one of the wanted facts."""
+    facts, tensors = read_tensors(path, REJOIN)
     lacking = [name for name in wanted if name not in facts]
     if lacking:
-        raise HierfedError(f"{path}: the node's state is damaged: it says nothing of {', '.join(lacking)}")
+        raise damaged(path, f"it says nothing of {', '.join(lacking)}", REJOIN)
     return facts, tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.secure_round import MASK, REFUSAL
-from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book, name_of
 from hierfed.ledger.chain import BrokenLink
@@ -19,6 +17,7 @@ from hierfed.ledger.entries import FILE, End, Entry, Opening, RoundEntry, Seal, 
 from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import kept_key, public_text
 from hierfed.ledger.scribe import countersign
+from hierfed.sealed import MALFORMED, damaged, read_json, sealed_json
 
 SEEN = "witness.json"
 
@@ -170,15 +169,15 @@ class Witness:
 
     def _remember(self) -> None:
         record = {"answered": sorted(self._answered), "judged": self._judged, "objection": self._objection}
-        write_atomically(self._folder / SEEN, json.dumps(record).encode(), 0o600)
+        write_atomically(self._folder / SEEN, sealed_json(record), 0o600)
 
     def _recall(self) -> None:
         path = self._folder / SEEN
         if not path.is_file():
             return
+        record = read_json(path)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
             self._answered = {(str(stage), int(number)) for stage, number in record["answered"]}
             self._judged, self._objection = str(record["judged"]), str(record["objection"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise HierfedError(f"{path}: the node's state is damaged: {error!r}") from error
+        except MALFORMED as error:
+            raise damaged(path, error) from error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from hierfed.errors import HierfedError
+from hierfed.sealed import MALFORMED, bytes_digest, tensors_digest
 
 
 def file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -22,19 +21,6 @@ def file_digest(path: Path) -> str:
     """
     try:
         content = path.read_bytes()
-        return _tensors_digest(content) if path.suffix == ".safetensors" else hashlib.sha256(content).hexdigest()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return tensors_digest(content) if path.suffix == ".safetensors" else bytes_digest(content)
+    except (OSError, *MALFORMED) as error:
         raise HierfedError(f"{path}: cannot be read: {error}") from error
-
-
-def _tensors_digest(content: bytes) -> str:
-    # https://huggingface.co/docs/safetensors: the header's length in 8 bytes, the header in JSON, the tensors.
-    begins = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:begins])
-    state = hashlib.sha256(json.dumps(header.pop("__metadata__", {}), sort_keys=True).encode())
-    values = memoryview(content)[begins:]
-    for name, entry in sorted(header.items()):
-        first, last = entry["data_offsets"]
-        state.update(json.dumps([name, entry["dtype"], entry["shape"], last - first]).encode())
-        state.update(values[first:last])
-    return state.hexdigest()

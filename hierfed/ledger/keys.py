@@ -19,17 +19,23 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError
+from hierfed.ledger.entries import FILE as LEDGER
+from hierfed.sealed import damaged
 
 KEY = "ledger.key"
 PREFIX = "SHA256:"
+ANEW = "put it back from a copy; else --begin-anew on a server, or another --state and --name on a node"
 
 
 def kept_key(folder: Path) -> Ed25519PrivateKey:
     """The key in `folder/ledger.key`, for its owner only; the first call makes it, and its public half beside it.
 
-    Raises HierfedError for a file without a key, and where none can be written.
+    Raises HierfedError for a file without a key, where none can be written, and where the key of a ledger that lies
+    beside it is lost.
     """
     path = folder / KEY
+    if not path.is_file() and (folder / LEDGER).is_file():
+        raise damaged(path, f"it is missing, and {LEDGER} beside it needs it", ANEW)
     try:
         if not path.is_file():
             made = Ed25519PrivateKey.generate()

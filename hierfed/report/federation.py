@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from hierfed.plain_text import printable
 from hierfed.report import words
 from hierfed.report.tables import Table
 from hierfed.results import DeployedRound, FederationRecord, Result
@@ -35,7 +36,7 @@ def node_table(record: FederationRecord) -> Table:
     refused = Counter(answer.node for each in record.rounds for answer in each.refused)
     of = f" of {words.count(len(_finished(record)))}" if _finished(record) else ""
     rows = [
-        (words.printable(node), f"{words.count(contributed[node])}{of}", words.count(refused[node]))
+        (printable(node), f"{words.count(contributed[node])}{of}", words.count(refused[node]))
         for node in dict.fromkeys([*record.nodes, *contributed, *refused])
     ]
     return Table("Nodes of the federation", ("Node", "Rounds contributed to", "Answers refused"), rows)
@@ -44,7 +45,7 @@ def node_table(record: FederationRecord) -> Table:
 def refused_table(record: FederationRecord) -> Table:
     """Each answer that did not enter a sum, and why."""
     rows = [
-        (words.printable(answer.node), f"{each.stage}, {each.round}", words.printable(answer.reason))
+        (printable(answer.node), f"{each.stage}, {each.round}", printable(answer.reason))
         for each in record.rounds
         for answer in each.refused
     ]

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from hierfed.observer import SILENT, Observer
 from hierfed.report import words
+from hierfed.report.console import PlainConsole
 from hierfed.results import RoundRecord
 from hierfed.settings import Settings
 
@@ -118,7 +119,7 @@ def _speed(record: RoundRecord) -> str:
 @contextmanager
 def watching(settings: Settings, label: str, silent: bool) -> Iterator[Observer]:
     """An observer that reports on standard error while the block runs, as the terminal there allows."""
-    console, rounds = Console(stderr=True), settings.training.rounds
+    console, rounds = PlainConsole(stderr=True), settings.training.rounds
     if silent:
         yield SILENT
     elif not console.is_terminal:
@@ -138,7 +139,7 @@ def watching(settings: Settings, label: str, silent: bool) -> Iterator[Observer]
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on standard error, which the block moves by (done, total); it is shown from the first call on."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     progress = Progress(*Progress.get_default_columns(), console=console, transient=True)
     task = progress.add_task(what)
 

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hierfed.report.words import printable
+from hierfed.plain_text import printable
 
 INK = "#1f2933"
 MUTED = "#5c6773"

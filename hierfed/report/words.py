@@ -143,11 +143,6 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
 
 
-def printable(text: str) -> str:
-    """Text from outside without control characters, on one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
-
-
 def baseline_names(method: MethodWords) -> dict[str, str]:
     """The names of the fields of `Baselines` beside a method, in the order of the fields."""
     return {key: name.replace("$alone", method.alone) for key, name in BASELINE_NAMES.items()}

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hierfed.atomic import write_atomically
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, storing
 from hierfed.evaluation.metrics import with_metrics
 from hierfed.evaluation.summary import summarise
 from hierfed.federated.stage import RATING
@@ -24,13 +24,14 @@ from hierfed.lookup import nearest
 from hierfed.methods import METHODS, kind_of
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
+from hierfed.plain_text import printable
 from hierfed.report.figures import save_figures
 from hierfed.report.page import write_page, write_summary_page
-from hierfed.report.words import printable
 from hierfed.results import Result, RoundRecord, Summary, write_record
 from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
-from hierfed.runs.private_files import save_private
+from hierfed.runs.private_files import INDEX, save_private
 from hierfed.runs.refit import held_out, models_for_use
+from hierfed.sealed import check_json
 from hierfed.settings import Settings
 
 ROUNDS = "rounds.jsonl"
@@ -46,7 +47,7 @@ class RoundLog(Observer):
     def round(self, record: RoundRecord) -> None:
         """Append one line."""
         make_folder(self.path.parent)
-        with self.path.open("a", encoding="utf-8") as lines:
+        with storing(self.path), self.path.open("a", encoding="utf-8") as lines:
             lines.write(record.model_dump_json() + "\n")
 
 
@@ -116,8 +117,14 @@ def keep_rounds_alone(folder: Path) -> Path | None:
 def save_run(outcome: Outcome, folder: Path) -> Result:
     """Write settings, model, private state, figures, report, result and ledger into the run's folder.
 
-    Gives the result with its name and the seconds that the report took filled in.
+    Gives the result with its name and the seconds that the report took filled in. Raises StorageError where the disk is
+    full, or may not be written to.
     """
+    with storing(folder):
+        return _save_run(outcome, folder)
+
+
+def _save_run(outcome: Outcome, folder: Path) -> Result:
     began = time.perf_counter()
     make_folder(folder)
     result = outcome.result.model_copy(update={"name": folder.name})
@@ -129,7 +136,7 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
     spent = time.perf_counter() - began
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
     result = with_metrics(result.model_copy(update={"seconds": seconds}))
-    write_record(result, folder / "result.json")
+    result = write_record(result, folder / "result.json")
     if outcome.ledger is not None:
         files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
         write_atomically(folder / LEDGER, outcome.ledger.sealed(outcome.models, files))
@@ -144,8 +151,7 @@ def write_report(result: Result, folder: Path) -> Path:
 
 def save_summary(results: Sequence[Result], folder: Path) -> Summary:
     """Write `summary.json` and the report of several seeds into the folder that holds their own folders."""
-    summary = summarise(folder.name, results)
-    write_record(summary, folder / "summary.json")
+    summary = write_record(summarise(folder.name, results), folder / "summary.json")
     write_summary_page(summary, list(results), folder)
     return summary
 
@@ -159,7 +165,8 @@ def rewrite_report(folder: Path) -> Result | Summary:
     """Write figures and pages of a run folder again, from its `result.json` or its seeds'; gives what was found."""
     if not (folder / "summary.json").is_file():
         result = _read(folder / "result.json", Result)
-        write_report(result, folder)
+        with storing(folder):
+            write_report(result, folder)
         return result
     seeds = _read(folder / "summary.json", Summary).seeds
     results = [_read(seed_folder(folder, seed) / "result.json", Result) for seed in seeds]
@@ -170,7 +177,10 @@ def rewrite_report(folder: Path) -> Result | Summary:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate(_with_words(json.loads(path.read_text(encoding="utf-8")), kind, path))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            check_json(found, path, "put it back from a copy, or run again")
+        return kind.model_validate(_with_words(found, kind, path))
     except OSError as error:
         raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -204,10 +214,10 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     header = {"digest": outcome.result.digest, "features": json.dumps(outcome.result.data.features)}
     limits = outcome.settings.data.limits(outcome.dataset.ratings.limits)
     kept = KeptModel(outcome.tuned, limits, outcome.dataset.catalogue, outcome.shared, header)
-    save_model(folder, kept, outcome.method)
     save_ranking(folder, {name: model for name, model in outcome.models.items() if name != RATING})
     held = held_out(outcome.dataset, outcome.split)
     models = models_for_use(outcome, held)
     # What a user has rated besides is for lists alone.
     seen = held.by_user if kind_of(outcome.settings).serves_users else None
     save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen)
+    save_model(folder, kept, outcome.method, (RANKING, INDEX))

@@ -6,14 +6,13 @@ Everything is safetensors or Parquet; nothing is pickled. Users' own files are h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from hierfed.atomic import write_atomically
@@ -23,10 +22,14 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
 from hierfed.methods import kind_of
+from hierfed.sealed import MALFORMED, bytes_digest, damaged
 from hierfed.settings import PRIVATE_SETTINGS, Settings, read_settings
+from hierfed.tensor_files import read_tensors, tensor_bytes
 
 MODEL, RANKING = "model.safetensors", "ranking.safetensors"
 FORMAT, FORMAT_BEFORE = "3", "2"
+# Damaged bytes can make polars panic, which raises no PolarsError.
+POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,15 @@ def model_format(method: str, version: str = FORMAT) -> str:
     return f"hierfed {method} {version}"
 
 
-def save_model(folder: Path, kept: KeptModel, method: Method) -> None:
-    """Write the shared model, and what is public of the items; method: the settings' own."""
+def save_model(folder: Path, kept: KeptModel, method: Method, beside: Sequence[str] = ()) -> None:
+    """Write what is public of the items, then the shared model.
+
+    method: the settings' own. beside: files that belong to this model; those that are there must stay there. They are
+    written before it, so that a model without them is never found.
+    """
+    catalogue = catalogue_bytes(kept.catalogue)
+    there = [name for name in beside if (folder / name).is_file()]
+    belonging = {"beside": json.dumps(there), "catalogue": bytes_digest(catalogue)} if beside else {}
     header = {
         "format": model_format(kept.settings.method),
         "method": kept.settings.method,
@@ -59,26 +69,28 @@ def save_model(folder: Path, kept: KeptModel, method: Method) -> None:
         "limits": json.dumps(kept.limits),
         **method.header(),
         **kept.header,
+        **belonging,
     }
-    write_atomically(folder / CATALOGUE, catalogue_bytes(kept.catalogue))
-    tensors = {name: tensor.contiguous() for name, tensor in method.named(kept.shared).items()}
-    write_atomically(folder / MODEL, save(tensors, header))
+    write_atomically(folder / CATALOGUE, catalogue)
+    write_atomically(folder / MODEL, tensor_bytes(method.named(kept.shared), header))
 
 
 def read_header(folder: Path) -> dict[str, str]:
     """The header of a shared model's file; raises HierfedError where it is damaged."""
-    with sound(folder / MODEL), safe_open(folder / MODEL, framework="pt") as file:
-        return dict(file.metadata() or {})
+    return read_tensors(folder / MODEL)[0]
 
 
 def load_model(folder: Path) -> KeptModel:
     """The shared model in a folder; raises HierfedError where it is damaged, or of a version that cannot be read."""
-    path, header = folder / MODEL, read_header(folder)
+    path = folder / MODEL
+    header, arrays = read_tensors(path)
     found = header.get("format", "a model without a format")
-    with sound(folder / CATALOGUE):
-        catalogue = Catalogue(pl.read_parquet((folder / CATALOGUE).read_bytes()))
+    catalogue = _catalogue(folder / CATALOGUE, header)
     with sound(path):
-        shared = SharedModel(load_file(path), int(header["round"]))
+        for name in json.loads(header.get("beside", "[]")):
+            if not (folder / name).is_file():
+                raise damaged(folder / name, "it is missing, and the model needs it")
+        shared = SharedModel(arrays, int(header["round"]))
         settings = read_settings(header["settings"])
         if found == model_format(settings.method):
             low, high = json.loads(header["limits"])
@@ -86,6 +98,14 @@ def load_model(folder: Path) -> KeptModel:
         if found == model_format(settings.method, FORMAT_BEFORE):
             return _of_the_version_before(header, settings, catalogue, shared)
     raise HierfedError(f"{path}: holds '{found}', and this version reads '{model_format(settings.method)}'")
+
+
+def _catalogue(path: Path, header: Mapping[str, str]) -> Catalogue:
+    with sound(path):
+        content = path.read_bytes()
+        if header.get("catalogue", bytes_digest(content)) != bytes_digest(content):
+            raise ValueError("its content is not what was written")
+        return Catalogue(pl.read_parquet(content))
 
 
 def _of_the_version_before(
@@ -109,7 +129,7 @@ def save_ranking(folder: Path, models: Mapping[str, SharedModel]) -> None:
         for name, model in models.items()
         for array, tensor in model.arrays.items()
     }
-    write_atomically(folder / RANKING, save(kept, {"format": model_format("ranking")}))
+    write_atomically(folder / RANKING, tensor_bytes(kept, {"format": model_format("ranking")}))
 
 
 def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
@@ -117,10 +137,9 @@ def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
     if not (folder / RANKING).is_file():
         return None
     arrays: dict[str, dict[str, Tensor]] = {}
-    with sound(folder / RANKING):
-        for name, tensor in load_file(folder / RANKING).items():
-            model, _, array = name.partition(".")
-            arrays.setdefault(model, {})[array] = tensor.double()
+    for name, tensor in read_tensors(folder / RANKING)[1].items():
+        model, _, array = name.partition(".")
+        arrays.setdefault(model, {})[array] = tensor.double()
     return {model: SharedModel(each, 1) for model, each in arrays.items()}
 
 
@@ -129,21 +148,5 @@ def sound(path: Path) -> Iterator[None]:
     """Turn every failure to read the file within the block into a HierfedError that calls the file damaged."""
     try:
         yield
-    except (
-        OSError,
-        SafetensorError,
-        pl.exceptions.PolarsError,
-        KeyError,
-        ValueError,
-        TypeError,
-        IndexError,
-        RuntimeError,
-    ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise HierfedError(f"{path}: damaged: {reason}; make it again, or take it from a copy") from error
-
-
-def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that were read from a file, in torch's own memory: as parts of a file they are not aligned as others are,
-    which may change last digits of products."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}
+    except (OSError, SafetensorError, RuntimeError, *POLARS, *MALFORMED) as error:
+        raise damaged(path, error) from error

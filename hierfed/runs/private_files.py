@@ -15,16 +15,17 @@ from urllib.parse import quote
 
 import polars as pl
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hierfed.atomic import write_atomically
 from hierfed.data.federation import RowsByNode
 from hierfed.errors import HierfedError
 from hierfed.federated.private import PersonalModel
-from hierfed.runs.models import owned, sound
+from hierfed.sealed import damaged, read_json, sealed_json
+from hierfed.tensor_files import read_tensors, tensor_bytes
 
 PRIVATE = "private"
+INDEX = f"{PRIVATE}/files.json"
 FORMAT, FORMAT_BEFORE = "3", "2"
 # Where users lie whom no node knows, since all of their rows were held out.
 NOWHERE = "held-out"
@@ -63,7 +64,7 @@ def save_private(
         own.mkdir(mode=0o700)
         for user, tensors in model.tensors():
             if user is None:
-                save_file(tensors, own / "node.safetensors", metadata=told)
+                (own / "node.safetensors").write_bytes(tensor_bytes(tensors, told))
                 continue
             missed.discard(user)
             kept = tensors if held is None else tensors | _seen(held, user, tensors.get("items"))
@@ -72,6 +73,8 @@ def save_private(
         (unfinished / NOWHERE).mkdir(mode=0o700, exist_ok=True)
         for user in sorted(missed):
             _save_user(unfinished / NOWHERE, told, str(user_ids[user]), _seen(held, user, None))
+    names = sorted(str(path.relative_to(unfinished)) for path in unfinished.glob("*/*"))
+    write_atomically(unfinished / Path(INDEX).name, sealed_json({"files": names}), 0o600)
     if place.exists():
         shutil.rmtree(place)
     unfinished.rename(place)
@@ -93,22 +96,32 @@ def read_private(folder: Path, kind: str, user_id: str) -> list[UserFile]:
         names.append(before)
     nodes = sorted((folder / PRIVATE).glob("*/"), key=lambda path: (not path.name.startswith("node-"), path.name))
     paths = [node / f"{name}.safetensors" for node in nodes for name in names]
-    return [_read_user(path, kind, user_id) for path in paths if path.is_file()]
+    found = [_read_user(path, kind, user_id) for path in paths if path.is_file()]
+    if not found:
+        _refuse_lost(folder, names[0])
+    return found
+
+
+def _refuse_lost(folder: Path, name: str) -> None:
+    """Raise DamagedError for a user who had a file; versions before this one kept no list of them."""
+    index = folder / INDEX
+    kept = read_json(index)["files"] if index.is_file() else []
+    lost = [each for each in kept if Path(each).stem == name]
+    if lost:
+        raise damaged(folder / PRIVATE / lost[0], "it is missing")
 
 
 def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict[str, Tensor]) -> None:
-    save_file(tensors, place / f"{user_file(user_id)}.safetensors", metadata={**told, "user": user_id})
+    content = tensor_bytes(tensors, {**told, "user": user_id})
+    (place / f"{user_file(user_id)}.safetensors").write_bytes(content)
 
 
 def _read_user(path: Path, kind: str, user_id: str) -> UserFile:
-    with sound(path):
-        with safe_open(path, framework="pt") as file:
-            told = dict(file.metadata() or {})
-        tensors = owned(load_file(path))
+    told, tensors = read_tensors(path)
     if told.get("format") not in (private_format(kind), private_format(kind, FORMAT_BEFORE)):
         raise HierfedError(f"{path}: holds '{told.get('format')}', and '{private_format(kind)}' was expected")
     if told.get("user", user_id) != user_id:
-        raise HierfedError(f"{path}: damaged: it is the file of another user")
+        raise damaged(path, "it is the file of another user")
     seen = tensors.pop("seen", torch.empty(0, dtype=torch.int64))
     return UserFile(path, tensors, seen)
 

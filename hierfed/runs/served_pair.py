@@ -13,13 +13,15 @@ from pathlib import Path
 
 from hierfed.atomic import write_atomically
 from hierfed.data.reading.catalogue_file import CATALOGUE
-from hierfed.errors import HierfedError, NotPersonalisedError
+from hierfed.errors import NotPersonalisedError
 from hierfed.runs.models import MODEL, RANKING
 from hierfed.runs.private_files import PRIVATE
+from hierfed.sealed import MALFORMED, damaged, read_json, sealed_json
 
 # A folder with this file is a node's state.
 NODE = "node.json"
 SERVED, CURRENT, UNFINISHED = "served", "current", ".unfinished"
+AGAIN = "`hierfed personalise` makes it again"
 
 
 def pair_folder(folder: Path) -> Path:
@@ -54,7 +56,7 @@ def replace_pair(folder: Path, fill: Callable[[Path], None]) -> Path:
     numbers = sorted(int(path.name) for path in served.iterdir() if path.name.isascii() and path.name.isdecimal())
     pair = served / str(max(numbers, default=0) + 1)
     unfinished.rename(pair)
-    write_atomically(served / CURRENT, pair.name.encode(), 0o600)
+    write_atomically(served / CURRENT, sealed_json({"pair": int(pair.name)}), 0o600)
     for number in numbers[:-1]:
         shutil.rmtree(served / str(number))
     # Versions before this one kept their pair's here.
@@ -81,9 +83,12 @@ def _current(folder: Path) -> Path | None:
     if not path.is_file():
         return None
     try:
-        pair = folder / SERVED / str(int(path.read_text(encoding="ascii")))
-    except (OSError, ValueError) as error:
-        raise HierfedError(f"{path}: damaged: {error}; `hierfed personalise` makes it again") from error
+        written = path.read_text(encoding="ascii")
+        # Versions before this one wrote the bare number.
+        number = int(written) if written.isdecimal() else int(read_json(path, AGAIN)["pair"])
+    except (OSError, *MALFORMED) as error:
+        raise damaged(path, error, AGAIN) from error
+    pair = folder / SERVED / str(number)
     if not pair.is_dir():
-        raise HierfedError(f"{path}: damaged: there is no {pair}; `hierfed personalise` makes it again")
+        raise damaged(path, f"there is no {pair}", AGAIN)
     return pair

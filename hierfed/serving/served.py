@@ -25,12 +25,16 @@ from hierfed.methods import METHODS, Case, kind_of, prepare
 from hierfed.models.influence import Influence, strongest
 from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top
+from hierfed.plain_text import printable
 from hierfed.runs.models import MODEL, RANKING, load_model, load_ranking, read_header, sound
 from hierfed.runs.private_files import read_private
-from hierfed.runs.served_pair import pair_folder
+from hierfed.runs.served_pair import NODE, pair_folder
+from hierfed.sealed import damaged
 from hierfed.serving.answers import Answer, Reason, Recommendation, Twin
 
 REASONS = 3
+RESULT = "result.json"
+LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Served:
 
     def __init__(self, folder: Path):
         self.folder = pair_folder(folder)
+        judged = (folder / RESULT).is_file()
+        if not judged and self.folder == folder and (folder / MODEL).is_file() and not (folder / NODE).is_file():
+            raise HierfedError(f"{folder}: half a run: it was stopped while it was saved; run it again")
+        if judged and not (self.folder / MODEL).is_file():
+            raise damaged(self.folder / MODEL, "it is missing", "run again, or take it from a copy")
         if not (self.folder / MODEL).is_file():
             several = (folder / "summary.json").is_file()
             hint = f"name one of its seeds, such as {folder}/seed-0" if several else "runs are under runs/"
@@ -160,8 +169,9 @@ class Served:
     def _title(self, item: int) -> str:
         title, year, item_id = self.catalogue.frame.select("title", "year", "item_id").row(item)
         if title is None:
-            return f"item {item_id}"
-        return f"{title} ({year})" if year is not None else str(title)
+            return f"item {printable(str(item_id), LONGEST_TITLE)}"
+        shown = printable(str(title), LONGEST_TITLE)
+        return f"{shown} ({year})" if year is not None else shown
 
     def _reasons(self, own: Ratings, influence: Influence, row: int) -> tuple[Reason, ...]:
         """The own ratings that moved the item of this row most: first what raised its expected rating."""

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
+from hierfed.deployment.checkpoint import COPY, FILE, Checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.server import ServerObserver
@@ -80,7 +80,7 @@ def test_it_is_the_same_when_it_is_read_again(checkpoint, tmp_path, models):
     checkpoint.save(tmp_path)
     assert_same(reload(checkpoint, tmp_path), checkpoint)
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [COPY, FILE]
 
 
 def test_a_model_takes_the_place_of_the_one_of_its_stage_alone(checkpoint):
@@ -150,9 +150,13 @@ def damages(content: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize("damage", damages(b""))
 def test_a_damaged_file_is_one_line_that_says_what_to_do(checkpoint, tmp_path, damage):
     checkpoint.with_model("rating", model(1, 1)).save(tmp_path)
-    path = tmp_path / FILE
+    path, told = tmp_path / FILE, list[str]()
     path.write_bytes(damages(path.read_bytes())[damage])
-    with pytest.raises(HierfedError, match="delete it to begin anew") as error:
+    found = load_checkpoint(tmp_path, checkpoint.plan.settings, checkpoint.plan.catalogue, told.append)
+    assert_same(found, checkpoint.with_model("rating", model(1, 1)))
+    assert [COPY in line for line in told] == [True]
+    (tmp_path / COPY).write_bytes(path.read_bytes())
+    with pytest.raises(HierfedError, match="to begin anew") as error:
         reload(checkpoint, tmp_path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
@@ -161,7 +165,7 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(checkpoint, tmp_path, d
 @pytest.mark.parametrize("told", [None, {"format": "hierfed checkpoint 0"}, {"format": "hierfed checkpoint 3"}])
 def test_a_file_of_another_kind_is_refused_in_one_line(checkpoint, tmp_path, told):
     save_file({"a": torch.ones(1)}, tmp_path / FILE, metadata=told)
-    with pytest.raises(HierfedError, match="delete it to begin anew") as error:
+    with pytest.raises(HierfedError, match="to begin anew") as error:
         reload(checkpoint, tmp_path)
     assert "\n" not in str(error.value)
 
@@ -188,8 +192,8 @@ def test_a_save_that_is_interrupted_leaves_the_old_one_or_the_new_one(checkpoint
         ended = True
     monkeypatch.undo()
     found = reload(checkpoint, tmp_path)
-    # The folder alone is opened and written out after the new file has its name.
-    finished = not ended or (step, call) in [("open", 2), ("fsync", 2)]
+    # The folder is opened and written out, and the copy made, after the new file has its name.
+    finished = not ended or (step, call) in [("open", 2), ("fsync", 2), ("replace", 2)]
     assert_same(found, new if finished else old)
     new.save(tmp_path)
     assert_same(reload(checkpoint, tmp_path), new)

@@ -1,0 +1,245 @@
+"""Every file that hierfed reads back, and every kind of input: how to make it, how to read it, how to damage it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from fuzzing import mutations
+
+import hierfed
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.reading.catalogue_file import catalogue_bytes, read_catalogue
+from hierfed.data.reading.sources import load
+from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
+from hierfed.deployment.plan import Plan
+from hierfed.deployment.round_log import append_round, read_rounds
+from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.witness import SEEN, Witness
+from hierfed.federated.contract import SharedModel
+from hierfed.federated.private import StoredState
+from hierfed.ledger.audit import audit
+from hierfed.results import DeployedRound
+from hierfed.runs.folder import rewrite_report
+from hierfed.runs.private_files import user_file
+from hierfed.sealed import sealed_json
+from hierfed.serving.served import Served
+from hierfed.settings import Settings, load_settings
+
+SMALL: dict[str, Any] = {
+    "rounds": 2,
+    "nodes": 2,
+    "personal_nodes": 2,
+    "rank": 2,
+    "embedding_rank": 2,
+    "min_raters": 2,
+    "validation_rounds": 1,
+    "implicit_rank": 2,
+    "implicit_rounds": 1,
+    "least_raters": 2,
+}
+USERS, ITEMS, PER_USER = 16, 14, 8
+USER = "u3"
+TRAINING, ROWS = "f00d", "the digest of rows"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file.
+
+    path: the file, below the base folder, or a pattern of it. read: given that folder, what is found there, as text.
+    mutate: damages its bytes. sealed: whether the file is hierfed's own, so that no damage may change what is found.
+    """
+
+    path: str
+    read: Callable[[Path], str]
+    mutate: mutations.Mutation
+    sealed: bool = True
+
+    def file(self, base: Path) -> Path:
+        """The file's path, below the base folder."""
+        return next(base.glob(self.path)).relative_to(base)
+
+
+def make_base(place: Path) -> None:
+    """Write a run, a node's state and a server's folder, all small, and inputs of each kind."""
+    inputs = place / "in"
+    inputs.mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"u{user}", item + 1, float(rng.integers(1, 11) / 2), 10**9 + user * 100 + item)
+        for user in range(USERS)
+        for item in sorted(rng.choice(ITEMS, PER_USER, replace=False).tolist())
+    ]
+    table = pl.DataFrame(rows, schema=["user", "item", "rating", "time"], orient="row")
+    table.write_csv(inputs / "table.csv")
+    table.write_parquet(inputs / "table.parquet")
+    with sqlite3.connect(inputs / "table.sqlite") as database:
+        database.execute("create table ratings (user text, item integer, rating real, time integer)")
+        database.executemany("insert into ratings values (?, ?, ?, ?)", rows)
+    database.close()
+    folder = inputs / "folder"
+    folder.mkdir()
+    renamed = table.with_columns(pl.col("user").str.slice(1)).rename(
+        {"user": "userId", "item": "movieId", "time": "timestamp"}
+    )
+    renamed.write_csv(folder / "ratings.csv")
+    films = [f'{film + 1},"Film, {film} ({1950 + film})",Drama|War' for film in range(ITEMS)]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]) + "\n")
+    hierfed.run("hierarchical", data=str(inputs / "table.csv"), **SMALL).save(place / "run")
+    settings, catalogue = load_settings("hierarchical", SMALL), read_catalogue(place / "run/catalogue.parquet")
+    (inputs / "catalogue.parquet").write_bytes(catalogue_bytes(catalogue))
+    (inputs / "settings.toml").write_text(settings.to_toml())
+    _make_state(place / "state", settings, catalogue)
+    _make_server(place / "server", settings, catalogue)
+
+
+def _model(number: int) -> SharedModel:
+    made = torch.Generator().manual_seed(number)
+    return SharedModel({"a": torch.randn(4, 3, generator=made, dtype=torch.float64), "b": torch.arange(3)}, number)
+
+
+def _plan(settings: Settings, catalogue: Catalogue) -> Plan:
+    return Plan(TRAINING, settings, catalogue, (0.5, 5.0))
+
+
+def _make_state(place: Path, settings: Settings, catalogue: Catalogue) -> None:
+    state = NodeState(place)
+    state.begin("here", Origin("table.csv"))
+    state.key()
+    state.streams(TRAINING)
+    state.release(TRAINING, 1)
+    state.release(TRAINING, 2)
+    state.keep_plan(_plan(settings, catalogue).request(0, {}), catalogue)
+    state.keep_model("rating", _model(2))
+    state.keep(TRAINING, "rating", 2, ROWS, StoredState({"kept": torch.arange(12, dtype=torch.float64)}))
+    seen = {"answered": [["rating", 1], ["rating", 2]], "judged": "ab", "objection": ""}
+    (place / SEEN).write_bytes(sealed_json(seen))
+    state.close()
+
+
+def _make_server(place: Path, settings: Settings, catalogue: Catalogue) -> None:
+    place.mkdir()
+    checkpoint = Checkpoint(_plan(settings, catalogue), {"here": "b2"}, b'{"entry":1}').with_model("rating", _model(1))
+    checkpoint.save(place)
+    for number in (1, 2):
+        record = DeployedRound(
+            stage="rating", round=number, contributors=["here"], refused=[], abandoned=False, train_loss=[0.25],
+            bytes_up=10, bytes_down=20, seconds=1.5,
+        )  # fmt: skip
+        append_round(place, record)
+
+
+def _recommend(place: Path) -> str:
+    return json.dumps(asdict(Served(place / "run").recommend(USER, 5)))
+
+
+def _unknown(place: Path) -> str:
+    return json.dumps(asdict(Served(place / "run").recommend("nobody", 5)))
+
+
+def _report(place: Path) -> str:
+    return rewrite_report(place / "run").model_dump_json()
+
+
+def _audit(place: Path) -> str:
+    return audit(place / "run").model_dump_json()
+
+
+def _state(read: Callable[[NodeState], object]) -> Callable[[Path], str]:
+    def found(place: Path) -> str:
+        state = NodeState(place / "state")
+        try:
+            return str(read(state))
+        finally:
+            state.close()
+
+    return found
+
+
+def _kept(state: NodeState) -> str:
+    found = state.recall(TRAINING, "rating", 2, ROWS)
+    return "none" if found is None else SharedModel(dict(found.kept()), 2).digest()
+
+
+def _shared(state: NodeState) -> str:
+    found = state.model("rating")
+    return "none" if found is None else found.digest()
+
+
+def _agreed(state: NodeState) -> str:
+    found = state.plan()
+    return "none" if found is None else f"{found[0].settings.digest()} {found[0].catalogue.digest()} {found[1]}"
+
+
+def _witness(state: NodeState) -> str:
+    return repr(vars(Witness("here", state.folder, lambda event: None))["_answered"])
+
+
+def _checkpoint(place: Path) -> str:
+    folder = place / "server"
+    settings = load_settings("hierarchical", SMALL)
+    found = load_checkpoint(folder, settings, read_catalogue(place / "in/catalogue.parquet"))
+    if found is None:
+        return "none"
+    models = {stage: (each.digest(), each.round) for stage, each in found.models.items()}
+    return repr((models, dict(found.nodes), found.entry, found.plan.training, found.plan.limits))
+
+
+def _rounds(place: Path) -> str:
+    return repr(read_rounds(place / "server"))
+
+
+def _load(name: str) -> Callable[[Path], str]:
+    return lambda place: repr(load(str(place / "in" / name), unmatched="keep").provenance)
+
+
+def _secret(state: NodeState) -> str:
+    return repr(state.streams(TRAINING).stream(1, 0, "noise").integers(2**40, 3))
+
+
+PRIVATE = f"run/private/*/{user_file(USER)}.safetensors"
+READERS: dict[str, Reader] = {
+    "model": Reader("run/model.safetensors", _recommend, mutations.tensors),
+    "ranking": Reader("run/ranking.safetensors", _recommend, mutations.tensors),
+    "catalogue of a run": Reader("run/catalogue.parquet", _recommend, mutations.binary),
+    "private": Reader(PRIVATE, _recommend, mutations.tensors),
+    "list of private files": Reader("run/private/files.json", _unknown, mutations.record),
+    "result": Reader("run/result.json", _report, mutations.record),
+    "ledger": Reader("run/ledger.jsonl", _audit, mutations.lines),
+    "checkpoint": Reader(f"server/{FILE}", _checkpoint, mutations.tensors),
+    "rounds of a server": Reader("server/rounds.jsonl", _rounds, mutations.lines),
+    "plan": Reader("state/plan.safetensors", _state(_agreed), mutations.tensors),
+    "catalogue of a node": Reader("state/catalogue.parquet", _state(_agreed), mutations.binary),
+    "shared model of a node": Reader("state/rating.shared.safetensors", _state(_shared), mutations.tensors),
+    "state of a round": Reader("state/rounds/rating.2.safetensors", _state(_kept), mutations.tensors),
+    "node": Reader("state/node.json", _state(lambda state: (state.name, state.origin)), mutations.record),
+    "released": Reader("state/released.json", _state(lambda state: state.released()), mutations.record),
+    "witness": Reader("state/witness.json", _state(_witness), mutations.record),
+    "secret": Reader("state/node.secret", _state(_secret), mutations.binary),
+    "key": Reader("state/node.key", _state(lambda state: state.key().private_numbers().private_value), mutations.text),
+    "table.csv": Reader("in/table.csv", _load("table.csv"), mutations.text, sealed=False),
+    "table.parquet": Reader("in/table.parquet", _load("table.parquet"), mutations.binary, sealed=False),
+    "table.sqlite": Reader("in/table.sqlite", _load("table.sqlite"), mutations.binary, sealed=False),
+    "folder of ratings": Reader("in/folder/ratings.csv", _load("folder"), mutations.text, sealed=False),
+    "folder's titles": Reader("in/folder/movies.csv", _load("folder"), mutations.text, sealed=False),
+    "catalogue": Reader(
+        "in/catalogue.parquet",
+        lambda place: read_catalogue(place / "in/catalogue.parquet").digest(),
+        mutations.binary,
+        sealed=False,
+    ),
+    "settings": Reader(
+        "in/settings.toml",
+        lambda place: load_settings(place / "in/settings.toml").digest(),
+        mutations.text,
+        sealed=False,
+    ),
+}

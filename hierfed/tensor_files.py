@@ -1,0 +1,31 @@
+"""Files of tensors: safetensors with facts and a checksum, written whole, and checked as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from hierfed.sealed import ELSE, MALFORMED, damaged, sealed_tensors, tensor_facts
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
+    """The file of these tensors and facts, with its seal."""
+    return sealed_tensors(save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(facts)))
+
+
+def read_tensors(path: Path, advice: str = ELSE) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A file's facts and tensors; advice: what to do about a damaged one.
+
+    The tensors are in torch's own memory: as parts of a file they are not aligned as others are, which may change last
+    digits of products. Raises DamagedError for a file that is not as it was written.
+    """
+    try:
+        content = path.read_bytes()
+        facts = tensor_facts(content)
+        return facts, {name: tensor.clone() for name, tensor in load(content).items()}
+    except (OSError, SafetensorError, RuntimeError, *MALFORMED) as error:
+        raise damaged(path, error, advice) from error
