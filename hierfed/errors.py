@@ -56,6 +56,10 @@ class StorageError(HierfedError, OSError):
         super().__init__(f"{path}: cannot be written: {reason}; put that right, then run the same command again")
         self.errno, self.strerror, self.filename = error.errno, error.strerror, os.fspath(path)
 
+    def __str__(self) -> str:
+        # An OSError makes a text of its own of these three.
+        return str(self.args[0])
+
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:

@@ -20,9 +20,10 @@ from hierfed.data.reading.catalogue_file import catalogue_bytes, read_catalogue
 from hierfed.data.reading.sources import load
 from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.round_log import append_round, read_rounds
+from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.witness import SEEN, Witness
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import StoredState
 from hierfed.ledger.audit import audit
@@ -134,7 +135,7 @@ def _make_server(place: Path, settings: Settings, catalogue: Catalogue) -> None:
             stage="rating", round=number, contributors=["here"], refused=[], abandoned=False, train_loss=[0.25],
             bytes_up=10, bytes_down=20, seconds=1.5,
         )  # fmt: skip
-        append_round(place, record)
+        append_round(place, record, number)
 
 
 def _recommend(place: Path) -> str:
@@ -194,6 +195,9 @@ def _checkpoint(place: Path) -> str:
 
 
 def _rounds(place: Path) -> str:
+    told = missing_rounds(place / "server", 2)
+    if told:
+        raise HierfedError(told)
     return repr(read_rounds(place / "server"))
 
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +100,12 @@ def _usage(error: click.ClickException) -> str:
 def _raise_again(lost: sys.UnraisableHookArgs) -> None:
     """Let Ctrl-C be heard again where Python had to drop it, as in a destructor; other errors are written as ever."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
+        # From here it would be dropped again.
+        _thread.start_new_thread(_interrupt_soon, ())
     else:
         sys.__unraisablehook__(lost)
+
+
+def _interrupt_soon() -> None:
+    time.sleep(0.01)
+    _thread.interrupt_main()

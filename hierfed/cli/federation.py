@@ -68,6 +68,9 @@ def server(
     ca: Annotated[Path | None, typer.Option(help="The authority that signed the certificate.")] = None,
     allow_key: Annotated[list[Path] | None, typer.Option(help="A node's public key, KEY.pub; repeatable.")] = None,
     insecure: Insecure = False,
+    begin_anew: Annotated[
+        bool, typer.Option("--begin-anew", help="Keep what is in the folder as before-1, and train from the start.")
+    ] = False,
     set_: Sets = None,
     name: Name = None,
     out: Out = Path("runs"),
@@ -93,7 +96,7 @@ def server(
     observer = FederationLines()
     observer.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
     least = quorum if quorum is not None else nodes // 2 + 1
-    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer)
+    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer, begin_anew)
     observer.on_result(result)
     print_path("The model", folder)
 

@@ -15,7 +15,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book
 from hierfed.ledger.chain import BrokenLink
-from hierfed.ledger.entries import FILE, RefusedContribution, Seal, node_text
+from hierfed.ledger.entries import FILE, RefusedContribution, RoundEntry, Seal, node_text
 from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import ANEW, KEY, fingerprint, is_signed, kept_key, public_text
 from hierfed.ledger.scribe import Scribe
@@ -49,6 +49,11 @@ class Bookkeeper:
     def ended(self) -> bool:
         """True once the training is sealed."""
         return self._book.chain.ended
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds in the ledger, abandoned ones too."""
+        return sum(isinstance(entry, RoundEntry) for entry in self._book.chain.entries)
 
     def known_key(self, name: str) -> str | None:
         """A node's key in the ledger; None for a node without one."""

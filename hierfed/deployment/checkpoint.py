@@ -24,7 +24,7 @@ from hierfed.tensor_files import read_tensors, tensor_bytes
 KIND = "hierfed checkpoint"
 FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 4"
 COPY = "checkpoint.copy.safetensors"
-ADVICE = f"no copy of it is whole either: put one back, or delete {FILE} and {COPY} to begin anew"
+ADVICE = "no copy of it is whole either: put one back, or start the server with --begin-anew"
 SERVER = "server "
 METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
 
@@ -103,7 +103,7 @@ def _checkpoint(
 ) -> Checkpoint:
     if metadata["agreed"] != agreement(settings, catalogue):
         raise HierfedError(
-            f"{path}: is of a training with other settings or another catalogue; choose another --name to begin anew"
+            f"{path}: is of a training with other settings or another catalogue; choose another --name, or --begin-anew"
         )
     low, high = json.loads(metadata["limits"])
     arrays: dict[str, dict[str, Tensor]] = {}
@@ -136,7 +136,7 @@ def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | Non
         if metadata.get("format") != FORMAT or not metadata.keys() >= METADATA_KEYS:
             raise HierfedError(
                 f"{path}: no checkpoint of this version of hierfed: finish it with the version that began it, or "
-                "choose another --name to begin anew"
+                "choose another --name, or --begin-anew"
             )
         return path, metadata, tensors
     if broken is not None:

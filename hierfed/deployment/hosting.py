@@ -20,13 +20,15 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
 from hierfed.engines.flower.superlink import Certificates, Listening, superlink
-from hierfed.errors import SettingsError
+from hierfed.errors import SettingsError, storing
+from hierfed.ledger.keys import KEY
 from hierfed.models.threads import one_torch_thread
 from hierfed.results import Result, write_record
 from hierfed.runs.folder import write_report
 from hierfed.settings import Settings
 
 FLOWER, RESULT, LOCK = "flower", "result.json", ".lock"
+BEFORE = "before-"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,12 @@ def host(
     quorum: int,
     patience: Patience,
     observer: ServerObserver,
+    begin_anew: bool = False,
 ) -> Result:
-    """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`."""
+    """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`.
+
+    begin_anew: whether to keep what is there as `before-1` and so on, and to train from the start.
+    """
     check_deployable(settings)
     _check_protected(hosting)
     _check_secure_sums(settings, nodes)
@@ -63,14 +69,17 @@ def host(
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
-    if (folder / RESULT).exists() and not has_checkpoint(folder):
+    if (folder / RESULT).exists() and not has_checkpoint(folder) and not begin_anew:
         raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
-    check_version(folder)
+    if not begin_anew:
+        check_version(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = held(folder / LOCK)
     except BlockingIOError as error:
         raise SettingsError(f"{folder}: another server is using it; choose another --name") from error
+    if begin_anew:
+        _set_aside(folder, observer)
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
     requirements = Requirements(nodes, quorum, patience, allowed)
 
@@ -83,6 +92,20 @@ def host(
     write_report(result, folder)
     write_record(result, folder / RESULT)
     return result
+
+
+def _set_aside(folder: Path, observer: ServerObserver) -> None:
+    """Move a training's files into a folder of their own; the server's keys stay."""
+    stay = (LOCK, FLOWER, KEY, f"{KEY}.pub")
+    found = [path for path in folder.iterdir() if path.name not in stay and not path.name.startswith(BEFORE)]
+    if not found:
+        return
+    place = folder / f"{BEFORE}{sum(path.name.startswith(BEFORE) for path in folder.iterdir()) + 1}"
+    with storing(place):
+        place.mkdir()
+        for path in found:
+            path.rename(place / path.name)
+    observer.tell(f"begins anew; what was there is in {place}")
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from hierfed.results import DeployedRound
 from hierfed.runs.folder import ROUNDS
 from hierfed.sealed import MALFORMED, SEAL, check_json, damaged, json_digest
 
+POSITION = "position"
 ADVICE = "put the file back from a copy, or delete the line: the report then lacks its round"
 
 
-def append_round(folder: Path, record: DeployedRound) -> None:
-    """Write a line to the disk."""
-    found = json.loads(record.model_dump_json())
+def append_round(folder: Path, record: DeployedRound, position: int) -> None:
+    """Write a line to the disk; position: from 1, its place among the rounds."""
+    found = {POSITION: position, **json.loads(record.model_dump_json())}
     line = json.dumps({**found, SEAL: json_digest(found)})
     with storing(folder / ROUNDS), (folder / ROUNDS).open("a", encoding="utf-8") as lines:
         lines.write(f"{line}\n")
@@ -41,8 +42,19 @@ def read_rounds(folder: Path) -> list[DeployedRound]:
         try:
             record = json.loads(line)
             check_json(record, path)
-            found.append(DeployedRound.model_validate({key: record[key] for key in record if key != SEAL}))
+            if record.get(POSITION, number) < number:
+                raise ValueError("it is out of order, or doubled")
+            found.append(DeployedRound.model_validate({key: record[key] for key in record.keys() - {SEAL, POSITION}}))
         except (ValidationError, *MALFORMED) as error:
             reason = "it is no round" if isinstance(error, ValidationError) else str(error)
             raise damaged(path, f"line {number}: {reason}", ADVICE) from error
     return found
+
+
+def missing_rounds(folder: Path, known: int) -> str:
+    """A line for the user where the list lacks rounds that the ledger has, and "" where it does not.
+
+    known: the number of rounds in the ledger. A crash between the two writes loses one line; it is in no figure.
+    """
+    lacking = known - len(read_rounds(folder))
+    return f"{folder / ROUNDS}: lacks {lacking} of {known} rounds: the report will lack them" if lacking > 0 else ""

@@ -15,7 +15,7 @@ from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
-from hierfed.deployment.round_log import append_round, read_rounds
+from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
@@ -157,10 +157,13 @@ def conduct(
     """
     began = time.monotonic()
     checkpoint = load_checkpoint(folder, settings, catalogue, observer.tell)
-    read_rounds(folder)  # A damaged line is refused before anything is trained.
     scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
     admission = NodeAdmission(catalogue, requirements.keys, observer, Bookkeeper(folder), secure_sums, scale)
     observer.tell(f"signs its ledger with the key {admission.ledger.fingerprint}")
+    # A damaged line is refused before anything is trained.
+    lacking = missing_rounds(folder, admission.ledger.rounds)
+    if lacking:
+        observer.tell(lacking)
     if checkpoint is not None:
         admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
         admission.ledger.append(checkpoint.entry)
@@ -253,7 +256,7 @@ class _Training:
             ledger.append(line)
             strategy.extra_facts = ledger.facts()
             self.records.append(self._record(outcome, bytes_down, seconds))
-            append_round(self._folder, self.records[-1])
+            append_round(self._folder, self.records[-1], ledger.rounds)
             self._admission.observer.on_round(self.records[-1])
 
         self._federation.run_rounds(strategy, rounds, on_round)

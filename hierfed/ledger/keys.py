@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hierfed.atomic import write_atomically
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, StorageError
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.sealed import damaged
 
@@ -42,6 +42,8 @@ def kept_key(folder: Path) -> Ed25519PrivateKey:
             write_atomically(path, made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
             write_atomically(folder / f"{KEY}.pub", f"{public_text(made)}\n".encode())
         key = load_ssh_private_key(path.read_bytes(), None)
+    except StorageError:
+        raise
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise HierfedError(f"{path}: no private key of a ledger: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):

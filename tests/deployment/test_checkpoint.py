@@ -156,7 +156,7 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(checkpoint, tmp_path, d
     assert_same(found, checkpoint.with_model("rating", model(1, 1)))
     assert [COPY in line for line in told] == [True]
     (tmp_path / COPY).write_bytes(path.read_bytes())
-    with pytest.raises(HierfedError, match="to begin anew") as error:
+    with pytest.raises(HierfedError, match="begin-anew") as error:
         reload(checkpoint, tmp_path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(checkpoint, tmp_path, d
 @pytest.mark.parametrize("told", [None, {"format": "hierfed checkpoint 0"}, {"format": "hierfed checkpoint 3"}])
 def test_a_file_of_another_kind_is_refused_in_one_line(checkpoint, tmp_path, told):
     save_file({"a": torch.ones(1)}, tmp_path / FILE, metadata=told)
-    with pytest.raises(HierfedError, match="to begin anew") as error:
+    with pytest.raises(HierfedError, match="begin-anew") as error:
         reload(checkpoint, tmp_path)
     assert "\n" not in str(error.value)
 
