@@ -14,8 +14,16 @@ from fuzzing.trial import BAD, OTHER, REFUSED, SAME, TRACEBACK, finding, trial
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from hierfed.deployment.checkpoint import COPY, FILE, load_checkpoint
+from hierfed.atomic import held
+from hierfed.data.reading.catalogue_file import read_catalogue
+from hierfed.deployment import hosting
+from hierfed.deployment.checkpoint import COPY, FILE, has_checkpoint, load_checkpoint
+from hierfed.deployment.hosting import Hosting
+from hierfed.deployment.keys import new_key
+from hierfed.deployment.round_log import missing_rounds, read_rounds
+from hierfed.deployment.server import ServerObserver
 from hierfed.deployment.state import NodeState, Origin
+from hierfed.engines.flower.federation import Patience
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.ledger.keys import kept_key
 from hierfed.results import Result
@@ -154,8 +162,6 @@ def test_a_checkpoint_goes_on_from_its_copy(base: Path, copy: Path, hurt: str, h
     path.unlink() if how == "lost" else path.write_bytes(path.read_bytes()[:200])
     told = list[str]()
     settings = load_settings("hierarchical", SMALL)
-    from hierfed.data.reading.catalogue_file import read_catalogue
-
     catalogue = read_catalogue(base / "in/catalogue.parquet")
     found = load_checkpoint(copy / "server", settings, catalogue, told.append)
     assert found is not None
@@ -246,3 +252,72 @@ def test_a_server_without_its_key_stops_before_anything_is_written(village: Make
     with pytest.raises(HierfedError, match="--begin-anew"):
         found.serve(nodes=3)
     assert {path: path.read_bytes() for path in found.server.iterdir() if path.is_file()} == before
+
+
+def test_a_key_that_does_not_fit_its_public_half_is_refused(copy: Path) -> None:
+    state = NodeState(copy / "state")
+    new_key(copy / "other.key")
+    shutil.copy(copy / "other.key", copy / "state/node.key")
+    with pytest.raises(DamagedError, match=r"node\.key\.pub"):
+        state.key()
+    state.close()
+
+
+def test_rounds_out_of_order_or_missing_are_told(copy: Path) -> None:
+    path = copy / "server/rounds.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    for wrong in (first + first, second + first):
+        path.write_bytes(wrong)
+        with pytest.raises(DamagedError, match="line 2: it is out of order, or doubled"):
+            read_rounds(copy / "server")
+    path.write_bytes(first + second[:-5])
+    assert "lacks 1 of 2 rounds" in missing_rounds(copy / "server", 2)
+    assert path.read_bytes() == first
+
+
+class Ended(Exception):
+    """The server got as far as its training."""
+
+
+def test_a_server_that_begins_anew_keeps_what_was_there(
+    copy: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_server(*rest: Any, **named: Any) -> Any:
+        raise Ended
+
+    monkeypatch.setattr(hosting, "superlink", no_server)
+    folder = copy / "server"
+    kept_key(folder)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    catalogue = read_catalogue(base / "in/catalogue.parquet")
+    told = list[str]()
+    observer = ServerObserver()
+    observer.tell = told.append  # type: ignore[method-assign]
+    for number in (1, 2):
+        with pytest.raises(Ended):
+            where = Hosting("127.0.0.1", 0)
+            settings = load_settings("hierarchical", SMALL)
+            hosting.host(settings, catalogue, folder, where, 2, 2, Patience(), observer, begin_anew=True)
+        assert told[-1] == f"begins anew; what was there is in {folder / f'before-{number}'}"
+    before = {path.name: path.read_bytes() for path in (folder / "before-1").iterdir()}
+    assert before == {name: content for name, content in kept.items() if not name.startswith("ledger.key")}
+    assert (folder / "ledger.key").read_bytes() == kept["ledger.key"]
+    assert not has_checkpoint(folder)
+
+
+def test_two_servers_never_share_a_folder(copy: Path, base: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (copy / "server").iterdir()}
+    with held(copy / "server/.lock"):
+        with pytest.raises(HierfedError, match="another server is using it"):
+            hosting.host(
+                load_settings("hierarchical", SMALL),
+                read_catalogue(base / "in/catalogue.parquet"),
+                copy / "server",
+                Hosting("127.0.0.1", 0),
+                2,
+                2,
+                Patience(),
+                ServerObserver(),
+            )
+        (copy / "server/.lock").unlink()
+    assert {path.name: path.read_bytes() for path in (copy / "server").iterdir()} == before
