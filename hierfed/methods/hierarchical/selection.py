@@ -96,14 +96,12 @@ def select(
     if wanted.implicit_trial and method.embedding_rank and _ratings_per_user(nodes) <= wanted.implicit_up_to:
         informed = replace(method, embedding_rank=wanted.implicit_trial_rank, implicit_scale=wanted.implicit_trial)
         pairs = (method, trained), (informed, try_out(informed))
-        # Without kriging all users' validation rows are cheap to judge, up to so many nodes.
+        # Kriging is cheap where users have few ratings, and the embedding tells most there: all users are judged.
         rows = dict(enumerate(node.test for node in reduced)) if len(reduced) <= wanted.validation_users else sampled
-        plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
-        gains = rule(
-            (place, _gain(plain[0][place], plain[1][place], mine)) for place, mine in rows.items()
-        ).total.arrays
+        before, after = (personalise(each, found) for each, found in pairs)
+        gains = rule((place, _gain(before[place], after[place], mine)) for place, mine in rows.items()).total.arrays
         pays = bool(gains["gain"] > gains["squares"].sqrt())
-        for (each, _), models, won in zip(pairs, plain, (not pays, pays), strict=True):
+        for (each, _), models, won in zip(pairs, (before, after), (not pays, pays), strict=True):
             rmse = validate(models, rows).rmse
             trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
         method, trained = pairs[pays]
