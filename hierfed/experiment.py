@@ -110,7 +110,8 @@ def run_experiment(
                 stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
-        rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items)
+        sampling = settings.seed if settings.split.protocol == "loo" else None
+        rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items, sampling)
         watch.stop()
 
     result = collect(

@@ -226,13 +226,16 @@ class NewUserRecord(Record):
 class RankingRecord(Record):
     """Lists of unseen items from the full catalogue, means over users with a held-out item: NDCG@10, Recall@20, HR@10.
 
-    model: `ease`, `implicit`, `rating` (expected ratings), `blend` of these three, or `popularity`, the baseline.
+    model: `ease`, `implicit`, `rating` (expected ratings), `popularity`, the baseline, or `blend` of these.
+    sampled_ndcg_at_10, sampled_hr_at_10: of lists of the held-out item and 99 sampled ones; NaN but under protocol loo.
     """
 
     model: str
     ndcg_at_10: Number
     recall_at_20: Number
     hr_at_10: Number
+    sampled_ndcg_at_10: Number = float("nan")
+    sampled_hr_at_10: Number = float("nan")
 
 
 class ThresholdRecord(Record):

@@ -32,7 +32,8 @@ Query = Annotated[
 Join = Annotated[str | None, typer.Option(help="links, paper, title or none: how items get their features.")]
 Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a named split such as u1.")]
 ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="two_groups, warm, temporal, cold or given: what is held out of whom.")
+    str | None,
+    typer.Option("--protocol", help="two_groups, warm, temporal, loo, cold or given: what is held out of whom."),
 ]
 Seed = Annotated[
     int | None,

@@ -92,12 +92,17 @@ def warnings_of(allocation: Allocation) -> list[str]:
     """Warnings on the ratings and their division that matter for trust in the figures, a line each."""
     ratings = allocation.dataset.ratings
     found = [code_warning(ratings.value)]
-    if allocation.settings.split.protocol == "temporal":
+    protocol = allocation.settings.split.protocol
+    if protocol == "loo" and not splits.ordered(ratings):
+        found.append(
+            "protocol 'loo': no time tells a user's ratings apart, so each user's test rating is drawn at random"
+        )
+    elif allocation.settings.split.newest:
         tied = splits.tied_share(ratings, allocation.split)
         if tied >= _MANY_TIED:
             found.append(
-                f"protocol 'temporal': {tied:.0%} of the test rows bear the same time as train rows of their user, so "
-                "that the order in which they are listed decides which are test"
+                f"protocol '{protocol}': {tied:.0%} of the test rows bear the same time as train rows of their user, "
+                "so that the order in which they are listed decides which are test"
             )
     return [line for line in found if line]
 
@@ -139,6 +144,8 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
         return splits.warm(ratings, test_share=share, rng=rng)
     if choice.protocol == "temporal":
         return splits.temporal(ratings, test_share=share)
+    if choice.protocol == "loo":
+        return splits.loo(ratings, rng=rng)
     if choice.protocol == "cold":
         return splits.cold(ratings, federated_users=choice.federated_users, test_share=share, rng=rng)
     return splits.two_groups(
@@ -154,12 +161,12 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
 def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[Nodes, Nodes]:
     """The federated nodes, which train the global model, and the personalisation nodes, which adapt it.
 
-    Both are the same if the same users do both and are divided alike. A node's ratings have times only under protocol
-    `temporal`.
+    Both are the same if the same users do both and are divided alike. A node's ratings have times only where the
+    newest rows are test.
     """
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
     # Times take two fifths of a rating's bytes, and no other protocol needs them.
-    held = ratings if settings.split.protocol == "temporal" else replace(ratings, time=None)
+    held = ratings if settings.split.newest else replace(ratings, time=None)
 
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
         partitioner = partitioner_of(how)

@@ -10,7 +10,7 @@ from hierfed.errors import SettingsError
 from hierfed.section import OpenShare, Section, Share
 
 Join = Literal["links", "paper", "title", "none"]
-Protocol = Literal["two_groups", "warm", "temporal", "cold", "given"]
+Protocol = Literal["two_groups", "warm", "temporal", "loo", "cold", "given"]
 EMPTY = "empty"
 
 
@@ -109,7 +109,8 @@ class DataSettings(TableSettings):
 class SplitSettings(Section):
     """The users that make the global model, and the rows that train it; see hierfed.data.splits.
 
-    protocol: `two_groups` as in the paper, or `warm`, `temporal` or `cold`; `given` if the data name their test rows.
+    protocol: `two_groups` as in the paper, or `warm`, `temporal`, `loo` (leave one out: each user's newest rating) or
+    `cold`; `given` if the data name their test rows.
     test_share: share of each user's rows under warm, temporal and cold; 0 means 0.2, and 0.3 under cold.
     train_rows, sample and personal_train_rows: under two_groups; sample under given too.
     """
@@ -120,3 +121,8 @@ class SplitSettings(Section):
     train_rows: OpenShare = 0.7
     sample: Share = 1.0
     personal_train_rows: OpenShare = 0.8
+
+    @property
+    def newest(self) -> bool:
+        """True where the newest rows are test."""
+        return self.protocol in ("temporal", "loo")

@@ -93,6 +93,27 @@ def temporal(ratings: Ratings, *, test_share: float) -> Split:
     return split
 
 
+def loo(ratings: Ratings, *, rng: np.random.Generator) -> Split:
+    """Leave one out: the newest row of each user with at least two is test.
+
+    Among rows of one time, the last listed. Where no time tells a user's rows apart, the test row is drawn at random.
+    """
+    if ordered(ratings):
+        assert ratings.time is not None
+        return _users_themselves(last_of_each_user(ratings.user, ratings.time, 0.0))
+    return _users_themselves(last_of_each_user(ratings.user, rng.random, 0.0))
+
+
+def ordered(ratings: Ratings) -> bool:
+    """True if any user has rows of different times."""
+    if ratings.time is None:
+        return False
+    split = _users_themselves(last_of_each_user(ratings.user, ratings.time, 0.0))
+    first = np.full(int(ratings.user.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, ratings.user, ratings.time)
+    return bool((ratings.time[split.test] > first[ratings.user[split.test]]).any())
+
+
 def tied_share(ratings: Ratings, split: Split) -> float:
     """The share of the test rows with the same time as their user's newest train row.
 

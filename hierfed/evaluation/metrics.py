@@ -63,6 +63,12 @@ METRICS: Mapping[str, Metric] = {
     "recall@20": Metric(
         "Recall@20 of recommendation lists", 4, lambda result: result.ranking.get("recall@20", math.nan)
     ),
+    "sampled_ndcg@10": Metric(
+        "NDCG@10 among 99 sampled items", 4, lambda result: result.ranking.get("sampled_ndcg@10", math.nan)
+    ),
+    "sampled_hr@10": Metric(
+        "HR@10 among 99 sampled items", 4, lambda result: result.ranking.get("sampled_hr@10", math.nan)
+    ),
     # How long the report takes is not known before it is drawn: drawn again, it would say something else.
     "seconds": Metric("Seconds", 2, lambda result: result.seconds.total, shown=False),
 }

@@ -5,14 +5,15 @@ For a user with relevant items R and the list of all unseen items, best first (h
     NDCG@10 = sum_{j<=10} hit_j / log2(j + 1)  over  sum_{j<=min(10, |R|)} 1 / log2(j + 1)
     Recall@20 = hits among the first 20 / |R|,  HR@10 = whether there is a hit among the first 10
 
-Sampled negatives would change the order of methods (Krichene and Rendle, KDD 2020), so there are none.
+Sampled negatives change the order of methods (Krichene and Rendle, KDD 2020). So they are an extra, under protocol loo
+alone, for comparison with what others print: each held-out item among SAMPLED others that the user has never rated.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,9 +23,11 @@ from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 from hierfed.federated.method import Scorer
 from hierfed.models.lists import exclude, rated_matrix, top
+from hierfed.randomness import generator
 from hierfed.results import RankingRecord
 
 NDCG_LENGTH, RECALL_LENGTH, HIT_LENGTH = 10, 20, 10
+SAMPLED = 99
 # Scores are asked for so many users at once that they are about this many: 32 MB for each array of them.
 SCORES_AT_ONCE = 2**22
 
@@ -40,21 +43,32 @@ class UserRanking:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over the users with at least one relevant item; users: how many these are."""
+    """Means over the users with at least one relevant item.
+
+    users: how many these are.
+    sampled: the same among sampled items; None where none were.
+    """
 
     users: int
     ndcg_at_10: float
     recall_at_20: float
     hit_rate_at_10: float
+    sampled: RankingMetrics | None = None
 
 
 def judge_ranking(
-    scorers: Mapping[str, Scorer], train: Ratings, test: Ratings, items: int, *, relevant_from: float = -math.inf
+    scorers: Mapping[str, Scorer],
+    train: Ratings,
+    test: Ratings,
+    items: int,
+    *,
+    relevant_from: float = -math.inf,
+    sampling_seed: int | None = None,
 ) -> dict[str, RankingMetrics]:
     """The metrics of each scorer. Seen are the items of the user's train rows, relevant those of its other test rows.
 
     items: size of the catalogue. relevant_from: the lowest rating, in stars, that makes a test item relevant; a
-    disliked test item then counts as any other item.
+    disliked test item then counts as any other item. sampling_seed: draws SAMPLED items for each user; None for none.
     Raises DataError where no user has a relevant item, and ValueError where a score is NaN.
     """
     users = 1 + int(max(train.user.max(initial=-1), test.user.max(initial=-1)))
@@ -67,13 +81,34 @@ def judge_ranking(
             "no user has a test item to recommend: use more test rows, or a lower bound of relevant ratings"
         )
     found: dict[str, list[UserRanking]] = {name: [] for name in scorers}
+    sampled: dict[str, list[UserRanking]] = {name: [] for name in scorers}
     chunk = max(1, SCORES_AT_ONCE // items)
     for begin in range(0, len(judged), chunk):
         some = judged[begin : begin + chunk]
         known, wanted = (torch.from_numpy(rows[some].toarray() > 0) for rows in (seen, relevant))
+        others = None if sampling_seed is None else sampled_items(known | wanted, some, sampling_seed)
         for name, scorer in scorers.items():
-            found[name].append(judge_lists(scorer(torch.from_numpy(some)), known, wanted))
-    return {name: _mean(parts) for name, parts in found.items()}
+            scores = scorer(torch.from_numpy(some))
+            found[name].append(judge_lists(scores, known, wanted))
+            if others is not None:
+                sampled[name].append(judge_lists(scores, ~(others | wanted), wanted))
+    return {
+        name: replace(_mean(parts), sampled=_mean(sampled[name]) if sampled[name] else None)
+        for name, parts in found.items()
+    }
+
+
+def sampled_items(rated: Tensor, users: np.ndarray, seed: int) -> Tensor:
+    """SAMPLED items of each user, uniform over those that the user has never rated, or all of them: bool as `rated`.
+
+    rated: the items of the user's train and test rows, bool [users, items].
+    users: their numbers, which draw the same items in every call.
+    """
+    chosen = torch.zeros_like(rated)
+    for row, user in enumerate(users.tolist()):
+        never = np.flatnonzero(~rated[row].numpy())
+        chosen[row, generator(seed, 0, user, "sampled items").permutation(never)[:SAMPLED]] = True
+    return chosen
 
 
 def judge_lists(scores: Tensor, seen: Tensor, relevant: Tensor) -> UserRanking:
@@ -99,15 +134,22 @@ def _mean(parts: list[UserRanking]) -> RankingMetrics:
     return RankingMetrics(len(ndcg), float(ndcg.mean()), float(recall.mean()), float(hit.mean()))
 
 
-def judge_scorers(scorers: Mapping[str, Scorer], own: Ratings, held_out: Ratings, items: int) -> list[RankingRecord]:
+def judge_scorers(
+    scorers: Mapping[str, Scorer], own: Ratings, held_out: Ratings, items: int, sampling_seed: int | None = None
+) -> list[RankingRecord]:
     """The record of each scorer's lists; none where there are no scorers. See judge_ranking."""
     if not scorers:
         return []
     return [
         RankingRecord(
-            model=name, ndcg_at_10=found.ndcg_at_10, recall_at_20=found.recall_at_20, hr_at_10=found.hit_rate_at_10
+            model=name,
+            ndcg_at_10=found.ndcg_at_10,
+            recall_at_20=found.recall_at_20,
+            hr_at_10=found.hit_rate_at_10,
+            sampled_ndcg_at_10=found.sampled.ndcg_at_10 if found.sampled else math.nan,
+            sampled_hr_at_10=found.sampled.hit_rate_at_10 if found.sampled else math.nan,
         )
-        for name, found in judge_ranking(scorers, own, held_out, items).items()
+        for name, found in judge_ranking(scorers, own, held_out, items, sampling_seed=sampling_seed).items()
     ]
 
 
@@ -115,5 +157,7 @@ def figures_of(records: Sequence[RankingRecord], recommends: str) -> dict[str, f
     """The figures of the model that recommends, by their usual names; empty where it was not judged."""
     for record in records:
         if record.model == recommends:
-            return {"ndcg@10": record.ndcg_at_10, "recall@20": record.recall_at_20, "hr@10": record.hr_at_10}
+            found = {"ndcg@10": record.ndcg_at_10, "recall@20": record.recall_at_20, "hr@10": record.hr_at_10}
+            sampled = {"sampled_ndcg@10": record.sampled_ndcg_at_10, "sampled_hr@10": record.sampled_hr_at_10}
+            return found | {name: value for name, value in sampled.items() if math.isfinite(value)}
     return {}

@@ -20,7 +20,7 @@ class PublicContent:
 
 def public_content(settings: Settings, catalogue: Catalogue) -> PublicContent:
     """The catalogue's features. Vote averages are left out if they may be newer than the train rows."""
-    votes, later = settings.data.vote_average, settings.split.protocol == "temporal"
+    votes, later = settings.data.vote_average, settings.split.newest
     content = content_of(catalogue, vote_average=votes == "use" or (votes == "auto" and not later))
     genres = ("genres",) if content.genres.shape[1] else ()
     titles = ("title",) if content.titled else ()

@@ -66,6 +66,7 @@ def _judged(result: Result) -> str:
         "cold": f"; judged on {users} {seen}",
         "warm": f"; judged on rows held out of all {users}",
         "temporal": f"; judged on the newest rows of all {users}",
+        "loo": f"; judged on the newest row of each of {users}",
         "given": f"; judged on the test rows that the data name, of {users}",
     }
     return judged.get(result.data.protocol, "")
@@ -238,10 +239,15 @@ def new_user_table(result: Result) -> Table:
 def ranking_table(result: Result) -> Table:
     """The quality of each ranking model's lists; the one that recommends stands out."""
     names = [words.ranker(each.model, result) for each in result.rankers]
-    values = [(each.ndcg_at_10, each.hr_at_10, each.recall_at_20) for each in result.rankers]
+    values: list[tuple[float, ...]] = [(each.ndcg_at_10, each.hr_at_10, each.recall_at_20) for each in result.rankers]
+    headings = ["Lists by", "NDCG@10", "HR@10", "Recall@20"]
+    if any(math.isfinite(each.sampled_hr_at_10) for each in result.rankers):
+        headings += ["NDCG@10 of 99 sampled", "HR@10 of 99 sampled"]
+        sampled = [(each.sampled_ndcg_at_10, each.sampled_hr_at_10) for each in result.rankers]
+        values = [(*whole, *part) for whole, part in zip(values, sampled, strict=True)]
     rows = [(name, *(words.decimals(value, 3) for value in row)) for name, row in zip(names, values, strict=True)]
     own = frozenset(place for place, name in enumerate(names) if "(recommends)" in name)
-    return Table("Recommendation lists, means over users", ("Lists by", "NDCG@10", "HR@10", "Recall@20"), rows, own)
+    return Table("Recommendation lists, means over users", tuple(headings), rows, own)
 
 
 def metric_table(result: Result) -> Table:

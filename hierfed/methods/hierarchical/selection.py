@@ -62,7 +62,7 @@ def select(
     rule: adds up the nodes' sums on their validation rows.
     """
     wanted, trials = settings.selection, list[Trial]()
-    newest = settings.split.protocol == "temporal"
+    newest = settings.split.newest
     reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
     sampled = _of_some_users(reduced, wanted.trial_users, settings.seed)
 
