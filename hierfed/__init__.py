@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierfed.api import Run, run
+    from hierfed.evaluation.leaks import leak_test
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "run"]
+__all__ = ["Run", "__version__", "leak_test", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from hierfed import api  # noqa: PLC0415
 
         return getattr(api, name)
+    if name == "leak_test":
+        from hierfed.evaluation.leaks import leak_test  # noqa: PLC0415
+
+        return leak_test
     raise AttributeError(f"module 'hierfed' has no attribute '{name}'")

@@ -58,7 +58,7 @@ def run_experiment(
 
         case = Case(settings, dataset.catalogue, limits, module=module, streams=streams)
         case = after_earlier_stages(case, nodes, how)
-        prepared, tuned, selection = prepare(case), settings, None
+        prepared, tuned, selection, lists = prepare(case), settings, None, None
 
         if prepared.method.tunes(settings):
             watch.start("select")
@@ -68,6 +68,7 @@ def run_experiment(
 
             tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
             prepared = prepare(replace(case, settings=tuned))
+            tuned, lists = prepared.method.tune_lists(tuned, nodes, try_out, how.rule)
 
         watch.start("train")
         method = prepared.method
@@ -125,6 +126,7 @@ def run_experiment(
         judged=judged,
         baselines=baselines,
         selection=selection,
+        lists=lists,
         new_users=new_users,
         rankers=rankers,
         seconds=watch.seconds(),

@@ -202,6 +202,30 @@ class Selection(Record):
     deviation_scale: Number
 
 
+class ListTrial(Record):
+    """A penalty that was tried for a part of the lists: its NDCG@10 on validation rows."""
+
+    setting: str
+    value: Number
+    ndcg_at_10: Number
+    chosen: bool
+
+
+class ListChoice(Record):
+    """The choice of the blend that makes the lists, on validation rows of the protocol's own kind.
+
+    users: the number of users whose validation rows chose.
+    weights: of each part; a single weight of 1 where the best part makes the lists.
+    ndcg_at_10: of the chosen lists. parts: NDCG@10 of each part alone; both on validation rows.
+    """
+
+    users: int
+    trials: list[ListTrial]
+    weights: dict[str, Number]
+    ndcg_at_10: Number
+    parts: dict[str, Number]
+
+
 class Intervals(Record):
     """The share of held-out ratings that the personal models' intervals of this level hold, and the width in stars."""
 
@@ -398,6 +422,7 @@ class Result(Record):
     baselines: Baselines
     personal_baselines: Baselines
     selection: Selection | None = None
+    lists: ListChoice | None = None
     intervals: Intervals | None = None
     new_users: list[NewUserRecord] = Field(default_factory=list)
     ranking: dict[str, Number] = Field(default_factory=dict)

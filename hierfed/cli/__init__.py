@@ -1,4 +1,4 @@
-"""The command line: run, compare, recommend, data, presets, report, audit, and those of a federation."""
+"""The command line: run, compare, recommend, data, presets, report, audit, leak-test, and those of a federation."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hierfed.cli.federation import federation, keys_new, keys_server, node, pers
 from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
 from hierfed.cli.interruption import INTERRUPTED
+from hierfed.cli.leaks import leak_test
 from hierfed.cli.output import say
 from hierfed.errors import HierfedError, StorageError
 
@@ -45,7 +46,7 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    for command in (run, compare, recommend, presets, report, audit, server, node, federation, personalise):
+    for command in (run, compare, recommend, presets, report, audit, leak_test, server, node, federation, personalise):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)

@@ -19,7 +19,7 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.federated.stage import RATING
-from hierfed.results import Selection, ThresholdRecord
+from hierfed.results import ListChoice, Selection, ThresholdRecord
 from hierfed.settings import Settings
 
 Scorer = Callable[[Tensor], Tensor]
@@ -177,6 +177,12 @@ class Method:
         train: trains a candidate on nodes. rule: adds up the nodes' errors on their validation rows.
         Gives the settings with the chosen values, and the record of the choice.
         """
+        return settings, None
+
+    def tune_lists(
+        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Settings, ListChoice | None]:
+        """Choose what makes the lists, on validation rows inside the train rows; as `tune`, after it."""
         return settings, None
 
     def scorers(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
@@ -14,8 +15,10 @@ from hierfed.federated.method import JudgedItems, Method, Restorer, RivalErrors,
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.local.rivals import ALONE, each_user_alone
+from hierfed.methods.ranking.choice import choose_lists
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
-from hierfed.results import Selection, ThresholdRecord
+from hierfed.methods.ranking.validation import hold_back
+from hierfed.results import ListChoice, Selection, ThresholdRecord
 from hierfed.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +68,24 @@ class HierarchicalDuties(Method):
         from hierfed.methods.hierarchical.selection import select  # noqa: PLC0415 - it makes candidates of this class
 
         return select(settings, self._own, nodes, train, rule)
+
+    def tune_lists(
+        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Settings, ListChoice | None]:
+        """See Method."""
+        if not settings.ranking.rank_items:
+            return settings, None
+        from hierfed.methods.hierarchical.lists import expected_ratings  # noqa: PLC0415 - it serves this class
+
+        held, own = hold_back(nodes, settings), self._own
+        trained = train(own, held.learning, settings.selection.validation_rounds)
+        private = trained.private if held.judged is held.learning else [None] * len(held.judged)
+        models = own.personalise(trained.shared, held.judged, private)
+
+        def expected(place: int, users: Tensor) -> Tensor:
+            return expected_ratings([models[place]])(users)
+
+        return choose_lists(settings, own.content, trained.shared, held, expected, train, rule)
 
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hierfed.section import Count, Positive, Section
+from hierfed.section import Count, NonNegative, Positive, Section
 
 
 class RankingSettings(Section):
@@ -11,6 +11,10 @@ class RankingSettings(Section):
     rank_items: true trains the ranking models.
     least_raters: items with fewer are never counted together.
     ease_penalty: in raters.
+    ease_penalties, implicit_penalties: tried beside ease_penalty and implicit_penalty, where a selection is on and at
+    most choice_items items have enough raters; the best on validation rows replaces it.
+    choice_users: most users whose validation rows choose.
+    ease_weight, implicit_weight, rating_weight, popularity_weight: of the blend; a selection replaces them.
     """
 
     rank_items: bool = True
@@ -18,3 +22,12 @@ class RankingSettings(Section):
     ease_penalty: Positive = 250.0
     implicit_rank: Count = 32
     implicit_rounds: Count = 8
+    implicit_penalty: Positive = 0.02
+    ease_penalties: tuple[Positive, ...] = (60.0, 1000.0)
+    implicit_penalties: tuple[Positive, ...] = (0.005, 0.08)
+    choice_items: Count = 6000
+    choice_users: Count = 1000
+    ease_weight: NonNegative = 1.0
+    implicit_weight: NonNegative = 1.5
+    rating_weight: NonNegative = 1.2
+    popularity_weight: NonNegative = 0.0

@@ -15,7 +15,7 @@ from hierfed.federated.stage import RATING, Stage
 from hierfed.methods.messages import EASE, IMPLICIT
 from hierfed.methods.ranking.ease import MOST_ITEMS, Ease, public_likeness
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, Ranker, blend, popularity
+from hierfed.methods.ranking.scores import Ranker, blend, popularity
 from hierfed.models.lists import rated_matrix
 from hierfed.settings import Settings
 
@@ -45,7 +45,8 @@ def ease_of(settings: Settings, content: Content, models: Mapping[str, SharedMod
 def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> ImplicitFactors:
     """Implicit factors on the items whose raters the finished rating model knows."""
     items, rank = len(models[RATING].arrays["raters"]), settings.ranking.implicit_rank
-    return ImplicitFactors(items, settings.seed, rank, least_raters=_least_raters(settings))
+    least = _least_raters(settings)
+    return ImplicitFactors(items, settings.seed, rank, penalty=settings.ranking.implicit_penalty, least_raters=least)
 
 
 def ranking_scorers(
@@ -64,7 +65,9 @@ def ranking_scorers(
         "implicit": _by_model(implicit_of(settings, models), models[IMPLICIT], own, items),
         "ease": _by_model(ease_of(settings, content, models), models[EASE], own, items),
     }
-    scorers[BLEND] = _blended(dict(scorers))
+    scorers = {name: _once(scorer) for name, scorer in scorers.items()}
+    weights = {name: getattr(settings.ranking, f"{name}_weight") for name in scorers}
+    scorers[BLEND] = _blended(dict(scorers), {name: weight for name, weight in weights.items() if weight})
     return scorers
 
 
@@ -76,9 +79,21 @@ def _by_model(ranker: Ranker, shared: SharedModel, own: Ratings, items: int) -> 
     return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
 
 
-def _blended(scorers: Mapping[str, Scorer]) -> Scorer:
+def _once(scorer: Scorer) -> Scorer:
+    """The same scorer. It keeps its last scores, so that a blend of the same users does not compute them again."""
+    last: list[tuple[Tensor, Tensor]] = []
+
+    def score(users: Tensor) -> Tensor:
+        if not last or not torch.equal(last[0][0], users):
+            last[:] = [(users.clone(), scorer(users))]
+        return last[0][1]
+
+    return score
+
+
+def _blended(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Scorer:
     """The named models' scores, standardised user by user and added with their weights."""
-    return lambda users: blend({name: scorers[name](users) for name in BLEND_WEIGHTS}, BLEND_WEIGHTS)
+    return lambda users: blend({name: scorers[name](users) for name in weights}, weights)
 
 
 def _least_raters(settings: Settings) -> int:
