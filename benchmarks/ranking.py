@@ -30,7 +30,8 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Scorer
 from hierfed.methods.ranking.ease import Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import BLEND_WEIGHTS, Ranker, blend, popularity
+from hierfed.methods.ranking.scores import Ranker, blend, popularity
+from hierfed.methods.ranking.settings import RankingSettings
 from hierfed.models.lists import rated_matrix
 from hierfed.models.threads import one_torch_thread
 from hierfed.randomness import generator
@@ -53,8 +54,9 @@ def by_model(method: Ranker, shared: SharedModel, rated: csr_array) -> Scorer:
 
 
 def blend_of(scorers: Mapping[str, Scorer]) -> Scorer:
-    """The scores of all of them, blended with the package's weights."""
-    weights = {name: BLEND_WEIGHTS[name] for name in scorers}
+    """The scores of all of them, blended with the package's usual weights."""
+    usual = RankingSettings()
+    weights = {name: getattr(usual, f"{name}_weight") for name in scorers}
     return lambda users: blend({name: scorer(users) for name, scorer in scorers.items()}, weights)
 
 

@@ -15,9 +15,9 @@ from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
 from hierfed.evaluation.comparison import run_baselines, run_new_users, summarise_data
 from hierfed.evaluation.judging import judge_nodes, judge_round
-from hierfed.evaluation.ranking import judge_scorers
-from hierfed.federated.contract import Contribution
-from hierfed.federated.method import Method, Trained
+from hierfed.evaluation.ranking import judge_scorers, sampling_seed
+from hierfed.federated.contract import Contribution, SumMethod
+from hierfed.federated.method import Trained
 from hierfed.federated.private import PersonalModel
 from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, prepare, stages_from_rating
@@ -63,7 +63,7 @@ def run_experiment(
         if prepared.method.tunes(settings):
             watch.start("select")
 
-            def try_out(candidate: Method, some: Sequence[Node], rounds: int) -> Trained:
+            def try_out(candidate: SumMethod, some: Sequence[Node], rounds: int) -> Trained:
                 return run_rounds(candidate, some, rounds, how=how.with_everyone(), observer=shares)
 
             tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
@@ -111,8 +111,9 @@ def run_experiment(
                 stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
-        sampling = settings.seed if settings.split.protocol == "loo" else None
-        rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items, sampling)
+        rankers = judge_scorers(
+            scorers, parts.personal_train, parts.personal_test, dataset.items, sampling_seed(settings)
+        )
         watch.stop()
 
     result = collect(

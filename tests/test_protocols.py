@@ -186,6 +186,12 @@ def test_with_choices_and_lists_on_a_run_is_still_one(tmp_path: Path) -> None:
     assert found.result.selection is not None
     assert found.result.selection.deviation_scale > 0
     assert found.result.ranking
+    lists = found.result.lists
+    assert lists is not None
+    kept = found.tuned.ranking
+    assert {name: getattr(kept, f"{name}_weight") for name in lists.weights} == lists.weights
+    assert sum(lists.weights.values()) == pytest.approx(1)
+    assert lists.ndcg_at_10 >= max(lists.parts.values())
 
 
 def test_protocol_given_without_test_rows_is_refused(tmp_path: Path) -> None:

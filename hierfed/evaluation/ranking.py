@@ -25,6 +25,7 @@ from hierfed.federated.method import Scorer
 from hierfed.models.lists import exclude, rated_matrix, top
 from hierfed.randomness import generator
 from hierfed.results import RankingRecord
+from hierfed.settings import Settings
 
 NDCG_LENGTH, RECALL_LENGTH, HIT_LENGTH = 10, 20, 10
 SAMPLED = 99
@@ -132,6 +133,11 @@ def judge_lists(scores: Tensor, seen: Tensor, relevant: Tensor) -> UserRanking:
 def _mean(parts: list[UserRanking]) -> RankingMetrics:
     ndcg, recall, hit = (torch.cat([getattr(part, name) for part in parts]) for name in ("ndcg", "recall", "hit"))
     return RankingMetrics(len(ndcg), float(ndcg.mean()), float(recall.mean()), float(hit.mean()))
+
+
+def sampling_seed(settings: Settings) -> int | None:
+    """The seed of the sampled items of lists; None where the protocol's lists rank the full catalogue alone."""
+    return settings.seed if settings.split.protocol == "loo" else None
 
 
 def judge_scorers(

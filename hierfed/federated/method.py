@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, concatenated
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.federated.stage import RATING
@@ -38,7 +38,7 @@ class Trained:
     private: Sequence[PrivateState | None]
 
 
-Train = Callable[["Method", Sequence[Node], int], Trained]
+Train = Callable[[SumMethod, Sequence[Node], int], Trained]
 """Trains a method over nodes for so many rounds, by the engine and the sums of the run."""
 
 

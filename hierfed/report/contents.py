@@ -236,6 +236,16 @@ def new_user_table(result: Result) -> Table:
     return Table("New users, RMSE on held-out rows", headings, rows)
 
 
+def lists_sentence(result: Result) -> str:
+    """The weights of the lists' blend; empty where nothing was chosen."""
+    if result.lists is None:
+        return ""
+    weights = sorted(result.lists.weights.items(), key=lambda pair: -pair[1])
+    parts = [f"{name} {words.decimals(weight, 2)}" for name, weight in weights if weight]
+    chosen = f"Lists are by {parts[0].split()[0]} alone" if len(parts) == 1 else f"Lists blend {', '.join(parts)}"
+    return f"{chosen}, chosen on validation rows of {words.plural(result.lists.users, 'user')}."
+
+
 def ranking_table(result: Result) -> Table:
     """The quality of each ranking model's lists; the one that recommends stands out."""
     names = [words.ranker(each.model, result) for each in result.rankers]

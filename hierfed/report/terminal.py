@@ -36,7 +36,8 @@ def result_tables(result: Result) -> Group:
     parts += [_shown(figure.table(result)) for figure in figures_of(result).values() if figure.table]
     parts.append(_shown(contents.metric_table(result)))
     chosen = contents.selection_sentence(result.selection) if result.selection else ""
-    found = (contents.interval_sentence(result), contents.threshold_sentence(result), chosen)
+    lists = contents.lists_sentence(result)
+    found = (contents.interval_sentence(result), contents.threshold_sentence(result), chosen, lists)
     parts += [Text(sentence) for sentence in (*found, *_data_sentences(result)) if sentence]
     for warning in filter(None, [result.data.join.warning, *result.data.warnings]):
         parts.append(Text(f"Warning: {words.sentence(warning)}", style="bold"))

@@ -237,6 +237,30 @@ def test_temporal_needs_times():
 
 
 @few
+@given(ratings(), seeds)
+def test_loo_holds_out_the_newest_row_of_each_user_with_two(rows, seed):
+    rows = timed(rows, seed)
+    split = splits.loo(rows, rng=np.random.default_rng(seed))
+    counts = np.bincount(rows.user)
+    assert np.bincount(rows.user[split.test], minlength=len(counts)).tolist() == (counts > 1).astype(int).tolist()
+    if splits.ordered(rows):
+        for row in split.test:
+            assert rows.time[row] == rows.time[rows.user == rows.user[row]].max()
+
+
+def test_loo_without_an_order_draws_the_row_at_random():
+    user, item = np.repeat(np.arange(200, dtype=np.int32), 4), np.tile(np.arange(4, dtype=np.int32), 200)
+    for time in (None, np.full(800, 3)):
+        rows = Ratings(user, item, np.ones(800, np.float32), time)
+        assert not splits.ordered(rows)
+        one, other = (splits.loo(rows, rng=np.random.default_rng(seed)).test for seed in (0, 1))
+        assert len(one) == 200
+        assert set((one % 4).tolist()) == {0, 1, 2, 3}
+        assert (one != other).any()
+    assert splits.ordered(Ratings(user, item, np.ones(800, np.float32), np.arange(800)))
+
+
+@few
 @given(ratings(), shares, seeds)
 def test_warm_holds_out_a_share_of_every_users_rows(rows, share, seed):
     split = splits.warm(rows, test_share=share, rng=np.random.default_rng(seed))

@@ -15,7 +15,14 @@ from torch import Tensor
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 from hierfed.evaluation import ranking
-from hierfed.evaluation.ranking import RankingMetrics, figures_of, judge_lists, judge_ranking, judge_scorers
+from hierfed.evaluation.ranking import (
+    RankingMetrics,
+    figures_of,
+    judge_lists,
+    judge_ranking,
+    judge_scorers,
+    sampled_items,
+)
 from hierfed.methods.ranking.scores import popularity
 from hierfed.results import RankingRecord
 
@@ -170,3 +177,29 @@ def test_the_figures_are_those_of_the_model_that_recommends():
     ]
     assert figures_of(records, "two") == {"ndcg@10": 0.6, "recall@20": 0.7, "hr@10": 0.8}
     assert figures_of(records, "three") == figures_of([], "one") == {}
+
+
+def test_sampled_items_are_never_rated_ones_the_same_in_every_call_and_at_most_99():
+    rated = torch.rand(3, 300, generator=torch.Generator().manual_seed(0)) < 0.2
+    rated[2, :250] = True
+    users = np.array([4, 7, 9])
+    chosen = sampled_items(rated, users, seed=1)
+    assert not (chosen & rated).any()
+    assert chosen.sum(1).tolist() == [99, 99, int((~rated[2]).sum())]
+    assert torch.equal(chosen[1:2], sampled_items(rated[1:2], users[1:2], seed=1))
+    assert not torch.equal(chosen, sampled_items(rated, users, seed=2))
+
+
+def test_lists_of_sampled_items_rank_the_held_out_item_among_them_alone():
+    train, test = rows([(0, 0, 5.0), (1, 1, 4.0)]), rows([(0, 150, 3.0), (1, 200, 4.0)])
+    scores = -torch.arange(400, dtype=torch.float64).expand(2, -1)
+    found = judge_ranking({"own": lambda users: scores[users]}, train, test, 400, sampling_seed=3)["own"]
+    assert found.sampled is not None
+    seen = torch.zeros(2, 400, dtype=torch.bool)
+    for user, (known, held) in enumerate([(0, 150), (1, 200)]):
+        seen[user, [known, held]] = True
+    chosen = sampled_items(seen, np.array([0, 1]), seed=3)
+    places = [int(chosen[user, :held].sum()) for user, held in enumerate((150, 200))]
+    expected = [1 / math.log2(place + 2) if place < 10 else 0.0 for place in places]
+    assert found.sampled.ndcg_at_10 == pytest.approx(np.mean(expected))
+    assert found.sampled.hit_rate_at_10 == np.mean([place < 10 for place in places])

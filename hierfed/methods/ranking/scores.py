@@ -20,9 +20,6 @@ from hierfed.federated.contract import SharedModel
 from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.models.lists import rated_matrix
 
-# The weights with the highest NDCG@10 on validation rows of MovieLens. Neighbours in the grid differ less than seeds.
-BLEND_WEIGHTS: Mapping[str, float] = {"ease": 1.0, "implicit": 1.5, "rating": 1.2}
-
 
 class Ranker(Protocol):
     """A method whose shared model scores items for a user by the items that the user has rated."""

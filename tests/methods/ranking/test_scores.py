@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as arrays
 
 from hierfed.data.ratings import Ratings
 from hierfed.methods.ranking.scores import (
-    BLEND_WEIGHTS,
     blend,
     known_items,
     known_raters,
@@ -65,4 +64,4 @@ def test_a_blend_weighs_standardised_scores_and_leaves_out_models_without_a_weig
     }
     assert blend(scores, {"ease": 1.0, "rating": 0.25}).tolist() == [[-0.75, 0.75], [-0.25, 0.25]]
     with pytest.raises(KeyError, match="implicit"):
-        blend(scores, BLEND_WEIGHTS)
+        blend(scores, {"ease": 1.0, "implicit": 1.5, "rating": 1.2})

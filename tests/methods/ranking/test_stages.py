@@ -47,7 +47,7 @@ def expected(users: Tensor) -> Tensor:
 
 
 @pytest.mark.usefixtures("rankers")
-def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_content, monkeypatch):
+def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_content):
     own = Ratings(np.array([0, 2, 2], np.int32), np.array([1, 0, 2], np.int32), np.array([3, 1, 5], np.float32))
     models = {
         "rating": shared_with([9.0, 9.0, 9.0, 9.0]),
@@ -62,10 +62,42 @@ def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_conte
     assert not found["ease"](torch.tensor([1, 3, 99])).any()
     assert found["popularity"](users).tolist() == [[5, 6, 7, 0]] * 2
     assert found["rating"](users).tolist() == [[0, 1, 2, 3]] * 2
-    monkeypatch.setattr(stages, "BLEND_WEIGHTS", {"ease": 1.0, "implicit": 1.0})
-    torch.testing.assert_close(found["blend"](users), torch.zeros(2, ITEMS).double(), rtol=0, atol=1e-15)
-    monkeypatch.setattr(stages, "BLEND_WEIGHTS", {"ease": 0.5})
-    assert found["blend"](users)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
+
+    def blended(**weights: float) -> Tensor:
+        none = dict.fromkeys(("ease_weight", "implicit_weight", "rating_weight", "popularity_weight"), 0.0)
+        settings = load_settings("hierarchical", {**none, **weights})
+        return ranking_scorers(settings, make_content(ITEMS), models, expected, own)["blend"](users)
+
+    both = blended(ease_weight=1.0, implicit_weight=1.0)
+    torch.testing.assert_close(both, torch.zeros(2, ITEMS).double(), rtol=0, atol=1e-15)
+    assert blended(ease_weight=0.5)[0].tolist() == [0.5, -0.5, 0.5, -0.5]
+    torch.testing.assert_close(blended(popularity_weight=1.0)[0].argsort(), torch.tensor([3, 0, 1, 2]))
+
+
+def test_each_model_scores_the_same_users_once(make_content, monkeypatch):
+    calls: list[str] = []
+
+    @dataclass
+    class Counted(Multiple):
+        name: str = ""
+
+        def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+            calls.append(self.name)
+            return super().scores(shared, seen)
+
+    monkeypatch.setattr(stages, "ease_of", lambda settings, content, models: Counted(1.0, "ease"))
+    monkeypatch.setattr(stages, "implicit_of", lambda settings, models: Counted(-1.0, "implicit"))
+    own = Ratings(np.array([0, 1, 2], np.int32), np.array([1, 0, 2], np.int32), np.ones(3, np.float32))
+    models = {
+        "rating": shared_with([9.0] * ITEMS),
+        "ease": shared_with([5.0] * ITEMS, factor=2.0),
+        "implicit": shared_with([9.0] * ITEMS, factor=3.0),
+    }
+    found = ranking_scorers(SETTINGS, make_content(ITEMS), models, expected, own)
+    for chunk in (torch.tensor([0, 1]), torch.tensor([2])):
+        for scorer in found.values():
+            scorer(chunk)
+    assert sorted(calls) == ["ease", "ease", "implicit", "implicit"]
 
 
 def test_the_stages_are_ease_and_then_implicit_factors_on_the_items_of_the_model_of_ratings(make_content):
