@@ -226,12 +226,29 @@ class ListChoice(Record):
     parts: dict[str, Number]
 
 
+class IntervalGroup(Record):
+    """Intervals of users with so many own ratings.
+
+    own_ratings: in words. rows: how many were judged. standard_error: of the coverage, clustered by user.
+    """
+
+    own_ratings: str
+    rows: int
+    coverage: Number
+    standard_error: Number
+    mean_width: Number
+
+
 class Intervals(Record):
-    """The share of held-out ratings that the personal models' intervals of this level hold, and the width in stars."""
+    """The share of held-out ratings that the personal models' intervals of this level hold, and the mean width.
+
+    groups: the same by the number of own ratings, for the groups of hierfed.models.intervals that have rows.
+    """
 
     level: Number
     coverage: Number
     mean_width: Number
+    groups: list[IntervalGroup] = []
 
 
 class NewUserRecord(Record):

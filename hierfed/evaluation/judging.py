@@ -15,9 +15,9 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import JudgedItems, Method
 from hierfed.federated.private import PersonalModel, UncertainModel
-from hierfed.models.intervals import INTERVAL_LEVEL, half_width
+from hierfed.models.intervals import INTERVAL_LEVEL, group_names, group_of, half_width
 from hierfed.models.metrics import rating_errors, user_rmse
-from hierfed.results import Intervals, NodeRecord, RoundRecord, UserSummary
+from hierfed.results import IntervalGroup, Intervals, NodeRecord, RoundRecord, UserSummary
 
 OnJudged = Callable[[int, int], None]
 """Is told, as personalisation nodes are judged, how many have been, and of how many."""
@@ -28,6 +28,7 @@ class JudgedRows:
     """A node's held-out rows: user and item of each, and the errors of the global and of the personal model.
 
     deviation: the personal model's standard deviation of each rating; NaN where it does not say.
+    own: the number of the user's own ratings that the personal model has learned from.
     """
 
     user: np.ndarray
@@ -35,6 +36,7 @@ class JudgedRows:
     before: np.ndarray
     after: np.ndarray
     deviation: np.ndarray
+    own: np.ndarray
 
 
 def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> RoundRecord:
@@ -90,7 +92,7 @@ def judge_node(
         weight_change_l2=personal.weight_change(shared.arrays),
     )
     errors = before - node.test.value, after - node.test.value
-    return record, JudgedRows(node.test.user, node.test.item, *errors, deviation)
+    return record, JudgedRows(node.test.user, node.test.item, *errors, deviation, _own(node))
 
 
 def judge_nodes(
@@ -123,9 +125,32 @@ def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:
     if not np.isfinite(deviation).any():
         return None
     half = half_width(torch.from_numpy(deviation)).numpy()
+    user, own = (np.concatenate([getattr(rows, name) for rows in judged]) for name in ("user", "own"))
+    group, within, groups = group_of(torch.from_numpy(own)).numpy(), np.abs(error) <= half, []
+    for number, name in enumerate(group_names()):
+        here = group == number
+        if here.any():
+            coverage = float(within[here].mean())
+            sums = np.bincount(np.unique(user[here], return_inverse=True)[1], within[here] - coverage)
+            groups.append(
+                IntervalGroup(
+                    own_ratings=name,
+                    rows=int(here.sum()),
+                    coverage=coverage,
+                    standard_error=float(np.sqrt(np.square(sums).sum()) / here.sum()),
+                    mean_width=float(2 * half[here].mean()),
+                )
+            )
     return Intervals(
-        level=INTERVAL_LEVEL, coverage=float((np.abs(error) <= half).mean()), mean_width=float(2 * half.mean())
+        level=INTERVAL_LEVEL, coverage=float(within.mean()), mean_width=float(2 * half.mean()), groups=groups
     )
+
+
+def _own(node: Node) -> np.ndarray:
+    """The number of train rows of each test row's user."""
+    counts = np.bincount(node.train.user, minlength=int(node.test.user.max(initial=0)) + 1)
+    found: np.ndarray = counts[node.test.user]
+    return found
 
 
 def judged_items(judged: Sequence[JudgedRows]) -> JudgedItems:

@@ -26,6 +26,7 @@ def rows(
     deviation: list[float] | None = None,
     item: list[int] | None = None,
     user: list[int] | None = None,
+    own: list[int] | None = None,
 ) -> JudgedRows:
     count = len(after)
     return JudgedRows(
@@ -34,6 +35,7 @@ def rows(
         before=np.full(count, 2.0),
         after=np.array(after),
         deviation=np.full(count, np.nan) if deviation is None else np.array(deviation),
+        own=np.array(own or [0] * count),
     )
 
 
@@ -46,6 +48,21 @@ def test_coverage_is_the_share_of_errors_within_their_interval():
     # Within are 1.6, -1.6; 0 and -3.2.
     assert found.coverage == 4 / 8
     assert found.mean_width == pytest.approx(2 * HALF * (4 + 0.1 + 0.5 + 2 + 2) / 8)
+
+
+def test_coverage_is_told_by_the_number_of_own_ratings_with_an_error_by_user():
+    half = [1.0] * 6
+    first = rows([0.0, 2.0, 0.0, 0.0], half[:4], user=[1, 1, 2, 2], own=[9, 9, 3, 3])
+    found = judge_intervals([first, rows([0.0, 5.0], [3.0, 1.0], user=[3, 4], own=[10, 200])])
+    assert found is not None
+    assert [(each.own_ratings, each.rows, each.coverage) for each in found.groups] == [
+        ("0 to 9", 4, 0.75),
+        ("10 to 19", 1, 1.0),
+        ("160 or more", 1, 0.0),
+    ]
+    # User 1 has one hit of two, 1.5 expected; user 2 both: -.5 and .5.
+    assert found.groups[0].standard_error == pytest.approx(np.sqrt(0.5) / 4)
+    assert found.groups[1].mean_width == pytest.approx(6 * HALF)
 
 
 def test_models_that_do_not_say_how_sure_they_are_have_no_intervals():

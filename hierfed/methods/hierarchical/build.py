@@ -55,4 +55,5 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         momentum=factors.momentum,
         device=device_of(settings.training.device),
         deviation_scale=settings.selection.deviation_scale,
+        group_scales=settings.selection.group_scales,
     )

@@ -83,6 +83,7 @@ class HierarchicalFactors(HierarchicalDuties):
     limits: the lowest and the highest possible rating.
     deviation_scale: factor on the standard deviations of personal predictions.
     implicit_scale: factor on users' means of the embedding as covariates; 0 leaves them out.
+    group_scales: further factors by the number of own ratings; see hierfed.models.intervals.
     everyone: True if all nodes take part in every round; else each round moves the model a part of the way.
     momentum: of the server, if everyone takes part; see hierfed.methods.hierarchical.momentum.
     device: the device of the nodes' rounds; all else is done on the CPU.
@@ -100,6 +101,7 @@ class HierarchicalFactors(HierarchicalDuties):
     seed: int
     deviation_scale: float = 1.0
     implicit_scale: float = 0.0
+    group_scales: tuple[float, ...] = ()
     threads: int = 1
     chunk_rows: int = PIECE_ROWS
     everyone: bool = True
@@ -250,6 +252,7 @@ class HierarchicalFactors(HierarchicalDuties):
             self.deviation_scale,
             self.threads,
             self.implicit(shared.arrays, design),
+            self.group_scales,
         )
 
     def implicit(self, arrays: Mapping[str, Tensor], design: Design) -> Tensor | None:

@@ -26,6 +26,7 @@ from hierfed.methods.hierarchical.users import (
     precision_of,
 )
 from hierfed.models.influence import Influence
+from hierfed.models.intervals import group_of
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import numbers_of, places_among
@@ -58,6 +59,8 @@ class SharedKnowledge:
     noise_share: share of a user's noise variance that kriging leaves unexplained.
     deviation_scale: factor on the standard deviations of predictions.
     implicit: as in ItemMoments.
+    group_scales: further factors by the user's number of own ratings, for the groups of hierfed.models.intervals; empty
+    for none.
     """
 
     beliefs: Beliefs
@@ -68,6 +71,13 @@ class SharedKnowledge:
     deviation_scale: float
     threads: int
     implicit: Tensor | None = None
+    group_scales: tuple[float, ...] = ()
+
+    def scale_of(self, own: Tensor) -> Tensor:
+        """The factor on the standard deviations for these numbers of own ratings."""
+        if not self.group_scales:
+            return torch.full(own.shape, self.deviation_scale, dtype=torch.float64)
+        return self.deviation_scale * torch.tensor(self.group_scales, dtype=torch.float64)[group_of(own)]
 
     @cached_property
     def moments(self) -> ItemMoments:
@@ -162,7 +172,9 @@ class PersonalFactors(UncertainModel):
         of_items = unpack(beliefs.item_covariance[item], size)
         uncertain = torch.einsum("nab,ab->n", of_items, newcomer)
         noise = (1 / beliefs.precision).expand(len(item)).clone()
+        counts = torch.zeros(len(item), dtype=torch.int64)
         if known.any():
+            counts[known] = self.own.counts[place[known]]
             at, of_known = place[known], x[known]
             if knowledge.kernel is None:
                 z, covariance = self.posterior.mean[at], self.posterior.covariance[at]
@@ -180,7 +192,7 @@ class PersonalFactors(UncertainModel):
         scale = knowledge.scale
         return (
             scale.centre + scale.unit * (beliefs.item_mean[item, 0] + mean),
-            (knowledge.deviation_scale * scale.unit) ** 2 * (variance + uncertain + noise),
+            (knowledge.scale_of(counts) * scale.unit) ** 2 * (variance + uncertain + noise),
         )
 
     @property

@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes, RowsByNode, row_counts, train_rows
 from hierfed.data.grouping import is_grouped
@@ -19,7 +20,7 @@ from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
-from hierfed.models.intervals import INTERVAL_LEVEL, quantile
+from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
 from hierfed.models.kernel import ItemKernel, KernelSettings
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
@@ -27,6 +28,8 @@ from hierfed.settings import Settings
 
 Models = Sequence[PersonalFactors | PiecewiseFactors]
 
+# A group with fewer validation rows keeps the factor of all.
+LEAST_OF_GROUP = 200
 # Number of bins and range, in standard deviations, of the histogram of errors that gives the interval's width.
 BINS, WIDEST = 400, 8.0
 
@@ -125,12 +128,17 @@ def select(
     more = _of_some_users(reduced, wanted.validation_users, settings.seed)
     scale = validate(models, more).quantile / quantile()
     count = sum(map(len, more.values()))
-    chosen = _with_choices(settings, method, kernel, scale)
+    groups = rule((place, _by_group(models[place], reduced[place].train, some)) for place, some in more.items())
+    chosen = _with_choices(settings, method, kernel, scale, _group_scales(groups.total, scale * quantile()))
     return chosen, Selection(rows=count, trials=trials, deviation_scale=scale)
 
 
 def _with_choices(
-    settings: Settings, method: HierarchicalFactors, kernel: KernelSettings | None, deviation_scale: float
+    settings: Settings,
+    method: HierarchicalFactors,
+    kernel: KernelSettings | None,
+    deviation_scale: float,
+    group_scales: tuple[float, ...],
 ) -> Settings:
     """The settings with the chosen values.
 
@@ -157,7 +165,9 @@ def _with_choices(
                 }
             ),
             "kriging": kriging,
-            "selection": settings.selection.model_copy(update={"deviation_scale": deviation_scale}),
+            "selection": settings.selection.model_copy(
+                update={"deviation_scale": deviation_scale, "group_scales": group_scales}
+            ),
         }
     )
 
@@ -233,12 +243,45 @@ def _validation(sums: Contribution) -> Validation:
     return Validation(rmse=float(total["squares"] / rows) ** 0.5, quantile=(place + 0.5) * WIDEST / BINS)
 
 
+def _by_group(model: PersonalFactors | PiecewiseFactors, own: Ratings, rows: Ratings) -> Contribution:
+    """A node's histograms of errors in standard deviations, one for each group of users; see models.intervals.
+
+    own: the node's rows that the model has learned from.
+    """
+    mean, variance = model.distribution(rows)
+    counts = np.bincount(own.user, minlength=int(rows.user.max(initial=0)) + 1)
+    group = group_of(torch.from_numpy(counts[rows.user]))
+    place = _bin(mean, variance, rows) + group * BINS
+    groups = len(OWN_RATINGS) + 1
+    return Contribution({"histograms": torch.bincount(place, minlength=groups * BINS).double().view(groups, BINS)})
+
+
+def _group_scales(sums: Contribution, usual: float) -> tuple[float, ...]:
+    """The factor of each group that makes its intervals hold.
+
+    usual: the quantile of all absolute errors, in standard deviations.
+    """
+    histograms, scales = sums.arrays["histograms"], []
+    for histogram in histograms:
+        reached = histogram.cumsum(0) >= INTERVAL_LEVEL * histogram.sum()
+        place = int(torch.nonzero(reached)[0])
+        enough = float(histogram.sum()) >= LEAST_OF_GROUP
+        scales.append((place + 0.5) * WIDEST / BINS / usual if enough else 1.0)
+    return tuple(scales)
+
+
+def _bin(mean: Tensor, variance: Tensor, rows: Ratings) -> Tensor:
+    """The bin of each row's absolute error in standard deviations."""
+    error = (mean - torch.from_numpy(rows.value).double()).abs()
+    return (error / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()
+
+
 def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
     """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
     mean, variance = model.distribution(rows)
     value = torch.from_numpy(rows.value).double()
     error = model.within(mean) - value
-    place = ((mean - value).abs() / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()
+    place = _bin(mean, variance, rows)
     return Contribution(
         {
             "squares": error.square().sum().reshape(1),

@@ -62,13 +62,14 @@ class SelectionSettings(Section):
     amplitudes: factors on the kernel's amplitudes.
     noise_shares: as in kriging.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
+    group_scales: further factors for users with so many own ratings, see hierfed.models.intervals; empty for none.
     """
 
     select: bool = True
     validation_share: OpenShare = 0.1
     validation_rounds: Count = 12
     trial_users: Count = 120
-    validation_users: Count = 300
+    validation_users: Count = 600
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
     implicit_trial: NonNegative = 30.0
@@ -78,3 +79,4 @@ class SelectionSettings(Section):
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
     least_gain: NonNegative = 0.002
     deviation_scale: Positive = 1.0
+    group_scales: tuple[Positive, ...] = ()

@@ -14,6 +14,7 @@ from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.rules import OPEN_SUM
+from hierfed.methods.hierarchical import selection as selection_room
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.selection import _gain, select
 from hierfed.results import Selection
@@ -112,6 +113,23 @@ def test_without_kriging_the_intervals_alone_are_fitted(nodes, make_content, mak
     assert selection.trials == []
     assert selection.deviation_scale == chosen.selection.deviation_scale > 0
     assert chosen.kriging == settings_with().kriging
+
+
+def test_groups_of_enough_rows_get_a_width_of_their_own(nodes, make_content, make_factors, monkeypatch):
+    method = make_factors(make_content(25))
+    asked = settings_with(amplitudes=[1.0], noise_shares=[method.kernel.noise_share])
+    few, _ = choose(asked, method, nodes)
+    assert few.selection.group_scales == (1.0,) * 6
+    monkeypatch.setattr(selection_room, "LEAST_OF_GROUP", 1)
+    chosen, found = choose(asked, method, nodes)
+    first, second, *none = chosen.selection.group_scales
+    assert first != second
+    assert none == [1.0] * 4
+    # The same trial again, with widths already fitted: they are right, to a bin of the histogram.
+    fitted = replace(method, deviation_scale=found.deviation_scale, group_scales=chosen.selection.group_scales)
+    again, overall = choose(asked, fitted, nodes)
+    for scale in again.selection.group_scales[:2]:
+        assert scale * overall.deviation_scale == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_fitted_width_holds_nine_in_ten_of_the_validation_rows(nodes, make_content, make_factors):
