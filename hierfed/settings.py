@@ -81,9 +81,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
-        reason = self._privacy_refusal() or self._device_refusal() or self._rule_refusal() or self._steps_refusal()
-        if reason:
-            raise ValueError(reason)
+        checks = (self._privacy_refusal, self._device_refusal, self._local_steps_refusal)
+        for check in (*checks, self._groups_refusal, self._rule_refusal, self._steps_refusal):
+            reason = check()
+            if reason:
+                raise ValueError(reason)
         return self
 
     def _privacy_refusal(self) -> str:
@@ -114,15 +116,12 @@ class Settings(Section):
     def _rule_refusal(self) -> str:
         kind, federation = METHODS[self.method], self.federation
         usual = FederationSettings()
-        for name in ("optimizer", "correction"):
-            if getattr(self.training, name) != getattr(TrainingSettings(), name) and not kind.takes_optimizer:
-                return f"training.{name}: method '{self.method}' takes no local steps: leave it out"
-        if RULES[federation.rule].single and self.privacy.secure_sums:
+        if RULES[federation.rule].single and self.privacy.secure_sums and not federation.groups:
             return (
                 f"federation.rule '{federation.rule}': it must see single contributions, which secure sums hide: "
-                f"leave it at '{usual.rule}', or leave privacy.secure_sums out"
+                f"leave it at '{usual.rule}', set federation.groups, or leave privacy.secure_sums out"
             )
-        if federation.rule != usual.rule and not kind.averaged:
+        if federation.rule != usual.rule and not kind.averaged and not RULES[federation.rule].every_method:
             return (
                 f"federation.rule '{federation.rule}': the sums of method '{self.method}' can only be added: "
                 f"leave it at '{usual.rule}'"
@@ -164,6 +163,33 @@ class Settings(Section):
             else:
                 continue
             return f"federation.steps '{name}': {reason}"
+        return ""
+
+    def _local_steps_refusal(self) -> str:
+        for name in ("optimizer", "correction"):
+            if (
+                getattr(self.training, name) != getattr(TrainingSettings(), name)
+                and not METHODS[self.method].takes_optimizer
+            ):
+                return f"training.{name}: method '{self.method}' takes no local steps: leave it out"
+        return ""
+
+    def _groups_refusal(self) -> str:
+        reason = self._groups_reason()
+        return reason and f"federation.groups: {reason}"
+
+    def _groups_reason(self) -> str:
+        federation, groups = self.federation, self.federation.groups
+        if not groups:
+            return ""
+        if federation.rule == FederationSettings().rule:
+            return "a sum of sums is the sum: choose a federation.rule that resists lying nodes, or leave it at 0"
+        if 2 * groups > federation.nodes:
+            return f"{groups} groups of {federation.nodes} nodes, and a group of one is seen alone: take fewer groups"
+        if federation.participation != 1:
+            return "in groups of other nodes every round, the server could solve for one: leave participation at 1"
+        if self.privacy.privacy_unit != "none":
+            return "noise is measured out for the sum of all nodes, not of a group: leave it at 0"
         return ""
 
     def _device_refusal(self) -> str:

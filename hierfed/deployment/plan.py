@@ -13,10 +13,11 @@ from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.secure_round import SecureGroup
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
+from hierfed.federated.groups import groups_of
 from hierfed.federated.method import Method
 from hierfed.federated.stage import RATING, Stage
 from hierfed.methods import Case, Prepared, earlier_stages, kind_of, prepare, stages_of
-from hierfed.privacy.secure_sum.setup import colluders
+from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
@@ -46,8 +47,18 @@ class Plan:
         """The nodes that add securely; None where the server sees single contributions."""
         if not self.keys:
             return None
-        colluding = colluders(len(self.keys), self.settings.privacy.colluding)
-        return SecureGroup({number: PublicKey(key) for number, key in enumerate(self.keys)}, self.threshold, colluding)
+        share, groups = self.settings.privacy.colluding, self.settings.federation.groups
+        keys = {number: PublicKey(key) for number, key in enumerate(self.keys)}
+        if not groups:
+            return SecureGroup(keys, self.threshold, colluders(len(keys), share))
+        if 2 * groups > len(keys):
+            raise SettingsError(f"federation.groups: {groups} groups of {len(keys)} nodes leave one alone: take fewer")
+        parts = []
+        for members in groups_of(len(keys), groups, self.settings.seed):
+            colluding = colluders(len(members), share)
+            own = {number: keys[number] for number in members}
+            parts.append(SecureGroup(own, smallest_threshold(len(own), colluding), colluding))
+        return SecureGroup(keys, self.threshold, colluders(len(keys), share), tuple(parts))
 
     @property
     def private(self) -> bool:

@@ -24,6 +24,7 @@ from hierfed.engines.rounds import rule_of, steps_of
 from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.groups import GroupSums
 from hierfed.federated.stage import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.results import DeployedRound, RefusedAnswer, Result
@@ -235,6 +236,8 @@ class _Training:
         method = self.plan.trainer(stage, self.checkpoint.models, streams)
         shared = self.checkpoint.models.get(stage) or method.start()
         quorum, secure_group, rule = self._requirements.quorum, self.plan.secure_group, rule_of(self.plan.settings)
+        if secure_group is not None and isinstance(rule, GroupSums):
+            rule = rule.rule  # The nodes of a group have added already.
         steps = steps_of(self.plan.settings)
         strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, secure_group, rule, steps)
         ledger = self._admission.ledger

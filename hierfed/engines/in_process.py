@@ -15,7 +15,7 @@ from hierfed.engines.rounds import PLAIN, Round
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
-from hierfed.federated.rules import OPEN_SUM, Summed
+from hierfed.federated.rules import OPEN_SUM, Summed, rule_of_round
 from hierfed.federated.stage import RATING
 from hierfed.federated.steps import Known, arrive, receive, send
 from hierfed.observer import SILENT, Observer
@@ -120,5 +120,5 @@ def _sum_one_by_one(
             saved.append(arrived.nbytes - message.nbytes)
             yield node.number, arrived
 
-    summed = how.rule(sent())
+    summed = rule_of_round(how.rule, method, shared)(sent())
     return replace(summed, bytes_up=summed.bytes_up - sum(saved)), kept

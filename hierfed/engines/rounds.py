@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hierfed.federated.groups import GroupSums
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.steps import Step
@@ -47,6 +48,9 @@ def steps_of(settings: Settings) -> tuple[Step, ...]:
 
 def rule_of(settings: Settings) -> Rule:
     """The rule of the settings; under secure sums, one that sees no single contribution."""
-    if settings.privacy.secure_sums:
-        return secure_sum_of(settings.privacy)
-    return RULES[settings.federation.rule].make(settings.federation, kind_of(settings).averaged)
+    federation = settings.federation
+    rule = RULES[federation.rule].make(federation, kind_of(settings).averaged)
+    add = secure_sum_of(settings.privacy) if settings.privacy.secure_sums else OPEN_SUM
+    if federation.groups:
+        return GroupSums(add, rule, federation.groups, settings.seed)
+    return add if settings.privacy.secure_sums else rule

@@ -30,6 +30,7 @@ from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 # The steps after the request for a contribution, in order; each goes to the nodes that are left.
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
+ROUND = "round"
 MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
 THE_SUM = "the sum itself"
 
@@ -42,11 +43,18 @@ class SecureGroup:
 
     keys: each node's public key by its number.
     threshold, colluding: see Setup.
+    parts: the groups within it, each of which adds up a sum of its own in rounds; empty for one sum of all.
     """
 
     keys: Mapping[int, VerifyKey]
     threshold: int
     colluding: int
+    parts: tuple[SecureGroup, ...] = ()
+
+    def adding(self, number: int, kind: str) -> SecureGroup:
+        """The nodes with which the node of this number adds up a sum of this kind."""
+        own = [part for part in self.parts if number in part.keys and kind == ROUND]
+        return own[0] if own else self
 
     def setup(
         self, request: Request, shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS
@@ -163,7 +171,8 @@ class SecureNode:
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
-            setup = self._secure_group.setup(request, shapes, contribution.words)
+            group = self._secure_group.adding(self._number, request.kind)
+            setup = group.setup(request, shapes, contribution.words)
             self._client = Client(setup, self._number, self._signer, contribution)
         except SecureSumError as error:
             return _refusal(error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from hierfed.federated.contract import Contribution
+    from hierfed.federated.contract import Contribution, SharedModel, SumMethod
     from hierfed.federated.settings import FederationSettings
 
 
@@ -37,11 +37,13 @@ class RuleKind:
 
     make: gives the rule. Its second argument names the arrays of the method that may be combined otherwise than by
     adding, each with the array that weighs it; all other arrays are added.
-    single: whether the rule must see single contributions, which secure sums hide.
+    single: whether the rule must see single contributions, which secure sums hide; those of groups will do.
+    every_method: whether it needs no arrays that may be combined otherwise than by adding.
     """
 
     make: Callable[[FederationSettings, Mapping[str, str]], Rule]
     single: bool = True
+    every_method: bool = False
 
 
 class OpenSum:
@@ -63,3 +65,17 @@ class OpenSum:
 
 
 OPEN_SUM = OpenSum()
+
+
+@runtime_checkable
+class MethodRule(Rule, Protocol):
+    """A rule that asks the method what honest nodes can send."""
+
+    def of(self, method: SumMethod, shared: SharedModel) -> Rule:
+        """The rule of the next round of this model."""
+        ...
+
+
+def rule_of_round(rule: Rule, method: SumMethod, shared: SharedModel) -> Rule:
+    """The rule as the next round of this model needs it."""
+    return rule.of(method, shared) if isinstance(rule, MethodRule) else rule

@@ -23,7 +23,8 @@ class FederationSettings(Section):
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
     rule: makes one total of contributions; a name in hierfed.federated.tables.RULES.
-    rule_share: the share of the nodes that a robust rule leaves out at each end.
+    rule_share: the share of the nodes, or of the groups, that may lie: a trimmed mean leaves so many out at each end.
+    groups: the number of groups of nodes whose sums the rule sees in the place of single contributions; 0 for none.
     steps: change what nodes send, in order; names in hierfed.federated.tables.STEPS.
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
     server_learning_rate: its rate.
@@ -36,6 +37,7 @@ class FederationSettings(Section):
     participation: Positive = 1.0
     rule: Annotated[str, AfterValidator(named_in(lambda: RULES, "rule"))] = "sum"
     rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    groups: Annotated[int, Field(ge=0, strict=True)] = 0
     steps: tuple[Annotated[str, AfterValidator(named_in(lambda: STEPS, "step"))], ...] = ()
     server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0

@@ -5,23 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from hierfed.federated.centred_clipping import centred_clipping
 from hierfed.federated.deflate import Deflate
 from hierfed.federated.fed_adagrad import FedAdagrad
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.fed_avgm import FedAvgM
 from hierfed.federated.fed_yogi import FedYogi
+from hierfed.federated.geometric_median import geometric_median
+from hierfed.federated.krum import krum, multi_krum
+from hierfed.federated.median import median
+from hierfed.federated.robust_mean import Centre, RobustMean
 from hierfed.federated.rules import OPEN_SUM, RuleKind
+from hierfed.federated.screen import Screen
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 from hierfed.federated.steps import StepKind
-from hierfed.federated.trimmed_mean import TrimmedMean
+from hierfed.federated.trimmed_mean import trimmed_mean
 from hierfed.federated.words import Words
 
 if TYPE_CHECKING:
     from hierfed.federated.settings import FederationSettings
 
+
+def _robust(name: str, centre: Centre) -> RuleKind:
+    return RuleKind(lambda settings, averaged: RobustMean(name, centre, settings.rule_share, averaged))
+
+
 RULES: Mapping[str, RuleKind] = {
     "sum": RuleKind(lambda settings, averaged: OPEN_SUM, single=False),
-    "trimmed_mean": RuleKind(lambda settings, averaged: TrimmedMean(settings.rule_share, averaged)),
+    "trimmed_mean": _robust("trimmed_mean", trimmed_mean),
+    "median": _robust("median", median),
+    "krum": _robust("krum", krum),
+    "multi_krum": _robust("multi_krum", multi_krum),
+    "geometric_median": _robust("geometric_median", geometric_median),
+    "centred_clipping": _robust("centred_clipping", centred_clipping),
+    "screen": RuleKind(lambda settings, averaged: Screen(), every_method=True),
 }
 """The rules that make one total of contributions."""
 

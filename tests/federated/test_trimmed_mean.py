@@ -8,10 +8,11 @@ import torch
 
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution
-from hierfed.federated.trimmed_mean import TrimmedMean
+from hierfed.federated.robust_mean import RobustMean
+from hierfed.federated.trimmed_mean import trimmed_mean
 from hierfed.settings import load_settings
 
-RULE = TrimmedMean(0.25, {"change": "rows"})
+RULE = RobustMean("trimmed_mean", trimmed_mean, 0.25, {"change": "rows"})
 
 
 def contributions(changes: np.ndarray, rows: np.ndarray) -> list[tuple[int, Contribution]]:
@@ -48,7 +49,7 @@ def test_arrays_that_are_not_declared_are_added():
 
 
 def test_a_share_that_leaves_nobody_out_is_refused():
-    with pytest.raises(HierfedError, match="leaves none of 3 nodes out"):
+    with pytest.raises(HierfedError, match="leaves 0 of 3 nodes out"):
         RULE(contributions(np.ones((3, 1)), np.ones(3, int)))
 
 

@@ -14,8 +14,9 @@ from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
 from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, template
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.federated.rules import OPEN_SUM, Rule
+from hierfed.federated.rules import OPEN_SUM, Rule, rule_of_round
 from hierfed.federated.steps import Known, Step, receive
 
 NOBODY = Member("unknown", -1)
@@ -41,7 +42,7 @@ class RoundOutcome:
     def lacking(self, quorum: int) -> str:
         """The reason why there is no total."""
         reasons = [each.reason for each in self.refused if each.node == THE_SUM]
-        return reasons[0] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
+        return reasons[-1] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
 
 
 class SumStrategy(Strategy):
@@ -50,7 +51,7 @@ class SumStrategy(Strategy):
     shared: the model so far.
     quorum: a round with fewer contributions does not change the model.
     secure_group: the nodes that add securely; None where the server sees single contributions.
-    rule: makes one total of contributions that the server sees.
+    rule: makes one total of the contributions, or of the groups' sums, that the server sees.
     steps: what changed contributions at the nodes.
     outcome: of the last round.
     extra_facts: facts that go to every node with the next request.
@@ -104,7 +105,7 @@ class SumStrategy(Strategy):
         accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps), self.steps)
         total = None
         if len(accepted) >= self.quorum:
-            total = self._combine(self.rule(accepted.items()).total)
+            total = self._ruled(accepted.items(), refused)
         sent = {each.number: each.reply.contribution.nbytes for each in answers if each.reply is not None}
         self.outcome = RoundOutcome(
             asked, total, tuple(accepted), tuple(refused), sum(sent[number] for number in accepted)
@@ -118,10 +119,29 @@ class SumStrategy(Strategy):
         request = Request(
             "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
         )
-        found = sum_securely(ask, request, secure_group, shapes, expected.words)
-        total = None if found.total is None else self._combine(found.total)
-        self.outcome = RoundOutcome(name, total, found.contributors, found.refused, found.bytes_up, found.bytes_down)
+        groups = secure_group.parts or (secure_group,)
+        found = [sum_securely(ask, request, group, shapes, expected.words) for group in groups]
+        sums = [(min(each.contributors), each.total) for each in found if each.total is not None]
+        sums.sort(key=lambda numbered: numbered[0])
+        contributors = tuple(sorted(number for each in found for number in each.contributors))
+        refused = [refusal for each in found for refusal in each.refused]
+        total = None
+        if secure_group.parts and len(contributors) >= self.quorum:
+            total = self._ruled(sums, refused)
+        elif sums and not secure_group.parts:
+            total = self._combine(sums[0][1])
+        up, down = sum(each.bytes_up for each in found), sum(each.bytes_down for each in found)
+        self.outcome = RoundOutcome(name, total, contributors, tuple(refused), up, down)
         return self.outcome
+
+    def _ruled(self, sums: Iterable[tuple[int, Contribution]], refused: list[Refusal]) -> Contribution | None:
+        """Move the model on by the rule's total; None, and a refusal more, where the rule has too few to judge by."""
+        try:
+            total = rule_of_round(self.rule, self.method, self.shared)(sums).total
+        except HierfedError as error:
+            refused.append(Refusal(THE_SUM, str(error)))
+            return None
+        return self._combine(total)
 
     def _combine(self, sent: Contribution) -> Contribution:
         """Move the model on by the total of what was sent; gives the total that the method combined."""

@@ -42,6 +42,7 @@ from hierfed.methods.hierarchical.limits import limits_of, moved_pull
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
 from hierfed.methods.hierarchical.users import Users, node_means
 from hierfed.models.devices import CPU
 from hierfed.models.kernel import KernelSettings
@@ -182,6 +183,16 @@ class HierarchicalFactors(HierarchicalDuties):
     def restored(self, total: Contribution, shared: SharedModel) -> Contribution:
         """See Limited."""
         return moved_pull(total, shared, self.design(shared), 1) if shared.round >= 0 else total
+
+    def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
+        """The contributions of users and ratings that there can be; see hierfed.federated.screen."""
+        if not shared.arrays:
+            return credible_counts(given, self.limits)
+        if shared.round < 0:
+            return credible_directions(given)
+        design = self.design(shared)
+        features = design.prior_features(shared.arrays["embedding"])
+        return credible_sums(given, Beliefs.of(shared.arrays), design, features)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""

@@ -1,0 +1,91 @@
+"""The screen: nodes whose contributions cannot be those of honest users like the others' are left out, whole.
+
+A sum over users can only be added, so that no median can take its place. But what is left out whole is a smaller
+federation, which every method can learn from. A method may know better what its sums can be: see `Screened`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from hierfed.errors import HierfedError
+from hierfed.federated.rules import Rule, Summed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+
+# Nodes may lie this many robust standard deviations from the median, and in any case this far from it: in the log of a
+# size, and in the cosine to the sum of the others.
+DEVIATIONS, SIZE_FLOOR, COSINE_FLOOR = 6.0, 1.2, 0.15
+LEAST = 3
+
+
+@runtime_checkable
+class Screened(Protocol):
+    """A method that knows what honest nodes can send."""
+
+    def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
+        """The contributions to the next round that are added, after what no honest node could add is taken out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The sum of the contributions that pass; see Rule and MethodRule.
+
+    method, shared: of the round; None before `of`.
+    """
+
+    method: SumMethod | None = None
+    shared: SharedModel | None = None
+
+    def of(self, method: SumMethod, shared: SharedModel) -> Rule:
+        """See MethodRule."""
+        return Screen(method, shared)
+
+    def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
+        """See Rule; raises HierfedError with fewer than 3 nodes, of which none is outside the others."""
+        from hierfed.federated.contract import ordered_sum  # noqa: PLC0415 - settings are checked without torch
+
+        given = [contribution for _, contribution in contributions]
+        sizes = sum(each.nbytes for each in given)
+        if len(given) < LEAST:
+            raise HierfedError(
+                f"federation.rule 'screen': needs {LEAST} nodes or more, and there are {len(given)}: take more, or the "
+                "rule 'sum'"
+            )
+        if isinstance(self.method, Screened) and self.shared is not None:
+            passed = self.method.screened(self.shared, given)
+        else:
+            passed = [each for each, alike in zip(given, alike_in_direction(given), strict=True) if alike]
+        return Summed(ordered_sum(passed), sizes)
+
+
+def alike_in_direction(given: Sequence[Contribution]) -> list[bool]:
+    """Whether each contribution has about the size and the direction of the others, array by array."""
+    import torch  # noqa: PLC0415 - settings are checked without it
+
+    alike = torch.ones(len(given), dtype=torch.bool)
+    for name in given[0].arrays:
+        values = torch.stack([each.arrays[name].flatten() for each in given])
+        norms = values.norm(dim=1)
+        alike &= within(norms.clamp_min(1e-300).log(), SIZE_FLOOR)
+        # Each node's direction is the median's, value by value, which liars cannot turn; of few values it says little.
+        middle = values.median(0).values if len(given) < 32 else values.mean(0)
+        cosines = values @ middle / (norms * middle.norm()).clamp_min(1e-300)
+        alike &= within(cosines, COSINE_FLOOR, above=False)
+    return list(alike.tolist())
+
+
+def within(values: Tensor, floor: float, above: bool = True) -> Tensor:
+    """Whether each of the nodes' values [nodes] lies near their median.
+
+    floor: the least distance that counts as far. above: whether values far above the median are far too.
+    """
+    apart = values - values.median()
+    limit = max(floor, DEVIATIONS * 1.4826 * float(apart.abs().median()))
+    return (apart.abs() if above else -apart) <= limit

@@ -1,0 +1,161 @@
+"""The bounds of a node's sums: what users and ratings can add, and how far an item can be drawn by its raters.
+
+A node that breaks a bound is left out whole, so that the model is that of the other nodes. Where a node as a whole is
+credible, each item gets its own test: with A_k and c_k the node's sums for the item, and Cov and g the item's posterior
+without the node,
+
+    s = c_k - A_k g ~ N(0, V),   V = A_k + A_k Cov A_k,   if the node's raters are like the others
+
+s' V^-1 s is about its size for an honest node. A node above the limit adds nothing to the item. A node whose tests
+together lie far above the other nodes' is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hierfed.federated.contract import Contribution
+from hierfed.federated.screen import alike_in_direction, within
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.design import Design
+from hierfed.models.symmetric import inverse, pack, unpack
+
+# How far a node's mean per user or rating may be from the other nodes' median, in logs.
+PER_USER, PER_RATING, TESTS = 0.7, 0.25, 0.25
+# How much further from the median a node's vectors may be than the median node's, in logs.
+DISTANCE = 1.2
+# The largest test of an item, as a multiple of its degrees of freedom's usual deviation above them.
+ITEM_DEVIATIONS = 6.0
+# How much more a node may weigh than the median node, in users.
+LARGEST = 3.0
+
+
+def credible_counts(given: Sequence[Contribution], limits: tuple[float, float]) -> list[Contribution]:
+    """The first opening round's contributions that are counts of users and ratings within these limits."""
+    low, high = limits
+    kept = []
+    for each in given:
+        raters, (count, total, squares), users = each.arrays["raters"], each.arrays["moments"], each.arrays["users"]
+        honest = bool(
+            (raters >= 0).all()
+            and (raters <= users).all()
+            and float((raters.sum() - count).abs()) < 0.5
+            and low * count <= total <= high * count
+            and total.square() <= squares * count * (1 + 1e-9)
+            and squares <= (low + high) * total - low * high * count + 1e-6 * squares
+        )
+        if honest:
+            kept.append(each)
+    return _capped(kept)
+
+
+def credible_directions(given: Sequence[Contribution]) -> list[Contribution]:
+    """The other opening rounds' contributions of about one size and direction."""
+    given = [each for each in given if _products_possible(each.arrays)]
+    return [each for each, alike in zip(given, alike_in_direction(given), strict=True) if alike]
+
+
+def credible_sums(
+    given: Sequence[Contribution], beliefs: Beliefs, design: Design, features: Tensor
+) -> list[Contribution]:
+    """The sums of users' posteriors that are those of users and ratings like the other nodes'.
+
+    features: of the items' priors.
+    """
+    given = [each for each in given if _possible(each.arrays)]
+    if not given:
+        return []
+    alike = torch.ones(len(given), dtype=torch.bool)
+    for value, floor in (
+        (_ratio(given, "ratings", "users"), 1.5),
+        (_ratio(given, "squared_error", "ratings"), PER_RATING),
+        (_ratio(given, "precision", "users"), PER_RATING),
+        (_ratio(given, "user_moments", "users"), PER_USER),
+    ):
+        alike &= within(value.log(), floor)
+    targets = torch.stack([(each.arrays["covariate_targets"] / each.arrays["users"]).flatten() for each in given])
+    alike &= within((targets - targets.median(0).values).norm(dim=1).clamp_min(1e-300).log(), DISTANCE)
+    given = [each for each, passes in zip(given, alike.tolist(), strict=True) if passes]
+    tests, known = _item_tests(given, beliefs, design, features)
+    whole = (tests.clamp_max(10) * known).sum(1) / known.sum(1).clamp_min(1)
+    alike = within(whole.clamp_min(1e-3).log(), TESTS)
+    size = 1 + beliefs.rank
+    limit = 1 + ITEM_DEVIATIONS * (2 / size) ** 0.5
+    kept = []
+    for each, passes, test in zip(given, alike.tolist(), tests, strict=True):
+        if passes:
+            keeps = (test <= limit).double()[:, None]
+            items = {name: keeps * each.arrays[name] for name in ("item_precision", "item_pull")}
+            kept.append(Contribution({**each.arrays, **items}))
+    return _capped(kept)
+
+
+def _products_possible(sums: Mapping[str, Tensor]) -> bool:
+    """Whether the last opening round's products are sums of squares; all others have none."""
+    if "user_products" not in sums:
+        return True
+    return _sum_of_squares(sums["user_products"]) and _sum_of_squares(unpack(sums["products"], sums["sums"].shape[1]))
+
+
+def _possible(sums: Mapping[str, Tensor]) -> bool:
+    """Whether sums of squares and of products of vectors with themselves are what such sums can be."""
+    positive = all(float(sums[name]) > 0 for name in ("users", "ratings", "precision", "squared_error"))
+    matrices = [
+        sums["user_moments"],
+        sums["covariate_products"],
+        unpack(sums["item_precision"], sums["item_pull"].shape[1]),
+    ]
+    return positive and all(map(_sum_of_squares, matrices))
+
+
+def _sum_of_squares(matrices: Tensor) -> bool:
+    """Whether matrices [..., size, size] are symmetric and have no eigenvalue below 0, up to rounding."""
+    scale = 1e-9 * float(matrices.abs().max())
+    apart = float((matrices - matrices.mT).abs().max())
+    return apart <= scale and float(torch.linalg.eigvalsh(matrices).min()) >= -scale
+
+
+def _ratio(given: Sequence[Contribution], name: str, by: str) -> Tensor:
+    """The sum, or the trace of a matrix, over another sum, [nodes]."""
+    values = [each.arrays[name] for each in given]
+    sums = [value.trace() if value.dim() == 2 else value.sum() for value in values]
+    return torch.stack(sums) / torch.stack([each.arrays[by].sum() for each in given])
+
+
+def _item_tests(
+    given: Sequence[Contribution], beliefs: Beliefs, design: Design, features: Tensor
+) -> tuple[Tensor, Tensor]:
+    """s' V^-1 s over its size, [nodes, shared items], and 1 where the node has raters of the item."""
+    size = 1 + beliefs.rank
+    prior = inverse(beliefs.item_spread)
+    mean = features[design.shared_items] @ beliefs.item_weights @ prior
+    precisions = torch.stack([each.arrays["item_precision"] for each in given])
+    pulls = torch.stack([each.arrays["item_pull"] for each in given])
+    tests = []
+    for node in range(len(given)):
+        others = [other for other in range(len(given)) if other != node]
+        # The median of a few nodes' sums says little of sparse items; the sum of the others is what they know.
+        without = unpack(precisions[others].sum(0) + pack(prior), size)
+        covariance = inverse(without)
+        centre = (covariance @ (pulls[others].sum(0) + mean)[:, :, None])[:, :, 0]
+        own = unpack(precisions[node], size)
+        surprise = pulls[node] - (own @ centre[:, :, None])[:, :, 0]
+        spread = own + own @ covariance @ own
+        # A few raters leave some directions of the vector untouched; these are not tested.
+        ridge = 1e-6 * spread.diagonal(dim1=1, dim2=2).mean(1) + 1e-9
+        spread.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+        solved = torch.linalg.solve(spread, surprise[:, :, None])[:, :, 0]
+        tests.append((solved * surprise).sum(1) / size)
+    return torch.stack(tests), (precisions[:, :, 0] > 0).double()
+
+
+def _capped(given: Sequence[Contribution]) -> list[Contribution]:
+    """The contributions, those of very large nodes as if they had fewer users."""
+    if not given:
+        return []
+    users = torch.stack([each.arrays["users"][0] for each in given])
+    factors = (LARGEST * users.median() / users).clamp_max(1).tolist()
+    return [each if factor == 1 else each * factor for each, factor in zip(given, factors, strict=True)]

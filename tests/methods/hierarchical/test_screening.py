@@ -1,0 +1,121 @@
+"""The screen of the hierarchical model: liars are left out whole, honest nodes never, and a pushed item stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from hierfed.data.division import allocate, load_dataset
+from hierfed.data.federation import Node
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import PLAIN, Round
+from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.screen import Screen
+from hierfed.generated.files import write_world
+from hierfed.methods import Case, prepare
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.settings import load_settings
+
+LIAR, ROUNDS, SCREENED = 3, 3, Round(Screen())
+Lie = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Eight nodes and the method of their settings."""
+
+    method: HierarchicalFactors
+    nodes: list[Node]
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    place = tmp_path_factory.mktemp("screened") / "world"
+    write_world(place, users=160, items=60, ratings=6_000, seed=3)
+    small = {"rank": 2, "embedding_rank": 4, "embedding_rounds": 2, "rounds": ROUNDS, "select": False, "threads": 1}
+    settings = load_settings(
+        "hierarchical", {**small, "data.source": str(place), "protocol": "warm", "nodes": 8, "partition": "users"}
+    )
+    allocation = allocate(load_dataset(settings), settings)
+    method = prepare(Case(settings, allocation.dataset.catalogue, (0.5, 5.0))).method
+    assert isinstance(method, HierarchicalFactors)
+    return Federation(method, list(allocation.nodes))
+
+
+@dataclass(frozen=True)
+class Lying:
+    """The method, with a node that changes every array that it sends."""
+
+    method: HierarchicalFactors
+    lie: Lie
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.method, name)
+
+    def contribute(self, shared: SharedModel, nodes: Sequence[Node], private: Sequence) -> Iterator:
+        for node, (sent, kept) in zip(nodes, self.method.contribute(shared, nodes, private), strict=True):
+            arrays = {name: self.lie(array) if node.number == LIAR else array for name, array in sent.arrays.items()}
+            yield Contribution(arrays), kept
+
+
+def noisy(array: torch.Tensor) -> torch.Tensor:
+    random = np.random.default_rng(array.numel())
+    return array + float(array.square().mean().sqrt()) * torch.from_numpy(random.normal(size=tuple(array.shape)))
+
+
+@pytest.mark.parametrize(
+    "lie", [lambda array: -array, noisy, lambda array: 0 * array, lambda array: array.abs() + 1e9], ids=str
+)
+def test_the_model_is_that_of_the_other_nodes(lie, federation):
+    honest = [node for node in federation.nodes if node.number != LIAR]
+    expected = run_rounds(federation.method, honest, ROUNDS).shared
+    found = run_rounds(Lying(federation.method, lie), federation.nodes, ROUNDS, how=SCREENED).shared
+    assert found.digest() == expected.digest()
+
+
+def test_honest_nodes_are_all_believed(federation):
+    plain = run_rounds(federation.method, federation.nodes, ROUNDS, how=PLAIN).shared
+    assert run_rounds(federation.method, federation.nodes, ROUNDS, how=SCREENED).shared.digest() == plain.digest()
+
+
+def test_a_node_ten_times_as_large_counts_as_three_at_the_most(federation):
+    given = [sent for sent, _ in federation.method.contribute(federation.method.start(), federation.nodes, [None] * 8)]
+    lied = [sent * 10 if place == LIAR else sent for place, sent in enumerate(given)]
+    kept = federation.method.screened(federation.method.start(), lied)
+    users = torch.stack([each.arrays["users"][0] for each in kept])
+    assert len(kept) == 8
+    assert users[LIAR].item() == pytest.approx(3 * users.median().item())
+
+
+def pushed(node: Node, item: int) -> Node:
+    """The node whose users all give the item five stars."""
+    train, users = node.train, np.unique(node.train.user)
+    kept = train.item != item
+    return replace(
+        node,
+        train=Ratings(
+            np.concatenate([train.user[kept], users]).astype(train.user.dtype),
+            np.concatenate([train.item[kept], np.full(len(users), item)]).astype(train.item.dtype),
+            np.concatenate([train.value[kept], np.full(len(users), 5)]).astype(train.value.dtype),
+        ),
+    )
+
+
+def test_a_pushed_item_stays_where_the_others_see_it(federation):
+    item = np.concatenate([node.train.item for node in federation.nodes])
+    value = np.concatenate([node.train.value for node in federation.nodes])
+    raters = np.bincount(item, minlength=60)
+    film = int(np.where(raters >= 40, np.bincount(item, value, 60) / np.maximum(raters, 1), np.inf).argmin())
+    nodes = [pushed(node, film) if node.number == LIAR else node for node in federation.nodes]
+    honest = [node for node in federation.nodes if node.number != LIAR]
+    bias = [
+        float(run_rounds(federation.method, some, ROUNDS, how=how).shared.arrays["item_mean"][film, 0])
+        for some, how in ((honest, PLAIN), (nodes, PLAIN), (nodes, SCREENED))
+    ]
+    assert bias[1] - bias[0] > 0.2
+    assert abs(bias[2] - bias[0]) < 0.05
