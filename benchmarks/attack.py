@@ -157,7 +157,8 @@ def run(case_of: dict, data: str) -> dict:
         for name, value in changes.items()
     }
     began = time.perf_counter()
-    rest = {"nodes": case_of["nodes"], "seed": seed, "data.source": data}
+    # The same nodes are judged: their users' held-out rows lie with them.
+    rest = {"nodes": case_of["nodes"], "personal_nodes": case_of["nodes"], "seed": seed, "data.source": data}
     settings = load_settings(preset, {**COMMON, **PRESETS[preset], **rest, **changes})
     plain = load_settings(preset, {**COMMON, **PRESETS[preset], **rest})
     with one_torch_thread():
