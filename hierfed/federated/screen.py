@@ -1,14 +1,15 @@
 """The screen: nodes whose contributions cannot be those of honest users like the others' are left out, whole.
 
 A sum over users can only be added, so that no median can take its place. But what is left out whole is a smaller
-federation, which every method can learn from. A method may know better what its sums can be: see `Screened`.
+federation, which every method can learn from. A method may know better what its sums can be: see
+`Screened`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from hierfed.errors import HierfedError
 from hierfed.federated.rules import Rule, Summed
@@ -24,28 +25,26 @@ DEVIATIONS, SIZE_FLOOR, COSINE_FLOOR = 6.0, 1.2, 0.15
 LEAST = 3
 
 
-@runtime_checkable
-class Screened(Protocol):
-    """A method that knows what honest nodes can send."""
+Screened = Callable[["SharedModel", Sequence["Contribution"]], "list[Contribution]"]
+"""The contributions to the next round that are added, after what no honest node could add is taken out.
 
-    def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
-        """The contributions to the next round that are added, after what no honest node could add is taken out."""
-        ...
+A method that knows what honest nodes can send has this as `screened`.
+"""
 
 
 @dataclass(frozen=True)
 class Screen:
     """The sum of the contributions that pass; see Rule and MethodRule.
 
-    method, shared: of the round; None before `of`.
+    screened: the method's own; None where it has none. shared: of the round; None before `of`.
     """
 
-    method: SumMethod | None = None
+    screened: Screened | None = None
     shared: SharedModel | None = None
 
     def of(self, method: SumMethod, shared: SharedModel) -> Rule:
         """See MethodRule."""
-        return Screen(method, shared)
+        return Screen(getattr(method, "screened", None), shared)
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
         """See Rule; raises HierfedError with fewer than 3 nodes, of which none is outside the others."""
@@ -58,10 +57,10 @@ class Screen:
                 f"federation.rule 'screen': needs {LEAST} nodes or more, and there are {len(given)}: take more, or the "
                 "rule 'sum'"
             )
-        if isinstance(self.method, Screened) and self.shared is not None:
-            passed = self.method.screened(self.shared, given)
-        else:
+        if self.screened is None or self.shared is None:
             passed = [each for each, alike in zip(given, alike_in_direction(given), strict=True) if alike]
+        else:
+            passed = self.screened(self.shared, given)
         return Summed(ordered_sum(passed), sizes)
 
 
