@@ -1,5 +1,5 @@
 """`python -m hierfed` is the command line."""
 
-from hierfed.cli import main
+from hierfed.cli import command
 
-main()
+command()

@@ -70,11 +70,18 @@ def main() -> None:
         code = _run()
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    # All is done: Ctrl-C would now end in a traceback, with this exit code.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == INTERRUPTED:
         say("stopped")
     sys.exit(code)
+
+
+def command() -> None:
+    """Run the command line as a process of its own, which ends with it."""
+    try:
+        main()
+    finally:
+        # All is done: Ctrl-C would now end in a traceback, with the exit code of what was done.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run() -> int:

@@ -106,7 +106,7 @@ def test_a_ctrl_c_that_python_drops_is_heard_again(
     monkeypatch.setattr(cli, "app", command)
     try:
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            cli.command()
         # Once all is done there is nothing to stop.
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
