@@ -30,7 +30,8 @@ def limits_of(arrays: Mapping[str, Tensor], design: Design, rank: int, round_num
     raters = design.raters[design.shared_items][:, None]
     if "basis" in arrays:
         weights = raters.clamp_min(1) ** -0.25 * arrays["basis"][design.shared_items].abs()
-        return {"co_ratings": Limit(CO_RATINGS * raters * (raters * weights).sum(0) / raters.sum())}
+        # In 8 bits the error of most entries would be as large as the entries, and the embedding would suffer.
+        return {"co_ratings": Limit(CO_RATINGS * raters * (raters * weights).sum(0) / raters.sum(), 16)}
     everybody = Limit(OF_USERS * arrays["users"], 32)
     if round_number < 0:
         # A user's vector x has |x|^2 <= 1 / REGULARISATION, and more than a column or two of it are never as large.
@@ -48,7 +49,7 @@ def limits_of(arrays: Mapping[str, Tensor], design: Design, rank: int, round_num
     row, column = torch.tril_indices(1 + rank, 1 + rank)
     return {
         "item_precision": Limit(PRECISION * (scale[:, row] * scale[:, column]).sqrt()),
-        "item_pull": Limit((PULL if round_number else FIRST_PULL) * scale),
+        "item_pull": Limit((PULL if round_number else FIRST_PULL) * scale, 16),
         **dict.fromkeys(("covariate_products", "covariate_targets", "user_moments", "node_moments"), everybody),
     }
 
