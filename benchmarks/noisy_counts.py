@@ -35,7 +35,7 @@ class NoisyCounts:
 
     def __init__(self, method: HierarchicalFactors, raters: torch.Tensor):
         self.method, self.raters = method, raters
-        self.start, self.contribute = method.start, method.contribute
+        self.start, self.contribute, self.checks = method.start, method.contribute, method.checks
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """With the noisy counts in the place of the exact ones."""

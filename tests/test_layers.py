@@ -27,6 +27,7 @@ LAYERS = (
         "randomness",
         "results",
         "serving.answers",
+        "text",
     ),
     ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
     ("declarations",),
@@ -52,7 +53,7 @@ LAYERS = (
     ("cli",),
 )
 # The rules, steps and optimizers of a federation are declarations too: settings name them.
-FEDERATED = ("contract", "method", "participation", "private")
+FEDERATED = ("checks", "contract", "method", "participation", "private")
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer} | {"__init__": len(LAYERS) - 2}
 RANK |= {"__main__": len(LAYERS)}
 FILES = sorted(PACKAGE.rglob("*.py"))

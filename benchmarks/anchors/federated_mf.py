@@ -21,6 +21,7 @@ import hierfed
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PrivateState
 from hierfed.randomness import generator
@@ -78,6 +79,10 @@ class FederatedFactors:
         users = rng.normal(0, INITIAL_SCALE, (self.users, 1 + RANK))
         users[:, 0] = 0
         return torch.from_numpy(users).float()
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """None: this is a yardstick in one process."""
+        return ()
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The mean of the items' parameters over the ratings; an item that nobody has rated stays as it is."""

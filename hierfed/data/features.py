@@ -115,7 +115,7 @@ class CatalogueFeatures:
         """
         rows = counts.sum().reshape(1)
         if known:
-            return {"rows": rows, "squares": counts @ (self._filled(known) - known["centre"]) ** 2}
+            return {"rows": rows, "squares": counts @ (self.filled(known) - known["centre"]) ** 2}
         sums = {"rows": rows, "sums": counts @ self.columns}
         if self.imputed:
             sums["groups"] = np.concatenate([each.totals(counts) for each in self.imputed])
@@ -139,12 +139,13 @@ class CatalogueFeatures:
         """The features, once all quantities are known."""
         # Rounding may leave a tiny spread in a constant column, which must not be scaled up.
         spread = np.where(known["spread"] <= CONSTANT, self.one, known["spread"])
-        matrix = (self._filled(known) - known["centre"]) / spread
+        matrix = (self.filled(known) - known["centre"]) / spread
         if self.unmatched is not None:
             matrix = np.column_stack([matrix, self.unmatched])
         return Features(matrix.astype(np.float32), self.names, self.missing)
 
-    def _filled(self, known: Arrays) -> np.ndarray:
+    def filled(self, known: Arrays) -> np.ndarray:
+        """The columns with unknown numbers filled in, [items, columns]."""
         filled = self.columns.copy()
         for each in self.imputed:
             filled[each.unknown, each.column] = known["fill"][each.column]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.local_models import JUDGED
+from hierfed.deployment.local_models import JUDGED, judged_checks
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
 from hierfed.engines.exchange import Request
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.secure_round import DRAWN, SecureGroup, sum_securely
-from hierfed.errors import HierfedError
+from hierfed.federated.checks import Sent, first_reason
 from hierfed.federated.contract import Contribution, ordered_sum
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.results import Gain
 from hierfed.settings import Settings
+from hierfed.text import shown
 
 
 def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
@@ -41,29 +42,44 @@ def _add(
     kind: str,
     shapes: Mapping[str, Sequence[int]],
     patience: Patience,
-) -> Contribution:
-    """A secure sum outside the rounds; raises HierfedError after `patience.attempts` failures."""
+    tell: Callable[[str], None],
+) -> Contribution | None:
+    """A secure sum outside the rounds; None, and told, after `patience.attempts` failures."""
     for _ in range(patience.attempts):
         found = sum_securely(federation.ask, Request(kind, {DRAWN: secrets.token_bytes(32)}), secure_group, shapes)
         if found.total is not None:
             return found.total
     reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
-    raise HierfedError(f"the secure sum '{kind}' failed {patience.attempts} times: {reasons}")
+    tell(f"the gain is not known: the secure sum '{kind}' failed {patience.attempts} times: {shown(reasons)}")
+    return None
 
 
-def gain(federation: Federation, plan: Plan, patience: Patience) -> tuple[int, Gain | None]:
+def gain(
+    federation: Federation, plan: Plan, patience: Patience, tell: Callable[[str], None]
+) -> tuple[int, Gain | None]:
     """The number of ratings that the nodes have learned from, and the gain of their personal models.
 
-    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum.
+    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum; `tell` takes the reasons.
     """
+    checks = judged_checks(plan.limits)
     if plan.secure_group is not None:
-        found = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience)
+        total_sum = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience, tell)
+        sums = {"the sum": total_sum} if total_sum is not None else {}
     else:
         answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
-        sums = [answer.reply.contribution for answer in answers if answer.reply and answer.reply.contribution.arrays]
-        if not sums:
-            return 0, None
-        found = ordered_sum(sums)
+        sums = {answer.name: answer.reply.contribution for answer in answers if answer.reply}
+    good = []
+    for name, each in sums.items():
+        shapes = {array: tuple(values.shape) for array, values in each.arrays.items()}
+        alike = shapes == dict.fromkeys(JUDGED, (1,))
+        reason = first_reason(checks, Sent(each.arrays)) if alike else "it holds other arrays than were asked for"
+        if reason:
+            tell(f"the gain leaves out {name}: {reason}")
+        else:
+            good.append(each)
+    if not good:
+        return 0, None
+    found = ordered_sum(good)
     total = {name: float(array) for name, array in found.arrays.items()}
     learned = int(total["learned"])
     if not total["rows"]:

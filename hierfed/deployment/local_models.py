@@ -20,6 +20,7 @@ from hierfed.data.settings import TableSettings
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check, counts, not_negative, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
@@ -30,6 +31,8 @@ from hierfed.runs.private_files import INDEX, PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
 # Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
+# No prediction is further off than so many times the range of ratings.
+MOST_RANGES = 100.0
 JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
 
 
@@ -40,6 +43,22 @@ def read_source(origin: Origin) -> Source:
     except ValueError as error:
         raise HierfedError("the node's state is damaged: it says nothing sound of the form of its table") from error
     return read_ratings(origin.source, how=how, test=origin.test or None, query=origin.query)
+
+
+def judged_checks(limits: tuple[float, float]) -> Sequence[Check]:
+    """Checks of these sums; see hierfed.federated.checks.
+
+    limits: the lowest and the highest possible rating.
+    """
+    largest = (MOST_RANGES * (limits[1] - limits[0])) ** 2
+    squares = ("squares_before", "squares_after")
+    return (
+        counts("learned", "rows", "within", "intervals"),
+        within("within", lambda sent: sent["intervals"]),
+        within("intervals", lambda sent: sent["rows"]),
+        not_negative(*squares),
+        *(within(name, lambda sent: largest * sent["rows"], largest) for name in squares),
+    )
 
 
 def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, test: Ratings) -> Contribution:

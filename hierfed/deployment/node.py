@@ -30,6 +30,7 @@ from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
+from hierfed.engines.replies import look_by
 from hierfed.engines.rounds import steps_of
 from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
@@ -40,6 +41,9 @@ from hierfed.federated.steps import Known, send
 from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
+
+# Errors of a method on a model that no honest sums can have given: of another shape, singular, or beyond all numbers.
+UNUSABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -208,10 +212,20 @@ class NodeSide:
             streams = self.state.streams(plan.training) if plan.private else None
             self._methods[stage] = plan.trainer(stage, self._models, streams)
         method, node = self._methods[stage], self._node()
-        contribution, kept = next(iter(method.contribute(shared, [node], [self._recall_last(stage, number - 1)])))
-        check_sum(plan.settings.method, stage, contribution)
-        steps = steps_of(plan.settings)
-        contribution = send(steps, contribution, Known.of(method, shared, steps), self._number)
+        steps, before = steps_of(plan.settings), self._recall_last(stage, number - 1)
+        try:
+            contribution, kept = next(iter(method.contribute(shared, [node], [before])))
+            check_sum(plan.settings.method, stage, contribution)
+            contribution = send(steps, contribution, Known.of(method, shared, steps), self._number)
+            if not all(array.isfinite().all() for array in contribution.arrays.values()):
+                return self._refuse(f"cannot use the server's model of {stage}, round {number - 1}: it diverges")
+            # The server sees a contribution of its own where sums are open, and looks at it there.
+            reason = "" if self._secure is None else look_by(method, shared, steps)(contribution)
+        except UNUSABLE as error:
+            # The error's text may disclose rows, so the server gets the kind alone.
+            return self._refuse(f"cannot use the server's model of {stage}, round {number - 1}: {type(error).__name__}")
+        if reason:
+            return self._refuse(f"does not send its part of {stage}, round {number}: {reason}")
         if kept is not None:
             self._round_state = RoundState(stage, number, kept)
             self.state.keep(plan.training, stage, number, own.digest, kept)
@@ -241,8 +255,11 @@ class NodeSide:
         self._refuse_without_noise()
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
         kept = self._recall(RATING, shared.round)
-        (model,) = plan.method.personalise(shared, [self._node()], [kept])
-        sums = judged(plan, shared, model, len(own.train), own.test)
+        try:
+            (model,) = plan.method.personalise(shared, [self._node()], [kept])
+            sums = judged(plan, shared, model, len(own.train), own.test)
+        except UNUSABLE as error:
+            return self._refuse(f"cannot use the finished model: {type(error).__name__}")
         return Reply(contribution=sums) if self._secure is None else self._secure.begin(request, sums)
 
     def _goodbye(self, request: Request) -> Reply:

@@ -21,7 +21,6 @@ from hierfed.engines.flower.federation import AdmissionRefused, Federation, Pati
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import NodeAnswer
 from hierfed.engines.rounds import rule_of, steps_of
-from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.groups import GroupSums
@@ -192,7 +191,7 @@ def conduct(
     rating = models[RATING]
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
     save_ranking(folder, {name: models[name] for name in models if name != RATING and name not in plan.earlier})
-    learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience)
+    learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience, observer.tell)
     if not admission.ledger.ended:
         seal = admission.ledger.seal(training.checkpoint.models)
         federation.ask(lambda _: seal, 1)
@@ -240,14 +239,10 @@ class _Training:
             rule = rule.rule  # The nodes of a group have added already.
         steps = steps_of(self.plan.settings)
         strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, secure_group, rule, steps)
-        ledger = self._admission.ledger
+        strategy.last, ledger = rounds, self._admission.ledger
         strategy.extra_facts = ledger.facts()
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
-            if outcome.total is not None and not strategy.shared.finite:
-                raise HierfedError(
-                    f"training diverged in round {strategy.shared.round} of '{stage}': lower training.learning_rate"
-                )
             released = self.plan.record(strategy.shared.round)
             names, keys = list(self._admission.nodes), self._admission.ledger_keys()
             line = ledger.round(outcome, strategy.shared, names, keys, released)

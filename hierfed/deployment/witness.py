@@ -8,8 +8,8 @@ from pathlib import Path
 from hierfed.atomic import write_atomically
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
-from hierfed.engines.exchange import Fact, Reply, Request
-from hierfed.engines.secure_round import MASK, REFUSAL
+from hierfed.engines.exchange import REFUSAL, Fact, Reply, Request
+from hierfed.engines.secure_round import MASK
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book, name_of
 from hierfed.ledger.chain import BrokenLink

@@ -11,6 +11,9 @@ from hierfed.federated.contract import Contribution
 
 Fact = str | int | float | bytes
 
+REFUSAL = "refusal"
+"""The fact of a reply that says why a node takes no part."""
+
 
 @dataclass(frozen=True)
 class Member:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.engines.exchange import Fact, Reply
+from hierfed.engines.exchange import REFUSAL, Fact, Reply
+from hierfed.federated.checks import Sent, first_reason
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.federated.steps import Known, Step, arrive, send
+from hierfed.federated.steps import Known, Step, arrive, receive, send
+from hierfed.text import shown
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,33 @@ class Refusal:
     reason: str
 
 
+Look = Callable[[Contribution], str]
+"""Gives the reason why a contribution cannot be honest; empty where it can."""
+
+
+def finite(sent: Contribution) -> str:
+    """The check that every number is finite."""
+    wild = [name for name, array in sent.arrays.items() if not torch.isfinite(array).all()]
+    return f"holds values that are not finite in {', '.join(wild)}" if wild else ""
+
+
 def accept(
-    answers: Sequence[NodeAnswer], asked: RoundName, expected: Contribution, steps: Sequence[Step] = ()
+    answers: Sequence[NodeAnswer],
+    asked: RoundName,
+    expected: Contribution,
+    steps: Sequence[Step] = (),
+    look: Look = finite,
 ) -> tuple[dict[int, Contribution], list[Refusal]]:
     """The contributions to a sum by their nodes' numbers, ascending, and the refused answers.
 
     expected: a contribution with the arrays that every node's must have, whatever their values.
     steps: those that changed what was sent; the contributions are as rules add them.
+    look: checks a contribution with these arrays.
     """
     accepted: dict[int, Contribution] = {}
     refused = []
     for answer in answers:
-        arrived, reason = _arrived(answer, asked, expected, steps)
+        arrived, reason = _arrived(answer, asked, expected, steps, look)
         if not reason and answer.number in accepted:
             reason = "a second answer to the same round"
         if reason:
@@ -81,17 +99,35 @@ def template(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = ())
     return send(additive, contribution, Known.of(method, shared, steps), 0)
 
 
+def look_by(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = (), error: float = 0.0) -> Look:
+    """The checks of a method on what has arrived, after the server's half of the steps.
+
+    error: of an entry, by an encoding.
+    """
+    error += sum(step.rounding for step in steps)
+    if math.isinf(error):
+        return finite
+    checks, known = method.checks(shared), Known.of(method, shared, steps)
+
+    def look(sent: Contribution) -> str:
+        return finite(sent) or first_reason(checks, Sent(receive(steps, sent, known).arrays, error))
+
+    return look
+
+
 def _arrived(
-    answer: NodeAnswer, asked: RoundName, expected: Contribution, steps: Sequence[Step]
+    answer: NodeAnswer, asked: RoundName, expected: Contribution, steps: Sequence[Step], look: Look
 ) -> tuple[Contribution, str]:
     """An answer's contribution as rules add it, or the reason why it cannot be used."""
     if answer.reply is None:
         return expected, f"failed: {answer.error}"
+    if REFUSAL in answer.reply.facts:
+        return expected, f"takes no part: {shown(answer.reply.facts[REFUSAL])}"
     try:
         arrived = arrive(steps, answer.reply.contribution, expected)
     except ValueError as error:
-        return expected, str(error)
-    return arrived, _reason(answer.reply, answer.number, asked, arrived, expected)
+        return expected, shown(error)
+    return arrived, _reason(answer.reply, answer.number, asked, arrived, expected) or look(arrived)
 
 
 def _reason(reply: Reply, number: int, asked: RoundName, sent: Contribution, expected: Contribution) -> str:
@@ -106,9 +142,6 @@ def _reason(reply: Reply, number: int, asked: RoundName, sent: Contribution, exp
         expected.check_alike(sent)
     except ValueError:
         return f"its arrays are {_shapes(sent)}, expected {_shapes(expected)}"
-    wild = [name for name, array in sent.arrays.items() if not torch.isfinite(array).all()]
-    if wild:
-        return f"holds values that are not finite in {', '.join(wild)}"
     return ""
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from hierfed.engines.exchange import Fact, Member, Reply, Request
+from hierfed.engines.exchange import REFUSAL, Fact, Member, Reply, Request
 from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.privacy.secure_sum.aggregator import Aggregator
@@ -30,8 +30,12 @@ from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 # The steps after the request for a contribution, in order; each goes to the nodes that are left.
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
+<<<<<<< HEAD
 ROUND = "round"
 MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
+=======
+MESSAGE, DRAWN = "message", "drawn"
+>>>>>>> 096cde6 (Sums that no honest ratings can give are refused by name, and a model that nobody can use is never kept; the public port carries nodes' calls alone)
 THE_SUM = "the sum itself"
 
 Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]
@@ -55,6 +59,11 @@ class SecureGroup:
         """The nodes with which the node of this number adds up a sum of this kind."""
         own = [part for part in self.parts if number in part.keys and kind == ROUND]
         return own[0] if own else self
+
+    def error(self, shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS) -> float:
+        """The largest error of an entry of a sum of arrays of these shapes; see setup."""
+        encoding = plan(shapes, public_bounds(shapes, words), len(self.keys))
+        return max((encoding.error(name) for name in shapes), default=0.0)
 
     def setup(
         self, request: Request, shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS

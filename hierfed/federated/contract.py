@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
+from hierfed.federated.checks import Check
 from hierfed.federated.private import PrivateState
 
 WORDS = {torch.int8: 8, torch.int16: 16, torch.int32: 32}
@@ -118,6 +119,10 @@ class SumMethod(Protocol):
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The server's model after round shared.round + 1, from the sum of the contributions."""
+        ...
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Checks that every honest contribution to round shared.round + 1 passes; see hierfed.federated.checks."""
         ...
 
 

@@ -69,9 +69,12 @@ class Step:
     """One change of what is sent, such as rounding. A step overrides the halves that it needs.
 
     single: whether it changes each contribution back as it arrives; see StepKind.
+    rounding: the largest error of an entry of a node's contribution after both halves; infinite where there is no such
+    bound, and then contributions are only checked to be finite.
     """
 
     single: ClassVar[bool] = False
+    rounding: ClassVar[float] = 0.0
 
     def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
         """The contribution that the node of this number sends to round known.shared.round + 1."""

@@ -12,6 +12,7 @@ import torch
 from hierfed.data.federation import Node, Nodes, make_nodes
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import Round
+from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share, ordered_sum
 from hierfed.federated.participation import Participation
 from hierfed.federated.private import PrivateState
@@ -54,6 +55,9 @@ class Counting:
             sent = torch.full((2 + (shared.round >= 0),), node.number + 1.0, dtype=torch.float64)
             known = () if notes is None else notes.rounds
             yield Contribution({"sum": sent}), Notes(node.number, (*known, shared.round + 1))
+
+    def checks(self, shared: SharedModel) -> tuple[Check, ...]:
+        return ()
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         self.calls.append(("combine", shared.round))

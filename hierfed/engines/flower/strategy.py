@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,24 @@ from flwr.serverapp.strategy import Strategy
 
 from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
-from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, template
+from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, look_by, template
 from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule, rule_of_round
 from hierfed.federated.steps import Known, Step, receive
+from hierfed.text import shown
 
 NOBODY = Member("unknown", -1)
+
+
+# What to do where honest sums lead nowhere.
+NO_MODEL = "the sum gives no model that nodes can use"
+DIVERGED = "where no node lies, training has diverged: lower training.learning_rate"
+
+
+class UnfitModel(Exception):
+    """A total from which no model follows that nodes could go on with; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,10 @@ class RoundOutcome:
     def lacking(self, quorum: int) -> str:
         """The reason why there is no total."""
         reasons = [each.reason for each in self.refused if each.node == THE_SUM]
-        return reasons[-1] if reasons else f"{len(self.contributors)} of at least {quorum} nodes answered"
+        if reasons:
+            return reasons[-1]
+        told = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in self.refused))
+        return f"{len(self.contributors)} of at least {quorum} nodes answered{told and f' ({shown(told)})'}"
 
 
 class SumStrategy(Strategy):
@@ -55,6 +69,7 @@ class SumStrategy(Strategy):
     steps: what changed contributions at the nodes.
     outcome: of the last round.
     extra_facts: facts that go to every node with the next request.
+    last: the stage's last round, which no model has to be fit for.
     """
 
     def __init__(
@@ -71,6 +86,8 @@ class SumStrategy(Strategy):
         self.method, self.shared = method, shared
         self.training, self.stage, self.quorum = training, stage, quorum
         self.secure_group, self.rule, self.steps = secure_group, rule, steps
+        self.last: float = math.inf
+        self._template: Contribution | None = None
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
         self.extra_facts: Mapping[str, Fact] = {}
@@ -101,11 +118,14 @@ class SumStrategy(Strategy):
 
     def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
         """Add up answers of known nodes; see aggregate_train."""
-        asked = self.name
-        accepted, refused = accept(answers, asked, template(self.method, self.shared, self.steps), self.steps)
+        asked, look = self.name, look_by(self.method, self.shared, self.steps)
+        accepted, refused = accept(answers, asked, self.expected, self.steps, look)
         total = None
         if len(accepted) >= self.quorum:
-            total = self._ruled(accepted.items(), refused)
+            try:
+                total = self._ruled(accepted.items(), refused)
+            except UnfitModel as unfit:
+                refused += self._blamed(accepted, answers) or [Refusal(THE_SUM, str(unfit))]
         sent = {each.number: each.reply.contribution.nbytes for each in answers if each.reply is not None}
         self.outcome = RoundOutcome(
             asked, total, tuple(accepted), tuple(refused), sum(sent[number] for number in accepted)
@@ -114,22 +134,32 @@ class SumStrategy(Strategy):
 
     def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
         """Lead the nodes through a secure sum, and update the model if enough of them stay to the end."""
-        name, expected = self.name, template(self.method, self.shared, self.steps)
+        name, expected = self.name, self.expected
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
         request = Request(
             "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
         )
         groups = secure_group.parts or (secure_group,)
         found = [sum_securely(ask, request, group, shapes, expected.words) for group in groups]
-        sums = [(min(each.contributors), each.total) for each in found if each.total is not None]
+        look = look_by(self.method, self.shared, self.steps, secure_group.error(shapes, expected.words))
+        refused = [refusal for each in found for refusal in each.refused]
+        sums = list[tuple[int, Contribution]]()
+        for each in found:
+            reason = "" if each.total is None else look(each.total)
+            if reason:
+                refused.append(Refusal(THE_SUM, reason))
+            elif each.total is not None:
+                sums.append((min(each.contributors), each.total))
         sums.sort(key=lambda numbered: numbered[0])
         contributors = tuple(sorted(number for each in found for number in each.contributors))
-        refused = [refusal for each in found for refusal in each.refused]
         total = None
-        if secure_group.parts and len(contributors) >= self.quorum:
-            total = self._ruled(sums, refused)
-        elif sums and not secure_group.parts:
-            total = self._combine(sums[0][1])
+        try:
+            if secure_group.parts and len(contributors) >= self.quorum:
+                total = self._ruled(sums, refused)
+            elif sums and not secure_group.parts:
+                total = self._combine(sums[0][1])
+        except UnfitModel as unfit:
+            refused.append(Refusal(THE_SUM, str(unfit)))
         up, down = sum(each.bytes_up for each in found), sum(each.bytes_down for each in found)
         self.outcome = RoundOutcome(name, total, contributors, tuple(refused), up, down)
         return self.outcome
@@ -143,11 +173,43 @@ class SumStrategy(Strategy):
             return None
         return self._combine(total)
 
+    @property
+    def expected(self) -> Contribution:
+        """A contribution to the next round, which shows the arrays of every other one."""
+        if self._template is None:
+            self._template = template(self.method, self.shared, self.steps)
+        return self._template
+
     def _combine(self, sent: Contribution) -> Contribution:
-        """Move the model on by the total of what was sent; gives the total that the method combined."""
+        """Move the model on by the total of what was sent; gives the total that the method combined.
+
+        Raises UnfitModel, and leaves the model as it was, where no node could go on from the next one.
+        """
         total = receive(self.steps, sent, Known.of(self.method, self.shared, self.steps))
-        self.shared = self.method.combine(self.shared, total)
+        self.shared, self._template = self._next(total)
         return total
+
+    def _next(self, total: Contribution) -> tuple[SharedModel, Contribution | None]:
+        try:
+            shared = self.method.combine(self.shared, total)
+            if not shared.finite:
+                raise UnfitModel(f"the model of round {shared.round} would not be finite: {DIVERGED}")
+            expected = template(self.method, shared, self.steps) if shared.round < self.last else None
+        except (ArithmeticError, RuntimeError, ValueError, IndexError) as error:
+            raise UnfitModel(f"{NO_MODEL}: {type(error).__name__}: {DIVERGED}") from error
+        if expected is not None and not all(array.isfinite().all() for array in expected.arrays.values()):
+            raise UnfitModel(f"{NO_MODEL}: {DIVERGED}")
+        return shared, expected
+
+    def _blamed(self, accepted: Mapping[int, Contribution], answers: Sequence[NodeAnswer]) -> list[Refusal]:
+        """The nodes whose contribution alone gives no model that nodes can use."""
+        names, found = {answer.number: answer.name for answer in answers}, []
+        for number, contribution in accepted.items():
+            try:
+                self._next(receive(self.steps, contribution, Known.of(self.method, self.shared, self.steps)))
+            except UnfitModel as unfit:
+                found.append(Refusal(names[number], f"alone, {unfit}"))
+        return found if len(found) < len(accepted) else []
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -170,8 +232,8 @@ class SumStrategy(Strategy):
 def read_answer(message: Message, member: Member) -> NodeAnswer:
     """A node's answer: its reply, or the reason why there is none."""
     if message.has_error():
-        return NodeAnswer(member.name, member.number, None, message.error.reason or "no reason given")
+        return NodeAnswer(member.name, member.number, None, shown(message.error.reason or "no reason given"))
     try:
         return NodeAnswer(member.name, member.number, read_reply(message))
     except (ValueError, TypeError, KeyError) as error:
-        return NodeAnswer(member.name, member.number, None, f"cannot be read: {error}")
+        return NodeAnswer(member.name, member.number, None, f"cannot be read: {shown(error)}")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
@@ -29,16 +30,21 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from hierfed.atomic import write_atomically
+from hierfed.engines.flower.guard import LIMIT_FILE, SECRET_FILE, header_of
 from hierfed.engines.flower.surroundings import LOG, surroundings
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
 
 STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
-SUPERLINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
+# The file with the bytes that a node may send in a minute; see the guard.
+LIMIT = "limit"
+SUPERLINK = "hierfed.engines.flower.guard:superlink"
 # Flower asks for an app; nothing runs this one, so it is empty.
 EMPTY_APP = {
     "pyproject.toml": b"""[project]
@@ -100,10 +106,11 @@ def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
     secret.touch(mode=0o600)
     secret.write_bytes(secrets.token_bytes(48))
     with (home / LOG).open("ab") as log:
-        child = start_leashed(SUPERLINK, _arguments(listening, secret), log, surroundings(home))
+        environment = {**surroundings(home), SECRET_FILE: str(secret), LIMIT_FILE: str(home / LIMIT)}
+        child = start_leashed(SUPERLINK, _arguments(listening, secret), log, environment)
     try:
         _wait_until_up(listening, child, home)
-        _register(listening)
+        _register(listening, secret)
         yield from _run(listening, secret)
     finally:
         stop_leashed(child)
@@ -167,14 +174,23 @@ def _clients(listening: Listening) -> tuple[str, bool, bytes | None]:
     return listening.own_address, tls is None, None if tls is None else tls.ca.read_bytes()
 
 
-def _control(listening: Listening) -> ControlHttpClient:
+def _control(listening: Listening, secret: Path) -> ControlHttpClient:
     version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
-    return ControlHttpClient.from_server_address(*_clients(listening), interceptors=[version])
+    return _own(ControlHttpClient.from_server_address(*_clients(listening), interceptors=[version]), secret)
 
 
-def _register(listening: Listening) -> None:
+Client = TypeVar("Client", bound=ProtobufClient)
+
+
+def _own(client: Client, secret: Path) -> Client:
+    """The same client, whose calls pass the guard."""
+    client._client.headers.update(header_of(secret.read_bytes()))
+    return client
+
+
+def _register(listening: Listening, secret: Path) -> None:
     """Admit the nodes with these keys."""
-    with _control(listening) as control:
+    with _control(listening, secret) as control:
         for path in listening.keys or ():
             try:
                 public = public_key_to_bytes(load_ssh_public_key(path.read_bytes()))  # type: ignore[arg-type]
@@ -189,16 +205,17 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     """Start the one run, take it, and give its grid."""
     app, _ = build_fab_from_files(EMPTY_APP)
     address, insecure, ca = _clients(listening)
-    with _control(listening) as control:
+    with _control(listening, secret) as control:
         control.StartRun(StartRunRequest(fab=fab_to_proto(Fab(hashlib.sha256(app).hexdigest(), app, {}))))
     signed = SuperExecAuthHttpInterceptor(
         master_secret=secret.read_bytes(), protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
     )
     version = RuntimeVersionHttpInterceptor(component_name="SuperExec")
-    with RuntimeHttpClient.from_server_address(address, insecure, ca, interceptors=[version, signed]) as runtime:
+    client = RuntimeHttpClient.from_server_address(address, insecure, ca, interceptors=[version, signed])
+    with _own(client, secret) as runtime:
         taken = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
     grid = HttpGrid(address, insecure, ca, token=taken.token)
-    runtime_client = grid._runtime_client
+    runtime_client = _own(grid._runtime_client, secret)
     runtime_client.PullObject = _impatient(runtime_client.PullObject)  # type: ignore[method-assign]
     beats = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
     beats.start()
@@ -211,6 +228,11 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     finally:
         beats.stop()
         grid.close()
+
+
+def keep_limit(home: Path, contribution: int) -> None:
+    """Let a node send so much in a minute as a contribution of so many bytes in each second takes, and its masks."""
+    write_atomically(home / LIMIT, str(60 * 4 * contribution).encode())
 
 
 def _impatient(pull: Callable[[PullObjectRequest], PullObjectResponse]) -> Callable[..., PullObjectResponse]:

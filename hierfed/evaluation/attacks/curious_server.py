@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hierfed.data.federation import Node
+from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PrivateState
 
@@ -53,6 +54,10 @@ class CuriousServer:
                 seen.contributions.append(contribution)
                 self.seen[shared.round + 1] = seen
             yield contribution, kept
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The method's own; see SumMethod."""
+        return self.method.checks(shared)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The method's own; see SumMethod."""

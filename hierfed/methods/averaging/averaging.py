@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.federated.checks import ROUNDING, Check, Sent, between, counts, not_negative
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.federated.private import PersonalModel, PrivateState
@@ -22,7 +23,27 @@ from hierfed.methods.averaging.node_level import NodePersonalisation, personalis
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
 from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
 from hierfed.models.places import numbers_of
-from hierfed.models.scale import RatingScale, header_of
+from hierfed.models.scale import HIGHEST, LOWEST, RatingScale, header_of
+from hierfed.privacy.clipping import clip_rows
+
+# A node moves the parameters by at most this share of their norm in a round, and by as much as if that were 1 at least.
+LARGEST_CHANGE = 2.0
+
+
+def largest_change(parameters: Tensor) -> float:
+    """The norm that no node's mean change passes: nodes clip to it, and a server refuses what is beyond."""
+    return LARGEST_CHANGE * max(float(torch.linalg.vector_norm(parameters.double())), 1.0)
+
+
+def short(name: str, most: float) -> Check:
+    """The norm of an array is at most `most`, times the rows."""
+
+    def check(sent: Sent) -> str:
+        allowed = most * float(sent["rows"]) * (1 + ROUNDING) + len(sent[name]) ** 0.5 * (1 + most) * sent.error
+        beyond = float(torch.linalg.vector_norm(sent[name])) > allowed
+        return f"{name} is further from the model than a node may move it" if beyond else ""
+
+    return check
 
 
 @dataclass(frozen=True)
@@ -90,8 +111,9 @@ class FederatedAveraging(Method):
         start = shared.arrays["parameters"].expand(len(nodes), -1)
         streams = Streams(self.seed, shared.round + 1, "training")
         local, losses = trainer(self.predictor, start, self.features, nodes, training, streams)
+        most = largest_change(start[0])
         for parameters, loss in zip(local, losses, strict=True):
-            yield parameters.double() - start[0].double(), loss
+            yield clip_rows((parameters.double() - start[0].double())[None], most)[0], loss
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """The global parameters moved by sum of n (local - global) / sum of n; see Method."""
@@ -103,6 +125,18 @@ class FederatedAveraging(Method):
             return SharedModel({"parameters": parameters.to(kind)}, shared.round + 1)
         moved, server = self.optimizer.step(parameters, total.arrays["change"] / rows, shared.server)
         return SharedModel({"parameters": moved.to(kind)}, shared.round + 1, server=server)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Sums of ratings on their scale; then a mean change and losses that ratings can give. See SumMethod."""
+        if shared.round + 1 == 0:
+            low, high = (self.training.scale.in_stars(end) for end in (LOWEST, HIGHEST))
+            within_scale = between(
+                "ratings", lambda sent: low * sent["rows"], lambda sent: high * sent["rows"], abs(high)
+            )
+            return counts("rows"), within_scale
+        most = largest_change(shared.arrays["parameters"])
+
+        return counts("rows"), not_negative("loss"), short("change", most)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Row-weighted mean of the nodes' losses per local epoch, in stars; see Method."""

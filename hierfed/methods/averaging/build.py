@@ -53,7 +53,7 @@ def features_stage(case: Case) -> Stage:
 
 
 def _fitting(case: Case) -> FeatureFitting:
-    return feature_fitting(case.catalogue, case.settings.factors.min_raters)
+    return feature_fitting(case.catalogue, case.settings.factors.min_raters, case.limits)
 
 
 def _fitted(case: Case) -> Features:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
+from hierfed.federated.checks import Check, not_negative, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PrivateState
-from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.averaging import FederatedAveraging, largest_change, short
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class NormalisedAveraging(FederatedAveraging):
         change = arrays["change"] * (arrays["steps"] / arrays["rows"])
         return super().combine(shared, Contribution({**arrays, "change": change}))
 
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The plain checks; no node makes more local steps than its rows ask for. See Method."""
+        plain = super().checks(shared)
+        if shared.round + 1 == 0:
+            return plain
+        steps = within("steps", lambda sent: sent["rows"] * self._steps(int(sent["rows"].round().item())))
+        return *plain, not_negative("steps"), steps
+
     def _steps(self, rows: int) -> float:
         training, steps = self.training, self.training.steps(rows)
         decay = training.learning_rate * training.proximal if training.optimizer == "sgd" else 0.0
@@ -95,6 +104,15 @@ class ScaffoldAveraging(FederatedAveraging):
             moved = -server - change / (self.training.steps(len(node.train)) * self.training.learning_rate)
             sent = _sums(len(node.train), change=change, loss=losses, control=moved)
             yield sent, NodeVector(before + moved)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The plain checks; a control variate moves by no more than the parameters do in one step. See Method."""
+        plain = super().checks(shared)
+        if shared.round + 1 == 0:
+            return plain
+        server = float(torch.linalg.vector_norm(shared.arrays["control"]))
+        most = server + largest_change(shared.arrays["parameters"]) / self.training.learning_rate
+        return *plain, short("control", most)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """See Method."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.features import CatalogueFeatures, Features, RatingFeatures, catalogue_features, has_features
 from hierfed.data.federation import Node, Nodes, train_rows
 from hierfed.data.ratings import Ratings
+from hierfed.federated.checks import Check, between, counts, not_negative, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 
@@ -22,9 +24,11 @@ class FeatureFitting:
     """The method that fits item features from sums, finished after round 1; see SumMethod.
 
     fitting: defines the sums and the features that follow from them.
+    limits: the lowest and the highest possible rating.
     """
 
     fitting: CatalogueFeatures | RatingFeatures
+    limits: tuple[float, float] = (-inf, inf)
 
     def start(self) -> SharedModel:
         """An empty model; see SumMethod."""
@@ -52,6 +56,27 @@ class FeatureFitting:
         learned = self.fitting.learn(_arrays(shared.arrays), _arrays(total.arrays))
         return SharedModel({name: torch.from_numpy(array) for name, array in learned.items()}, shared.round + 1)
 
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Sums of public columns over so many ratings; see SumMethod."""
+        if isinstance(self.fitting, RatingFeatures):
+            if not shared.arrays:
+                return (counts("counts"),)
+            known, (low, high) = shared.arrays["counts"], self.limits
+            number = known[known > 0]
+            size = number * max(abs(low), abs(high))
+            return (within("ratings", lambda _: size),)
+        columns = torch.from_numpy(self.fitting.columns)
+        if shared.arrays:
+            filled = torch.from_numpy(self.fitting.filled(_arrays(shared.arrays)))
+            squares = (filled - shared.arrays["centre"]).square().amax(0)
+            most = within("squares", lambda sent: sent["rows"] * squares, float(squares.max()))
+            return counts("rows"), not_negative("squares"), most
+        least, largest = columns.amin(0), columns.amax(0)
+        sums = between("sums", lambda sent: sent["rows"] * least, lambda sent: sent["rows"] * largest, 1.0)
+        if not self.fitting.imputed:
+            return counts("rows"), sums
+        return counts("rows", "groups"), sums, within("groups", lambda sent: sent["rows"])
+
     def features(self, shared: SharedModel) -> Features:
         """The features of the finished model."""
         return self.fitting.features(_arrays(shared.arrays))
@@ -61,14 +86,15 @@ class FeatureFitting:
         return Contribution({name: torch.from_numpy(array) for name, array in sums.items()})
 
 
-def feature_fitting(catalogue: Catalogue, threshold: int) -> FeatureFitting:
+def feature_fitting(catalogue: Catalogue, threshold: int, limits: tuple[float, float] = (-inf, inf)) -> FeatureFitting:
     """The fitting of a catalogue's features. A catalogue without features gets features from the items' ratings.
 
     threshold: the least number of ratings of an item for its own sum to be sent, if features come from ratings.
+    limits: the lowest and the highest possible rating.
     """
     if has_features(catalogue):
-        return FeatureFitting(catalogue_features(catalogue))
-    return FeatureFitting(RatingFeatures(len(catalogue), threshold))
+        return FeatureFitting(catalogue_features(catalogue), limits)
+    return FeatureFitting(RatingFeatures(len(catalogue), threshold), limits)
 
 
 def features_of(catalogue: Catalogue, train: Ratings, threshold: int) -> Features:

@@ -13,10 +13,11 @@ from torch import Tensor
 from hierfed.data.federation import Nodes, row_counts, train_rows
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
-from hierfed.methods.averaging.averaging import FederatedAveraging
+from hierfed.methods.averaging.averaging import FederatedAveraging, largest_change
 from hierfed.methods.averaging.threads import STACK, stacks_of
 from hierfed.methods.averaging.training import Streams, Trainer
 from hierfed.models.threads import in_order
+from hierfed.privacy.clipping import clip_rows
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,14 @@ class PooledAveraging(FederatedAveraging):
     def _weighted(self, shared: SharedModel, nodes: Nodes, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """n (local - global) and n times the losses of each node, float64 [nodes, parameters] and [nodes, epochs]."""
         start, streams = shared.arrays["parameters"], Streams(self.seed, shared.round + 1, "training")
+        most = largest_change(start)
         changes = torch.empty(len(nodes), self.predictor.parameter_count, dtype=torch.float64)
         losses = torch.empty(len(nodes), self.training.epochs, dtype=torch.float64)
         for places in stacks_of(counts, most=self.stack):
             here = start.expand(len(places), -1)
             local, loss = self.stacked(self.predictor, here, self.features, nodes.take(places), self.training, streams)
             rows = torch.from_numpy(places)
-            changes[rows], losses[rows] = local.double() - start.double(), loss
+            changes[rows], losses[rows] = clip_rows(local.double() - start.double(), most), loss
         weights = torch.from_numpy(counts).double()[:, None]
         return changes.mul_(weights).numpy(), losses.mul_(weights).numpy()
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check, counts
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PrivateState
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -83,6 +84,10 @@ class ExamplePrivateAveraging(FederatedAveraging):
             rows = torch.tensor([len(node.train)], dtype=torch.float64)
             yield Contribution({"change": rows * change, "rows": rows}), None
 
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The rows. See SumMethod."""
+        return (counts("rows"),)
+
     def train_loss(self, total: Contribution) -> list[float]:
         """Empty, since the loss would be a release of its own; see Method."""
         return []
@@ -125,6 +130,10 @@ class NodePrivateAveraging(FederatedAveraging):
         parameters = shared.arrays["parameters"].double()
         moved = parameters + total.arrays["change"] / total.arrays["nodes"]
         return SharedModel({"parameters": moved.to(self.features.dtype)}, shared.round + 1)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The node's count. See SumMethod."""
+        return (counts("nodes"),)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Empty, since the loss would be a release of its own; see Method."""

@@ -19,11 +19,13 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings
+from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical import opening
 from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
+from hierfed.methods.hierarchical.checks import opening_checks, round_checks
 from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
 from hierfed.methods.hierarchical.design import Design, design_of
 from hierfed.methods.hierarchical.duties import HierarchicalDuties
@@ -184,6 +186,7 @@ class HierarchicalFactors(HierarchicalDuties):
         """See Limited."""
         return moved_pull(total, shared, self.design(shared), 1) if shared.round >= 0 else total
 
+<<<<<<< HEAD
     def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
         """The contributions of users and ratings that there can be; see hierfed.federated.screen."""
         if not shared.arrays:
@@ -193,6 +196,16 @@ class HierarchicalFactors(HierarchicalDuties):
         design = self.design(shared)
         features = design.prior_features(shared.arrays["embedding"])
         return credible_sums(given, Beliefs.of(shared.arrays), design, features)
+=======
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Bounds of each user's and each rating's influence; see SumMethod."""
+        if not shared.arrays:
+            return opening_checks(self.limits)
+        design = self.design(shared)
+        if shared.round < 0:
+            return opening.checks(shared.arrays, design)
+        return round_checks(shared.arrays, design, self.limits, self.strengths.noise)
+>>>>>>> 096cde6 (Sums that no honest ratings can give are refused by name, and a model that nobody can use is never kept; the public port carries nodes' calls alone)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""

@@ -6,12 +6,14 @@ co-ratings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from hierfed.data.grouping import count
+from hierfed.federated.checks import Check
+from hierfed.methods.hierarchical.checks import co_rating_checks, implicit_checks
 from hierfed.methods.hierarchical.cohort import Cohort, Part
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.embedding import (
@@ -59,6 +61,14 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRo
         return Part(rows.sent, {"products": products, "sums": vectors}, {"user_products": user_products})
 
     return implicit
+
+
+def checks(arrays: Mapping[str, Tensor], design: Design) -> Sequence[Check]:
+    """Checks of these sums; see SumMethod."""
+    raters = arrays["raters"][design.shared_items]
+    if "basis" in arrays:
+        return co_rating_checks(raters, (_root_counts(arrays, design)[:, None] * arrays["basis"])[design.shared_items])
+    return implicit_checks(raters, arrays["users"])
 
 
 def next_arrays(

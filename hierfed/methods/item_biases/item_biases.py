@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
+from hierfed.federated.checks import Check, between, counts, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel, PrivateState
@@ -73,6 +74,18 @@ class ItemBiases(Method):
             return SharedModel(arrays, shared.round + 1, server={"raters": raters})
         bias = total.arrays["deviations"] / (shared.server["raters"] + SHRINKAGE)
         return SharedModel({**shared.arrays, "bias": bias}, shared.round + 1, server=shared.server)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Sums lie between the lowest and the highest rating, times the number of ratings. See SumMethod."""
+        low, high = self.limits
+        if not shared.arrays:
+            rows = within("rows", lambda sent: sent["raters"].sum()), within("raters", lambda sent: sent["rows"])
+            ratings = between("ratings", lambda sent: low * sent["rows"], lambda sent: high * sent["rows"], high)
+            return counts("raters", "rows"), *rows, ratings
+        mean = shared.arrays["mean"]
+        raters = shared.arrays["summed"] * shared.server.get("raters", torch.full((self.items,), torch.inf).double())
+        most = torch.nan_to_num(raters, nan=0.0) * torch.maximum(high - mean, mean - low)
+        return (within("deviations", lambda _: most),)
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """See Method."""

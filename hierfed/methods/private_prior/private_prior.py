@@ -21,6 +21,7 @@ from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check, Sent, counts, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer, RivalErrors, RivalRows
 from hierfed.federated.private import PrivateState
@@ -65,6 +66,8 @@ MOST_RATINGS = 200
 # Scale of the products relative to the targets, and of the weights relative to the sums, in a user's vector.
 PRODUCTS_SHARE, WEIGHTS_SHARE = 0.35, 0.3
 MOST_ITEMS = 3000
+# Bounds of what a node can send: users on it, and standard deviations of its noise.
+MOST_USERS, MOST_DEVIATIONS = 100_000_000, 10.0
 
 Allow = Callable[[int], float]
 """Maps a round to the noise multiplier of its release. Raises if the budget is spent."""
@@ -158,6 +161,16 @@ class PrivatePrior(Method):
             arrays["item_bias"] = torch.zeros_like(arrays["item_bias"]).index_copy(0, place, bias)
             arrays["item_doubt"] = torch.zeros_like(arrays["item_doubt"]).index_copy(0, place, doubt)
         return SharedModel(arrays, number)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """The node's count, and bounds of their own for sums with noise, of which no number of users is told."""
+        number = shared.round + 1
+        release, share = self._release(number), self._share(number)
+
+        def most(sent: Sent) -> Tensor:
+            return sent["nodes"] * (MOST_USERS * release.clip_norm + MOST_DEVIATIONS * share)
+
+        return counts("nodes"), within(release.name, most)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Empty, since the loss would be a release of its own; see Method."""

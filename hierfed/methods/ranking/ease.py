@@ -21,6 +21,7 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
 from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check, Sent, counts, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
@@ -98,6 +99,21 @@ class Ease:
         weights = precision / -precision.diagonal()
         weights.fill_diagonal_(0.0)
         return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Counts; no pair of items has more raters than either item has at all nodes. See SumMethod."""
+        if not shared.arrays:
+            return (counts("raters"),)
+        raters = shared.arrays["raters"][known_items(shared.arrays["raters"])]
+        row, column = torch.tril_indices(len(raters), len(raters))
+        most = torch.minimum(raters[row], raters[column])
+
+        def pairs(sent: Sent) -> Tensor:
+            """The raters of each pair's two items among those who are counted, which the diagonal holds."""
+            own = sent["co_raters"][torch.arange(1, len(raters) + 1).cumsum(0) - 1]
+            return torch.minimum(most, torch.minimum(own[row], own[column]))
+
+        return counts("co_raters"), within("co_raters", pairs)
 
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
         """Scores of all items, float64 [users, items], 0 for items with too few raters.

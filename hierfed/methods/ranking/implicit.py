@@ -23,8 +23,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.federation import Node, Nodes
+from hierfed.federated.checks import Check, counts, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
+from hierfed.methods.hierarchical.checks import vector_checks
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.symmetric import outer_packed, ridges
@@ -120,6 +122,14 @@ class ImplicitFactors:
         common = self.unobserved * total.arrays["all_products"]
         factors = ridges(total.arrays["products"], total.arrays["factors"], common, weights)
         return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """Counts; then sums over users' vectors x, of which penalty |x|^2 <= 1. See SumMethod."""
+        if not shared.arrays:
+            return counts("raters", "users"), within("raters", lambda sent: sent["users"])
+        raters = shared.arrays["raters"]
+        names = ("products", "factors", "all_products")
+        return vector_checks(names, raters[known_items(raters)], shared.arrays["users"], 1 / self.penalty)
 
     def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
         """x_u . y_i of all items, float64 [users, items].

@@ -19,6 +19,7 @@ from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PrivateState
 
@@ -40,6 +41,9 @@ class Adding:
     ) -> Iterator[tuple[Contribution, None]]:
         for node in nodes:
             yield Contribution({"sum": torch.full((1,), 10.0**node.number, dtype=torch.float64)}), None
+
+    def checks(self, shared: SharedModel) -> tuple[Check, ...]:
+        return ()
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         return SharedModel({"number": shared.arrays["number"] + total.arrays["sum"]}, shared.round + 1)
