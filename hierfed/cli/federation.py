@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import socket
 import sys
 from pathlib import Path
@@ -121,8 +120,16 @@ def node(
         typer.Option(help="Another node's public key: add with these alone, by secure sums alone; repeatable."),
     ] = None,
     epsilon: Annotated[
-        float, typer.Option(min=0, help="Take part only where differential privacy hides each user at this or less.")
-    ] = math.inf,
+        float | None,
+        typer.Option(min=0, help="Take part only where differential privacy hides each user at this or less."),
+    ] = None,
+    least_nodes: Annotated[
+        int | None, typer.Option(min=1, help="Take part only with so many nodes; 3 if not given.")
+    ] = None,
+    least_raters: Annotated[
+        int | None, typer.Option(min=1, help="Take part only where items have so many raters; 5 if not given.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="A TOML file with this node's conditions.")] = None,
     insecure: Insecure = False,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
     quiet: Quiet = False,
@@ -135,6 +142,7 @@ def node(
     settle(state / "flower")
     from hierfed.cli.watching import FederationLines  # noqa: PLC0415
     from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
+    from hierfed.deployment.policy import read_policy  # noqa: PLC0415
     from hierfed.deployment.state import Origin  # noqa: PLC0415
 
     end_on_sigterm()
@@ -145,7 +153,9 @@ def node(
     columns = form.pop("columns", {})
     origin = Origin(data, query or "", columns, test or "", 0.0 if test else test_share, form)
     lines = FederationLines(quiet)
-    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), epsilon)
+    conditions = {"epsilon": epsilon, "least_nodes": least_nodes, "least_raters": least_raters}
+    own = read_policy(policy, conditions)
+    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), own)
     traffic = take_part(joining, own_name, origin, state, lines.tell)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
 

@@ -30,10 +30,10 @@ def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], q
     limits_of_nodes, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
     limits = settings.data.scale or (min(low for low, _ in limits_of_nodes), max(high for _, high in limits_of_nodes))
     if not settings.privacy.secure_sums:
-        return Plan(training, settings, catalogue, limits)
+        return Plan(training, settings, catalogue, limits, nodes=len(nodes))
     keys = tuple(node.key for node in nodes)
     threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
-    return Plan(training, settings, catalogue, limits, keys, threshold)
+    return Plan(training, settings, catalogue, limits, keys, threshold, nodes=len(nodes))
 
 
 def _add(

@@ -22,11 +22,11 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 from hierfed.tensor_files import read_tensors, tensor_bytes
 
 KIND = "hierfed checkpoint"
-FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 4"
+FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 5"
 COPY = "checkpoint.copy.safetensors"
 ADVICE = "no copy of it is whole either: put one back, or start the server with --begin-anew"
 SERVER = "server "
-METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "nodes", "rounds", "entry"}
+METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "agreeing", "nodes", "rows", "rounds", "entry"}
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Checkpoint:
     nodes: each node's secret by its name, in the order of their numbers.
     entry: the ledger's line of that round, which may not be in the ledger yet.
     models: the shared model of each stage that has begun.
+    rows: the name of each node's ratings; see Introduction.
     """
 
     plan: Plan
     nodes: Mapping[str, str]
     entry: bytes
     models: Mapping[str, SharedModel] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
         """The same checkpoint with this model of a stage."""
@@ -60,7 +62,9 @@ class Checkpoint:
             "limits": json.dumps(self.plan.limits),
             "keys": json.dumps(self.plan.keys),
             "threshold": str(self.plan.threshold),
+            "agreeing": str(self.plan.nodes),
             "nodes": json.dumps(dict(self.nodes)),
+            "rows": json.dumps(dict(self.rows)),
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
@@ -111,13 +115,16 @@ def _checkpoint(
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
     keys, threshold = tuple(json.loads(metadata["keys"])), int(metadata["threshold"])
-    plan = Plan(metadata["training"], settings, catalogue, (low, high), keys, threshold)
+    plan = Plan(
+        metadata["training"], settings, catalogue, (low, high), keys, threshold, nodes=int(metadata["agreeing"])
+    )
     rounds = json.loads(metadata["rounds"])
     models = {
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
         for stage, number in rounds.items()
     }
-    return Checkpoint(plan, json.loads(metadata["nodes"]), metadata["entry"].encode("ascii"), models)
+    nodes, rows = json.loads(metadata["nodes"]), json.loads(metadata["rows"])
+    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, rows)
 
 
 def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | None:

@@ -51,7 +51,8 @@ ASKED: Mapping[str, Asked] = {
             "identity": "random, tells it from any other node",
             "key": "the node's public one",
             "ledger": "its public key for the ledger",
-            "signature": "of nonce, name, identity and ledger",
+            "rows": "a random name of its ratings, another one when they change",
+            "signature": "of nonce, name, identity, ledger and rows",
             "low": "the node's lowest rating, only under open sums without data.scale",
             "high": "its highest, likewise",
             **_REFUSED,
@@ -65,6 +66,7 @@ ASKED: Mapping[str, Asked] = {
             "keys": "public ones, of the nodes that add securely",
             "threshold": "how many of them a sum takes",
             "number": "the node's",
+            "nodes": "how many have agreed",
             "finished": "the stages that are over, whose models are beside it",
             "ledger": "all its lines so far",
         }

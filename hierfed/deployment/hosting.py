@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hierfed.atomic import held, write_atomically
@@ -15,6 +14,7 @@ from hierfed.deployment.checkpoint import check_version, has_checkpoint
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
+from hierfed.deployment.policy import Policy
 from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserver, conduct
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
@@ -119,7 +119,7 @@ class Joining:
     catalogue: the file of the only catalogue that the node agrees to.
     patience: seconds; see ServerAddress.
     peers: the files of the public keys of the only nodes that it adds with, and that by secure sums alone.
-    epsilon: see NodeSide.
+    policy: see NodeSide.
     """
 
     address: str
@@ -129,7 +129,7 @@ class Joining:
     catalogue: Path | None = None
     patience: float = 120.0
     peers: Sequence[Path] = ()
-    epsilon: float = math.inf
+    policy: Policy = field(default_factory=Policy)
 
 
 def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
@@ -148,7 +148,7 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
     state = NodeState(folder)
     try:
         peers = frozenset(read_public_key(path, "--peer") for path in joining.peers)
-        side = NodeSide(name, origin, state, key, agreed, peers, joining.epsilon, tell)
+        side = NodeSide(name, origin, state, key, agreed, peers, joining.policy, tell)
         where = ServerAddress(joining.address, joining.ca, joining.patience)
         with one_torch_thread():
             return serve(where, key, client_app(side.answer), lambda: side.over, tell)

@@ -40,7 +40,7 @@ def run_federation(
     port = _free_port()
     for node in nodes:
         _write_tables(dataset, node, folder / NODES / node.name)
-    with _processes(nodes, folder, port) as processes:
+    with _processes(nodes, folder, port, settings) as processes:
 
         class NodeProcessObserver(ServerObserver):
             """The given observer, which also notices nodes that have failed."""
@@ -77,7 +77,9 @@ def _with_scale(settings: Settings, dataset: Dataset) -> Settings:
 
 
 @contextmanager
-def _processes(nodes: Sequence[Node], folder: Path, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def _processes(
+    nodes: Sequence[Node], folder: Path, port: int, settings: Settings
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     started: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for node in nodes:
@@ -85,6 +87,8 @@ def _processes(nodes: Sequence[Node], folder: Path, port: int) -> Iterator[dict[
             arguments = ["node", "--server", f"127.0.0.1:{port}", "--name", node.name]
             arguments += ["--data", str(place / "ratings.parquet"), "--state", str(place / STATE)]
             arguments += ["--test", str(place / "test.parquet")] if len(node.test) else ["--test-share", "0"]
+            # All are of one person, who has chosen the settings.
+            arguments += ["--least-nodes", "1", "--least-raters", str(max(settings.factors.min_raters, 1))]
             with (place / LOG).open("wb") as log:
                 started[node.name] = start_leashed(COMMAND, arguments, log, {})
         yield started

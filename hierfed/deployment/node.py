@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -16,6 +15,7 @@ from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
 from hierfed.deployment.local_models import judged, kept_model, read_source
 from hierfed.deployment.plan import Plan, read_finished, read_plan
+from hierfed.deployment.policy import Asked, Policy
 from hierfed.deployment.protocol import (
     LEDGER,
     SCALE,
@@ -26,8 +26,8 @@ from hierfed.deployment.protocol import (
     is_name,
     other_version,
 )
-from hierfed.deployment.signing import NodeSigner, public_text
-from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, public_text
+from hierfed.deployment.state import ASKED, PINNED, NodeState, Origin
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.replies import look_by
@@ -60,7 +60,7 @@ class NodeSide:
 
     catalogue: the digest of the only catalogue that the node agrees to; "" accepts the server's.
     peers: the public keys of the only nodes that it adds with, and that by secure sums alone; empty accepts any list.
-    epsilon: the most that a training may cost each of its users in differential privacy; infinite for any training.
+    policy: its conditions; None for the usual ones.
     tell: takes a line for each event.
     """
 
@@ -72,13 +72,13 @@ class NodeSide:
         key: ec.EllipticCurvePrivateKey | None = None,
         catalogue: str = "",
         peers: frozenset[str] = frozenset(),
-        epsilon: float = math.inf,
+        policy: Policy | None = None,
         tell: Callable[[str], None] = lambda event: None,
     ):
         if not is_name(name):
             raise SettingsError(f"--name {name!r}: expected one line of text without a slash")
         self.name, self.origin, self.state = name, origin, state
-        self._agreed, self._peers, self._epsilon, self._tell = catalogue, peers, epsilon, tell
+        self._agreed, self._peers, self._policy, self._tell = catalogue, peers, policy or Policy(), tell
         self._identity = state.begin(name, origin)
         for event in state.mend():
             tell(event)
@@ -90,6 +90,7 @@ class NodeSide:
         self._own: OwnRatings | None = None
         self._plan: Plan | None = None
         self._number = 0
+        self._asked = Asked("", {})
         self._securely = False
         self._secure: SecureNode | None = None
         self._releasing = 0
@@ -131,10 +132,14 @@ class NodeSide:
         catalogue = catalogue_of_bytes(found)
         if self._agreed and catalogue.digest() != self._agreed:
             return self._refuse("the server has another catalogue than the one that --catalogue names")
+        securely = request.facts.get("sums") == SECURE
+        if not securely and (self._peers or self._policy.sums == "secure"):
+            asks = "--peer" if self._peers else "--policy"
+            return self._refuse(f"the server would see this node's own contributions, and {asks} asks for secure sums")
+        if self._securely and not securely:
+            return self._refuse("the server promised secure sums before, and takes that back")
         self._witness.meet(str(request.facts.get(LEDGER)))
-        self._securely = request.facts.get("sums") == SECURE
-        if self._peers and not self._securely:
-            return self._refuse("the server would see this node's own contributions, and --peer asks for secure sums")
+        self._securely = securely
         own = own_ratings(self._source, catalogue, self.origin.test_share)
         self._catalogue, self._own = catalogue, own
         asked = request.facts.get(SCALE) == UNKNOWN_SCALE and not self._securely
@@ -144,13 +149,18 @@ class NodeSide:
         self._tell(f"{len(own.train):,} ratings to learn from, {len(own.test):,} to be judged on{left_out}")
         limits = own.limits if asked else None
         return introduce(
-            Introduction(self.name, self._identity, self._public, self._witness.public, limits), nonce, self._key
+            Introduction(
+                self.name, self._identity, self._public, self._witness.public, self.state.tag(own.digest), limits
+            ),
+            nonce,
+            self._key,
         )
 
     def _setup(self, request: Request) -> Reply:
         catalogue = self._known(self._catalogue)
         asked = read_plan(request.facts, catalogue)
-        self._check_privacy(asked)
+        self._policy.check(asked)
+        self._check_budget(asked)
         finished = read_finished(request)
         check_models(asked.settings.method, finished)
         if sum(len(shared.arrays) for shared in finished.values()) != len(request.arrays):
@@ -159,6 +169,7 @@ class NodeSide:
         self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
+        self._asked = Asked(plan.training, self.state.record(ASKED))
         self._secure = self._joined(plan, number)
         self._round_state, self._models, self._methods = RoundState("", 0, None), {}, {}
         for stage, shared in finished.items():
@@ -167,12 +178,8 @@ class NodeSide:
         self._witness.begin(plan, lines if isinstance(lines, bytes) else b"")
         return Reply()
 
-    def _check_privacy(self, plan: Plan) -> None:
-        """Raise HierfedError for a plan that would cost the users more than they were promised."""
-        privacy = plan.settings.privacy
-        if not math.isinf(self._epsilon) and not (plan.private and privacy.epsilon <= self._epsilon):
-            offered = f"epsilon {privacy.epsilon:g}" if plan.private else "no differential privacy"
-            raise HierfedError(f"the server's plan has {offered}, and --epsilon asks for {self._epsilon:g} at the most")
+    def _check_budget(self, plan: Plan) -> None:
+        """Raise HierfedError for a plan that would cost the users twice what they were promised."""
         spent, rounds = self.state.released()
         if plan.private and spent not in ("", plan.training):
             raise HierfedError(
@@ -188,10 +195,33 @@ class NodeSide:
             return None
         if len(set(plan.keys)) < len(plan.keys) or number >= len(plan.keys) or plan.keys[number] != self._public:
             raise HierfedError("the server's list of nodes that add securely has a key twice, or this node's not")
-        strangers = set(plan.keys) - self._peers - {self._public}
-        if self._peers and strangers:
-            raise HierfedError(f"the server's list of nodes has a key that no --peer names: {min(strangers)}")
+        others = set(plan.keys) - {self._public}
+        if not all(PublicKey(key).known for key in others):
+            raise HierfedError("the server's list of nodes that add securely has a text that is no key")
+        if self._peers and others - self._peers:
+            raise HierfedError(
+                f"the server's list of nodes has a key that no --peer names: {min(others - self._peers)}"
+            )
+        if not self._peers:
+            self._pin(others)
         return SecureNode(number, NodeSigner(self._key), plan.secure_group)
+
+    def _pin(self, others: set[str]) -> None:
+        """Know the other nodes' keys from their first use on, told aloud; raises HierfedError for new ones later."""
+        known = self.state.record(PINNED).get("keys")
+        if known is None:
+            prints = ", ".join(sorted(fingerprint(key) for key in others))
+            self._tell(
+                f"adds securely with {len(others)} nodes whose keys it takes from the server: {prints}; a server that "
+                "invented them would see this node's part: compare them with their owners, or name them by --peer"
+            )
+            self.state.keep_record(PINNED, {"keys": sorted(others)})
+        elif others - set(known):
+            raise HierfedError(
+                f"the server's list of nodes has a key that this node has not added with before: "
+                f"{min(others - set(known))}; where its owner confirms it, name all by --peer, or delete "
+                f"{self.state.folder / PINNED}"
+            )
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
@@ -206,6 +236,8 @@ class NodeSide:
         stage, number = str(stage), int(number)
         if plan.private and number in self.state.released()[1]:
             raise HierfedError(f"the server asks again for round {number}, whose sum was opened: it would cost twice")
+        self._asked.note(request, plan, self._policy.most_requests)
+        self.state.keep_record(ASKED, self._asked.record())
         self._releasing = number if plan.private else 0
         shared = SharedModel(request.arrays, number - 1)
         if stage not in self._methods:
@@ -239,7 +271,9 @@ class NodeSide:
 
     def _take(self, stage: str, shared: SharedModel) -> None:
         """Keep the finished model of a stage."""
-        plan = self._known(self._plan)
+        plan, known = self._known(self._plan), self.state.model(stage)
+        if known is not None and known.digest() != shared.digest():
+            raise HierfedError(f"the server hands out another finished model of {stage[:40]!r} than before")
         self._models[stage] = shared
         self.state.keep_model(stage, shared)
         self._plan = plan = plan.after(self._models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
+from hierfed.text import shown
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Plan:
     limits: the lowest and the highest possible rating.
     keys: of the nodes in the secure group, by number; empty where the server sees single contributions.
     threshold: the least number of these nodes in a sum.
+    nodes: how many have agreed.
     earlier: the finished models of the stages before the one of ratings, once all are over.
     """
 
@@ -40,6 +43,7 @@ class Plan:
     limits: tuple[float, float]
     keys: tuple[str, ...] = ()
     threshold: int = 0
+    nodes: int = field(kw_only=True)
     earlier: Mapping[str, SharedModel] = field(default_factory=dict)
 
     @cached_property
@@ -136,6 +140,7 @@ class Plan:
             "keys": json.dumps(self.keys),
             "threshold": self.threshold,
             "number": number,
+            "nodes": self.nodes,
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
         arrays = {
@@ -165,11 +170,17 @@ def check_deployable(settings: Settings) -> None:
 
 
 def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
-    """The plan in the facts of a setup request."""
-    low, high = json.loads(str(facts["limits"]))
-    settings = Settings.model_validate_json(str(facts["settings"]))
-    keys, threshold = tuple(json.loads(str(facts["keys"]))), int(facts["threshold"])
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold)
+    """The plan in the facts of a setup request; raises HierfedError for facts that are none."""
+    try:
+        low, high = (float(end) for end in json.loads(str(facts["limits"])))
+        settings = Settings.model_validate_json(str(facts["settings"]))
+        keys = tuple(str(key) for key in json.loads(str(facts["keys"])))
+        threshold, nodes = int(facts["threshold"]), int(facts["nodes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise HierfedError(f"the server's plan cannot be read: {shown(error)}") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (keys and len(keys) != nodes):
+        raise HierfedError(f"the server's plan cannot be true: ratings from {low} to {high}, {nodes} nodes")
+    return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold, nodes=nodes)
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:

@@ -16,9 +16,11 @@ from hierfed.data.reading.catalogue_file import catalogue_bytes
 from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.ledger.keys import is_public
+from hierfed.text import shown
 
 # Raised with every change of the messages or their meaning: both sides must have the same.
-VERSION = 4
+VERSION = 5
+MOST_OF_NAME = 100
 OPEN, SECURE = "open", "secure"
 # The scale of ratings in hello: its two ends, or unknown, in which case nodes send theirs.
 SCALE, UNKNOWN_SCALE = "scale", json.dumps(None)
@@ -33,6 +35,7 @@ class Introduction:
     identity: a secret of its own, the same at each start.
     key: its public key; "" without one.
     ledger: the public key that it countersigns with.
+    rows: a name of its ratings that changes when they do, and of which nobody else can tell anything.
     limits: its lowest and its highest rating, the only facts about its ratings; None under secure sums and with a known
         scale.
     """
@@ -41,6 +44,7 @@ class Introduction:
     identity: str
     key: str
     ledger: str
+    rows: str
     limits: tuple[float, float] | None = None
 
 
@@ -92,6 +96,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
         "identity": node.identity,
         "key": node.key,
         LEDGER: node.ledger,
+        "rows": node.rows,
         "signature": b"" if key is None else NodeSigner(key).sign(_signed(nonce, node)),
     }
     if node.limits is not None:
@@ -106,16 +111,15 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     """
     facts, arrays = reply.facts, reply.contribution.arrays
     if "refusal" in facts:
-        return " ".join(str(facts["refusal"]).split()) or "it gives no reason"
+        return shown(facts["refusal"]) or "it gives no reason"
     if facts.get("version") != VERSION:
-        return f"it speaks version {facts.get('version')!r} of the protocol, and this server {VERSION}"
+        return f"it speaks version {shown(repr(facts.get('version')), 20)} of the protocol, and this server {VERSION}"
     try:
         limits = None
         if {"low", "high"} & facts.keys():
             limits = _number(facts, "low"), _number(facts, "high")
-        found = Introduction(
-            _text(facts, "name"), _text(facts, "identity"), _text(facts, "key"), _text(facts, LEDGER), limits
-        )
+        name, identity, key = (_text(facts, fact) for fact in ("name", "identity", "key"))
+        found = Introduction(name, identity, key, _text(facts, LEDGER), _text(facts, "rows"), limits)
         if arrays:
             raise ValueError("it holds arrays")
         _check(found)
@@ -130,7 +134,7 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
 
 def is_name(name: str) -> bool:
     """True for a valid name of a node: one line of text, which can be part of a file's name."""
-    return name.isprintable() and name == name.strip() and "/" not in name and name != ""
+    return len(name) <= MOST_OF_NAME and name.isprintable() and name == name.strip() and "/" not in name and name != ""
 
 
 def _text(facts: Mapping[str, Fact], name: str) -> str:
@@ -150,7 +154,7 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
 def _check(found: Introduction) -> None:
     """Raise ValueError for an introduction that cannot be true."""
     if not (is_name(found.name) and is_name(found.identity)):
-        raise ValueError(f"{found.name!r} is no name for a node")
+        raise ValueError(f"{shown(repr(found.name), 60)} is no name for a node")
     if not is_public(found.ledger):
         raise ValueError("it names no public key to countersign with")
     if found.limits is not None and found.limits[0] > found.limits[1]:
@@ -158,4 +162,5 @@ def _check(found: Introduction) -> None:
 
 
 def _signed(nonce: bytes, node: Introduction) -> bytes:
-    return b"\n".join([b"hierfed node", nonce, node.name.encode(), node.identity.encode(), node.ledger.encode()])
+    told = [node.name, node.identity, node.ledger, node.rows]
+    return b"\n".join([b"hierfed node", nonce, *(each.encode() for each in told)])

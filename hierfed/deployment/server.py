@@ -72,6 +72,8 @@ class NodeAdmission:
     finished: the models of the finished stages.
     introduced: the introductions of nodes that joined since this server started.
     nonces: of greetings without an answer yet.
+    rows: the name of each node's ratings; see Introduction.
+    over: True once no more is learned: nodes may then come back with other ratings.
     """
 
     catalogue: Catalogue
@@ -85,6 +87,8 @@ class NodeAdmission:
     finished: dict[str, SharedModel] = field(default_factory=dict)
     introduced: dict[str, Introduction] = field(default_factory=dict)
     nonces: set[bytes] = field(default_factory=set)
+    rows: dict[str, str] = field(default_factory=dict)
+    over: bool = False
 
     def hello(self) -> Request:
         """The catalogue, and a nonce to sign."""
@@ -108,6 +112,12 @@ class NodeAdmission:
             raise AdmissionRefused("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
             raise AdmissionRefused(f"another node is already called '{found.name}': choose another --name")
+        if self.plan is not None and self.rows.get(found.name, found.rows) != found.rows and not self.over:
+            raise AdmissionRefused(
+                f"node '{found.name}' comes back with other ratings than it began this training with: give it those, "
+                "or begin a training anew with another --name"
+            )
+        self.rows.setdefault(found.name, found.rows)
         if self.ledger.known_key(found.name) not in (None, found.ledger):
             raise AdmissionRefused("the ledger has another key of it to countersign with")
         self.introduced[found.name] = found
@@ -166,10 +176,12 @@ def conduct(
         observer.tell(lacking)
     if checkpoint is not None:
         admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
+        admission.rows = dict(checkpoint.rows)
         admission.ledger.append(checkpoint.entry)
         finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
         rounds = max((model.round for model in checkpoint.models.values()), default=0)
         anew = "was trained before, and is handed out again; choose another --name to train anew"
+        admission.over = finished
         observer.tell(anew if finished else f"goes on after round {rounds}")
     federation = connect(admission)
     observer.tell(f"waiting for {requirements.nodes} nodes")
@@ -179,7 +191,8 @@ def conduct(
         admission.nodes = {name: admission.nodes[name] for name in names}
         admission.plan = agree(settings, catalogue, [admission.introduced[name] for name in names], requirements.quorum)
         opening = admission.ledger.opening(admission.plan, {name: admission.introduced[name].ledger for name in names})
-        checkpoint = Checkpoint(admission.plan, admission.nodes, opening)
+        admission.rows = {name: admission.introduced[name].rows for name in names}
+        checkpoint = Checkpoint(admission.plan, admission.nodes, opening, rows=admission.rows)
         checkpoint.save(folder)
         admission.ledger.append(checkpoint.entry)
     plan = admission.plan = checkpoint.plan
@@ -248,7 +261,10 @@ class _Training:
             line = ledger.round(outcome, strategy.shared, names, keys, released)
             if outcome.total is not None:
                 self.checkpoint = replace(
-                    self.checkpoint.with_model(stage, strategy.shared), nodes=dict(self._admission.nodes), entry=line
+                    self.checkpoint.with_model(stage, strategy.shared),
+                    nodes=dict(self._admission.nodes),
+                    rows=dict(self._admission.rows),
+                    entry=line,
                 )
                 self.checkpoint.save(self._folder)
             ledger.append(line)

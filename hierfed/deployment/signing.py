@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -33,6 +35,11 @@ class PublicKey:
             return False
         return True
 
+    @property
+    def known(self) -> bool:
+        """True for a text that is a key."""
+        return self._key is not None
+
     @cached_property
     def _key(self) -> ec.EllipticCurvePublicKey | None:
         try:
@@ -56,3 +63,9 @@ class NodeSigner:
 def public_text(key: ec.EllipticCurvePublicKey) -> str:
     """A public key in OpenSSH's format, without a comment."""
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def fingerprint(text: str) -> str:
+    """A public key's fingerprint, as `ssh-keygen -l` shows it; the text is one that PublicKey takes."""
+    digest = hashlib.sha256(base64.b64decode(text.split(" ")[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

@@ -6,6 +6,7 @@ The models that serve the node's users lie in a folder of their own (hierfed.run
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,10 +31,10 @@ from hierfed.runs.served_pair import NODE, keep_pair_before
 from hierfed.sealed import ELSE, MALFORMED, bytes_digest, damaged, read_json, sealed_json
 from hierfed.tensor_files import read_tensors, tensor_bytes
 
-FORMAT = "hierfed node 3"
+FORMAT = "hierfed node 4"
 PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
-KEY, SECRET, RELEASED = "node.key", "node.secret", "released.json"
-PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number")
+KEY, SECRET, RELEASED, ASKED, PINNED = "node.key", "node.secret", "released.json", "asked.json", "peers.json"
+PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number", "nodes")
 ANEW = "put it back from a copy, or begin with another --state"
 LOST = "put it back from a copy, or give --key; or join as a new node: another --state and --name"
 REJOIN = "the next start of `hierfed node` gets it again from the server"
@@ -109,17 +110,7 @@ class NodeState:
 
     def streams(self, training: str) -> PrivateStreams:
         """The streams of this node's noise in a training, the same at each start; nobody else can foresee them."""
-        path = self.folder / SECRET
-        if not path.is_file():
-            made = secrets.token_bytes(KEY_BYTES)
-            write_atomically(path, made + hashlib.sha256(made).digest(), 0o600)
-        # Versions before this one kept no checksum.
-        secret, checksum = (content := path.read_bytes())[:KEY_BYTES], content[KEY_BYTES:]
-        if len(secret) < KEY_BYTES or checksum not in (b"", hashlib.sha256(secret).digest()):
-            raise damaged(
-                path, "its content is not what was written", "put it back from a copy, or begin with another --state"
-            )
-        return PrivateStreams(hashlib.sha256(secret + training.encode()).digest())
+        return PrivateStreams(hashlib.sha256(self._secret() + training.encode()).digest())
 
     def released(self) -> tuple[str, list[int]]:
         """The training and the rounds whose private sums this node has helped to open;  and none before any."""
@@ -137,6 +128,32 @@ class NodeState:
         _, rounds = self.released()
         record = {"training": training, "rounds": sorted({*rounds, number})}
         write_atomically(self.folder / RELEASED, sealed_json(record), 0o600)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """A record that `keep_record` kept under this name; empty without one."""
+        path = self.folder / name
+        return dict(read_json(path, ANEW)) if path.is_file() else {}
+
+    def keep_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep a record, in place of the one of this name."""
+        write_atomically(self.folder / name, sealed_json(record), 0o600)
+
+    def tag(self, digest: str) -> str:
+        """A name for rows of this digest, the same while they are; nobody else can tell rows by it."""
+        return hmac.new(self._secret(), f"rows {digest}".encode(), hashlib.sha256).hexdigest()
+
+    def _secret(self) -> bytes:
+        path = self.folder / SECRET
+        if not path.is_file():
+            made = secrets.token_bytes(KEY_BYTES)
+            write_atomically(path, made + hashlib.sha256(made).digest(), 0o600)
+        # Versions before this one kept no checksum.
+        secret, checksum = (content := path.read_bytes())[:KEY_BYTES], content[KEY_BYTES:]
+        if len(secret) < KEY_BYTES or checksum not in (b"", hashlib.sha256(secret).digest()):
+            raise damaged(
+                path, "its content is not what was written", "put it back from a copy, or begin with another --state"
+            )
+        return secret
 
     @property
     def name(self) -> str:

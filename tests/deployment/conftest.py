@@ -275,13 +275,16 @@ class Village:
     def start(self, *names: str, **changes: Any) -> None:
         """Start nodes, anew where they run."""
         from hierfed.deployment.node import NodeSide
+        from hierfed.deployment.policy import Policy
         from hierfed.deployment.state import NodeState, Origin
 
         for name in names:
             if name in self.sides:
                 self.sides[name].state.close()
             origin = Origin(self.data.file(name, False), test=self.data.file(name, True))
-            self.sides[name] = NodeSide(name, **{"origin": origin, "state": NodeState(self.place / name)} | changes)
+            policy = Policy(least_nodes=1, least_raters=1)
+            own = {"origin": origin, "state": NodeState(self.place / name), "policy": policy}
+            self.sides[name] = NodeSide(name, **own | changes)
 
     def serve(
         self,

@@ -40,6 +40,7 @@ def checkpoint(data, make_settings) -> Checkpoint:
         make_settings("hierarchical", **{"data.source": "/here", "description": "mine"}),
         data.catalogue,
         (0.1 + 0.2, 5.0),
+        nodes=3,
     )
     # Not in alphabetical order: the place is a node's number.
     return Checkpoint(plan, {"node 2": "b2", "node 10": "a10", "ü\n": "c"}, b'{"entry":1}')

@@ -31,7 +31,7 @@ from hierfed.settings import load_settings
 NONCE = bytes(32)
 SERVER = ledger_keys.public_text(Ed25519PrivateKey.generate())
 # What is said of a node itself, and of none of its ratings.
-QUIET = {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
+QUIET = {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "rows", "signature"}
 
 
 def one_line(error: pytest.ExceptionInfo[HierfedError]) -> str:
@@ -56,7 +56,7 @@ def make_side(data, tmp_path):
 
 @pytest.fixture
 def plan(data, make_settings, reference) -> Plan:
-    plan = Plan("f00d", make_settings("network"), data.catalogue, (0.5, 5.0))
+    plan = Plan("f00d", make_settings("network"), data.catalogue, (0.5, 5.0), nodes=3)
     return plan.after(reference("network").models)
 
 
@@ -98,7 +98,7 @@ def test_where_the_limits_are_not_asked_for_hello_is_answered_without_a_word_of_
 def test_ratings_beyond_the_scale_are_refused_at_the_node_before_it_sends_a_sum(make_side, data, make_settings):
     side = make_side()
     side.answer(hello(data.catalogue, NONCE, SERVER, scale=(2.5, 3.0)))
-    plan = Plan("f00d", make_settings("network", scale=[2.5, 3.0]), data.catalogue, (2.5, 3.0))
+    plan = Plan("f00d", make_settings("network", scale=[2.5, 3.0]), data.catalogue, (2.5, 3.0), nodes=3)
     with pytest.raises(SettingsError, match=r"data\.scale: is from 2.5 to 3, and there are ratings from") as error:
         side.answer(plan.request(0, {}))
     one_line(error)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hierfed.deployment.local_models import personalise
+from hierfed.deployment.policy import Policy
 from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.secure_round import STEPS, UNMASK
@@ -141,7 +142,7 @@ def test_another_training_is_refused_by_a_node_whose_budget_is_spent(village):
 @pytest.mark.parametrize(("epsilon", "joins"), [(2.9, False), (3.0, True)])
 def test_a_node_joins_for_no_more_than_its_users_were_promised(epsilon, joins, village):
     found = village(private())
-    found.start("node 2", epsilon=epsilon)
+    found.start("node 2", policy=Policy(least_nodes=1, least_raters=1, epsilon=epsilon))
     result = found.serve()
     assert ("node 2" in result.federation.rounds[0].contributors) == joins
     if not joins:
@@ -150,7 +151,7 @@ def test_a_node_joins_for_no_more_than_its_users_were_promised(epsilon, joins, v
 
 def test_a_node_that_was_promised_privacy_joins_none_without(village, make_settings):
     found = village(make_settings("network", secure_sums=True, scale=list(SCALE)))
-    found.start("node 2", epsilon=8.0)
+    found.start("node 2", policy=Policy(least_nodes=1, least_raters=1, epsilon=8.0))
     found.serve()
     assert "has no differential privacy, and --epsilon asks for 8" in str(found.sides["node 2"].failure)
 

@@ -38,6 +38,7 @@ LEDGER, SERVER = (ledger_keys.public_text(Ed25519PrivateKey.generate()) for _ in
 NODE = Introduction(
     name="hospital north",
     identity="5ec2e7",
+    rows="7a9",
     key=public_text(KEY.public_key()),
     ledger=LEDGER,
     limits=(0.5, 5.0),
@@ -73,7 +74,17 @@ def test_what_was_said_is_what_is_understood(keys):
 def test_where_limits_are_not_asked_for_nothing_is_said_of_the_ratings():
     quiet = replace(NODE, limits=None)
     reply = introduce(quiet, NONCE, KEY)
-    assert reply.facts.keys() == {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "signature"}
+    assert reply.facts.keys() == {
+        "version",
+        "hierfed",
+        "nonce",
+        "name",
+        "identity",
+        "key",
+        "ledger",
+        "rows",
+        "signature",
+    }
     assert reply.contribution.arrays == {}
     assert read_introduction(reply, NONCE, ALLOWED) == quiet
 

@@ -386,7 +386,9 @@ def test_a_node_that_joins_after_a_restart_keeps_its_number_from_then_on(village
 
 
 def test_what_all_agree_on_is_the_widest_limits(make_settings, data):
-    nodes = [Introduction(str(low), "id", "", "", (low, high)) for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]]
+    nodes = [
+        Introduction(str(low), "id", "", "", "r", (low, high)) for low, high in [(1.0, 4.0), (0.5, 3.0), (2.0, 4.5)]
+    ]
     first, second = (agree(make_settings("network"), data.catalogue, nodes, 2) for _ in range(2))
     assert first.limits == (0.5, 4.5)
     assert first.training != second.training
@@ -491,7 +493,7 @@ def test_an_introduction_is_taken_once_and_answers_a_greeting(data, tmp_path):
     admission = NodeAdmission(data.catalogue, None, ServerObserver(), Bookkeeper(tmp_path))
     greeting = admission.hello()
     assert admission.hello().facts["nonce"] != greeting.facts["nonce"]
-    told = Introduction("one", "secret", "", greeting.facts["ledger"], (1.0, 5.0))
+    told = Introduction("one", "secret", "", greeting.facts["ledger"], "r", (1.0, 5.0))
     answer = introduce(told, greeting.facts["nonce"], None)
     assert admission.admit(answer) == "one"
     for again in (answer, introduce(told, b"x" * 32, None)):

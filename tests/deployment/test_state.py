@@ -49,7 +49,7 @@ def state(folder):
 @pytest.fixture
 def plan(data, make_settings) -> Plan:
     settings = make_settings("hierarchical", **{"data.source": "/secret/ratings.csv", "learning_rate": 0.1 + 0.2})
-    return Plan("f00d", settings, data.catalogue, (0.1 + 0.2, 5.0))
+    return Plan("f00d", settings, data.catalogue, (0.1 + 0.2, 5.0), nodes=3)
 
 
 def belief(seed: int) -> StoredState:

@@ -88,7 +88,7 @@ class Meeting:
 
 @pytest.fixture
 def plan(data, make_settings) -> Plan:
-    return Plan(TRAINING, make_settings("network"), data.catalogue, (0.5, 5.0))
+    return Plan(TRAINING, make_settings("network"), data.catalogue, (0.5, 5.0), nodes=3)
 
 
 @pytest.fixture
