@@ -250,7 +250,7 @@ class NodeSide:
             check_sum(plan.settings.method, stage, contribution)
             contribution = send(steps, contribution, Known.of(method, shared, steps), self._number)
             if not all(array.isfinite().all() for array in contribution.arrays.values()):
-                return self._refuse(f"cannot use the server's model of {stage}, round {number - 1}: it diverges")
+                return self._refuse(f"its part of {stage}, round {number}, is not finite: the model diverges")
             # The server sees a contribution of its own where sums are open, and looks at it there.
             reason = "" if self._secure is None else look_by(method, shared, steps)(contribution)
         except UNUSABLE as error:

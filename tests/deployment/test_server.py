@@ -261,7 +261,7 @@ def test_a_node_that_misses_a_round_goes_on(stage, number, village, make_setting
     by_hand, _ = train_by_hand(expected.method, expected.nodes, 4, {number: {1}})
     assert result.digest == by_hand.digest()
     assert result.digest != expected.models["rating"].digest()
-    assert f"node node 2 has not answered within {5.0:g} s" in found.events
+    assert any(event.startswith("node node 2 has not answered within 5") for event in found.events)
 
 
 @pytest.mark.parametrize("rank_items", [True, False])
@@ -427,7 +427,9 @@ def test_a_model_that_is_not_finite_is_not_kept(village, make_settings, monkeypa
 
     monkeypatch.setattr(FederatedAveraging, "combine", combine)
     found = village(make_settings("network"))
-    with pytest.raises(HierfedError, match=r"diverged in round 0 of 'rating': lower training.learning_rate"):
+    with pytest.raises(
+        HierfedError, match=r"abandoned 5 times: .* would not be finite: .* lower training.learning_rate"
+    ):
         found.serve()
     assert found.models().keys() == {"features"}
 

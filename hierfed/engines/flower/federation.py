@@ -17,6 +17,10 @@ from hierfed.engines.replies import NodeAnswer, Refusal
 from hierfed.errors import HierfedError
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 0.5
+# Most requests that a silent node is sent before it answers one.
+MOST_PENDING = 3
+LEAST_GRACE, SLOWEST = 30.0, 10.0
+NOT_WAITED_FOR = "is not waited for: it has not answered since it missed a deadline"
 
 
 class AdmissionRefused(Exception):
@@ -59,7 +63,7 @@ class Admission(Protocol):
 class Patience:
     """The server's limits on waiting.
 
-    deadline: seconds for the answers to a round.
+    deadline: seconds for the answers to a round, at the most; see after.
     attempts: failures of one round before the server gives up.
     joining: seconds for a node to answer hello or its setup.
     leaving: seconds for members to go at the end.
@@ -69,6 +73,13 @@ class Patience:
     attempts: int = 5
     joining: float = 120.0
     leaving: float = 30.0
+
+    def after(self, taken: float) -> float:
+        """Seconds to wait for the others once enough nodes have answered, the last of them after `taken` seconds.
+
+        A node that needs ten times as long as the others is not waited for.
+        """
+        return max(LEAST_GRACE, SLOWEST * taken)
 
 
 @dataclass(eq=False)
@@ -80,6 +91,7 @@ class _Connection:
     ready: True once it has answered its setup.
     waiting_for: the id of the message, sent at `since`, that it has to answer first, or "".
     refused: True if it cannot be a member.
+    missed: deadlines that it has missed since it answered last. Above 0, it is not waited for.
     """
 
     node_id: int
@@ -89,6 +101,7 @@ class _Connection:
     waiting_for: str = ""
     since: float = 0.0
     refused: bool = False
+    missed: int = 0
 
 
 class Federation:
@@ -105,7 +118,8 @@ class Federation:
         self._grid, self._admission, self._patience = grid, admission, patience
         self._clock, self._wait = clock, wait
         self._connections: dict[int, _Connection] = {}
-        self._late: dict[str, str] = {}
+        self._late: dict[str, _Connection] = {}
+        self._refusals: list[Refusal] = []
         self._over = False
 
     @property
@@ -141,7 +155,9 @@ class Federation:
             outcome = strategy.aggregate_securely(strategy.secure_group, self.ask)
         else:
             outcome = strategy.aggregate(self._answers(strategy.message, strategy.quorum))
-        return replace(outcome, refused=outcome.refused + tuple(self._late_answers()))
+        self._receive([])
+        refused, self._refusals = dict.fromkeys(self._refusals), []
+        return replace(outcome, refused=(*outcome.refused, *refused))
 
     def run_rounds(
         self, strategy: SumStrategy, rounds: int, on_round: Callable[[RoundOutcome, int, float], None]
@@ -175,50 +191,79 @@ class Federation:
         asked: dict[str, _Connection] = {}
         done: set[_Connection] = set()
         found: list[tuple[Member, Message]] = []
-        end, wait = self._clock() + self._patience.deadline, SHORTEST_WAIT
+        last: float | None = None
+        began, wait = self._clock(), SHORTEST_WAIT
+        end = began + self._patience.deadline
         while True:
-            for connection in self._connections.values():
-                if connection.ready and connection not in done and connection not in asked.values():
-                    made = message(connection.node_id)
-                    if made is None:
-                        done.add(connection)
-                        continue
-                    message_id = self._send(made)
-                    if message_id:
-                        asked[message_id] = connection
+            self._send_to_idle(message, asked, done)
             replies = self._receive(list(asked))
             for reply in replies:
                 connection = asked.pop(reply.metadata.reply_to_message_id)
                 done.add(connection)
+                connection.missed = connection.missed if reply.has_error() else 0
                 if connection.name:
                     found.append((self._member(connection), reply))
             expected = any(
-                connection not in done and not connection.refused for connection in self._connections.values()
+                connection not in done and not connection.refused and not connection.missed
+                for connection in self._connections.values()
             )
             # Errors do not count: Flower makes one for a node that is gone, which may come back and answer.
             answered = {member.name for member, reply in found if not reply.has_error()}
-            if (not expected and len(answered) >= enough) or self._clock() > end:
+            if len(answered) >= enough:
+                if replies or last is None:
+                    last = self._clock()
+                end = min(end, last + self._patience.after(last - began))
+                if not expected:
+                    break
+            if self._clock() > end:
                 break
             wait = SHORTEST_WAIT if replies else min(1.5 * wait, LONGEST_WAIT)
             self._wait(wait)
+        waited = min(self._patience.deadline, self._clock() - began)
         for message_id, connection in asked.items():
             if connection.name and connection in self._connections.values():
-                self._late[message_id] = connection.name
-                self._admission.tell(f"node {connection.name} has not answered within {self._patience.deadline:g} s")
+                self._late[message_id] = connection
+                event = NOT_WAITED_FOR
+                if not connection.missed:
+                    event = f"has not answered within {waited:.3g} s"
+                    self._admission.tell(f"node {connection.name} {event}; it is not waited for until it answers")
+                connection.missed += 1
+                self._refusals.append(Refusal(connection.name, event))
         return found
 
-    def _late_answers(self) -> list[Refusal]:
-        """Answers that came after the end of their round, each once; errors do not count."""
-        refused = []
+    def _send_to_idle(
+        self, message: Callable[[int], Message | None], asked: dict[str, _Connection], done: set[_Connection]
+    ) -> None:
+        """Send their message to members that are ready and have none; those without a message are done.
+
+        A silent node is asked too, since a message may be lost, but not for ever.
+        """
+        for connection in self._connections.values():
+            if not connection.ready or connection in done or connection in asked.values():
+                continue
+            made = message(connection.node_id) if connection.missed < MOST_PENDING else None
+            if connection.missed >= MOST_PENDING:
+                self._refusals.append(Refusal(connection.name, NOT_WAITED_FOR))
+            if made is None:
+                done.add(connection)
+                continue
+            message_id = self._send(made)
+            if message_id:
+                asked[message_id] = connection
+
+    def _take_late(self) -> None:
+        """Answers that come after the end of their round, each once: their nodes are waited for again."""
         for reply in self._grid.pull_messages(list(self._late)) if self._late else []:
-            name = self._late.pop(reply.metadata.reply_to_message_id)
-            if not reply.has_error():
-                refused.append(Refusal(name, "came after its round had ended"))
-        return refused
+            connection = self._late.pop(reply.metadata.reply_to_message_id)
+            connection.missed = 0
+            # Errors do not count as answers, but nothing more comes of that request: the node is asked anew.
+            if connection.name and not reply.has_error():
+                self._refusals.append(Refusal(connection.name, "came after its round had ended"))
 
     def _receive(self, message_ids: Sequence[str]) -> list[Message]:
         """Admit new nodes, notice departures, and give the replies to these messages."""
         self._admission.check()
+        self._take_late()
         online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
         for connection in list(self._connections.values()):
             if online.get(connection.node_id) != connection.came:

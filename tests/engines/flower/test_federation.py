@@ -344,13 +344,42 @@ def test_rounds_go_on_until_the_model_has_seen_so_many(world):
 def test_a_node_that_never_answers_is_waited_for_and_then_done_without(world):
     world.c.answers["round"] = None
     outcome = world.round()
-    assert (total(outcome), outcome.contributors, outcome.refused) == (11, (0, 1), ())
+    missed = Refusal("c", "has not answered within 10 s")
+    assert (total(outcome), outcome.contributors, outcome.refused) == (11, (0, 1), (missed,))
     assert world.clock.now > world.deadline
-    assert world.admission.told == ["node c has not answered within 10 s"]
+    assert world.admission.told == ["node c has not answered within 10 s; it is not waited for until it answers"]
     assert len(world.federation.members) == 3
     world.c.answers.clear()
     assert total(world.round()) == 111
     assert world.c.rounds() == [1, 2]
+
+
+def test_a_silent_node_costs_one_wait_that_follows_from_the_others_and_no_further_one(world):
+    """Of a deadline of ten minutes; each round is counted, and the node is asked again, but not for ever."""
+    world.federation._patience = Patience(600.0, 3, 4.0, 3.0)
+    world.c.answers["round"] = None
+    outcome = world.round()
+    assert world.clock.now < 35
+    assert outcome.refused == (Refusal("c", "has not answered within 30 s"),)
+    began = world.clock.now
+    for _ in range(6):
+        outcome = world.round()
+        assert (total(outcome), [each.node for each in outcome.refused]) == (11, ["c"])
+    assert world.clock.now - began < 6
+    assert len(world.c.rounds()) == 3
+    assert len([event for event in world.admission.told if event.startswith("node c")]) == 1
+
+
+def test_a_node_that_answers_again_is_waited_for_again(world):
+    world.federation._patience = Patience(600.0, 3, 4.0, 3.0)
+    world.c.seconds["round"] = 100.0
+    world.round()
+    while world.clock.now < 120:
+        world.a.seconds["round"] = 5.0
+        world.round()
+    world.c.seconds["round"] = 8.0
+    assert total(world.round()) in (11, 111)
+    assert total(world.round()) == 111
 
 
 def test_a_slow_node_is_waited_for_although_there_is_a_quorum(world):
