@@ -52,7 +52,7 @@ def server(
     listen: Annotated[str, typer.Option(help="HOST:PORT; other machines need a HOST that they can reach.")] = (
         "127.0.0.1:9092"
     ),
-    nodes: Annotated[int, typer.Option(min=1, help="How many nodes must be there to begin.")] = 2,
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes must be there to begin.")] = 3,
     quorum: Annotated[
         int | None,
         typer.Option(min=1, help="Contributions that a round needs; more than half of --nodes if not given."),

@@ -36,7 +36,8 @@ def serve(start, tables, port, *more):
 
 def join(start, tables, port, number, *more, **how):
     options = ["--data", tables / f"{number}.parquet", "--state", f"state-{number}", "--name", number]
-    return start("node", "--server", f"127.0.0.1:{port}", *options, "--test-share", 0, *more, **how)
+    options += ["--least-nodes", 1, "--least-raters", 1, "--test-share", 0]
+    return start("node", "--server", f"127.0.0.1:{port}", *options, *more, **how)
 
 
 def digest_of(lines) -> str:
