@@ -26,7 +26,7 @@ FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 5"
 COPY = "checkpoint.copy.safetensors"
 ADVICE = "no copy of it is whole either: put one back, or start the server with --begin-anew"
 SERVER = "server "
-METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "agreeing", "nodes", "rows", "rounds", "entry"}
+METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "agreeing", "nodes", "tags", "rounds", "entry"}
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Checkpoint:
     nodes: each node's secret by its name, in the order of their numbers.
     entry: the ledger's line of that round, which may not be in the ledger yet.
     models: the shared model of each stage that has begun.
-    rows: the name of each node's ratings; see Introduction.
+    tags: the name of each node's ratings; see Introduction.
     """
 
     plan: Plan
     nodes: Mapping[str, str]
     entry: bytes
     models: Mapping[str, SharedModel] = field(default_factory=dict)
-    rows: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
         """The same checkpoint with this model of a stage."""
@@ -64,7 +64,7 @@ class Checkpoint:
             "threshold": str(self.plan.threshold),
             "agreeing": str(self.plan.nodes),
             "nodes": json.dumps(dict(self.nodes)),
-            "rows": json.dumps(dict(self.rows)),
+            "tags": json.dumps(dict(self.tags)),
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
@@ -123,8 +123,8 @@ def _checkpoint(
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
         for stage, number in rounds.items()
     }
-    nodes, rows = json.loads(metadata["nodes"]), json.loads(metadata["rows"])
-    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, rows)
+    nodes, tags = json.loads(metadata["nodes"]), json.loads(metadata["tags"])
+    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, tags)
 
 
 def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | None:

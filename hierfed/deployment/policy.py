@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from hierfed.deployment.plan import Plan
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import digest_of
 from hierfed.lookup import nearest
-from hierfed.methods.hierarchical.settings import FactorsSettings
 from hierfed.section import Count, NonNegative, Section
+from hierfed.settings import Settings
 
 
 class Policy(Section):
@@ -32,7 +32,7 @@ class Policy(Section):
     model_config = ConfigDict(allow_inf_nan=True)
 
     least_nodes: Count = 3
-    least_raters: Count = FactorsSettings().min_raters
+    least_raters: Count = Field(default_factory=lambda: Settings().factors.min_raters)
     methods: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     sums: Literal["any", "secure"] = "any"

@@ -35,7 +35,7 @@ class Introduction:
     identity: a secret of its own, the same at each start.
     key: its public key; "" without one.
     ledger: the public key that it countersigns with.
-    rows: a name of its ratings that changes when they do, and of which nobody else can tell anything.
+    tag: a name of its ratings that changes when they do, and of which nobody else can tell anything.
     limits: its lowest and its highest rating, the only facts about its ratings; None under secure sums and with a known
         scale.
     """
@@ -44,7 +44,7 @@ class Introduction:
     identity: str
     key: str
     ledger: str
-    rows: str
+    tag: str
     limits: tuple[float, float] | None = None
 
 
@@ -96,7 +96,7 @@ def introduce(node: Introduction, nonce: bytes, key: ec.EllipticCurvePrivateKey 
         "identity": node.identity,
         "key": node.key,
         LEDGER: node.ledger,
-        "rows": node.rows,
+        "tag": node.tag,
         "signature": b"" if key is None else NodeSigner(key).sign(_signed(nonce, node)),
     }
     if node.limits is not None:
@@ -119,7 +119,7 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
         if {"low", "high"} & facts.keys():
             limits = _number(facts, "low"), _number(facts, "high")
         name, identity, key = (_text(facts, fact) for fact in ("name", "identity", "key"))
-        found = Introduction(name, identity, key, _text(facts, LEDGER), _text(facts, "rows"), limits)
+        found = Introduction(name, identity, key, _text(facts, LEDGER), _text(facts, "tag"), limits)
         if arrays:
             raise ValueError("it holds arrays")
         _check(found)
@@ -162,5 +162,5 @@ def _check(found: Introduction) -> None:
 
 
 def _signed(nonce: bytes, node: Introduction) -> bytes:
-    told = [node.name, node.identity, node.ledger, node.rows]
+    told = [node.name, node.identity, node.ledger, node.tag]
     return b"\n".join([b"hierfed node", nonce, *(each.encode() for each in told)])

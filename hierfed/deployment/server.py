@@ -72,7 +72,7 @@ class NodeAdmission:
     finished: the models of the finished stages.
     introduced: the introductions of nodes that joined since this server started.
     nonces: of greetings without an answer yet.
-    rows: the name of each node's ratings; see Introduction.
+    tags: the name of each node's ratings; see Introduction.
     over: True once no more is learned: nodes may then come back with other ratings.
     """
 
@@ -87,7 +87,7 @@ class NodeAdmission:
     finished: dict[str, SharedModel] = field(default_factory=dict)
     introduced: dict[str, Introduction] = field(default_factory=dict)
     nonces: set[bytes] = field(default_factory=set)
-    rows: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     over: bool = False
 
     def hello(self) -> Request:
@@ -112,12 +112,12 @@ class NodeAdmission:
             raise AdmissionRefused("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
             raise AdmissionRefused(f"another node is already called '{found.name}': choose another --name")
-        if self.plan is not None and self.rows.get(found.name, found.rows) != found.rows and not self.over:
+        if self.plan is not None and self.tags.get(found.name, found.tag) != found.tag and not self.over:
             raise AdmissionRefused(
                 f"node '{found.name}' comes back with other ratings than it began this training with: give it those, "
                 "or begin a training anew with another --name"
             )
-        self.rows.setdefault(found.name, found.rows)
+        self.tags.setdefault(found.name, found.tag)
         if self.ledger.known_key(found.name) not in (None, found.ledger):
             raise AdmissionRefused("the ledger has another key of it to countersign with")
         self.introduced[found.name] = found
@@ -176,7 +176,7 @@ def conduct(
         observer.tell(lacking)
     if checkpoint is not None:
         admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        admission.rows = dict(checkpoint.rows)
+        admission.tags = dict(checkpoint.tags)
         admission.ledger.append(checkpoint.entry)
         finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
         rounds = max((model.round for model in checkpoint.models.values()), default=0)
@@ -191,8 +191,8 @@ def conduct(
         admission.nodes = {name: admission.nodes[name] for name in names}
         admission.plan = agree(settings, catalogue, [admission.introduced[name] for name in names], requirements.quorum)
         opening = admission.ledger.opening(admission.plan, {name: admission.introduced[name].ledger for name in names})
-        admission.rows = {name: admission.introduced[name].rows for name in names}
-        checkpoint = Checkpoint(admission.plan, admission.nodes, opening, rows=admission.rows)
+        admission.tags = {name: admission.introduced[name].tag for name in names}
+        checkpoint = Checkpoint(admission.plan, admission.nodes, opening, tags=admission.tags)
         checkpoint.save(folder)
         admission.ledger.append(checkpoint.entry)
     plan = admission.plan = checkpoint.plan
@@ -263,7 +263,7 @@ class _Training:
                 self.checkpoint = replace(
                     self.checkpoint.with_model(stage, strategy.shared),
                     nodes=dict(self._admission.nodes),
-                    rows=dict(self._admission.rows),
+                    tags=dict(self._admission.tags),
                     entry=line,
                 )
                 self.checkpoint.save(self._folder)

@@ -31,7 +31,7 @@ from hierfed.settings import load_settings
 NONCE = bytes(32)
 SERVER = ledger_keys.public_text(Ed25519PrivateKey.generate())
 # What is said of a node itself, and of none of its ratings.
-QUIET = {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "rows", "signature"}
+QUIET = {"version", "hierfed", "nonce", "name", "identity", "key", "ledger", "tag", "signature"}
 
 
 def one_line(error: pytest.ExceptionInfo[HierfedError]) -> str:

@@ -1,0 +1,202 @@
+"""Messages that grow or are too long, and calls that are not open to strangers: refused before they cost anything."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from hierfed.engines.exchange import Member
+from hierfed.engines.flower.guard import BESIDES, MOST_OF_A_REQUEST, Guard, header_of
+from hierfed.engines.flower.strategy import read_answer
+from hierfed.text import shown
+
+SECRET = b"secret"
+
+
+@pytest.fixture(autouse=True)
+def run_of_flower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages are made in a run."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def message_of(data: bytes) -> Message:
+    array = Array(dtype="float64", shape=(1,), stype="numpy.ndarray", data=data)
+    content = RecordDict({"facts": ConfigRecord({"name": "x"}), "arrays": ArrayRecord({"sum": array})})
+    return Message(content, 3, "query.round")
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def archive() -> bytes:
+    """Ten thousand numbers that take a few hundred bytes."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, a=np.zeros(10_000))
+    return stream.getvalue()
+
+
+good = npy(np.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        archive(),
+        good[:-1],
+        good + b"\0",
+        good.replace(b"(3,)", b"(9,)"),
+        good.replace(b"<f8", b"|O8"),
+        good.replace(b"<f8", b">f8"),
+        npy(np.zeros(3, complex)),
+        npy(np.array(["text"])),
+        b"",
+        b"\x93NUMPY\x01\x00",
+    ],
+)
+def test_an_array_that_is_none_is_refused_before_memory_is_taken_for_it(data, monkeypatch):
+    monkeypatch.setattr(np, "load", None)
+    answer = read_answer(message_of(data), Member("a", 0))
+    assert answer.reply is None
+    assert "array 'sum' cannot be read" in answer.error
+    assert len(answer.error) < 400
+
+
+def test_an_array_arrives_bit_for_bit():
+    values = np.array([[0.1, -0.0], [np.pi, 1e-310]])
+    for each in (values, np.asfortranarray(values), values.astype(np.float32), np.arange(4)):
+        sent = read_answer(message_of(npy(each)), Member("a", 0))
+        if each.dtype == np.float64:
+            assert sent.reply is not None
+            assert np.array_equal(sent.reply.contribution.arrays["sum"].numpy(), each)
+
+
+@pytest.mark.parametrize("facts", [{"refusal": "z" * 5000}, {"x" * 200: 1}, {f"f{place}": 1 for place in range(60)}])
+def test_facts_that_are_too_long_or_too_many_are_refused(facts):
+    answer = read_answer(Message(RecordDict({"facts": ConfigRecord(facts)}), 3, "query.hello"), Member("a", 0))
+    assert answer.reply is None
+    assert "too long" in answer.error or "60 facts" in answer.error
+
+
+def test_text_from_outside_is_shown_in_one_short_line_without_controls():
+    assert shown("\x1b]0;owned\x07\x1b[2J\nALL\u202e WELL") == "]0;owned [2J ALL WELL"
+    assert len(shown("x" * 10**6)) == 300
+
+
+class Calls:
+    """The application behind the guard, which notes what comes through."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.bodies: list[int] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.paths.append(scope["path"])
+        message = await receive()
+        self.bodies.append(len(message.get("body", b"")) if message["type"] == "http.request" else -1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def call(guard: Guard, path: str, headers: Mapping[str, str] | None = None, body: int = 0, client: str = "a") -> int:
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(body)}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    all_headers = {"content-length": str(body), **(headers or {})}
+    scope = {
+        "type": "http",
+        "path": path,
+        "client": (client, 1),
+        "headers": [(name.encode(), value.encode()) for name, value in all_headers.items()],
+    }
+    asyncio.run(guard(scope, receive, send))
+    return int(told[0]["status"])
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def guard(calls: Calls, tmp_path: Path) -> Guard:
+    return Guard(calls, SECRET, tmp_path / "limit", clock=lambda: 0.0)
+
+
+def routes() -> list[str]:
+    """Every route of Flower's own application."""
+    from flwr.superlink.main import create_app
+    from starlette.routing import Route
+
+    app = create_app()
+    found: list[str] = []
+
+    def walk(each: Any) -> None:
+        for route in each:
+            if hasattr(route, "routes") and route.routes:
+                walk(route.routes)
+            elif hasattr(route, "original_router"):
+                walk(route.original_router.routes)
+            elif isinstance(route, Route):
+                found.append(route.path)
+
+    walk(app.routes)
+    return [path for path in found if not path.startswith("/v1/fleet/") and path != "/health"]
+
+
+def test_a_stranger_calls_nothing_but_the_fleet(guard, calls):
+    known = [path for path in routes() if "control" in path]
+    assert len(known) > 30
+    for path in [
+        *routes(),
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/v1/fleet/../control/stop-run",
+        "//v1/fleet/x",
+        "/v1/fleet",
+    ]:
+        assert call(guard, path) == 403, path
+        assert call(guard, path, header_of(b"another")) == 403, path
+    assert calls.paths == []
+    assert call(guard, known[0], header_of(SECRET)) == 200
+    assert call(guard, "/v1/fleet/pull-messages") == 200
+    assert calls.paths == [known[0], "/v1/fleet/pull-messages"]
+
+
+def test_a_node_sends_requests_of_bounded_size_and_so_many_in_a_minute(guard, calls, tmp_path):
+    push, key = "/v1/fleet/push-object", {"flwr-public-key": "node 1"}
+    assert call(guard, push, key | {"content-length": str(MOST_OF_A_REQUEST + 1)}) == 413
+    assert call(guard, push, key | {"content-length": "many"}) == 413
+    assert call(guard, push, key | {"content-encoding": "gzip"}) == 413
+    assert call(guard, push, {"content-length": "1"}, 0) == 200
+    # More than was announced is cut off.
+    call(guard, push, key | {"content-length": "9"}, body=MOST_OF_A_REQUEST + 1)
+    assert calls.bodies[-1] == -1
+    step = {**key, "content-length": str(MOST_OF_A_REQUEST)}
+    allowed = BESIDES // MOST_OF_A_REQUEST
+    statuses = [call(guard, push, step) for _ in range(allowed + 1)]
+    assert statuses[:-2] == [200] * (allowed - 1)
+    assert statuses[-1] == 413
+    # Another node, the same key from elsewhere, and the next minute are not affected.
+    assert call(guard, push, step | {"flwr-public-key": "node 2"}) == 200
+    assert call(guard, push, step, client="b") == 200
+    (tmp_path / "limit").write_text(str(MOST_OF_A_REQUEST * 2))
+    assert call(guard, push, step) == 200
+    guard.clock = lambda: 61.0
+    assert call(guard, push, step) == 200
