@@ -46,7 +46,7 @@ class Policy(Section):
         privacy, raters = settings.privacy, settings.factors.min_raters
         if plan.nodes < self.least_nodes:
             raise _beyond("least_nodes", f"has {plan.nodes} nodes", f"{self.least_nodes} at the least", True)
-        if self.methods and settings.method not in self.methods:
+        if self.methods and not {settings.method}.intersection(self.methods):
             raise _beyond("methods", f"trains method '{settings.method}'", ", ".join(self.methods))
         if not plan.private and raters < self.least_raters:
             raise _beyond("least_raters", f"sums items with {raters} raters", f"{self.least_raters} at the least", True)

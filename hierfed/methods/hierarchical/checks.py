@@ -21,8 +21,8 @@ from hierfed.models.symmetric import unpack
 AT_ONCE = 4096
 # No prediction is further off the scale of ratings than so many times its length.
 MOST_RANGES = 4.0
-# The most that each rating adds to its user's squared deviation, in units of the prior's variance. Measured by
-# benchmarks/influence.py: 8.4 at the most, over nodes of one user each.
+# The most that each rating adds to its user's squared deviation, in units of the prior's variance: a residual of ten
+# standard deviations.
 DEVIATION_OF_A_RATING = 100.0
 
 
