@@ -13,9 +13,10 @@ numbers over each array too, modulo 2^32: the server compares, and refuses the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hierfed.errors import HierfedError
 from hierfed.federated.steps import Known, Limit, Step
@@ -39,6 +40,9 @@ class Words(Step):
 
     Arrays without limits stay as they are. seed: of the rounding.
     """
+
+    # Each entry is off by a step of its own, which follows from its limit.
+    rounding: ClassVar[float] = math.inf
 
     bits: int
     seed: int = 0
