@@ -30,12 +30,8 @@ from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 # The steps after the request for a contribution, in order; each goes to the nodes that are left.
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
-<<<<<<< HEAD
 ROUND = "round"
-MESSAGE, REFUSAL, DRAWN = "message", "refusal", "drawn"
-=======
 MESSAGE, DRAWN = "message", "drawn"
->>>>>>> 096cde6 (Sums that no honest ratings can give are refused by name, and a model that nobody can use is never kept; the public port carries nodes' calls alone)
 THE_SUM = "the sum itself"
 
 Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]

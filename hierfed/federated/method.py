@@ -15,12 +15,8 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, concatenated
-<<<<<<< HEAD
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-=======
 from hierfed.federated.checks import Check
-from hierfed.federated.contract import Contribution, SharedModel
->>>>>>> 096cde6 (Sums that no honest ratings can give are refused by name, and a model that nobody can use is never kept; the public port carries nodes' calls alone)
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.federated.stage import RATING

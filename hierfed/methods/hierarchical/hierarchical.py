@@ -186,7 +186,6 @@ class HierarchicalFactors(HierarchicalDuties):
         """See Limited."""
         return moved_pull(total, shared, self.design(shared), 1) if shared.round >= 0 else total
 
-<<<<<<< HEAD
     def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
         """The contributions of users and ratings that there can be; see hierfed.federated.screen."""
         if not shared.arrays:
@@ -196,7 +195,7 @@ class HierarchicalFactors(HierarchicalDuties):
         design = self.design(shared)
         features = design.prior_features(shared.arrays["embedding"])
         return credible_sums(given, Beliefs.of(shared.arrays), design, features)
-=======
+
     def checks(self, shared: SharedModel) -> Sequence[Check]:
         """Bounds of each user's and each rating's influence; see SumMethod."""
         if not shared.arrays:
@@ -205,7 +204,6 @@ class HierarchicalFactors(HierarchicalDuties):
         if shared.round < 0:
             return opening.checks(shared.arrays, design)
         return round_checks(shared.arrays, design, self.limits, self.strengths.noise)
->>>>>>> 096cde6 (Sums that no honest ratings can give are refused by name, and a model that nobody can use is never kept; the public port carries nodes' calls alone)
 
     def train_loss(self, total: Contribution) -> list[float]:
         """Expected squared error on the nodes' rows, in the ratings' unit; see Method."""
