@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hierfed.errors import storing
+from hierfed.errors import HierfedError, storing
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -55,15 +54,26 @@ def held(path: Path) -> IO[str]:
     """Make a file, and hold it until it is closed or this process ends; raises BlockingIOError where another does."""
     file = path.open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
     except BaseException:
         file.close()
         raise
     return file
 
 
+def _lock(file: IO[str]) -> None:
+    """Lock a file for this process. Raises HierfedError where the system has no such locks."""
+    try:
+        import fcntl  # noqa: PLC0415 - Windows has none, and `hierfed run` needs none
+    except ImportError as error:
+        raise HierfedError("servers and nodes need the file locks of Linux or macOS; `hierfed run` does not") from error
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _sync(path: Path) -> None:
     """Wait until the file, or the folder's list of files, is on disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

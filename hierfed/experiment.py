@@ -13,7 +13,7 @@ from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import round_of
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
-from hierfed.evaluation.comparison import run_baselines, run_new_users, summarise_data
+from hierfed.evaluation.comparison import run_comparisons, summarise_data
 from hierfed.evaluation.judging import judge_nodes, judge_round
 from hierfed.evaluation.ranking import judge_scorers, sampling_seed
 from hierfed.federated.contract import Contribution, SumMethod
@@ -96,8 +96,11 @@ def run_experiment(
             federated_models = method.personalise(trained.shared, nodes, trained.private)
 
         watch.start("baselines")
-        baselines = run_baselines(dataset, parts, method, nodes, personal_nodes, trained.shared.round)
-        new_users = run_new_users(settings, dataset, parts, method, trained.shared, nodes)
+        # Who has asked for an end gets what is there: no rival is trained any more.
+        ended = trained.shared.round < first.rounds and not observer.should_continue()
+        baselines, new_users = run_comparisons(
+            settings, dataset, parts, method, trained.shared, nodes, personal_nodes, with_rivals=not ended
+        )
 
         if later:
             watch.start("rank")

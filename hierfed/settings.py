@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -32,6 +33,7 @@ PRIVATE_SETTINGS: Mapping[str, Any] = {
     "serving": True,
 }
 
+_NUMBERS = re.compile(r"[\d.+\s-]+(,[\d.+\s-]+)+")
 # Keys that settings files of earlier versions have. None of them ever changed a number.
 _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
 
@@ -236,7 +238,7 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
     """
     raw = _read(str(preset))
     for key, value in (overrides or {}).items():
-        *sections, name = _resolve(key)
+        *sections, name = _resolve(key, preset if str(preset) in preset_names() else USUAL)
         target = raw
         for section in sections:
             target = target.setdefault(section, {})
@@ -268,9 +270,13 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a text: as TOML where it is TOML (numbers, lists, booleans), else the text itself."""
+    """The value of a text: as TOML where it is TOML (numbers, lists, booleans), else the text itself.
+
+    Numbers with commas between them are a list.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        listed = f"[{text}]" if _NUMBERS.fullmatch(text) else text
+        return tomllib.loads(f"value = {listed}")["value"]
     except tomllib.TOMLDecodeError:
         return text
 
@@ -310,8 +316,17 @@ def _keys() -> Iterator[tuple[str, str]]:
             yield "", name
 
 
-def _resolve(key: str) -> list[str]:
-    """The sections and the name that a key stands for."""
+def setting_named(word: str) -> str:
+    """The setting that a word names, with hyphens for underscores too; empty if none."""
+    name = word.replace("-", "_")
+    return name if any(key == name for _, key in _keys()) else ""
+
+
+def _resolve(key: str, preset: str | Path) -> list[str]:
+    """The sections and the name that a key stands for.
+
+    preset: one that shows all keys, for the message.
+    """
     known = list(_keys())
     section, _, name = key.rpartition(".")
     for place in known:
@@ -321,7 +336,7 @@ def _resolve(key: str) -> list[str]:
         return ["data", "columns", name]
     names = [name for _, name in known] + [f"{s}.{n}" for s, n in known if s]
     raise SettingsError(
-        f"unknown setting '{key}'{nearest(key, names)}; `hierfed presets --settings network` lists them all"
+        f"unknown setting '{key}'{nearest(key, names)}; `hierfed presets --settings {preset}` lists them all"
     )
 
 
@@ -336,6 +351,9 @@ def _validated(raw: dict[str, Any]) -> Settings:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             names = [name for _, name in _keys()]
+            section = next((section for section, name in _keys() if name == where and section), "")
+            if section:
+                raise SettingsError(f"setting '{where}' is in section [{section}]: move it there") from error
             raise SettingsError(f"unknown setting '{where}'{nearest(where.rpartition('.')[2], names)}") from error
         message = first["msg"].removeprefix("Value error, ")
         found = "" if first["type"] == "value_error" else f" (found {first['input']!r})"

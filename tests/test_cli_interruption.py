@@ -331,3 +331,16 @@ def test_a_process_stops_at_once_the_second_time(started: subprocess.Popen[str],
     assert "Traceback" not in err
     assert err.splitlines()[-2:] == ["the rounds that were finished: runs/network/rounds.jsonl", "stopped"]
     assert names(tmp_path / "runs" / "network") == ["rounds.jsonl"]
+
+
+def test_after_a_ctrl_c_no_rival_is_trained(hierfed: Hierfed, ctrl_c: CtrlC, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(self: Any, rows: Any) -> None:
+        raise AssertionError("a rival was trained")
+
+    monkeypatch.setattr("hierfed.methods.averaging.averaging.FederatedAveraging.rivals", trained)
+    ctrl_c(2)
+    assert hierfed("run", "network", *SMALL, "--name", "ended").code == INTERRUPTED
+    result = result_of(Path("runs/ended"))
+    assert [record.round for record in result.rounds] == [1, 2]
+    assert np.isnan([result.baselines.local_only, result.baselines.centralised]).all()
+    assert np.isfinite([result.baselines.biases, result.baselines.global_mean]).all()

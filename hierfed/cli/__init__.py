@@ -21,8 +21,9 @@ from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
-from hierfed.cli.output import say
+from hierfed.cli.output import print_what_can_be, say
 from hierfed.errors import HierfedError, StorageError
+from hierfed.settings import setting_named
 
 # A disk that is full, or may not be written to.
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -64,6 +65,7 @@ app = _application()
 
 def main() -> None:
     """Run the command line; an error of the user's is one line on standard error and an exit code."""
+    print_what_can_be()
     gc.disable()  # until the libraries are loaded: their objects stay, and to search them again and again takes long
     sys.unraisablehook = _raise_again
     try:
@@ -92,6 +94,8 @@ def _run() -> int:
         return error.exit_code
     except click.ClickException as error:
         say(f"error: {error.format_message()}{_usage(error)}")
+        if isinstance(error, click.NoSuchOption) and (setting := setting_named(error.option_name.lstrip("-"))):
+            say(f"{setting} is a setting: --set {setting}=VALUE")
         return error.exit_code
     except OSError as error:
         if error.errno not in STORAGE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +23,7 @@ from hierfed.cli.options import (
     settings_of,
     taking,
 )
-from hierfed.cli.output import print_content, print_path, say
+from hierfed.cli.output import print_content, print_json, print_path, say
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, preset_names
 
@@ -77,7 +76,8 @@ def run(
                 if not silent:
                     print_content(terminal.summary_table(summary))
         if as_json:
-            sys.stdout.write(found.read_text(encoding="utf-8") if found.is_file() else "")
+            if found.is_file():
+                print_json(found.read_text(encoding="utf-8"))
         elif not quiet:
             print_path("The report", page)
         if stopped:
@@ -136,7 +136,7 @@ def compare(
         }
         (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         if as_json:
-            sys.stdout.write((folder / "comparison.json").read_text(encoding="utf-8"))
+            print_json((folder / "comparison.json").read_text(encoding="utf-8"))
         elif not quiet:
             print_content(terminal.comparison_table(summaries, differences))
             print_path("The reports", folder)

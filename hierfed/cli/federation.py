@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +25,7 @@ from hierfed.cli.options import (
     settings_of,
     taking,
 )
-from hierfed.cli.output import print_path, say
+from hierfed.cli.output import print_json, print_path, say
 from hierfed.data.settings import TableSettings
 from hierfed.errors import HierfedError, SettingsError
 
@@ -93,7 +92,6 @@ def server(
     end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure)
     observer = FederationLines()
-    observer.tell(f"listens at {listen}, {'with' if tls else 'without'} TLS; {len(items):,} items in the catalogue")
     least = quorum if quorum is not None else nodes // 2 + 1
     result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer, begin_anew)
     observer.on_result(result)
@@ -194,7 +192,7 @@ def federation(
         with showing(quiet or as_json) as observer:
             result = run_federation(settings, folder, observer, Patience(deadline=deadline))
         if as_json:
-            sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
+            print_json((folder / "result.json").read_text(encoding="utf-8"))
         elif not quiet:
             FederationLines().on_result(result)
             print_path("Server and nodes", folder)

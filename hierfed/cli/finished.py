@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hierfed.cli.options import Json
-from hierfed.cli.output import print_content, print_path, say
+from hierfed.cli.output import print_content, print_json, print_path, say
 from hierfed.errors import HierfedError, SettingsError
 
 
@@ -78,7 +78,7 @@ def audit(
 
     found = verify(folder, server_key)
     if as_json:
-        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+        print_json(found.model_dump_json())
     else:
         print_content(audit_table(found))
     if not found.sealed:

@@ -18,8 +18,9 @@ class DataGroup(TyperGroup):
     """`hierfed data SOURCE` is `hierfed data show SOURCE`: words that are no command are for `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `show` before words that name no command."""
-        return super().parse_args(ctx, args if args and args[0] in self.commands else ["show", *args])
+        """Put `show` before words that name no command, unless help is all that is asked for."""
+        named = args and args[0] in (*self.commands, "--help")
+        return super().parse_args(ctx, args if named else ["show", *args])
 
 
 _NO_OPTIONS = TableOptions()
@@ -27,7 +28,13 @@ _NO_OPTIONS = TableOptions()
 
 @taking(TableOptions)
 def data_show(
-    source: Annotated[str, typer.Argument()] = "embedded",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="embedded, movielens-small, a folder, a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite) or "
+            "postgresql://USER@HOST/DATABASE."
+        ),
+    ] = "embedded",
     query: Query = None,
     join: Join = None,
     test: Test = None,
@@ -38,8 +45,7 @@ def data_show(
 ) -> None:
     """Show what a source holds: counts, hashes, join coverage, licence, and what was dropped and why.
 
-    SOURCE is embedded, movielens-small, a folder, a table (CSV, TSV, Parquet, SQLite) or postgresql://USER@HOST/DATABASE.
-    `hierfed data SOURCE` is `hierfed data show SOURCE`; `hierfed data make` makes ratings, see its own --help.
+    `hierfed data SOURCE` is `hierfed data show SOURCE`.
     """
     from hierfed.data.reading.sources import load  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415

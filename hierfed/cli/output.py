@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,18 @@ if TYPE_CHECKING:
 def say(line: str) -> None:
     """Print a line on standard error."""
     typer.echo(printable(line), err=True)
+
+
+def print_what_can_be() -> None:
+    """Let both streams write `\\u2026` for a character that their encoding lacks, where they would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_json(text: str) -> None:
+    """Print JSON in ASCII, which every encoding has, so that it stays JSON."""
+    sys.stdout.write(json.dumps(json.loads(text), indent=1) + "\n")
 
 
 def print_content(content: RenderableType) -> None:

@@ -84,6 +84,15 @@ def host(
     requirements = Requirements(nodes, quorum, patience, allowed)
 
     with lock, one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
+        protected = "without TLS" if hosting.tls is None else "with TLS"
+        observer.tell(
+            f"listens at {hosting.host}:{hosting.port}, {protected}; {len(catalogue):,} items in the catalogue"
+        )
+        if allowed is not None and len(allowed) < nodes:
+            observer.tell(
+                f"warning: {len(allowed)} {'keys are' if len(allowed) != 1 else 'key is'} allowed, and {nodes} nodes "
+                "must be there to begin: add an --allow-key for each node, or lower --nodes"
+            )
 
         def connect(admission: NodeAdmission) -> Federation:
             return Federation(grid, admission, patience)

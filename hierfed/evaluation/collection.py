@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import isnan, nan
+from math import isfinite, isnan, nan
 
 from hierfed.data.federation import Node
 from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_users, judged_items
@@ -62,7 +62,7 @@ def collect(
     method, (on_test, personal) = prepared.method, baselines
     records, rows = [record for record, _ in judged], [each for _, each in judged]
     users = judge_users(rows)
-    rivals = [(method.rival_name, personal.local_only)] if method.rival_name else []
+    rivals = [(method.rival_name, personal.local_only)] if method.rival_name and isfinite(personal.local_only) else []
     privacy = prepared.privacy(nodes, len(rounds))
     epsilon = None if privacy is None else privacy.epsilon_spent
     found = Result(

@@ -15,7 +15,7 @@ from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.baselines import simple_baselines
 from hierfed.evaluation.new_users import TrainedMethod, new_user_curve
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import Method, RivalRows
+from hierfed.federated.method import Method, RivalErrors, RivalRows
 from hierfed.methods import Case, Prepared, prepare
 from hierfed.randomness import generator
 from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
@@ -25,21 +25,43 @@ RIVAL = "network"
 """The preset that new users' first ratings are compared with."""
 
 
+def run_comparisons(
+    settings: Settings,
+    dataset: Dataset,
+    parts: Parts,
+    method: Method,
+    shared: SharedModel,
+    nodes: Sequence[Node],
+    personal_nodes: Sequence[Node],
+    *,
+    with_rivals: bool,
+) -> tuple[tuple[Baselines, Baselines], list[NewUserRecord]]:
+    """The baselines and the curve of new users; see `run_baselines` and `run_new_users`.
+
+    with_rivals: False to train nothing: the baselines that need no training are then all there is.
+    """
+    rounds = shared.round if with_rivals else None
+    baselines = run_baselines(dataset, parts, method, nodes, personal_nodes, rounds)
+    return baselines, run_new_users(settings, dataset, parts, method, shared, nodes) if with_rivals else []
+
+
 def run_baselines(
     dataset: Dataset,
     parts: Parts,
     method: Method,
     nodes: Sequence[Node],
     personal_nodes: Sequence[Node],
-    rounds: int,
+    rounds: int | None,
 ) -> tuple[Baselines, Baselines]:
     """Baselines on the test rows and on the personal test rows, where means and biases may use the tuning rows too.
 
-    rounds: of the federation; rivals train no longer than that.
+    rounds: of the federation; rivals train no longer than that. None to train no rivals.
     """
     train, test, held_out = parts.train, parts.test, parts.personal_test
-    rows = RivalRows(nodes, personal_nodes, train, test, parts.personal_train, held_out, parts.same, rounds)
-    alone = method.rivals(rows)
+    alone = RivalErrors()
+    if rounds is not None:
+        own = parts.personal_train
+        alone = method.rivals(RivalRows(nodes, personal_nodes, train, test, own, held_out, parts.same, rounds))
     pooled = np.bincount(train.item, minlength=dataset.items) < method.least_raters
     return (
         Baselines(

@@ -1,4 +1,4 @@
-"""Flower's own surroundings: a home folder, no telemetry, no update checks, and its log in a file."""
+"""Flower's own surroundings: a home folder, no telemetry, no update checks, no proxy to itself, a log in a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 LOG = "flower.log"
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def surroundings(home: Path) -> dict[str, str]:
@@ -15,7 +16,15 @@ def surroundings(home: Path) -> dict[str, str]:
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy()),
     }
+
+
+def _without_proxy() -> str:
+    """The hosts that no proxy is asked for: those that the user names, and this machine itself."""
+    named = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for names in named for host in names.split(",")]
+    return ",".join(dict.fromkeys([*filter(None, hosts), *_THIS_MACHINE]))
 
 
 def settle(home: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hierfed.data.features import Features, prepare_features
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.stage import Stage
 from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -69,6 +69,26 @@ def _fitted(case: Case) -> Features:
         raise HierfedError(f"the features of this training are not those of its catalogue: {error}") from error
 
 
+def _own_network(make: ModuleMaker, inputs: int) -> ModuleNetwork:
+    """The user's own module. Raises SettingsError in one line for one that cannot be trained."""
+    if isinstance(make, torch.nn.Module) or not callable(make):
+        raise SettingsError(
+            "module: expected a function from the number of features to a torch.nn.Module, and found "
+            f"{type(make).__name__}: write module=lambda features: ..."
+        )
+    made = make(inputs)
+    if not isinstance(made, torch.nn.Module):
+        raise SettingsError(f"module: the function gives {type(made).__name__}, expected a torch.nn.Module")
+    try:
+        network = ModuleNetwork(made)
+        with torch.no_grad():
+            network.predict(network.initial(0), torch.zeros(2, inputs))
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingsError(f"module: cannot be trained on {inputs} features: {reason}") from error
+    return network
+
+
 def make_averaging(
     settings: Settings, features: Features, scale: RatingScale, module: ModuleMaker | None = None
 ) -> FederatedAveraging:
@@ -82,7 +102,7 @@ def make_averaging(
     if module is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
-            predictor = ModuleNetwork(module(inputs))
+            predictor = _own_network(module, inputs)
     device, stack = device_of(settings.training.device), STACK
     trainer: Trainer = train_stacked
     if device != CPU:

@@ -148,6 +148,8 @@ class ModuleNetwork:
     def __init__(self, module: torch.nn.Module):
         if any(True for _ in module.buffers()):
             raise ValueError("modules with buffers, such as batch normalisation, cannot be averaged: use GroupNorm")
+        if not any(True for _ in module.parameters()):
+            raise ValueError("the module has no parameters, so there is nothing to learn")
         self.module = module.eval()
         self._names = [name for name, _ in module.named_parameters()]
         self._shapes = [parameter.shape for parameter in module.parameters()]
@@ -158,6 +160,10 @@ class ModuleNetwork:
         if not last or self._names[-2:] != [f"{last[0][0]}.{part}".lstrip(".") for part in ("weight", "bias")]:
             raise ValueError("the module must end in a torch.nn.Linear with a bias, which is its head")
         self._head_module = last[0][1]
+        if last[0][1].out_features != 1:
+            raise ValueError(
+                f"the module gives {last[0][1].out_features} numbers for an item, expected one, its rating"
+            )
         self.head = slice(self.parameter_count - sum(self._sizes[-2:]), self.parameter_count)
 
     def initial(self, seed: int) -> Tensor:

@@ -1,0 +1,42 @@
+"""Help explains every command, argument and option, in the environment that is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hierfed.cli import app
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, (*path, name))
+
+
+EVERY = [(path, command) for path, command in commands(typer.main.get_command(app)) if path]
+
+
+@pytest.mark.parametrize("path, command", EVERY, ids=[" ".join(path) for path, _ in EVERY])
+def test_help_explains_every_argument_and_option(path, command):
+    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "400"})
+    assert result.exit_code == 0
+    shown = " ".join(result.output.split())
+    for parameter in command.params:
+        words = getattr(parameter, "help", None)
+        assert words, f"{' '.join(path)}: {parameter.name} has no help"
+        assert " ".join(words.split()) in shown, f"{' '.join(path)}: the help of {parameter.name} is not shown"
+    if isinstance(command, click.Group):
+        assert all(name in shown for name in command.commands)
+
+
+def test_hierfed_data_lists_its_commands_and_shows_sources():
+    shown = CliRunner().invoke(app, ["data", "--help"]).output
+    assert "show" in shown
+    assert "make" in shown
+    assert CliRunner().invoke(app, ["data", "nowhere.csv"]).exception is not None
