@@ -115,7 +115,12 @@ def run_experiment(
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
         rankers = judge_scorers(
-            scorers, parts.personal_train, parts.personal_test, dataset.items, sampling_seed(settings)
+            scorers,
+            parts.personal_train,
+            parts.personal_test,
+            dataset.items,
+            sampling_seed(settings),
+            settings.ranking.relevant_from,
         )
         watch.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -119,7 +119,9 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     if refit == "users":
         models = plan.method.refit(shared, [node], [kept], lambda node: node.test, models)
     kind, named = plan.settings.method, {f"node-{state.name}": models[0]}
-    held = rows_by_node(own.test, own.test.user, len(own.user_ids))
+    seen = Ratings(own.seen[:, 0], own.seen[:, 1], np.zeros(len(own.seen), np.float32))
+    besides = concatenated([replace(own.test, time=None), seen])
+    held = rows_by_node(besides, besides.user, len(own.user_ids))
     later = [stage.name for stage in plan.stages() if stage.name != RATING]
     ranking = {stage: found for stage in later if (found := state.model(stage)) is not None}
 

@@ -141,11 +141,20 @@ def sampling_seed(settings: Settings) -> int | None:
 
 
 def judge_scorers(
-    scorers: Mapping[str, Scorer], own: Ratings, held_out: Ratings, items: int, sampling_seed: int | None = None
+    scorers: Mapping[str, Scorer],
+    own: Ratings,
+    held_out: Ratings,
+    items: int,
+    sampling_seed: int | None = None,
+    relevant_from: float | tuple[()] = (),
 ) -> list[RankingRecord]:
-    """The record of each scorer's lists; none where there are no scorers. See judge_ranking."""
+    """The record of each scorer's lists; none where there are no scorers. See judge_ranking.
+
+    relevant_from: empty if every held-out rating is relevant.
+    """
     if not scorers:
         return []
+    lowest = -math.inf if relevant_from == () else float(relevant_from)
     return [
         RankingRecord(
             model=name,
@@ -155,7 +164,9 @@ def judge_scorers(
             sampled_ndcg_at_10=found.sampled.ndcg_at_10 if found.sampled else math.nan,
             sampled_hr_at_10=found.sampled.hit_rate_at_10 if found.sampled else math.nan,
         )
-        for name, found in judge_ranking(scorers, own, held_out, items, sampling_seed=sampling_seed).items()
+        for name, found in judge_ranking(
+            scorers, own, held_out, items, relevant_from=lowest, sampling_seed=sampling_seed
+        ).items()
     ]
 
 

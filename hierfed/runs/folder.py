@@ -30,7 +30,7 @@ from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
 from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import INDEX, save_private
-from hierfed.runs.refit import held_out, models_for_use
+from hierfed.runs.refit import besides_ratings, held_out, models_for_use
 from hierfed.sealed import check_json
 from hierfed.settings import Settings
 
@@ -218,6 +218,6 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     held = held_out(outcome.dataset, outcome.split)
     models = models_for_use(outcome, held)
     # What a user has rated besides is for lists alone.
-    seen = held.by_user if kind_of(outcome.settings).serves_users else None
+    seen = besides_ratings(held, outcome.dataset) if kind_of(outcome.settings).serves_users else None
     save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen)
     save_model(folder, kept, outcome.method, (RANKING, INDEX))

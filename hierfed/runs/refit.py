@@ -50,6 +50,19 @@ def held_out(dataset: Dataset, split: Split) -> HeldOut:
     return HeldOut(by_user, np.flatnonzero(~placed & (np.diff(by_user.offsets) > 0)))
 
 
+def besides_ratings(held: HeldOut, dataset: Dataset) -> RowsByNode:
+    """What each user's lists leave out besides the rows that models learned from: held-out rows, and what was seen.
+
+    Seen items bear no rating; theirs here are 0.
+    """
+    if not len(dataset.seen):
+        return held.by_user
+    known = held.by_user.ratings
+    user, item = (np.concatenate([getattr(known, name), dataset.seen[:, n]]) for n, name in enumerate(("user", "item")))
+    rows = Ratings(user, item, np.concatenate([known.value, np.zeros(len(dataset.seen), np.float32)]))
+    return rows_by_node(rows, user, dataset.users)
+
+
 def models_for_use(outcome: Outcome, held: HeldOut) -> Mapping[str, PersonalModel]:
     """A run's users' models by the name of their node, as the setting serving.refit says."""
     judged = outcome.private_models()

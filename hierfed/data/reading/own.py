@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from hierfed.data.ids import places, strangers
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.order import in_order
 from hierfed.data.ratings import Ratings
-from hierfed.data.reading.assembly import Source, refuse_repeated_pairs, unknown_test_ids
+from hierfed.data.reading.assembly import Source, refuse_repeated_pairs, seen_pairs, unknown_test_ids
 from hierfed.data.reading.rating_part import join_parts
 from hierfed.errors import DataError
 from hierfed.randomness import generator
@@ -28,6 +28,7 @@ class OwnRatings:
     user_ids: entry u is the source's id of user u of these rows.
     unknown: number of rows left out, since the catalogue lacks their items.
     warnings: warnings on the node's ids, a line each.
+    seen: int32 [pairs, 2], user and item of pairs that are no ratings: the user has seen the item.
     """
 
     train: Ratings
@@ -35,6 +36,7 @@ class OwnRatings:
     user_ids: pl.Series
     unknown: int
     warnings: tuple[str, ...] = ()
+    seen: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -85,4 +87,5 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     warning = strangers(item_ids, known_ids, "rated item ids", "the federation's catalogue")
     warnings = (*unknown_test_ids(source), *([warning] if warning else []))
     train, test = ratings.take(known & ~held), ratings.take(known & held)
-    return OwnRatings(train, test, whole.user.ids, int((~known).sum()), warnings)
+    seen = seen_pairs(whole.seen, whole.user.ids, known_ids)
+    return OwnRatings(train, test, whole.user.ids, int((~known).sum()), (*warnings, *whole.remarks), seen)

@@ -9,6 +9,7 @@ class RankingSettings(Section):
     """Recommendation lists besides those of the hierarchical model; see methods.ranking.
 
     rank_items: true trains the ranking models.
+    relevant_from: the lowest rating that makes a held-out item one to recommend; empty for any rating.
     least_raters: items with fewer are never counted together.
     ease_penalty: in raters.
     ease_penalties, implicit_penalties: tried beside ease_penalty and implicit_penalty, where a selection is on and at
@@ -18,6 +19,7 @@ class RankingSettings(Section):
     """
 
     rank_items: bool = True
+    relevant_from: float | tuple[()] = ()
     least_raters: Count = 5
     ease_penalty: Positive = 250.0
     implicit_rank: Count = 32
