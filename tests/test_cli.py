@@ -274,10 +274,11 @@ def test_ratings_that_were_stopped_as_they_were_made_leave_no_file(
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_help_of_data_is_that_of_show_and_names_make(hierfed: Hierfed) -> None:
+def test_help_of_data_names_its_commands(hierfed: Hierfed) -> None:
     text = " ".join(hierfed("data", "--help").out.split())
-    assert "SOURCE" in text
-    assert "hierfed data make" in text
+    assert "show" in text
+    assert "make" in text
+    assert "SOURCE" in hierfed("data", "show", "--help").out
     assert "--ratings" in hierfed("data", "make", "--help").out
 
 
@@ -578,9 +579,9 @@ def test_help_names_every_command(hierfed: Hierfed) -> None:
         assert command in found.out
 
 
-@pytest.mark.parametrize("command", ["run", "data", "compare"])
+@pytest.mark.parametrize("command", ["run", "data show", "compare"])
 def test_help_names_the_sources_and_the_query(hierfed: Hierfed, command: str) -> None:
-    text = " ".join(hierfed(command, "--help").out.replace("│", " ").split())
+    text = " ".join(hierfed(*command.split(), "--help").out.replace("│", " ").split())
     for word in ("embedded", "Parquet", "SQLite", "postgresql://USER@HOST/DATABASE", "--query"):
         assert word in text
 

@@ -58,7 +58,8 @@ class TableOptions:
         typer.Option("--column", help="user=NAME, item=NAME, rating=NAME, time=NAME, or numbers from 1; repeatable."),
     ] = None
     header: Annotated[
-        Literal["auto", "yes", "no"] | None, typer.Option(help="Whether the first line names the columns.")
+        Literal["auto", "yes", "no"] | None,
+        typer.Option(metavar="TEXT", help="auto, yes or no: whether the first line names the columns."),
     ] = None
     separator: Annotated[str | None, typer.Option(help="Between fields: a character, tab, space or ::.")] = None
     encoding: Annotated[str | None, typer.Option(help="Of text files, such as latin-1; UTF-8 if not given.")] = None
@@ -69,10 +70,11 @@ class TableOptions:
     ] = None
     repeats: Annotated[
         Literal["error", "first", "last", "mean"] | None,
-        typer.Option(help="Which to keep of a user's ratings of one item."),
+        typer.Option(metavar="TEXT", help="error, first, last or mean: what to keep of a user's ratings of one item."),
     ] = None
     bad_rows: Annotated[
-        Literal["error", "skip"] | None, typer.Option(help="skip: leave out rows that are no ratings, and count them.")
+        Literal["error", "skip"] | None,
+        typer.Option(metavar="TEXT", help="error, or skip: leave out rows that are no ratings, and count them."),
     ] = None
 
     def overrides(self) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def judge_scorers(
     """
     if not scorers:
         return []
-    lowest = -math.inf if relevant_from == () else float(relevant_from)
+    lowest = -math.inf if isinstance(relevant_from, tuple) else relevant_from
     return [
         RankingRecord(
             model=name,
