@@ -15,7 +15,7 @@ from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
 from hierfed.evaluation.comparison import run_comparisons, summarise_data
 from hierfed.evaluation.judging import judge_nodes, judge_round
-from hierfed.evaluation.ranking import judge_scorers, sampling_seed
+from hierfed.evaluation.ranking import judge_scorers, lists_of
 from hierfed.federated.contract import Contribution, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PersonalModel
@@ -114,14 +114,7 @@ def run_experiment(
                 stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
-        rankers = judge_scorers(
-            scorers,
-            parts.personal_train,
-            parts.personal_test,
-            dataset.items,
-            sampling_seed(settings),
-            settings.ranking.relevant_from,
-        )
+        rankers = judge_scorers(scorers, parts.personal_train, parts.personal_test, dataset.items, **lists_of(settings))
         watch.stop()
 
     result = collect(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,6 +139,11 @@ def _mean(parts: list[UserRanking]) -> RankingMetrics:
 def sampling_seed(settings: Settings) -> int | None:
     """The seed of the sampled items of lists; None where the protocol's lists rank the full catalogue alone."""
     return settings.seed if settings.split.protocol == "loo" else None
+
+
+def lists_of(settings: Settings) -> dict[str, Any]:
+    """What the settings say of lists, as arguments of `judge_scorers`."""
+    return {"sampling_seed": sampling_seed(settings), "relevant_from": settings.ranking.relevant_from}
 
 
 def judge_scorers(
