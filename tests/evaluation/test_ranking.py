@@ -208,7 +208,7 @@ def test_lists_of_sampled_items_rank_the_held_out_item_among_them_alone():
 def test_only_ratings_from_the_bound_on_are_relevant():
     train, test = random_rows(1, 6)
     scorers = {"up": lambda users: torch.arange(ITEMS).expand(len(users), -1).double()}
-    (record,) = judge_scorers(scorers, train, test, ITEMS, 4)
+    (record,) = judge_scorers(scorers, train, test, ITEMS, relevant_from=4)
     liked = judge_ranking(scorers, train, test.take(test.value >= 4), ITEMS)["up"]
     assert [record.ndcg_at_10, record.recall_at_20, record.hr_at_10] == values_of(liked)
     assert values_of(liked) != values_of(judge_ranking(scorers, train, test, ITEMS)["up"])
