@@ -84,7 +84,7 @@ def run_experiment(
         trained = run_rounds(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
         if not rounds:  # A method that sends nothing is judged as it is.
             judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
-        models = {first.name: trained.shared}
+        models = {**case.models, first.name: trained.shared}
 
         watch.start("personalise")
         same = personal_nodes is nodes
@@ -133,6 +133,7 @@ def run_experiment(
         rankers=rankers,
         seconds=watch.seconds(),
     )
+    observer.result(result)
     return Outcome(
         settings,
         tuned,

@@ -24,7 +24,6 @@ from hierfed.federated.checks import Check, counts, not_negative, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
-from hierfed.methods import kind_of
 from hierfed.models.intervals import half_width
 from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import INDEX, PRIVATE, save_private
@@ -128,7 +127,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     def fill(place: Path) -> None:
         if len(ranking) == len(later):
             save_ranking(place, ranking)
-        save_private(place, kind, named, own.user_ids, held if kind_of(plan.settings).serves_users else None)
+        save_private(place, kind, named, own.user_ids, held)
         save_model(place, kept_model(plan, shared), plan.method, (RANKING, INDEX))
 
     learned = own.train if refit == "none" else concatenated([own.train, own.test])

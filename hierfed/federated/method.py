@@ -28,7 +28,8 @@ Scorer = Callable[[Tensor], Tensor]
 
 
 Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
-"""Makes the model of one user, number 0, from the tensors of PersonalModel.tensors; from none, a newcomer's."""
+"""Makes the model of one user, number 0, from the tensors of PersonalModel.tensors, both the user's and those that the
+node's users share; from none, a newcomer's."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,15 @@ class Method:
         """The shared model as named tensors, for export."""
         return dict(shared.arrays)
 
+    def from_named(self, tensors: Mapping[str, Tensor], finished_round: int) -> SharedModel:
+        """The shared model again, from the tensors of `named`."""
+        return SharedModel(tensors, finished_round)
+
     def header(self) -> dict[str, str]:
-        """Facts for the header of the shared model's file, beside the settings."""
+        """Facts for the header of the shared model's file, beside the settings.
+
+        An entry `unserved` tells why nobody can be served from the file.
+        """
         return {}
 
     def personalise(
@@ -167,7 +175,7 @@ class Method:
         return self.personalise(shared, whole, private)
 
     def restorer(self, shared: SharedModel) -> Restorer:
-        """The function that makes users' models again from their own files; for kinds with `serves_users`."""
+        """The function that makes users' models again from their own files and their node's."""
         raise NotImplementedError
 
     def tunes(self, settings: Settings) -> bool:

@@ -89,7 +89,6 @@ class MethodKind:
     sums are only added.
     takes_optimizer: True if a server optimizer moves its model.
     sums, models: the arrays that nodes send and receive on a real federation. Nothing else is sent.
-    serves_users: True if its users' models can be restored from their own files, to recommend.
     """
 
     units: frozenset[str] = frozenset()
@@ -99,7 +98,6 @@ class MethodKind:
     devices: frozenset[str] = frozenset({"cpu"})
     averaged: Mapping[str, str] = MappingProxyType({})
     takes_optimizer: bool = False
-    serves_users: bool = False
     sums: tuple[Sums, ...] = ()
     models: tuple[Model, ...] = ()
 

@@ -21,7 +21,7 @@ from hierfed.federated.stage import RATING
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.files import file_digests
 from hierfed.lookup import nearest
-from hierfed.methods import METHODS, kind_of
+from hierfed.methods import METHODS
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.plain_text import printable
@@ -218,6 +218,6 @@ def _save_models(outcome: Outcome, folder: Path) -> None:
     held = held_out(outcome.dataset, outcome.split)
     models = models_for_use(outcome, held)
     # What a user has rated besides is for lists alone.
-    seen = besides_ratings(held, outcome.dataset) if kind_of(outcome.settings).serves_users else None
+    seen = besides_ratings(outcome, held)
     save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen)
     save_model(folder, kept, outcome.method, (RANKING, INDEX))

@@ -27,6 +27,8 @@ from hierfed.tensor_files import read_tensors, tensor_bytes
 PRIVATE = "private"
 INDEX = f"{PRIVATE}/files.json"
 FORMAT, FORMAT_BEFORE = "3", "2"
+# What all users of a node share.
+NODE = "node.safetensors"
 # Where users lie whom no node knows, since all of their rows were held out.
 NOWHERE = "held-out"
 # Of a name, so many bytes are allowed on every disk.
@@ -35,8 +37,12 @@ LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class UserFile:
-    """A user's own file. tensors: what PersonalModel.tensors gave of the user, none where nothing was learned. seen:
-    the numbers of the items that the user has rated besides."""
+    """A user's own file.
+
+    tensors: what PersonalModel.tensors gave of the user and of the node's users together; none where nothing was
+    learned of the user.
+    seen: the numbers of the items that the user has rated besides.
+    """
 
     path: Path
     tensors: Mapping[str, Tensor]
@@ -49,7 +55,7 @@ def private_format(method: str, version: str = FORMAT) -> str:
 
 
 def save_private(
-    folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series, held: RowsByNode | None = None
+    folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series, held: RowsByNode
 ) -> None:
     """Write a folder per node, and in it a file per user; models: by node's name.
 
@@ -58,18 +64,17 @@ def save_private(
     place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    told, missed = {"format": private_format(kind)}, set() if held is None else _holders(held)
+    told, missed = {"format": private_format(kind)}, _holders(held)
     for name, model in models.items():
         own = unfinished / name
         own.mkdir(mode=0o700)
         for user, tensors in model.tensors():
             if user is None:
-                (own / "node.safetensors").write_bytes(tensor_bytes(tensors, told))
+                (own / NODE).write_bytes(tensor_bytes(tensors, told))
                 continue
             missed.discard(user)
-            kept = tensors if held is None else tensors | _seen(held, user, tensors.get("items"))
-            _save_user(own, told, str(user_ids[user]), kept)
-    if held is not None and missed:
+            _save_user(own, told, str(user_ids[user]), tensors | _seen(held, user, tensors.get("items")))
+    if missed:
         (unfinished / NOWHERE).mkdir(mode=0o700, exist_ok=True)
         for user in sorted(missed):
             _save_user(unfinished / NOWHERE, told, str(user_ids[user]), _seen(held, user, None))
@@ -123,6 +128,8 @@ def _read_user(path: Path, kind: str, user_id: str) -> UserFile:
     if told.get("user", user_id) != user_id:
         raise damaged(path, "it is the file of another user")
     seen = tensors.pop("seen", torch.empty(0, dtype=torch.int64))
+    if tensors and (path.parent / NODE).is_file():
+        tensors |= read_tensors(path.parent / NODE)[1]
     return UserFile(path, tensors, seen)
 
 

@@ -50,14 +50,16 @@ def held_out(dataset: Dataset, split: Split) -> HeldOut:
     return HeldOut(by_user, np.flatnonzero(~placed & (np.diff(by_user.offsets) > 0)))
 
 
-def besides_ratings(held: HeldOut, dataset: Dataset) -> RowsByNode:
-    """What each user's lists leave out besides the rows that models learned from: held-out rows, and what was seen.
+def besides_ratings(outcome: Outcome, held: HeldOut) -> RowsByNode:
+    """The rows, user by user, that users' models may not have learned from; lists leave their items out.
 
     Seen items bear no rating; theirs here are 0.
     """
-    if not len(dataset.seen):
+    dataset, known = outcome.dataset, held.by_user.ratings
+    if not outcome.method.user_models and outcome.personal_nodes is not outcome.federated_nodes:
+        known = replace(dataset.ratings, time=None)
+    elif not len(dataset.seen):
         return held.by_user
-    known = held.by_user.ratings
     user, item = (np.concatenate([getattr(known, name), dataset.seen[:, n]]) for n, name in enumerate(("user", "item")))
     rows = Ratings(user, item, np.concatenate([known.value, np.zeros(len(dataset.seen), np.float32)]))
     return rows_by_node(rows, user, dataset.users)

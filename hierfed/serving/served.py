@@ -21,7 +21,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.method import Restorer
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
-from hierfed.methods import METHODS, Case, kind_of, prepare
+from hierfed.methods import Case, prepare
 from hierfed.models.influence import Influence, strongest
 from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top
@@ -69,14 +69,13 @@ class Served:
             hint = f"name one of its seeds, such as {folder}/seed-0" if several else "runs are under runs/"
             raise HierfedError(f"{folder}: no run to recommend from; {hint}")
         kept = load_model(self.folder)
-        if not kind_of(kept.settings).serves_users:
-            able = " or ".join(f"'{name}'" for name, kind in METHODS.items() if kind.serves_users)
-            raise HierfedError(
-                f"{folder}: users of method '{kept.settings.method}' cannot be served: run a preset of method {able}"
-            )
-        self.settings, self.catalogue, self.shared = kept.settings, kept.catalogue, kept.shared
-        case = Case(kept.settings, kept.catalogue, kept.limits)
-        self.method = prepare(case).method
+        if reason := kept.header.get("unserved"):
+            raise HierfedError(f"{folder}: the run serves no users: {printable(reason)}")
+        self.settings, self.catalogue = kept.settings, kept.catalogue
+        self.trained = load_ranking(self.folder) or {}
+        self.method = prepare(Case(kept.settings, kept.catalogue, kept.limits, self.trained)).method
+        with sound(self.folder / MODEL):
+            self.shared = self.method.from_named(kept.shared.arrays, kept.shared.round)
         newest = folder / MODEL
         self.superseded = newest.is_file() and read_header(folder).get("digest") != kept.header.get("digest")
 
@@ -154,10 +153,10 @@ class Served:
 
         A user of whom nothing is known gets expected ratings.
         """
-        trained, nobody = load_ranking(self.folder), torch.zeros(1, dtype=torch.int64)
-        if trained is not None and len(user.own):
+        nobody = torch.zeros(1, dtype=torch.int64)
+        if self.trained and len(user.own):
             with sound(self.folder / RANKING):
-                models = {RATING: self.shared, **trained}
+                models = {RATING: self.shared, **self.trained}
                 scorers = self.method.scorers(self.settings, models, [user.model], user.own)
                 if self.method.recommends_by in scorers:
                     return scorers[self.method.recommends_by](nobody), "score"

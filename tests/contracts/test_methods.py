@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from hierfed.data.ratings import rows_to_predict
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import run_experiment
 from hierfed.federated.private import PrivateState
@@ -37,7 +39,6 @@ SMALL: dict[str, Any] = {
 }
 PRESET = {"averaging": "network", "private_prior": "private"}
 EVERY_METHOD = pytest.mark.parametrize("name", sorted(METHODS))
-SERVED = pytest.mark.parametrize("name", sorted(name for name, kind in METHODS.items() if kind.serves_users))
 UNITS = ("example", "user", "node")
 
 
@@ -126,7 +127,7 @@ def test_a_saved_run_is_read_again(name, outcomes, tmp_path):
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
-@SERVED
+@EVERY_METHOD
 def test_a_saved_run_recommends_nothing_that_was_rated(name, outcomes, tmp_path):
     outcome = outcomes[name]
     save_run(outcome, tmp_path / "run")
@@ -141,9 +142,34 @@ def test_a_saved_run_recommends_nothing_that_was_rated(name, outcomes, tmp_path)
     assert not served.recommend("nobody", 3).known
 
 
-def test_a_method_whose_users_cannot_be_served_says_so(outcomes, tmp_path):
-    save_run(outcomes["averaging"], tmp_path / "run")
-    with pytest.raises(HierfedError, match="users of method 'averaging' cannot be served: run a preset of method"):
+@EVERY_METHOD
+@pytest.mark.parametrize("user_level", ["none", "ridge_head"])
+def test_a_saved_run_predicts_what_the_run_predicted(name, user_level, outcomes, world, tmp_path):
+    outcome = outcomes[name]
+    if user_level != "none":
+        if name != "averaging":
+            pytest.skip("no other method has heads")
+        outcome = run_experiment(settings_of(name, world, user_level=user_level))
+    settings = outcome.settings.model_copy(
+        update={"serving": outcome.settings.serving.model_copy(update={"refit": "none"})}
+    )
+    save_run(replace(outcome, settings=settings), tmp_path / "run")
+    served = Served(tmp_path / "run")
+    items = torch.arange(len(outcome.dataset.catalogue))
+    for node, model in list(zip(outcome.personal_nodes, outcome.personal_models, strict=True))[:2]:
+        for number in set(node.train.user[:3].tolist()):
+            user = served.user(str(outcome.dataset.user_ids[number]))
+            assert user is not None
+            found = user.model.predict(rows_to_predict(torch.zeros_like(items), items))
+            expected = model.predict(rows_to_predict(torch.full_like(items, number), items))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_run_of_a_module_of_ones_own_says_that_it_serves_nobody(world, tmp_path):
+    settings = settings_of("averaging", world)
+    outcome = run_experiment(settings, module=lambda features: torch.nn.Sequential(torch.nn.Linear(features, 1)))
+    save_run(outcome, tmp_path / "run")
+    with pytest.raises(HierfedError, match="the run serves no users: it trained a module of your own"):
         Served(tmp_path / "run")
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hierfed.data.ratings import rows_to_predict
 from hierfed.federated.contract import Contribution
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.methods.averaging.averaging import PersonalNetwork
@@ -28,7 +29,14 @@ def user_heads() -> UserHeads:
 
 def personal_network() -> PersonalNetwork:
     network = Network(3, (2,))
-    return PersonalNetwork(network, torch.zeros(4, 3), network.initial(0), user_heads(), RatingScale())
+    return PersonalNetwork(
+        network,
+        torch.zeros(4, 3),
+        network.initial(0),
+        user_heads(),
+        RatingScale(),
+        rows_to_predict([], []),
+    )
 
 
 EVERY_KIND = pytest.mark.parametrize("make", [PrivateState, Diary, PersonalModel, user_heads, personal_network])

@@ -23,6 +23,7 @@ from hierfed.experiment import Outcome, run_experiment
 from hierfed.observer import Observer
 from hierfed.results import Result, Summary
 from hierfed.runs import folder as runs
+from hierfed.runs.private_files import user_file
 from hierfed.settings import Settings, load_settings
 
 FIGURES = ("global_rmse", "training_loss", "node_rmse", "weight_change", "baselines", "user_gain")
@@ -85,7 +86,13 @@ def test_every_file_is_there_and_no_other(saved: SavedRun) -> None:
     expected = {"settings.toml", "result.json", "rounds.jsonl", "model.safetensors", "report.html", "ledger.jsonl"}
     expected |= {"catalogue.parquet", "private/files.json"}
     expected |= {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg")}
+    expected |= {"ranking.safetensors"}
     expected |= {f"private/node-{number}/node.safetensors" for number in (1, 2, 3)}
+    ids = saved.outcome.dataset.user_ids
+    placed = {(f"node-{node.name}", user) for node in saved.outcome.personal_nodes for user in node.train.user.tolist()}
+    nowhere = set(range(len(ids))) - {user for _, user in placed}
+    for place, user in placed | {("held-out", user) for user in nowhere}:
+        expected.add(f"private/{place}/{user_file(str(ids[user]))}.safetensors")
     assert found == expected
 
 
@@ -142,7 +149,7 @@ def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:
     for node, model in nodes:
         place = saved.folder / "private" / f"node-{node.name}"
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
-        (tensors,) = dict(model.tensors()).values()
+        tensors = dict(model.tensors())[None]
         with safe_open(place / "node.safetensors", framework="pt") as stored:
             assert set(stored.keys()) == set(tensors)
             for name, tensor in tensors.items():
@@ -156,8 +163,8 @@ def test_private_stays_private_whatever_the_umask(source: str, saved: SavedRun, 
     finally:
         os.umask(before)
     places = [tmp_path / "open" / "private", *(tmp_path / "open" / "private").glob("*/")]
-    assert len(places) == 4
-    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o700] * 4
+    assert len(places) == 5
+    assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o700] * 5
 
 
 def test_nothing_that_may_be_shared_names_a_user_or_holds_a_user_s_parameters(saved: SavedRun) -> None:
@@ -166,11 +173,12 @@ def test_nothing_that_may_be_shared_names_a_user_or_holds_a_user_s_parameters(sa
     assert ids.search(Path(saved.outcome.settings.data.source, "ratings.csv").read_bytes())
     needles: list[bytes] = []
     for node, model in zip(saved.outcome.personal_nodes, saved.outcome.personal_models, strict=True):
-        tensors = dict(model.tensors())[None]
-        assert (tensors["user_weights"] != 0).any()
-        needles += [row.numpy().tobytes() for row in tensors["user_weights"]]
-        needles += [tensors["users"].numpy().tobytes(), tensors["user_bias"].numpy().tobytes()]
-        needles += [f"{bias:.6g}".encode()[:7] for bias in tensors["user_bias"].tolist()]
+        users = [tensors for user, tensors in model.tensors() if user is not None]
+        assert len(users) == len({*node.train.user.tolist()})
+        assert any((tensors["user_weights"] != 0).any() for tensors in users)
+        for tensors in users:
+            needles += [tensors[name].numpy().tobytes() for name in ("user_weights", "user_bias", "items", "ratings")]
+            needles.append(f"{float(tensors['user_bias']):.6g}".encode()[:7])
         needles.append(json.dumps(sorted({*node.train.user.tolist()})).encode())
     for name in shared:
         content = (saved.folder / name).read_bytes()

@@ -15,10 +15,10 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.checks import ROUNDING, Check, Sent, between, counts, not_negative
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.federated.method import Method, RivalErrors, RivalRows
+from hierfed.federated.method import Method, Restorer, RivalErrors, RivalRows
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
-from hierfed.methods.averaging.network import Predictor, first_layer_change, last_hidden, rate
+from hierfed.methods.averaging.network import Network, Predictor, first_layer_change, last_hidden, rate
 from hierfed.methods.averaging.node_level import NodePersonalisation, personalise_nodes
 from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
 from hierfed.methods.averaging.user_level import UserHeads, UserPersonalisation, fit_user_heads
@@ -158,7 +158,8 @@ class FederatedAveraging(Method):
 
     def header(self) -> dict[str, str]:
         """The scale of the network's output; see Method."""
-        return header_of(self.training.scale)
+        own = {} if isinstance(self.predictor, Network) else {"unserved": "it trained a module of your own"}
+        return header_of(self.training.scale) | own
 
     @property
     def local_epochs(self) -> int:
@@ -197,6 +198,25 @@ class FederatedAveraging(Method):
         """The network's layers in torch's own layout; see Method."""
         return self.predictor.named(shared.arrays["parameters"])
 
+    def from_named(self, tensors: Mapping[str, Tensor], finished_round: int) -> SharedModel:
+        """See Method."""
+        return SharedModel({"parameters": self.predictor.flat(tensors)}, finished_round)
+
+    def restorer(self, shared: SharedModel) -> Restorer:
+        """See Method."""
+        nothing = torch.empty(0, dtype=torch.int64)
+
+        def restore(kept: Mapping[str, Tensor]) -> PersonalNetwork:
+            parameters = self.predictor.flat(kept) if kept else shared.arrays["parameters"]
+            heads = None
+            if "user_bias" in kept:
+                heads = UserHeads(torch.zeros(1, dtype=torch.int64), kept["user_bias"], kept["user_weights"][None])
+            items, stars = (kept[name].numpy() if kept else nothing.numpy() for name in ("items", "ratings"))
+            own = Ratings(np.zeros(len(items), np.int32), items, stars)
+            return PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale, own)
+
+        return restore
+
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[PersonalNetwork]:
@@ -218,18 +238,26 @@ class FederatedAveraging(Method):
                 prediction = self.rate(parameters, item)
                 hidden = last_hidden(self.predictor, parameters, self.features, item)
                 heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
-            models.append(PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale))
+            models.append(
+                PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale, node.train)
+            )
         return models
 
 
 class PersonalNetwork(PersonalModel):
-    """A node's own parameters, and its users' heads if they have any."""
+    """A node's own parameters, its users' heads if they have any, and their ratings."""
 
     def __init__(
-        self, predictor: Predictor, features: Tensor, parameters: Tensor, heads: UserHeads | None, scale: RatingScale
+        self,
+        predictor: Predictor,
+        features: Tensor,
+        parameters: Tensor,
+        heads: UserHeads | None,
+        scale: RatingScale,
+        own: Ratings,
     ):
         self.predictor, self.features, self.scale = predictor, features, scale
-        self.parameters, self.heads = parameters, heads
+        self.parameters, self.heads, self.own = parameters, heads, own
 
     def predict(self, rows: Ratings) -> Tensor:
         """The node's network plus the user's head; see PersonalModel."""
@@ -249,8 +277,14 @@ class PersonalNetwork(PersonalModel):
         return first_layer_change(self.predictor, shared["parameters"], self.parameters)
 
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
-        """The node's network; then each user's number, bias and weights. See PersonalModel."""
-        kept = self.predictor.named(self.parameters)
-        if self.heads is not None:
-            kept |= {"users": self.heads.users, "user_bias": self.heads.bias, "user_weights": self.heads.weights}
-        yield None, {name: tensor.contiguous() for name, tensor in kept.items()}
+        """The node's network; then each user's ratings, bias and weights. See PersonalModel."""
+        yield None, {name: tensor.contiguous() for name, tensor in self.predictor.named(self.parameters).items()}
+        order = np.argsort(self.own.user, kind="stable")
+        users, counts = np.unique(self.own.user, return_counts=True)
+        for place, (user, rows) in enumerate(zip(users.tolist(), np.split(order, counts.cumsum()[:-1]), strict=True)):
+            own = self.own.take(rows)
+            kept = {"items": torch.from_numpy(own.item).long(), "ratings": torch.from_numpy(own.value).double()}
+            if self.heads is not None:
+                kept |= {"user_bias": self.heads.bias[place : place + 1].clone()}
+                kept |= {"user_weights": self.heads.weights[place].clone()}
+            yield user, kept

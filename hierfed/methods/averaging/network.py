@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,10 @@ class Predictor(Protocol):
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
         """The parameters as named tensors in torch's own layout, for export."""
+        ...
+
+    def flat(self, named: Mapping[str, Tensor]) -> Tensor:
+        """The parameter vector whose named tensors these are, [parameters]."""
         ...
 
 
@@ -125,6 +129,14 @@ class Network:
             tensors[f"layers.{number}.bias"] = layer.bias_of(parameters).contiguous()
         return tensors
 
+    def flat(self, named: Mapping[str, Tensor]) -> Tensor:
+        """The vector, with zeros in its gaps; see Predictor."""
+        parameters = torch.zeros(self.parameter_count, dtype=named["layers.0.weight"].dtype)
+        for number, layer in enumerate(self.layers):
+            layer.weights_of(parameters).copy_(named[f"layers.{number}.weight"].T)
+            layer.bias_of(parameters).copy_(named[f"layers.{number}.bias"])
+        return parameters
+
     def _hidden(self, parameters: Tensor, inputs: Tensor, keep: Tensor | None) -> Tensor:
         activation, unit = inputs, 0
         for layer in self.layers[:-1]:
@@ -200,6 +212,10 @@ class ModuleNetwork:
             name: part.reshape(part.shape[:-1] + shape)
             for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
         }
+
+    def flat(self, named: Mapping[str, Tensor]) -> Tensor:
+        """The module's parameters, one after the other; see Predictor."""
+        return torch.cat([named[name].flatten() for name in self._names])
 
 
 def rate(predictor: Predictor, parameters: Tensor, features: Tensor, item: Tensor) -> Tensor:

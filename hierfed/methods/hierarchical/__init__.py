@@ -20,7 +20,6 @@ class Hierarchical(MethodKind):
 
     sums = messages.SUMS
     models = messages.MODELS
-    serves_users = True
     devices = frozenset({"cpu", "cuda"})
 
     def opening_rounds(self, settings: Settings) -> int:

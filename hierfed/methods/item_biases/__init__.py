@@ -17,7 +17,6 @@ class ItemBiasesKind(MethodKind):
 
     sums = messages.SUMS
     models = messages.MODELS
-    serves_users = True
 
     def rounds(self, settings: Settings) -> int:
         """One, since another round would give the same biases; see MethodKind."""

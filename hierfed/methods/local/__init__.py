@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 class Local(MethodKind):
     """Declares the method that sends nothing."""
 
-    serves_users = True
     sends = False
 
     def refusal(self, settings: Settings) -> str:

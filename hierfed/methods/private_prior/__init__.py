@@ -20,7 +20,6 @@ class PrivatePriorKind(MethodKind):
 
     sums = messages.SUMS
     models = messages.MODELS
-    serves_users = True
     units = deployed_units = frozenset({"user"})
 
     def refusal(self, settings: Settings) -> str:

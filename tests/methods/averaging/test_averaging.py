@@ -240,15 +240,18 @@ def test_what_a_node_keeps_on_disk_is_its_network_and_its_users_heads(make_metho
     method = make_method(user_level=UserPersonalisation("ridge_head", 5.0, 10.0))
     shared = method.start()
     personal = method.personalise(shared, nodes, [None] * len(nodes))[1]
-    (kept,) = dict(personal.tensors()).values()
-    assert set(dict(personal.tensors())) == {None}
-    expected = NETWORK.named(shared.arrays["parameters"])
-    assert set(kept) == {*expected, "users", "user_bias", "user_weights"}
-    assert all(torch.equal(kept[name], expected[name]) for name in expected)
-    assert kept["users"].tolist() == np.unique(nodes[1].train.user).tolist()
-    assert kept["user_weights"].shape == (len(kept["users"]), 4)
-    assert all(tensor.is_contiguous() for tensor in kept.values())
-    assert set(dict(make_method().personalise(shared, nodes, [None] * len(nodes))[1].tensors())[None]) == set(expected)
+    kept = dict(personal.tensors())
+    train, expected = nodes[1].train, NETWORK.named(shared.arrays["parameters"])
+    assert list(kept) == [None, *np.unique(train.user).tolist()]
+    assert kept[None].keys() == expected.keys()
+    assert all(torch.equal(kept[None][name], expected[name]) for name in expected)
+    for user in np.unique(train.user).tolist():
+        assert set(kept[user]) == {"items", "ratings", "user_bias", "user_weights"}
+        assert kept[user]["items"].tolist() == train.item[train.user == user].tolist()
+        assert kept[user]["ratings"].tolist() == train.value[train.user == user].tolist()
+        assert kept[user]["user_weights"].shape == (4,)
+    without = dict(make_method().personalise(shared, nodes, [None] * len(nodes))[1].tensors())
+    assert all(set(tensors) == {"items", "ratings"} for user, tensors in without.items() if user is not None)
 
 
 def test_modules_are_averaged_as_the_networks_are(make_method, nodes):
