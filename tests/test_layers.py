@@ -43,7 +43,7 @@ LAYERS = (
     ("methods",),
     ("engines",),
     ("evaluation",),
-    ("report",),
+    ("report", "tracking"),
     ("outcome",),
     ("experiment",),
     ("runs",),

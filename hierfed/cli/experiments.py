@@ -20,6 +20,7 @@ from hierfed.cli.options import (
     Refit,
     Seed,
     Sets,
+    Track,
     settings_of,
     taking,
 )
@@ -42,6 +43,7 @@ def run(
     seeds: Annotated[int | None, typer.Option(min=1, help="Run this many seeds.", show_default=False)] = None,
     set_: Sets = None,
     refit: Refit = None,
+    track: Track = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -62,13 +64,13 @@ def run(
     silent = quiet or as_json
     with runs.claimed_folder(out, name or Path(preset).stem) as folder:
         if seeds is None:
-            result = _run_one(settings, folder, silent, interruption)
+            result = _run_one(settings, folder, track or [], silent, interruption)
             found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
             if not silent:
                 print_content(terminal.result_tables(result))
         else:
             every = range(settings.seed, settings.seed + seeds)
-            results = _run_seeds(settings, folder, every, silent, interruption)
+            results = _run_seeds(settings, folder, every, track or [], silent, interruption)
             whole, stopped = _whole(results), _tell_stop(results, seeds)
             found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
             if whole:
@@ -92,6 +94,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
     set_: Sets = None,
     refit: Refit = None,
+    track: Track = None,
     name: Annotated[str, typer.Option(help="The folder of the comparison.")] = "compare",
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -120,7 +123,8 @@ def compare(
         first = next(iter(every.values())).seed
         same = range(first, first + seeds)
         results = {
-            label: _run_seeds(settings, folder / label, same, silent, interruption) for label, settings in every.items()
+            label: _run_seeds(settings, folder / label, same, track or [], silent, interruption)
+            for label, settings in every.items()
         }
         summaries = {
             label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
@@ -146,6 +150,7 @@ def _run_seeds(
     settings: Settings,
     folder: Path,
     seeds: Iterable[int],
+    track: Sequence[str],
     silent: bool,
     interruption: Interruption,
 ) -> list[Result]:
@@ -157,15 +162,19 @@ def _run_seeds(
         if interruption.asked:
             break
         own = settings.model_copy(update={"seed": seed})
-        results.append(_run_one(own, runs.seed_folder(folder, seed), silent, interruption))
+        results.append(_run_one(own, runs.seed_folder(folder, seed), track, silent, interruption))
     return results
 
 
-def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Interruption) -> Result:
+def _run_one(
+    settings: Settings, folder: Path, track: Sequence[str], silent: bool, interruption: Interruption
+) -> Result:
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415
+    from hierfed.tracking import tracker  # noqa: PLC0415
 
+    trackers = [tracker(name, settings, folder) for name in track]
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -174,7 +183,7 @@ def _run_one(settings: Settings, folder: Path, silent: bool, interruption: Inter
         answer = say if silent else watcher.note
         try:
             with interruption.heard(answer):
-                outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher])
+                outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher, *trackers])
                 watcher.stage("report")
                 return runs.save_run(outcome, folder)
         except (KeyboardInterrupt, SystemExit, HierfedError):

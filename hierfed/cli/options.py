@@ -45,6 +45,10 @@ Refit = Annotated[
     typer.Option(help="users: they learn from held-out rows too, to be served. none: from train rows alone."),
 ]
 Out = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(help="csv, tensorboard or mlflow: also write rounds and figures for this tool; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
 
