@@ -27,6 +27,10 @@ class Run:
         """The findings of the run."""
         return self.outcome.result
 
+    def _repr_html_(self) -> str:
+        """The metrics, as notebooks show them."""
+        return self.result._repr_html_()
+
     def save(self, folder: str | Path) -> Path:
         """Write settings, models, figures and report into a folder; gives the path of `report.html`."""
         save_run(self.outcome, Path(folder))

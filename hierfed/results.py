@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hierfed.atomic import write_atomically
+from hierfed.exports import Tabular
 from hierfed.sealed import SEAL, json_digest
 
 Kept = TypeVar("Kept", bound="Record")
@@ -410,8 +411,8 @@ class FederationRecord(Record):
     gain: Gain | None
 
 
-class Result(Record):
-    """All findings of a run, as written to `result.json`.
+class Result(Record, Tabular):
+    """All findings of a run, as written to `result.json`; a table of its metrics in notebooks and papers.
 
     baselines: on the federated users' test rows, to compare with the last round's global_rmse.
     personal_baselines: on the personalisation users' held-out rows, to compare with users.rmse_after.
@@ -458,6 +459,14 @@ class Result(Record):
         """RMSE of the global model after the last round; of a federation, on the rows that its nodes held out."""
         return self.users.rmse_before if self.federation is not None else self.rounds[-1].global_rmse
 
+    def rows(self) -> list[dict[str, str | float]]:
+        """A metric a line; see Tabular."""
+        return [{"metric": key, "value": value} for key, value in self.metrics.items()]
+
+    def heading(self) -> str:
+        """See Tabular."""
+        return f"{self.preset}, seed {self.seed}: {self.data.source}, protocol {self.data.protocol}"
+
 
 class Spread(Record):
     """A figure over seeds: mean, standard deviation (n - 1), smallest and largest."""
@@ -478,7 +487,7 @@ class PairedDifference(Record):
     p_value: float | None
 
 
-class Summary(Record):
+class Summary(Record, Tabular):
     """Several seeds of one preset, as written to `summary.json`; undefined figures are left out.
 
     figures: hierfed.evaluation.metrics.METRICS and the baselines, by key. words: what the method is called.
@@ -495,6 +504,14 @@ class Summary(Record):
     differences: list[PairedDifference]
     verdict: list[str] = Field(default_factory=list)
     sha256: str = ""
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """A figure a line, over seeds; see Tabular."""
+        return [{"metric": key, **figure.model_dump()} for key, figure in self.figures.items()]
+
+    def heading(self) -> str:
+        """See Tabular."""
+        return f"{self.preset}, seeds {', '.join(map(str, self.seeds))}, protocol {self.protocol}"
 
 
 def write_record(record: Kept, path: Path) -> Kept:

@@ -18,6 +18,7 @@ LAYERS = (
     (
         "plain_text",
         "errors",
+        "exports",
         "sealed",
         "tensor_files",
         "atomic",

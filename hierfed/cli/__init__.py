@@ -21,6 +21,7 @@ from hierfed.cli.finished import audit, recommend, report
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
+from hierfed.cli.listing import runs
 from hierfed.cli.output import print_what_can_be, say
 from hierfed.errors import HierfedError, StorageError
 from hierfed.settings import setting_named
@@ -47,7 +48,8 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    for command in (run, compare, recommend, presets, report, audit, leak_test, server, node, federation, personalise):
+    commands = (run, compare, runs, recommend, presets, report, audit, leak_test, server, node, federation, personalise)
+    for command in commands:
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +29,7 @@ from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, preset_names
 
 if TYPE_CHECKING:
-    from hierfed.results import Result
+    from hierfed.results import Result, Summary
 
 
 _NO_OPTIONS = DataOptions()
@@ -88,7 +88,9 @@ def run(
 
 @taking(DataOptions)
 def compare(
-    presets: Annotated[list[str], typer.Argument(help="Two or more presets or settings files.")],
+    presets: Annotated[
+        list[str], typer.Argument(help="Two or more presets or settings files; or folders of runs that exist.")
+    ],
     tables: DataOptions = _NO_OPTIONS,
     seed: Seed = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run of each.")] = 3,
@@ -102,11 +104,16 @@ def compare(
 ) -> None:
     """Run presets on the same seeds and show the paired differences.
 
+    Folders of runs that exist are compared as they are: on the seeds that all of
+    them have, if their rows are the same.
     Ctrl-C ends the training with its round and saves that run; no further one
     is begun, nothing is compared, and the exit code is 130. A second Ctrl-C
     stops at once.
     """
-    labels = {Path(preset).stem: preset for preset in presets}
+    labels = {Path(preset).name if _exists(preset) else Path(preset).stem: preset for preset in presets}
+    if any(map(_exists, presets)):
+        _compare_runs(presets, labels, name, out, quiet, as_json)
+        return
     if len(labels) < max(2, len(presets)):
         raise SettingsError(
             f"compare needs two presets or more, of different names; there are: {', '.join(preset_names())}"
@@ -114,8 +121,6 @@ def compare(
     every = {label: settings_of(preset, tables, seed=seed, sets=set_, refit=refit) for label, preset in labels.items()}
     end_on_sigterm()
     interruption = Interruption()
-    from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
-    from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415
 
     silent = quiet or as_json
@@ -133,17 +138,55 @@ def compare(
             if not silent:
                 print_path("What there is", folder)
             raise SystemExit(INTERRUPTED)
-        differences = compare_results(results)
-        found = {
-            "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
-            "differences": [difference.model_dump(mode="json") for difference in differences],
-        }
-        (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        if as_json:
-            print_json((folder / "comparison.json").read_text(encoding="utf-8"))
-        elif not quiet:
-            print_content(terminal.comparison_table(summaries, differences))
-            print_path("The reports", folder)
+        _tell_comparison(folder, results, summaries, quiet, as_json)
+
+
+def _exists(preset: str) -> bool:
+    """True for the folder of a run; a preset's name stays a preset."""
+    from hierfed.runs.listing import is_run  # noqa: PLC0415
+
+    return preset not in preset_names() and is_run(Path(preset))
+
+
+def _compare_runs(
+    presets: Sequence[str], labels: Mapping[str, str], name: str, out: Path, quiet: bool, as_json: bool
+) -> None:
+    from hierfed.evaluation.summary import summarise  # noqa: PLC0415
+    from hierfed.runs import folder as runs  # noqa: PLC0415
+    from hierfed.runs.listing import results_to_compare  # noqa: PLC0415
+
+    new = [preset for preset in presets if not _exists(preset)]
+    if new or len(labels) < max(2, len(presets)):
+        problem = f"'{new[0]}' is no run that exists" if new else "it needs two or more, of different names"
+        raise SettingsError(f"runs are compared with runs, and presets with presets: {problem}")
+    results = results_to_compare({label: Path(folder) for label, folder in labels.items()})
+    summaries = {label: summarise(label, each) for label, each in results.items()}
+    with runs.claimed_folder(out, name) as folder:
+        _tell_comparison(folder, results, summaries, quiet, as_json)
+
+
+def _tell_comparison(
+    folder: Path,
+    results: Mapping[str, Sequence[Result]],
+    summaries: Mapping[str, Summary],
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write the comparison into its folder, and show it."""
+    from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
+    from hierfed.report import terminal  # noqa: PLC0415
+
+    differences = compare_results(results)
+    found = {
+        "summaries": {label: summary.model_dump(mode="json") for label, summary in summaries.items()},
+        "differences": [difference.model_dump(mode="json") for difference in differences],
+    }
+    (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json((folder / "comparison.json").read_text(encoding="utf-8"))
+    elif not quiet:
+        print_content(terminal.comparison_table(summaries, differences))
+        print_path("The reports", folder)
 
 
 def _run_seeds(

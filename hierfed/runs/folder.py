@@ -163,16 +163,22 @@ def seed_folder(folder: Path, seed: int) -> Path:
 
 def rewrite_report(folder: Path) -> Result | Summary:
     """Write figures and pages of a run folder again, from its `result.json` or its seeds'; gives what was found."""
+    results = read_results(folder)
     if not (folder / "summary.json").is_file():
-        result = _read(folder / "result.json", Result)
         with storing(folder):
-            write_report(result, folder)
-        return result
-    seeds = _read(folder / "summary.json", Summary).seeds
-    results = [_read(seed_folder(folder, seed) / "result.json", Result) for seed in seeds]
+            write_report(results[0], folder)
+        return results[0]
     for result in results:
         write_report(result, seed_folder(folder, result.seed))
     return save_summary(results, folder)
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The result of a run's folder, or those of its seeds; raises HierfedError where it cannot be read."""
+    if not (folder / "summary.json").is_file():
+        return [_read(folder / "result.json", Result)]
+    seeds = _read(folder / "summary.json", Summary).seeds
+    return [_read(seed_folder(folder, seed) / "result.json", Result) for seed in seeds]
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
