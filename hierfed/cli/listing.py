@@ -15,7 +15,8 @@ from rich.text import Text
 from hierfed.cli.options import Json, Out
 from hierfed.cli.output import print_content, print_json
 from hierfed.evaluation.metrics import METRICS
-from hierfed.report.words import decimals, plural, printable
+from hierfed.plain_text import printable
+from hierfed.report.words import decimals, plural
 
 if TYPE_CHECKING:
     from hierfed.runs.listing import ListedRun
