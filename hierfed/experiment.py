@@ -87,8 +87,7 @@ def run_experiment(
         models = {**case.models, first.name: trained.shared}
 
         watch.start("personalise")
-        same = personal_nodes is nodes
-        private = trained.private if same else [None] * len(personal_nodes)
+        private = trained.private if (same := personal_nodes is nodes) else [None] * len(personal_nodes)
         personal_models = method.personalise(trained.shared, personal_nodes, private)
         judged = judge_nodes(method, trained.shared, personal_nodes, personal_models, observer.judged)
         federated_models: Sequence[PersonalModel] = []
