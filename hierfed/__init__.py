@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierfed.api import Run, run
+    from hierfed.estimators import Hierarchical, Local
     from hierfed.evaluation.leaks import leak_test
+    from hierfed.fitting import fit
+    from hierfed.serving.recommender import Recommender, load
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "leak_test", "run"]
+__all__ = ["Hierarchical", "Local", "Recommender", "Run", "__version__", "fit", "leak_test", "load", "run"]
+
+_PLACES = {
+    "Hierarchical": "estimators",
+    "Local": "estimators",
+    "Recommender": "serving.recommender",
+    "Run": "api",
+    "fit": "fitting",
+    "leak_test": "evaluation.leaks",
+    "load": "serving.recommender",
+    "run": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the API when it is first asked for: torch takes seconds, and `hierfed --help` does not need it."""
-    if name in ("Run", "run"):
-        from hierfed import api  # noqa: PLC0415
-
-        return getattr(api, name)
-    if name == "leak_test":
-        from hierfed.evaluation.leaks import leak_test  # noqa: PLC0415
-
-        return leak_test
+    """Load a name's module when it is first asked for: torch takes seconds, and `hierfed --help` does not need it."""
+    if name in _PLACES:
+        return getattr(import_module(f"hierfed.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'hierfed' has no attribute '{name}'")

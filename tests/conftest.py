@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor
 
+import hierfed
 from hierfed.data.content import Content
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
@@ -18,6 +21,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.kernel import KernelSettings
 
 USERS, ITEMS, FEATURES = 7, 23, 5
+FANS, FILMS, PER_FAN = 40, 50, 12
 MakeRatings = Callable[..., Ratings]
 MakeNode = Callable[..., Node]
 MakeContent = Callable[..., Content]
@@ -151,3 +155,40 @@ def divide_users() -> Divide:
         ]
 
     return divide
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like MovieLens' of another size: ratings.csv and movies.csv."""
+    rng, place = np.random.default_rng(5), tmp_path_factory.mktemp("films")
+    quality, taste = rng.normal(0, 0.7, FILMS), rng.normal(0, 0.5, FANS)
+    rows = [
+        (user + 1, item + 1, float(np.clip(round(2 * (3.4 + quality[item] + taste[user])) / 2, 0.5, 5)))
+        for user in range(FANS)
+        for item in rng.choice(FILMS, PER_FAN, replace=False).tolist()
+    ]
+    pl.DataFrame(rows, schema=["userId", "movieId", "rating"], orient="row").write_csv(place / "ratings.csv")
+    words = ("Night", "Garden", "The River", "Return", "Stone", "Winter")
+    titles = [f"{words[k % 6]} {words[k // 6 % 6]} {k} ({1950 + k})" for k in range(FILMS)]
+    genres = ["Comedy|Drama" if k % 3 else "Film-Noir" for k in range(FILMS)]
+    films = pl.DataFrame({"movieId": range(1, FILMS + 1), "title": titles, "genres": genres})
+    films.write_csv(place / "movies.csv")
+    return place
+
+
+@pytest.fixture(scope="session")
+def model(films: Path) -> hierfed.Recommender:
+    """The hierarchical preset, fitted to these films."""
+    return hierfed.fit(
+        films,
+        protocol="warm",
+        scale=(0.5, 5.0),
+        rounds=3,
+        nodes=2,
+        rank=3,
+        embedding_rank=4,
+        min_raters=3,
+        select=False,
+        implicit_rank=3,
+        implicit_rounds=2,
+    )

@@ -1,4 +1,4 @@
-"""The command line: run, compare, recommend, data, presets, report, audit, leak-test, and those of a federation."""
+"""The command line: run, compare, recommend, serve, page, data, report, audit, leak-test, and those of a federation."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
 from hierfed.cli.listing import runs
 from hierfed.cli.output import print_what_can_be, say
+from hierfed.cli.service import page, serve
 from hierfed.errors import HierfedError, StorageError
 from hierfed.settings import setting_named
 
@@ -48,8 +49,8 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    commands = (run, compare, runs, recommend, presets, report, audit, leak_test, server, node, federation, personalise)
-    for command in commands:
+    finished = (recommend, serve, page, report, audit, leak_test)
+    for command in (run, compare, runs, presets, *finished, server, node, federation, personalise):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)

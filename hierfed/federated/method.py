@@ -20,6 +20,7 @@ from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.federated.stage import RATING
+from hierfed.models.browser import BrowserModel
 from hierfed.results import ListChoice, Selection, ThresholdRecord
 from hierfed.settings import Settings
 
@@ -30,6 +31,9 @@ Scorer = Callable[[Tensor], Tensor]
 Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
 """Makes the model of one user, number 0, from the tensors of PersonalModel.tensors, both the user's and those that the
 node's users share; from none, a newcomer's."""
+
+Learner = Callable[[Ratings], PersonalModel]
+"""Makes the model of users who took part in nothing, by the numbers in their rows, from these rows."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,14 @@ class Method:
     def restorer(self, shared: SharedModel) -> Restorer:
         """The function that makes users' models again from their own files and their node's."""
         raise NotImplementedError
+
+    def learner(self, shared: SharedModel) -> Learner:
+        """The function that makes models of users who took part in nothing, from their own ratings."""
+        return lambda rows: self.personalise(shared, [Node(0, "", rows, rows.between(0, 0))], [None])[0]
+
+    def browser_model(self, shared: SharedModel) -> BrowserModel | None:
+        """The numbers from which a page makes users' models; None where the page has no formulas for them."""
+        return None
 
     def tunes(self, settings: Settings) -> bool:
         """True where the settings ask this method to choose hyperparameters."""

@@ -65,6 +65,17 @@ class PersonalModel(PrivateState):
         """
         return None
 
+    def likeness(self, item: int) -> Tensor | None:
+        """The correlation, between users, of what they think of an item with what they think of each: float64 [items].
+
+        None for models that cannot say.
+        """
+        return None
+
+    def numbered(self, user: int) -> PersonalModel:
+        """The model of the only user, under another number."""
+        raise NotImplementedError
+
     def weight_change(self, shared: Mapping[str, Tensor]) -> float:
         """The L2 norm of what personalisation changed in the first layer; NaN for models without layers.
 

@@ -142,6 +142,17 @@ class Kriging:
         places = self._own(here)[0][0] - counts[:place].sum()
         return _influence(covariance, noise, cross, residuals).among(places, int(counts[place]))
 
+    def likeness(self, item: int, vectors: Tensor) -> Tensor:
+        """The correlation, between users, of the deviation at an item with that at each item: float64 [items].
+
+        vectors: x of all items, [items, t].
+        """
+        every = torch.arange(len(vectors), device=vectors.device)
+        here = every[item : item + 1]
+        covariance = self.kernel.between(here[None], every[None])[0, 0] + vectors @ (self.spread @ vectors[item])
+        variance = (vectors @ self.spread * vectors).sum(1) + self.kernel.of_itself(every)
+        return covariance / (variance * variance[item]).sqrt()
+
     def evidence(self) -> Tensor:
         """The log evidence of each user's own ratings, up to a function of their number: [users]."""
         counts = self._counts

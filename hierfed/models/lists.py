@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -38,4 +39,19 @@ def top(scores: Tensor, length: int) -> Tensor:
     """
     if scores.isnan().any():
         raise ValueError("a score is NaN, so there is no order of the items")
-    return scores.sort(dim=1, descending=True, stable=True).indices[:, :length]
+    if length >= scores.shape[1]:
+        return _sorted(scores)
+    if length == 0:
+        return scores.new_empty(len(scores), 0, dtype=torch.int64)
+    best = scores.topk(length, dim=1).indices.sort(dim=1).values
+    values = scores.gather(1, best)
+    best = best.gather(1, _sorted(values))
+    # Where items outside the list score as much as its last one, the choice among them is that of the item numbers.
+    tied = ((scores >= values.amin(1, keepdim=True)).sum(1) > length).nonzero()[:, 0]
+    if len(tied):
+        best[tied] = _sorted(scores[tied])[:, :length]
+    return best
+
+
+def _sorted(scores: Tensor) -> Tensor:
+    return scores.sort(dim=1, descending=True, stable=True).indices

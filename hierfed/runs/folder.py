@@ -131,7 +131,7 @@ def _save_run(outcome: Outcome, folder: Path) -> Result:
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
     lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
     (folder / ROUNDS).write_text(lines, encoding="utf-8")
-    _save_models(outcome, folder)
+    save_models(outcome, folder)
     write_report(result, folder)
     spent = time.perf_counter() - began
     seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
@@ -216,8 +216,11 @@ def _with_words(found: Any, kind: type[Kind], path: Path) -> Any:
     return rest | {"words": METHODS[name].words()}
 
 
-def _save_models(outcome: Outcome, folder: Path) -> None:
+def save_models(outcome: Outcome, folder: Path) -> None:
+    """Write the models alone, and the users' own files: all that serving needs."""
     header = {"digest": outcome.result.digest, "features": json.dumps(outcome.result.data.features)}
+    provenance = outcome.dataset.provenance
+    header |= {"data": provenance.name, "licence": provenance.licence}
     limits = outcome.settings.data.limits(outcome.dataset.ratings.limits)
     kept = KeptModel(outcome.tuned, limits, outcome.dataset.catalogue, outcome.shared, header)
     save_ranking(folder, {name: model for name, model in outcome.models.items() if name != RATING})

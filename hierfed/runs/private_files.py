@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import polars as pl
 import torch
@@ -114,6 +114,16 @@ def _refuse_lost(folder: Path, name: str) -> None:
     lost = [each for each in kept if Path(each).stem == name]
     if lost:
         raise damaged(folder / PRIVATE / lost[0], "it is missing")
+
+
+def all_users(folder: Path) -> list[str]:
+    """The ids of all users who have a file of their own, ascending."""
+    found = set()
+    for path in (folder / PRIVATE).glob("*/user-*.safetensors"):
+        told, _ = read_tensors(path)
+        # A file of format 2 is named by the id itself.
+        found.add(told.get("user", unquote(path.stem.removeprefix("user-"))))
+    return sorted(found)
 
 
 def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict[str, Tensor]) -> None:

@@ -6,19 +6,20 @@ to the user's node. Together they give the numbers of the run, in any process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.errors import HierfedError
-from hierfed.federated.method import Restorer
+from hierfed.federated.method import Learner, Restorer, Scorer
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.stage import RATING
 from hierfed.methods import Case, prepare
@@ -72,6 +73,7 @@ class Served:
         if reason := kept.header.get("unserved"):
             raise HierfedError(f"{folder}: the run serves no users: {printable(reason)}")
         self.settings, self.catalogue = kept.settings, kept.catalogue
+        self.limits, self.header = kept.limits, kept.header
         self.trained = load_ranking(self.folder) or {}
         self.method = prepare(Case(kept.settings, kept.catalogue, kept.limits, self.trained)).method
         with sound(self.folder / MODEL):
@@ -85,6 +87,22 @@ class Served:
         with sound(self.folder / MODEL):
             restore: Restorer = self.method.restorer(self.shared)
             return restore
+
+    @cached_property
+    def learn(self) -> Learner:
+        """The function that makes models of users who took part in nothing, from their own ratings."""
+        with sound(self.folder / MODEL):
+            learn: Learner = self.method.learner(self.shared)
+            return learn
+
+    @property
+    def newcomer(self) -> ServedUser:
+        """A user without any rating."""
+        return ServedUser(self.restore({}), _ratings({}), torch.empty(0, dtype=torch.int64))
+
+    def learned(self, own: Ratings) -> ServedUser:
+        """User 0 with these ratings, who took part in nothing."""
+        return ServedUser(self.learn(own), own, torch.from_numpy(own.item).long()) if len(own) else self.newcomer
 
     def user(self, user_id: str) -> ServedUser | None:
         """One user, from the user's own files alone; None for a user without any.
@@ -109,33 +127,59 @@ class Served:
 
         include_seen: whether to list what the user has rated too.
         """
-        user, items = self.user(user_id), len(self.catalogue)
-        known = user is not None
-        user = user or ServedUser(self.restore({}), _ratings({}), torch.empty(0, dtype=torch.int64))
-        seen = torch.zeros(1, items, dtype=torch.bool)
+        user = self.user(user_id)
+        return self.listed(user_id, user or self.newcomer, count, include_seen, known=user is not None)
+
+    def listed(
+        self,
+        user_id: str,
+        user: ServedUser,
+        count: int,
+        include_seen: bool = False,
+        *,
+        known: bool = True,
+        allowed: Tensor | None = None,
+        order: str = "",
+        why: bool = True,
+    ) -> Answer:
+        """The best items for a user, best first.
+
+        known: whether the run knows the user. allowed: bool [items], the items that may be listed; None for all.
+        order: the scorer that orders the list, as in `scores`. why: whether reasons are worked out, which takes as long
+        as all the rest.
+        """
+        seen = torch.zeros(1, len(self.catalogue), dtype=torch.bool)
         seen[0, user.seen] = True
-        scores, ordered_by = self._scores(user)
-        left = items if include_seen else int((~seen).sum())
-        chosen = top(scores if include_seen else exclude(scores, seen), min(count, left))[0]
-        rating, low, high = self._expected(user.model, chosen)
-        influence = user.model.influence(chosen)
+        out = torch.zeros_like(seen) if include_seen else seen
+        if allowed is not None:
+            out = out | ~allowed
+        scores, ordered_by = self.scores(user, order)
+        chosen = top(exclude(scores, out), min(count, int((~out).sum())))[0]
+        rating, low, high = self.expected(user.model, chosen)
+        reasons = self.reasons_of(user, chosen) if why else [()] * len(chosen)
         listed = tuple(
             Recommendation(
                 rank=row + 1,
-                item=self._item_id(item),
-                title=self._title(item),
+                item=self.item_id(item),
+                title=self.title(item),
                 rating=rating[row],
                 lowest=low[row],
                 highest=high[row],
                 score=float(scores[0, item]),
                 seen=bool(seen[0, item]),
-                reasons=() if influence is None else self._reasons(user.own, influence, row),
+                reasons=reasons[row],
             )
             for row, item in enumerate(chosen.tolist())
         )
         return Answer(user_id, known, ordered_by, listed)
 
-    def _expected(
+    def reasons_of(self, user: ServedUser, items: Tensor) -> list[tuple[Reason, ...]]:
+        """The own ratings that moved each of these items most; nothing where the model does not say."""
+        influence = user.model.influence(items)
+        rows = range(len(items))
+        return [() if influence is None else self._reasons(user.own, influence, row) for row in rows]
+
+    def expected(
         self, model: PersonalModel, items: Tensor
     ) -> tuple[list[float], list[float] | list[None], list[float] | list[None]]:
         """Expected ratings, and the ends of their intervals; None where the model does not say how sure it is."""
@@ -148,29 +192,51 @@ class Served:
         rating, low, high = (model.within(each).tolist() for each in (mean, mean - half, mean + half))
         return rating, low, high
 
-    def _scores(self, user: ServedUser) -> tuple[Tensor, Literal["score", "rating"]]:
+    def scores(self, user: ServedUser, order: str = "") -> tuple[Tensor, Literal["score", "rating"]]:
         """Scores of all items, [1, items], and their kind: `score` of lists, or expected `rating`.
 
+        order: `rating`, or one of the method's scorers, such as `ease`; empty for the method's own choice.
         A user of whom nothing is known gets expected ratings.
         """
-        nobody = torch.zeros(1, dtype=torch.int64)
-        if self.trained and len(user.own):
-            with sound(self.folder / RANKING):
-                models = {RATING: self.shared, **self.trained}
-                scorers = self.method.scorers(self.settings, models, [user.model], user.own)
-                if self.method.recommends_by in scorers:
-                    return scorers[self.method.recommends_by](nobody), "score"
-        return user.model.scores(nobody, len(self.catalogue)), "rating"
+        nobody, asked = torch.zeros(1, dtype=torch.int64), order or self.method.recommends_by
+        if not self.trained and order not in ("", RATING):
+            raise HierfedError(f"no order '{order}': this run trained no ranking models, so it has {RATING} alone")
+        if not self.trained or not len(user.own) or asked == RATING:
+            return user.model.scores(nobody, len(self.catalogue)), "rating"
+        return self.scorer([user.model], user.own, asked)(nobody), "score"
 
-    def _item_id(self, item: int) -> str:
-        return str(self.catalogue.frame["item_id"][item])
+    def scorer(self, models: Sequence[PersonalModel], own: Ratings, order: str) -> Scorer:
+        """The scorer of this name for the users of these models; own: their ratings.
 
-    def _title(self, item: int) -> str:
-        title, year, item_id = self.catalogue.frame.select("title", "year", "item_id").row(item)
-        if title is None:
-            return f"item {printable(str(item_id), LONGEST_TITLE)}"
-        shown = printable(str(title), LONGEST_TITLE)
-        return f"{shown} ({year})" if year is not None else shown
+        Raises HierfedError for a name that the run does not have.
+        """
+        with sound(self.folder / RANKING):
+            scorers = self.method.scorers(self.settings, {RATING: self.shared, **self.trained}, models, own)
+        if order not in scorers:
+            raise HierfedError(f"no order '{order}': this run has {', '.join(scorers)}")
+        return scorers[order]
+
+    def item_id(self, item: int) -> str:
+        """The source's own id of an item."""
+        return self.ids[item]
+
+    def title(self, item: int) -> str:
+        """The title and the year of an item, or its id."""
+        return self._titles[item]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The source's own ids of all items."""
+        return self.catalogue.frame["item_id"].cast(pl.String).to_list()
+
+    @cached_property
+    def _titles(self) -> list[str]:
+        rows = self.catalogue.frame.select("title", "year").iter_rows()
+        return [
+            printable(f"item {item}" if title is None else str(title), LONGEST_TITLE)
+            + (f" ({year})" if title is not None and year is not None else "")
+            for item, (title, year) in zip(self.ids, rows, strict=True)
+        ]
 
     def _reasons(self, own: Ratings, influence: Influence, row: int) -> tuple[Reason, ...]:
         """The own ratings that moved the item of this row most: first what raised its expected rating."""
@@ -183,7 +249,7 @@ class Served:
     def _rated(self, own: Ratings, place: int) -> tuple[str, str, float]:
         """Id, title and rating of an own rating."""
         item = int(own.item[place])
-        return self._item_id(item), self._title(item), float(own.value[place])
+        return self.item_id(item), self.title(item), float(own.value[place])
 
 
 def _ratings(kept: Mapping[str, Tensor]) -> Ratings:

@@ -38,3 +38,12 @@ def test_lists_are_sorted_by_score_and_then_by_number_without_the_seen_items(tab
 def test_there_is_no_list_of_scores_that_are_not_numbers():
     with pytest.raises(ValueError, match="NaN"):
         top(torch.tensor([[1.0, math.nan]]), 1)
+
+
+def test_lists_with_ties_are_those_of_a_stable_sort():
+    rng = np.random.default_rng(3)
+    scores = torch.from_numpy(rng.integers(0, 6, (200, 30)).astype(float))
+    scores[rng.random((200, 30)) < 0.4] = -math.inf
+    expected = scores.sort(dim=1, descending=True, stable=True).indices
+    for length in (0, 1, 4, 17, 30, 40):
+        assert torch.equal(top(scores, length), expected[:, :length])

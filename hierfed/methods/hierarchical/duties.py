@@ -11,13 +11,14 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import JudgedItems, Method, Restorer, RivalErrors, RivalRows, Scorer, Train
+from hierfed.federated.method import JudgedItems, Learner, Method, Restorer, RivalErrors, RivalRows, Scorer, Train
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.ranking.choice import choose_lists
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
 from hierfed.methods.ranking.validation import hold_back
+from hierfed.models.browser import BrowserModel
 from hierfed.results import ListChoice, Selection, ThresholdRecord
 from hierfed.settings import Settings
 
@@ -56,6 +57,26 @@ class HierarchicalDuties(Method):
 
         knowledge = self._own.knowledge(shared)
         return lambda kept: load_user(knowledge, kept) if kept else newcomer(knowledge)
+
+    def learner(self, shared: SharedModel) -> Learner:
+        """See Method. What all users share is made once."""
+        from hierfed.methods.hierarchical.factor_states import state_of  # noqa: PLC0415 - it serves this class
+        from hierfed.methods.hierarchical.hierarchical import FactorsModel  # noqa: PLC0415
+
+        own, knowledge = self._own, self._own.knowledge(shared)
+        ready = FactorsModel(shared.arrays, shared.round, knowledge.design)
+
+        def learn(rows: Ratings) -> PersonalModel:
+            return own.personal(ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None)
+
+        return learn
+
+    def browser_model(self, shared: SharedModel) -> BrowserModel | None:
+        """See Method."""
+        from hierfed.methods.hierarchical.in_browser import browser_model  # noqa: PLC0415 - it serves this class
+
+        knowledge = self._own.knowledge(shared)
+        return None if knowledge.kernel is None else browser_model(knowledge, self._own.strengths.noise)
 
     def tunes(self, settings: Settings) -> bool:
         """See Method."""

@@ -233,15 +233,16 @@ class HierarchicalFactors(HierarchicalDuties):
         knowledge = self.knowledge(shared)
 
         def make(place: int) -> PersonalFactors | PiecewiseFactors:
-            return self._personal(shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
+            return self.personal(shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
 
         if len(nodes) > KEPT_NODES or row_counts(nodes).sum() > KEPT_RATINGS:
             return ModelsOnDemand(len(nodes), make)
         return [make(place) for place in range(len(nodes))]
 
-    def _personal(
+    def personal(
         self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState, besides: Ratings | None
     ) -> PersonalFactors | PiecewiseFactors:
+        """The users of one node, kriged; besides: further rows of theirs."""
         trained, memory = state.cohort, state.memory
         cohort = trained if besides is None else trained.joined(besides)
         arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, trained, memory)[0]

@@ -225,6 +225,15 @@ class PersonalFactors(UncertainModel):
         kriging, vectors = knowledge.kriging(self.own), knowledge.kriging_vectors(item)
         return kriging.influence(0, item, vectors).times(knowledge.scale.unit)
 
+    def numbered(self, user: int) -> PersonalFactors:
+        """See PersonalModel."""
+        return replace(self, users=torch.tensor([user]))
+
+    def likeness(self, item: int) -> Tensor:
+        """By users' spread and the kernel; see PersonalModel."""
+        every = torch.arange(len(self.knowledge.beliefs.item_mean))
+        return self.knowledge.kriging(self.own).likeness(item, self.knowledge.kriging_vectors(every))
+
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, the knowledge of their items without the user, and the posterior; see PersonalModel.
 

@@ -138,6 +138,10 @@ class PersonalLocal(UncertainModel):
             return None
         return self.kriging.influence(0, item, self.prior.vectors[item]).times(scale_of(self.limits).unit)
 
+    def likeness(self, item: int) -> Tensor:
+        """By the public prior; see PersonalModel."""
+        return self.kriging.likeness(item, self.prior.vectors)
+
     def tensors(self) -> Iterator[tuple[int | None, dict[str, Tensor]]]:
         """Each user's ratings, which determine all else; see PersonalModel."""
         counts, users = self.own.counts.tolist(), self.users.tolist()

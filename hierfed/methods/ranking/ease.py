@@ -122,7 +122,9 @@ class Ease:
         this for its own users.
         """
         known = known_items(shared.arrays["raters"])
-        return torch.zeros_like(seen).index_copy_(1, known, seen[:, known] @ shared.arrays["weights"])
+        # Users rate few of the items, so most rows of the weights need not be read.
+        scores = torch.from_numpy(csr_array(seen[:, known].numpy()) @ shared.arrays["weights"].numpy())
+        return torch.zeros_like(seen).index_copy_(1, known, scores)
 
     def _check_size(self, raters: Tensor) -> None:
         known = len(known_items(raters))

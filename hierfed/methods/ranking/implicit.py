@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -140,18 +141,23 @@ class ImplicitFactors:
         this for its own users. They need not have taken part in the rounds.
         """
         known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
-        users = self._solve(csr_array(seen[:, known].numpy()), factors, outer_packed(factors))
+        rated = csr_array(seen[:, known].numpy())
+        # One user has rated few of the items, and no other item's products are needed.
+        used = np.unique(rated.indices)
+        users = self._solve(rated[:, used], factors, outer_packed(factors[used]), used)
         return torch.zeros_like(seen).index_copy_(1, known, users @ factors.T)
 
-    def _solve(self, rated: csr_array, factors: Tensor, products: Tensor) -> Tensor:
+    def _solve(
+        self, rated: csr_array, factors: Tensor, products: Tensor, used: np.ndarray | slice = slice(None)
+    ) -> Tensor:
         """The users' half step, x [users, rank].
 
-        products: y y' of each item, packed.
+        products: y y' of each item, packed. used: the items of the columns of `rated` and the rows of `products`.
         """
         counts = torch.from_numpy(rated.sum(1))
         weights = self.penalty * (counts + self.unobserved * len(factors))
         common = self.unobserved * (factors.T @ factors)
-        return ridges(_times(rated, products), _times(rated, factors), common, weights)
+        return ridges(_times(rated, products), _times(rated, factors[used]), common, weights)
 
 
 def _times(sparse: csr_array, dense: Tensor) -> Tensor:

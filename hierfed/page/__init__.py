@@ -1,0 +1,1 @@
+"""A page that recommends in the visitor's browser, as static files; no rating leaves it."""

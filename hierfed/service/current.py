@@ -1,0 +1,102 @@
+"""The model that answers now, exchanged for a newer one while requests go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from hierfed.errors import HierfedError
+from hierfed.runs.models import MODEL
+from hierfed.runs.served_pair import CURRENT, SERVED
+from hierfed.serving.recommender import Recommender
+
+LOG = logging.getLogger(__name__)
+# Answers to known users are kept, since their models change only with the run.
+KEPT_ANSWERS = 4096
+
+
+class Answering:
+    """A loaded model with the answers that it has given to users of the run."""
+
+    def __init__(self, folder: Path):
+        self.model = Recommender(folder)
+        # What is made at the first request is made now, before anyone waits.
+        self.model.recommend("", k=1)
+        self.model.recommend(ratings={self.model.served.item_id(0): self.model.served.limits[1]}, k=1)
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The answer of this key, made at most once while it is kept."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > KEPT_ANSWERS:
+                self._kept.popitem(last=False)
+        return made
+
+
+class Current:
+    """The model in a run's folder or a node's state. A newer one is loaded beside it, and then takes its place.
+
+    every: seconds between two looks at the folder.
+    """
+
+    def __init__(self, folder: Path, every: float = 1.0):
+        self.folder, self.every = folder, every
+        self._signature = self._look()
+        self.answering = Answering(folder)
+        self.swaps, self.failures = 0, 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="newer models", daemon=True)
+
+    def start(self) -> None:
+        """Watch the folder from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch it no longer."""
+        self._stop.set()
+        self._thread.join()
+
+    def refresh(self) -> bool:
+        """Load a newer model if there is one; True where it took the place. A damaged one is left alone and counted."""
+        signature = self._look()
+        if signature == self._signature or not signature:
+            return False
+        began = time.perf_counter()
+        try:
+            self.answering = Answering(self.folder)
+        except HierfedError as error:
+            self.failures += 1
+            LOG.warning("a newer model cannot be read, and the one before goes on: %s", error)
+            self._signature = signature
+            return False
+        self._signature = signature
+        self.swaps += 1
+        LOG.info("a newer model answers, loaded in %.1f s", time.perf_counter() - began)
+        return True
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        """What tells one model from the next: inodes, sizes and times of the files that are written last."""
+        found = []
+        for path in (self.folder / MODEL, self.folder / "result.json", self.folder / SERVED / CURRENT):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.every):
+            self.refresh()

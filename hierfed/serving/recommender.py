@@ -1,0 +1,325 @@
+"""A finished run as a library: lists, predictions, likenesses and reasons, for its users and for new ones."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from hierfed.data.ratings import Ratings
+from hierfed.errors import HierfedError
+from hierfed.lookup import nearest
+from hierfed.runs.private_files import all_users
+from hierfed.serving.answers import Answer, Reason
+from hierfed.serving.every_list import lists_of
+from hierfed.serving.served import Served, ServedUser
+
+Id = str | int
+Rated = Mapping[Id, float] | Mapping[str, float] | Mapping[int, float]
+"""Stars by item id."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """An item that users judge like another one. likeness: a correlation between users, at most 1."""
+
+    item: str
+    title: str
+    likeness: float
+
+
+class Recommender:
+    """A finished run that answers: lists, expected ratings with intervals, items alike, and reasons.
+
+    Items and users go by the source's own ids, as text or as whole numbers. Make one with `hierfed.load` or
+    `hierfed.fit`. Nothing is written, and nothing of a user is sent anywhere.
+
+    >>> import hierfed
+    >>> model = hierfed.fit(ratings, rounds=5)
+    >>> [item.title for item in model.recommend("12", k=2).items]
+    ['item 3', 'item 9']
+    >>> newcomer = model.recommend(ratings={"1": 5, "2": 1.5, "3": 4}, k=5)
+    >>> model.predict(ratings.head(3)).columns
+    ['user', 'item', 'rating', 'lowest', 'highest', 'known']
+    """
+
+    def __init__(self, folder: str | Path, keep: tempfile.TemporaryDirectory[str] | None = None):
+        """folder: of a run, or a node's state. keep: lives as long as this object."""
+        self.served = Served(Path(folder))
+        self._keep = keep
+        self._added: dict[str, ServedUser] = {}
+
+    @property
+    def items(self) -> pl.DataFrame:
+        """The catalogue: `item_id`, `title`, `year`, `genres` and more, a row an item."""
+        return self.served.catalogue.frame
+
+    @property
+    def users(self) -> list[str]:
+        """The ids of all users whom the run knows; on a node, of its own."""
+        return sorted({*all_users(self.served.folder), *self._added})
+
+    def recommend(
+        self,
+        user: Id | None = None,
+        *,
+        ratings: Rated | None = None,
+        k: int = 10,
+        exclude: Sequence[Id] = (),
+        among: Sequence[Id] | None = None,
+        genres: Sequence[str] = (),
+        years: tuple[int, int] | None = None,
+        include_seen: bool = False,
+        order: str = "",
+        why: bool = True,
+    ) -> Answer:
+        """The best items for a user of the run, or for anyone with these ratings; seen items are left out.
+
+        user: an id; one whom the run does not know gets what suits a newcomer, and `known` is then False.
+        ratings: stars by item id, of a person whom the run need not know; in place of `user`.
+        exclude, among: item ids. genres: the item has one of them. years: the first and the last.
+        order: `rating` for the expected rating, or a ranking model such as `blend`; empty for the run's own choice.
+        why: whether reasons are worked out, which takes as long as all the rest.
+        Raises HierfedError for an unknown item, genre or order.
+
+        >>> model.recommend("12", k=3, genres=["Comedy"], years=(1990, 1999)).items[0].rating
+        4.3
+        """
+        someone, name, known = self._someone(user, ratings)
+        if k < 1:
+            raise HierfedError(f"k {k}: expected at least 1")
+        allowed = self._allowed(exclude, among, genres, years)
+        return self.served.listed(name, someone, k, include_seen, known=known, allowed=allowed, order=order, why=why)
+
+    def predict(self, rows: Any = None, *, ratings: Rated | None = None, items: Sequence[Id] = ()) -> pl.DataFrame:
+        """Expected ratings with the interval that holds nine in ten: columns rating, lowest, highest and known.
+
+        rows: a table with the columns `user` and `item` (polars, pandas or a mapping of columns); the answer keeps
+        both, in the same order. Or `ratings` and `items`: these items for a person with these ratings.
+        lowest, highest: null where the model does not say how sure it is. known: whether the run knows the user.
+        Raises HierfedError for an unknown item.
+
+        >>> model.predict({"user": ["12"], "item": ["3"]})["rating"].item()
+        3.9
+        """
+        if ratings is not None:
+            someone, _, _ = self._someone(None, ratings)
+            asked = pl.DataFrame({"item": [str(item) for item in items]}, schema={"item": pl.String})
+            return asked.with_columns(self._expected(someone, asked["item"]))
+        asked = as_frame(rows)
+        missing = [name for name in ("user", "item") if name not in asked.columns]
+        if missing:
+            raise HierfedError(f"rows to predict: no column '{missing[0]}'; expected user and item")
+        asked = asked.select(pl.col("user", "item").cast(pl.String)).with_row_index("row")
+        parts = [self._predicted(str(name[0]), part) for name, part in asked.group_by("user", maintain_order=True)]
+        schema = {"user": pl.String, "item": pl.String, **EXPECTED, "known": pl.Boolean}
+        return pl.concat(parts).sort("row").drop("row") if parts else pl.DataFrame(schema=schema)
+
+    def similar(self, item: Id, k: int = 10) -> list[Alike]:
+        """The items that users judge most like this one, by the model's correlation between users.
+
+        Raises HierfedError for an unknown item, and for a method that does not say what is alike.
+
+        >>> model.similar("1", k=1)[0].likeness
+        0.72
+        """
+        number = self.number(item)
+        likeness = self.served.newcomer.model.likeness(number)
+        if likeness is None:
+            raise HierfedError(
+                f"method '{self.served.settings.method}' does not say which items are alike: use preset hierarchical "
+                "or local"
+            )
+        likeness[number] = -math.inf
+        best = likeness.sort(descending=True, stable=True).indices[: min(k, len(likeness) - 1)].tolist()
+        served = self.served
+        return [Alike(served.item_id(each), served.title(each), float(likeness[each])) for each in best]
+
+    def explain(self, user: Id | None, item: Id, *, ratings: Rated | None = None) -> tuple[Reason, ...]:
+        """The own ratings that moved this item's expected rating most, and by how much; empty where nothing is known.
+
+        >>> model.explain("12", "3")[0].moved
+        0.31
+        """
+        someone, _, _ = self._someone(user if ratings is None else None, ratings)
+        return self.served.reasons_of(someone, torch.tensor([self.number(item)]))[0]
+
+    def recommend_all(
+        self, k: int = 10, *, out: str | Path | None = None, order: str = "", batch: int = 512
+    ) -> pl.LazyFrame:
+        """The lists of all users: columns user, rank, item and score, lazily from Parquet where it is written.
+
+        out: a folder, made new, for the Parquet files, one for each `batch` of users; without it, lists are in memory.
+        Memory is that of one batch.
+
+        >>> model.recommend_all(k=3, out="lists").collect().height
+        36
+        """
+        names = all_users(self.served.folder)
+        batches = lists_of(self.served, names, k, order, batch)
+        if out is None:
+            return pl.concat(list(batches)).lazy()
+        place = Path(out)
+        if place.exists():
+            raise HierfedError(f"{place}: exists: name a folder that does not, for the lists")
+        place.mkdir(mode=0o700, parents=True)
+        for number, part in enumerate(batches):
+            part.write_parquet(place / f"{number:06d}.parquet")
+        return pl.scan_parquet(place / "*.parquet")
+
+    def update(self, rows: Any) -> None:
+        """Let users learn from more ratings: their own models alone, in memory; nothing is trained anew or written.
+
+        rows: a table with the columns user, item and rating. A new rating of an item takes the place of the old one.
+
+        >>> model.update({"user": ["anna"], "item": ["3"], "rating": [5.0]})
+        """
+        asked = as_frame(rows)
+        missing = [name for name in ("user", "item", "rating") if name not in asked.columns]
+        if missing:
+            raise HierfedError(f"new ratings: no column '{missing[0]}'; expected user, item and rating")
+        found = {}
+        for (name,), part in asked.group_by(pl.col("user").cast(pl.String), maintain_order=True):
+            before = self._known(str(name))
+            own = {} if before is None else dict(zip(before.own.item.tolist(), before.own.value.tolist(), strict=True))
+            new = dict(zip(part["item"].to_list(), part["rating"].to_list(), strict=True))
+            learned = self.served.learned(self._rows(own | self._numbered(new)))
+            seen = learned.seen if before is None else torch.cat([before.seen, learned.seen])
+            found[str(name)] = ServedUser(learned.model, learned.own, seen)
+        self._added |= found
+
+    def find(self, words: str, k: int = 20) -> list[dict[str, Any]]:
+        """The items whose titles hold all these words, in any case: item, title, year and genres.
+
+        >>> model.find("the river")[0]["title"]
+        'The River Night 2'
+        """
+        found = self.items.with_columns(pl.col("item_id").cast(pl.String).alias("item"))
+        text = pl.col("title").cast(pl.String).fill_null("").str.to_lowercase()
+        for word in words.lower().split():
+            found = found.filter(text.str.contains(word, literal=True))
+        return found.select("item", "title", "year", "genres").head(k).to_dicts()
+
+    def check(self, ratings: Rated) -> None:
+        """Raise HierfedError where these ratings name an unknown item, or are outside the scale."""
+        self._numbered(ratings)
+
+    def number(self, item: Id) -> int:
+        """The number of an item in the run; raises HierfedError for an unknown one."""
+        found = self._numbers.get(str(item))
+        if found is None:
+            raise HierfedError(f"no item '{item}' in this run's catalogue")
+        return found
+
+    def _someone(self, user: Id | None, ratings: Rated | None) -> tuple[ServedUser, str, bool]:
+        if (user is None) == (ratings is None):
+            raise HierfedError("name a user, or give ratings={item: stars}: one of the two")
+        if ratings is not None:
+            return self.served.learned(self._rows(self._numbered(ratings))), "", bool(ratings)
+        found = self._known(str(user))
+        return found or self.served.newcomer, str(user), found is not None
+
+    def _known(self, user: str) -> ServedUser | None:
+        return self._added.get(user) or self.served.user(user)
+
+    def _numbered(self, ratings: Mapping[Any, float]) -> dict[int, float]:
+        """Stars by item number; raises HierfedError for what cannot be rated so."""
+        low, high = self.served.limits
+        found = {}
+        for item, stars in ratings.items():
+            if isinstance(stars, bool) or not isinstance(stars, (int, float)) or not low <= stars <= high:
+                raise HierfedError(f"item '{item}': expected a rating from {low:g} to {high:g}")
+            found[self.number(item)] = float(stars)
+        return found
+
+    def _rows(self, rated: Mapping[int, float]) -> Ratings:
+        items = np.array(sorted(rated), np.int32)
+        values = np.array([rated[item] for item in items.tolist()], np.float32)
+        return Ratings(np.zeros(len(items), np.int32), items, values)
+
+    def _predicted(self, user: str, part: pl.DataFrame) -> pl.DataFrame:
+        found = self._known(user)
+        expected = self._expected(found or self.served.newcomer, part["item"])
+        return part.with_columns(*expected, pl.lit(found is not None).alias("known"))
+
+    def _expected(self, someone: ServedUser, items: pl.Series) -> list[pl.Series]:
+        numbers = torch.tensor([self.number(item) for item in items], dtype=torch.int64)
+        columns = zip(EXPECTED, self.served.expected(someone.model, numbers), strict=True)
+        return [pl.Series(name, values, pl.Float64) for name, values in columns]
+
+    def _allowed(
+        self, exclude: Sequence[Id], among: Sequence[Id] | None, genres: Sequence[str], years: tuple[int, int] | None
+    ) -> Tensor | None:
+        """The items that a list may hold, bool [items]; None for all."""
+        if not exclude and among is None and not genres and years is None:
+            return None
+        allowed = torch.full((len(self.items),), among is None)
+        allowed[[self.number(item) for item in among or ()]] = True
+        allowed[[self.number(item) for item in exclude]] = False
+        for genre in genres:
+            if genre not in self._genres:
+                raise HierfedError(f"no genre '{genre}'{nearest(genre, self._genres)} in this run's catalogue")
+        if genres:
+            allowed &= torch.stack([self._genres[genre] for genre in genres]).any(0)
+        if years is not None:
+            allowed &= torch.from_numpy(self.items["year"].is_between(*years).fill_null(value=False).to_numpy().copy())
+        return allowed
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {item: number for number, item in enumerate(self.served.ids)}
+
+    @cached_property
+    def _genres(self) -> dict[str, Tensor]:
+        lists = self.items["genres"].cast(pl.List(pl.String))
+        names = sorted(lists.explode().drop_nulls().unique())
+        return {
+            name: torch.from_numpy(lists.list.contains(name).fill_null(value=False).to_numpy().copy()) for name in names
+        }
+
+
+EXPECTED = {"rating": pl.Float64, "lowest": pl.Float64, "highest": pl.Float64}
+
+
+def load(folder: str | Path) -> Recommender:
+    """A finished run, or a node's state, ready to answer; its files are only read.
+
+    folder: of a run, such as `runs/hierarchical`, or a node's `--state`.
+    Raises HierfedError where there is no run, or one whose users cannot be served.
+
+    >>> hierfed.load("runs/hierarchical").recommend("12", k=3).items[0].title
+    'Notorious (1946)'
+    """
+    return Recommender(folder)
+
+
+def as_frame(rows: Any) -> pl.DataFrame:
+    """A table as polars has it: a frame of polars or pandas, or a mapping of columns.
+
+    Raises HierfedError for anything else.
+    """
+    if isinstance(rows, pl.LazyFrame):
+        return rows.collect()
+    if isinstance(rows, pl.DataFrame):
+        return rows
+    try:
+        names = list(rows if isinstance(rows, Mapping) else rows.columns)
+        return pl.DataFrame({str(name): _column(str(name), rows[name]) for name in names})
+    except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise HierfedError(
+            f"a table of {type(rows).__name__}: expected a frame of polars or pandas, or a mapping of columns"
+        ) from error
+
+
+def _column(name: str, values: Any) -> list[Any]:
+    """A column as a list; ratings are numbers with fractions, though the first of them be whole."""
+    return [float(value) for value in values] if name == "rating" else list(values)
