@@ -82,7 +82,7 @@ def test_where_limits_are_not_asked_for_nothing_is_said_of_the_ratings():
         "identity",
         "key",
         "ledger",
-        "rows",
+        "tag",
         "signature",
     }
     assert reply.contribution.arrays == {}

@@ -89,17 +89,11 @@ def vector_checks(names: tuple[str, str, str], raters: Tensor, users: Tensor, mo
             block[:, 1:, 1:] = unpack(sent[products][some], size)
             yield block
 
-    def of_others(sent: Sent) -> Iterator[Tensor]:
-        size = sent[vectors].shape[1]
-        for begin in range(0, len(raters), AT_ONCE):
-            yield sent[everyone] - unpack(sent[products][begin : begin + AT_ONCE], size)
-
     return (
         semidefinite(everyone, lambda sent: [sent[everyone]]),
         within(everyone, lambda _: most * users.expand(1, 1), most),
         within(products, lambda _: most * raters[:, None], most),
         semidefinite(f"{products} and {vectors}", of_items),
-        semidefinite(f"{products} beside {everyone}", of_others, 2.0),
     )
 
 
