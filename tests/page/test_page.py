@@ -71,7 +71,7 @@ def test_ratings_are_exported_and_imported(page, address, tmp_path):
     for wrong in ('{"9": 7}', "[1]", "no json", '{"9": "5"}'):
         (tmp_path / "wrong.json").write_text(wrong)
         page.set_input_files("#import", str(tmp_path / "wrong.json"))
-        page.wait_for_function("document.getElementById('own-status').textContent.includes('cannot be imported')")
+        page.locator("#own-status", has_text="cannot be imported").wait_for()
         assert titles(page, "#own") == ["The River Garden 8 (1958)"]
         rate(page, "The River Garden 8", "5")
 
