@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) --editable '.[browser,data,excel,flower,postgresql,privacy,serve,tracking,dev]'
+	$(PIP) --editable '.[browser,data,docs,excel,flower,postgresql,privacy,serve,tracking,dev]'
 	touch $@
 
 clean:

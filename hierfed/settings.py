@@ -41,7 +41,9 @@ _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
+    preset, description: the name and the words of a settings file; they act on nothing.
     method: a name in hierfed.methods.METHODS.
+    seed: of all randomness.
     """
 
     preset: str = ""

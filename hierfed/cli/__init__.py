@@ -18,7 +18,7 @@ from hierfed import __version__
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
 from hierfed.cli.finished import audit, recommend, report
-from hierfed.cli.inspection import DataGroup, data_make, data_show, presets
+from hierfed.cli.inspection import DataGroup, data_make, data_show, presets, settings
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
 from hierfed.cli.listing import runs
@@ -50,7 +50,7 @@ def _application() -> typer.Typer:
     )
     made.callback(invoke_without_command=True)(options)
     finished = (recommend, serve, page, report, audit, leak_test)
-    for command in (run, compare, runs, presets, *finished, server, node, federation, personalise):
+    for command in (run, compare, runs, presets, settings, *finished, server, node, federation, personalise):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)

@@ -90,6 +90,16 @@ def data_make(
     print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)
 
 
+def settings(
+    key: Annotated[str | None, typer.Argument(help="A setting's key; all if not given.", show_default=False)] = None,
+) -> None:
+    """Explain one setting, or all: type, usual value and meaning."""
+    from hierfed.settings_reference import every_setting, setting  # noqa: PLC0415
+
+    for each in every_setting() if key is None else [setting(key)]:
+        typer.echo(f"{each.key} = {each.usual or 'nothing'}  ({each.kind.replace('`', '')})\n    {each.meaning}")
+
+
 def presets(
     settings: Annotated[str | None, typer.Option(help="Show all settings of this preset.", show_default=False)] = None,
 ) -> None:

@@ -77,6 +77,7 @@ class DataSettings(TableSettings):
     vote_average: `use` it in the hierarchical and the local model or `leave_out`; `auto` leaves it out under protocol
     temporal, since it would be newer than the train rows.
     scale: the lowest and the highest possible rating; empty for those that occur.
+
     And the form of the tables: see TableSettings.
     """
 
@@ -112,7 +113,10 @@ class SplitSettings(Section):
     protocol: `two_groups` as in the paper, or `warm`, `temporal`, `loo` (leave one out: each user's newest rating) or
     `cold`; `given` if the data name their test rows.
     test_share: share of each user's rows under warm, temporal and cold; 0 means 0.2, and 0.3 under cold.
-    train_rows, sample and personal_train_rows: under two_groups; sample under given too.
+    federated_users: share of the users who train the global model, under two_groups and cold.
+    train_rows: share of their rows that train it, under two_groups.
+    sample: share of the train rows that are used, under two_groups and given.
+    personal_train_rows: share of the other users' rows that personalise, under two_groups.
     """
 
     protocol: Protocol = "two_groups"

@@ -20,6 +20,10 @@ def _partitioners() -> Mapping[str, Any]:
 class FederationSettings(Section):
     """The federated nodes, and how rows are divided among them; see hierfed.data.partitions.
 
+    nodes: their number.
+    partition: who holds which rows; a name in hierfed.data.partitions.PARTITIONERS.
+    skew: of partition `sizes`, how unequal the nodes are; 0 for equal ones.
+    concentration: of partition `genre`, of its Dirichlet distribution; the smaller, the more a node has of few genres.
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
     rule: makes one total of contributions; a name in hierfed.federated.tables.RULES.
@@ -46,6 +50,10 @@ class FederationSettings(Section):
 class TrainingSettings(Section):
     """Federated training: its rounds, and the work of a node in each.
 
+    rounds: of the model of ratings.
+    local_epochs: passes of a node over its rows in a round.
+    batch_size: rows of a local step.
+    learning_rate: of the nodes' optimizer.
     proximal: FedProx's strength, 0 for FedAvg; FedDyn's alpha.
     optimizer: of the nodes: `adam`, or `sgd` without momentum.
     correction: of what local steps lead astray: `none`, `nova` (FedNova), `scaffold` or `dyn` (FedDyn).

@@ -17,7 +17,12 @@ def _whole_users() -> Mapping[str, Any]:
 
 
 class ModelSettings(Section):
-    """The network: the widths of its hidden layers, the dropout after each, and the start of the output bias."""
+    """The network.
+
+    hidden: the widths of its hidden layers.
+    dropout: the share of units that is left out after each of them in training.
+    output_bias: where it starts: `random`, or `train_mean`, the mean of all train ratings, from a round of its own.
+    """
 
     hidden: tuple[Count, ...] = (64, 32)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -27,10 +32,15 @@ class ModelSettings(Section):
 class PersonalisationSettings(Section):
     """The personalisation of nodes and of their users; see methods.averaging.
 
+    personal_nodes: the number of nodes among which the judged users are divided.
+    personal_partition: how these users are divided; a partition of whole users.
     node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`.
     user_level: `none`, `bias` or `ridge_head`.
+    tuning_epochs, tuning_batch_size, tuning_learning_rate: of the training at a node.
     tuning_proximal: Ditto's pull to the global model.
     validation: share of a node's train rows that choose the epoch.
+    bias_shrinkage: of a user's bias, in ratings of residual 0.
+    head_penalty: of a user's ridge head.
     """
 
     personal_nodes: Count = 8

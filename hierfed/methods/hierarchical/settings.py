@@ -12,13 +12,15 @@ from hierfed.section import Count, NonNegative, OpenShare, Positive, Section
 class FactorsSettings(Section):
     """The hierarchical model; see hierfed.methods.hierarchical.hierarchical.
 
-    The strengths are those of priors, in users or items that they count for.
-
     rank: factors of an item.
     min_raters: items with fewer raters are never summed.
     embedding_rank: columns of the co-rating embedding, 0 for none.
     embedding_rounds: its rounds, less two.
     implicit_scale: factor on users' means of the embedding as covariates, 0 to leave them out.
+    noise_strength: of the prior of users' noise, in users that it counts for.
+    covariate_strength: of the prior of covariates' weights, in users.
+    content_strength: of the prior of items' content weights, in items.
+    moment_strength: of the prior of the spreads of users and items, in users or items.
     between_nodes: true allows nodes means of their own.
     momentum: of the server, 0 for none; without effect unless all nodes take part in every round.
     """
@@ -37,7 +39,13 @@ class FactorsSettings(Section):
 
 
 class KrigingSettings(Section):
-    """Kriging of the factors' residuals at each user, of which nothing is sent; see hierfed.models.kernel."""
+    """Kriging of the factors' residuals at each user, of which nothing is sent; see hierfed.models.kernel.
+
+    krige: true turns it on.
+    content_amplitude, embedding_amplitude, year_amplitude, title_amplitude: the variance that items share by content,
+    by what was rated together, by year and by title, in squared units of the scale of models.
+    noise_share: share of a user's noise variance that kriging leaves unexplained.
+    """
 
     krige: bool = True
     content_amplitude: NonNegative = 0.25
@@ -56,9 +64,12 @@ class SelectionSettings(Section):
     validation_share: share of each user's train rows.
     validation_rounds: rounds of a trial training.
     trial_users, validation_users: most users whose rows choose values, and fit the width of intervals.
+    least_gain: in RMSE, for another value to be taken.
     larger_rank: tried if there are at least larger_rank_from ratings.
+    larger_rank_from: see larger_rank.
     implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
     implicit_up_to ratings on average.
+    implicit_up_to: see implicit_trial.
     amplitudes: factors on the kernel's amplitudes.
     noise_shares: as in kriging.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.

@@ -12,8 +12,10 @@ class RankingSettings(Section):
     relevant_from: the lowest rating that makes a held-out item one to recommend; empty for any rating.
     least_raters: items with fewer are never counted together.
     ease_penalty: in raters.
+    implicit_rank, implicit_rounds, implicit_penalty: of the implicit factors.
     ease_penalties, implicit_penalties: tried beside ease_penalty and implicit_penalty, where a selection is on and at
     most choice_items items have enough raters; the best on validation rows replaces it.
+    choice_items: see ease_penalties.
     choice_users: most users whose validation rows choose.
     ease_weight, implicit_weight, rating_weight, popularity_weight: of the blend; a selection replaces them.
     """

@@ -69,7 +69,9 @@ def noisy(array: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "lie", [lambda array: -array, noisy, lambda array: 0 * array, lambda array: array.abs() + 1e9], ids=str
+    "lie",
+    [lambda array: -array, noisy, lambda array: 0 * array, lambda array: array.abs() + 1e9],
+    ids=["sign", "noise", "nothing", "huge"],
 )
 def test_the_model_is_that_of_the_other_nodes(lie, federation):
     honest = [node for node in federation.nodes if node.number != LIAR]
