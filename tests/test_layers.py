@@ -31,7 +31,7 @@ LAYERS = (
     ("results", "serving.answers"),
     ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
     ("declarations",),
-    ("settings",),
+    ("settings", "settings_reference"),
     ("data",),
     ("generated",),
     ("data.reading",),
