@@ -9,8 +9,9 @@ import polars as pl
 
 from hierfed.data.division import allocate, load_dataset, warnings_of
 from hierfed.data.federation import Node
-from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.engines.in_process import FinishedRound
 from hierfed.engines.rounds import round_of
+from hierfed.engines.shapes import run_training
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
 from hierfed.evaluation.comparison import run_comparisons, summarise_data
@@ -55,7 +56,6 @@ def run_experiment(
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
-
         case = Case(settings, dataset.catalogue, limits, module=module, streams=streams)
         case = after_earlier_stages(case, nodes, how)
         prepared, tuned, selection, lists = prepare(case), settings, None, None
@@ -64,7 +64,7 @@ def run_experiment(
             watch.start("select")
 
             def try_out(candidate: SumMethod, some: Sequence[Node], rounds: int) -> Trained:
-                return run_rounds(candidate, some, rounds, how=how.with_everyone(), observer=shares)
+                return run_training(candidate, some, rounds, how=how.with_everyone(), observer=shares)
 
             tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
             prepared = prepare(replace(case, settings=tuned))
@@ -81,7 +81,7 @@ def run_experiment(
 
         ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
         recorders = [] if ledger is None else [ledger]
-        trained = run_rounds(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
+        trained = run_training(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
         if not rounds:  # A method that sends nothing is judged as it is.
             judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
         models = {**case.models, first.name: trained.shared}
@@ -104,7 +104,7 @@ def run_experiment(
         if later:
             watch.start("rank")
         for stage in later:
-            models[stage.name] = run_rounds(
+            models[stage.name] = run_training(
                 stage.build(models),
                 nodes,
                 stage.rounds,

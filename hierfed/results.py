@@ -106,6 +106,7 @@ class RoundRecord(Record):
     ratings: learned from, that is the train ratings of the nodes that took part, once for each local epoch; those of
     opening rounds are not counted.
     seconds: wall time; that of opening rounds is in round 1.
+    simulated_time: since the training began, of asynchronous rounds; 0 where none is simulated.
     """
 
     round: int
@@ -117,6 +118,7 @@ class RoundRecord(Record):
     bytes_down: int
     ratings: int = 0
     seconds: Number
+    simulated_time: float = 0.0
 
     @property
     def ratings_per_second(self) -> float:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
 from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
+from hierfed.federated.shapes import shape_refusal
 from hierfed.federated.tables import RULES, STEPS
 from hierfed.federated.words import most_nodes
 from hierfed.lookup import nearest
@@ -86,7 +87,7 @@ class Settings(Section):
     def _promises_hold(self) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
         checks = (self._privacy_refusal, self._device_refusal, self._local_steps_refusal)
-        for check in (*checks, self._groups_refusal, self._rule_refusal, self._steps_refusal):
+        for check in (*checks, self._groups_refusal, self._rule_refusal, self._steps_refusal, self._shape_refusal):
             reason = check()
             if reason:
                 raise ValueError(reason)
@@ -195,6 +196,9 @@ class Settings(Section):
         if self.privacy.privacy_unit != "none":
             return "noise is measured out for the sum of all nodes, not of a group: leave it at 0"
         return ""
+
+    def _shape_refusal(self) -> str:
+        return shape_refusal(self, METHODS[self.method])
 
     def _device_refusal(self) -> str:
         device = self.training.device

@@ -156,6 +156,8 @@ def check_deployable(settings: Settings) -> None:
             "federation.participation: a real federation asks every node in every round, and goes on with those that "
             "answer (--quorum): leave it at 1"
         )
+    if settings.federation.mode != "sync":
+        raise SettingsError("federation.mode 'async': it is simulated by `hierfed run` alone: leave it at 'sync'")
     kind, unit = kind_of(settings), settings.privacy.privacy_unit
     if not kind.sends:
         raise SettingsError(

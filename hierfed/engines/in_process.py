@@ -34,6 +34,7 @@ class FinishedRound:
     bytes_up, bytes_down: sent by all nodes, and to all nodes.
     seconds: wall time.
     Round 1 includes the bytes and seconds of opening rounds.
+    clock: simulated time since the training began; 0 where none is simulated.
     """
 
     number: int
@@ -43,6 +44,7 @@ class FinishedRound:
     bytes_up: int
     bytes_down: int
     seconds: float
+    clock: float = 0.0
 
 
 def run_rounds(

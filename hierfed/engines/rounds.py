@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.rules import OPEN_SUM, Rule
+from hierfed.federated.speeds import Speed, constant
 from hierfed.federated.steps import Step
-from hierfed.federated.tables import RULES, STEPS
+from hierfed.federated.tables import RULES, SPEEDS, STEPS
 from hierfed.methods import kind_of
 from hierfed.privacy.protection import secure_sum_of
 from hierfed.settings import Settings
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """The treatment of late answers; see hierfed.engines.asynchronous.
+
+    answers: the number of answers after which the server steps; 0 for half of the nodes.
+    speed: of the nodes. seed: of their times.
+    averaged: arrays that are weighed by staleness; where there are none, last sums replace former ones.
+    staleness: a, in the weight (1 + steps late)^-a.
+    """
+
+    answers: int = 0
+    speed: Speed = constant
+    seed: int = 0
+    averaged: frozenset[str] = frozenset()
+    staleness: float = 0.5
+
+    def wanted(self, shared: SharedModel, nodes: int) -> int:
+        """The number of answers that the next step waits for; all, where sums must be of everybody."""
+        if shared.round < (0 if self.averaged else 1):
+            return nodes
+        return self.answers or -(-nodes // 2)
+
+    def weighed(self, answer: Contribution, late: int) -> Contribution:
+        """An answer that is so many steps late; its weights stay, so that old changes are smaller steps."""
+        weight = (1.0 + late) ** -self.staleness
+        arrays = answer.arrays.items()
+        return Contribution({name: weight * each if name in self.averaged else each for name, each in arrays})
 
 
 @dataclass(frozen=True)
@@ -21,15 +52,18 @@ class Round:
     rule: makes one total of the contributions.
     steps: change what nodes send, in order; the server undoes what it must in the reverse order.
     participation: which nodes take part.
+    mode: `sync`, or `async` with its lateness.
     """
 
     rule: Rule = OPEN_SUM
     steps: tuple[Step, ...] = ()
     participation: Participation = EVERYONE
+    mode: str = "sync"
+    lateness: Lateness = field(default_factory=Lateness)
 
     def with_everyone(self) -> Round:
-        """The same rounds with all nodes, for trainings that have no participation of their own."""
-        return replace(self, participation=EVERYONE)
+        """The same rounds with all nodes in each, for trainings that have no participation of their own."""
+        return replace(self, participation=EVERYONE, mode="sync")
 
 
 PLAIN = Round()
@@ -37,8 +71,11 @@ PLAIN = Round()
 
 def round_of(settings: Settings) -> Round:
     """The rounds of the settings, in one process."""
-    participation = Participation(settings.federation.participation, settings.seed)
-    return Round(rule_of(settings), steps_of(settings), participation)
+    federation, averaged = settings.federation, frozenset(kind_of(settings).averaged)
+    participation = Participation(federation.participation, settings.seed)
+    speed = SPEEDS[federation.speed]
+    lateness = Lateness(federation.answers, speed, settings.seed, averaged, federation.staleness)
+    return Round(rule_of(settings), steps_of(settings), participation, federation.mode, lateness)
 
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hierfed.data.federation import Node
-from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import PLAIN, Round
+from hierfed.engines.shapes import run_training
 from hierfed.federated.contract import SharedModel
 from hierfed.methods import Case, earlier_stages
 
@@ -16,6 +16,6 @@ def after_earlier_stages(case: Case, nodes: Sequence[Node], how: Round = PLAIN) 
     """The case with the models of the earlier stages, trained on these nodes."""
     models: dict[str, SharedModel] = {}
     for stage in earlier_stages(case):
-        trained = run_rounds(stage.build(models), nodes, stage.rounds, how=how.with_everyone(), stage=stage.name)
+        trained = run_training(stage.build(models), nodes, stage.rounds, how=how.with_everyone(), stage=stage.name)
         models[stage.name] = trained.shared
     return replace(case, models=models)

@@ -58,6 +58,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
         bytes_down=finished.bytes_down,
         ratings=finished.rows * method.local_epochs,
         seconds=finished.seconds,
+        simulated_time=finished.clock,
     )
 
 

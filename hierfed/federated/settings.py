@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS, STEPS
+from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS, SPEEDS, STEPS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
 
 
@@ -32,6 +32,11 @@ class FederationSettings(Section):
     steps: change what nodes send, in order; names in hierfed.federated.tables.STEPS.
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
     server_learning_rate: its rate.
+    mode: `sync`: each round waits for its nodes; `async`: the server steps whenever some have answered, which is
+    simulated in one process.
+    answers: how many must have answered; 0 for half of the nodes. 1 is FedAsync's for networks.
+    speed: of simulated nodes; a name in hierfed.federated.tables.SPEEDS.
+    staleness: a: networks' answers that are t steps late count (1 + t)^-a.
     """
 
     nodes: Count = 8
@@ -45,6 +50,10 @@ class FederationSettings(Section):
     steps: tuple[Annotated[str, AfterValidator(named_in(lambda: STEPS, "step"))], ...] = ()
     server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0
+    mode: Literal["sync", "async"] = "sync"
+    answers: Annotated[int, Field(ge=0, strict=True)] = 0
+    speed: Annotated[str, AfterValidator(named_in(lambda: SPEEDS, "speed"))] = "constant"
+    staleness: NonNegative = 0.5
 
 
 class TrainingSettings(Section):

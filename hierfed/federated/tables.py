@@ -18,6 +18,7 @@ from hierfed.federated.robust_mean import Centre, RobustMean
 from hierfed.federated.rules import OPEN_SUM, RuleKind
 from hierfed.federated.screen import Screen
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
+from hierfed.federated.speeds import Speed, constant, lognormal, one_slow, sleeping
 from hierfed.federated.steps import StepKind
 from hierfed.federated.trimmed_mean import trimmed_mean
 from hierfed.federated.words import Words
@@ -48,6 +49,14 @@ STEPS: Mapping[str, StepKind] = {
     "deflate": StepKind(lambda settings, seed: Deflate(), single=True),
 }
 """The steps that change what nodes send."""
+
+SPEEDS: Mapping[str, Speed] = {
+    "constant": constant,
+    "lognormal": lognormal,
+    "one_slow": one_slow,
+    "sleeping": sleeping,
+}
+"""The simulated speeds of nodes."""
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[FederationSettings], ServerOptimizer]] = {
     "none": lambda settings: PlainStep(settings.server_learning_rate),

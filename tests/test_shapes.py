@@ -1,0 +1,106 @@
+"""Rounds of every shape, from the settings to the result: what works together, and what is refused with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hierfed.deployment.plan import check_deployable
+from hierfed.errors import SettingsError
+from hierfed.experiment import run_experiment
+from hierfed.generated.files import write_world
+from hierfed.ledger.chain import Chain
+from hierfed.ledger.entries import RoundEntry
+from hierfed.settings import Settings, load_settings
+
+SMALL: dict[str, Any] = {
+    "protocol": "warm",
+    "nodes": 4,
+    "partition": "users",
+    "personal_nodes": 4,
+    "personal_partition": "users",
+    "rank": 2,
+    "embedding_rank": 4,
+    "embedding_rounds": 2,
+    "select": False,
+    "rank_items": False,
+    "rounds": 4,
+    "momentum": 0.0,
+    "ledger": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """40 users who rate 60 items."""
+    place = tmp_path_factory.mktemp("shapes") / "world"
+    write_world(place, users=40, items=60, ratings=1_200, seed=3)
+    return str(place)
+
+
+def settings_of(world: str, preset: str = "hierarchical", **changes: Any) -> Settings:
+    return load_settings(preset, {**SMALL, "data.source": world, **changes})
+
+
+REFUSED = [
+    ({"mode": "async", "secure_sums": True}, "which secure sums hide"),
+    ({"mode": "async", "rule": "screen"}, "rule 'screen' compares answers to one model"),
+    ({"mode": "async", "participation": 0.5}, "whoever answers first takes part"),
+    ({"mode": "async", "steps": ["words16"]}, "step 'words16' rounds sums that answer one model"),
+    ({"mode": "async", "answers": 9}, "4 nodes never give 9 answers"),
+    ({"answers": 2}, "federation.answers has no effect without 'async'"),
+    ({"speed": "one_slow"}, "federation.speed has no effect without 'async'"),
+    ({"staleness": 0.1}, "federation.staleness has no effect without 'async'"),
+    ({"mode": "async", "speed": "fast"}, "no speed 'fast'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED)
+def test_what_does_not_fit_together_is_refused_with_its_reason(changes, reason):
+    with pytest.raises(SettingsError, match=reason):
+        load_settings("hierarchical", {"nodes": 4, **changes})
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "reason"),
+    [
+        ("local", {}, "sends nothing"),
+        ("private", {}, "noise is measured out"),
+        ("network", {"correction": "nova"}, "'nova' is for rounds that answer one model"),
+        ("paper", {"privacy_unit": "node", "secure_sums": True}, "noise is measured out"),
+    ],
+)
+def test_methods_that_cannot_be_asynchronous_say_so(preset, changes, reason):
+    with pytest.raises(SettingsError, match=reason):
+        load_settings(preset, {"mode": "async", **changes})
+
+
+def test_a_federation_of_real_machines_refuses_what_is_simulated():
+    with pytest.raises(SettingsError, match="simulated by `hierfed run` alone"):
+        check_deployable(load_settings("hierarchical", {"mode": "async"}))
+
+
+@pytest.mark.parametrize("preset", ["hierarchical", "network", "item_biases"])
+def test_an_asynchronous_run_repeats_to_the_bit_and_tells_its_time(preset, world):
+    changes = {} if preset == "hierarchical" else {"rounds": 4}
+    settings = settings_of(world, preset, mode="async", answers=2, speed="one_slow", **changes)
+    first, again = run_experiment(settings).result, run_experiment(settings).result
+    assert again.digest == first.digest
+    times = [each.simulated_time for each in first.rounds]
+    assert times == [each.simulated_time for each in again.rounds]
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
+def test_the_ledger_has_the_order_of_the_answers(world):
+    pytest.importorskip("cryptography")
+    settings = settings_of(world, mode="async", answers=2, speed="lognormal", ledger="keep")
+    outcome = run_experiment(settings)
+    assert outcome.ledger is not None
+    chain = Chain()
+    for line in outcome.ledger.sealed(outcome.models, {}).splitlines()[:-2]:
+        chain.extend(line)
+    orders = [entry.contributors for entry in chain.entries if isinstance(entry, RoundEntry)]
+    assert [len(order) for order in orders if order != sorted(order)]
+    assert {len(order) for order in orders[-3:]} == {2}
