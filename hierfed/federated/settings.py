@@ -66,6 +66,9 @@ class TrainingSettings(Section):
     proximal: FedProx's strength, 0 for FedAvg; FedDyn's alpha.
     optimizer: of the nodes: `adam`, or `sgd` without momentum.
     correction: of what local steps lead astray: `none`, `nova` (FedNova), `scaffold` or `dyn` (FedDyn).
+    kept: the part of a network that stays at its node and is never sent: `none`, `head`, the output layer, or `body`,
+    all others.
+    turns: the parts that a node trains in a round, one after the other, each for local_epochs: `all`, `head`, `body`.
     threads: the number of threads that share the nodes.
     chunk_rows: each thread trains many small nodes in chunks of about this many ratings, which bounds memory. The
     numbers depend neither on this nor on the threads.
@@ -79,6 +82,8 @@ class TrainingSettings(Section):
     proximal: NonNegative = 0.0
     optimizer: Literal["adam", "sgd"] = "adam"
     correction: Literal["none", "nova", "scaffold", "dyn"] = "none"
+    kept: Literal["none", "head", "body"] = "none"
+    turns: tuple[Literal["all", "head", "body"], ...] = ("all",)
     threads: Count = 1
     chunk_rows: Count = 262_144
     device: Literal["cpu", "cuda"] = "cpu"

@@ -59,6 +59,11 @@ def _against_async(settings: Settings, kind: MethodKind) -> list[tuple[bool, str
             f"step '{', '.join(words)}' rounds sums that answer one model, and these answer several: leave it out",
         ),
         (
+            settings.training.kept != "none",
+            f"training.kept '{settings.training.kept}': what a node keeps was never tried with late answers: "
+            "leave it at 'none'",
+        ),
+        (
             correction != "none",
             f"training.correction '{correction}' is for rounds that answer one model, and these answer several: "
             "leave it at 'none'",

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hierfed.methods.averaging import messages
+from hierfed.methods.averaging.refusals import refusal_of_rounds
 from hierfed.methods.averaging.words import WORDS
 from hierfed.methods.kind import Case, MethodKind, Prepared
 from hierfed.results import MethodWords
@@ -42,7 +43,7 @@ class Averaging(MethodKind):
     def refusal(self, settings: Settings) -> str:
         """See MethodKind."""
         privacy, model = settings.privacy, settings.model
-        reason = _correction_refusal(settings)
+        reason = refusal_of_rounds(settings)
         if reason or privacy.privacy_unit == "none":
             return reason
         begins = f"privacy.privacy_unit '{privacy.privacy_unit}': "
@@ -76,18 +77,3 @@ class Averaging(MethodKind):
         from hierfed.methods.averaging.build import build  # noqa: PLC0415 - torch takes seconds to load
 
         return build(case)
-
-
-def _correction_refusal(settings: Settings) -> str:
-    """The reason why the settings' correction of local steps cannot work; empty if it can."""
-    training, begins = settings.training, f"training.correction '{settings.training.correction}': "
-    if training.correction != "none" and settings.privacy.privacy_unit != "none":
-        return f"{begins}it was never tried under differential privacy: leave it at 'none'"
-    if training.correction == "scaffold" and (training.optimizer != "sgd" or training.proximal):
-        return (
-            f"{begins}a node's control variate is the mean gradient of plain SGD steps: set training.optimizer to "
-            "'sgd' and training.proximal to 0"
-        )
-    if training.correction == "dyn" and not training.proximal:
-        return f"{begins}its strength alpha is training.proximal: set that above 0"
-    return ""

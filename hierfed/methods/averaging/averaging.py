@@ -217,6 +217,10 @@ class FederatedAveraging(Method):
 
         return restore
 
+    def own_start(self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]) -> Tensor:
+        """What personalisation starts from: shared parameters, [parameters], or each node's, [nodes, parameters]."""
+        return shared.arrays["parameters"]
+
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[PersonalNetwork]:
@@ -224,7 +228,7 @@ class FederatedAveraging(Method):
         local = personalise_nodes(
             self.predictor,
             self.trainer,
-            shared.arrays["parameters"],
+            self.own_start(shared, nodes, private),
             self.features,
             nodes,
             self.node_level,

@@ -18,7 +18,7 @@ from hierfed.methods.averaging.averaging import FederatedAveraging, largest_chan
 
 @dataclass(frozen=True)
 class NodeVector(PrivateState):
-    """The vector that a node keeps between rounds, float64 [parameters]: its control variate or its gradient."""
+    """The vector that a node keeps between rounds: its control variate, its gradient, or parameters of its own."""
 
     vector: Tensor
 
@@ -102,7 +102,7 @@ class ScaffoldAveraging(FederatedAveraging):
         changes = self.local_changes(shared, nodes, self.trainer, corrections)
         for node, before, (change, losses) in zip(nodes, own, changes, strict=True):
             moved = -server - change / (self.training.steps(len(node.train)) * self.training.learning_rate)
-            sent = _sums(len(node.train), change=change, loss=losses, control=moved)
+            sent = sums_of(len(node.train), change=change, loss=losses, control=moved)
             yield sent, NodeVector(before + moved)
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
@@ -150,7 +150,7 @@ class DynamicAveraging(FederatedAveraging):
         changes = self.local_changes(shared, nodes, self.trainer, corrections)
         for node, before, (change, losses) in zip(nodes, own, changes, strict=True):
             kept = NodeVector(before - self.training.proximal * change)
-            yield _sums(len(node.train), change=change, loss=losses), kept
+            yield sums_of(len(node.train), change=change, loss=losses), kept
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
         """See Method."""
@@ -181,7 +181,8 @@ def _vector(kept: PrivateState | None, at_first: Tensor) -> Tensor:
     return torch.zeros_like(at_first) if kept is None else kept.kept()["vector"]
 
 
-def _sums(rows: int, **means: Tensor) -> Contribution:
+def sums_of(rows: int, **means: Tensor) -> Contribution:
+    """A contribution of a node's rows and of their number times each mean."""
     count = torch.tensor([rows], dtype=torch.float64)
     return Contribution({"rows": count, **{name: count * mean for name, mean in means.items()}})
 

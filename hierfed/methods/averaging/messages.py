@@ -36,7 +36,7 @@ SUMS = (
         "from round 1",
         {
             "rows": "ratings to learn from, the weight of the node",
-            "change": "of the network's parameters, times rows",
+            "change": "of the network's parameters, times rows; without those that the node keeps",
             "loss": "of each local epoch, times rows, for the report",
             "steps": "FedNova: local ones, times rows",
             "control": "SCAFFOLD: the change of the node's control variate, times rows",

@@ -13,19 +13,20 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.splits import hold_out
 from hierfed.methods.averaging.network import Predictor
-from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer
+from hierfed.methods.averaging.training import LocalTraining, Streams, Trainer, turn_streams
 from hierfed.randomness import generator
 
-NodeLevel = Literal["none", "fine_tuning", "head", "ditto", "bias"]
+NodeLevel = Literal["none", "fine_tuning", "head", "head_first", "ditto", "bias"]
 
 
 @dataclass(frozen=True)
 class NodePersonalisation:
     """The personalisation of a node's network.
 
-    how: `none`; `fine_tuning` of all parameters (the paper's); `head`, the output layer only; `ditto`, all parameters
-    with a proximal pull to the global ones (Li et al., 2021); `bias`, one constant, the mean residual.
-    training: the training of `fine_tuning`, `head` and `ditto`.
+    how: `none`; `fine_tuning` of all parameters (the paper's); `head`, the output layer only; `head_first`, the output
+    layer and then all (LP-FT, Kumar et al., ICLR 2022, arXiv:2202.10054); `ditto`, all parameters with a proximal pull
+    to the global ones (Li et al., 2021); `bias`, one constant, the mean residual.
+    training: the training of `fine_tuning`, `head`, `ditto` and each of the two of `head_first`.
     validation: share of the train rows held back to choose the epoch; 0 for no early stopping. The global model is a
     candidate too, as epoch 0.
     """
@@ -46,27 +47,31 @@ def personalise_nodes(
 ) -> Tensor:
     """Each node's parameters, [nodes, parameters].
 
-    shared: the global parameters, [parameters].
+    shared: the parameters to start from: the global ones, [parameters], or each node's, [nodes, parameters].
     """
     start = shared.expand(len(nodes), -1).clone()
     if settings.how == "none":
         return start
     if settings.how == "bias":
-        rating = predictor.predict(shared, features).detach()
+        rating = predictor.predict(shared, features).detach() if shared.ndim == 1 else None
         for row, node in enumerate(nodes):
+            here = predictor.predict(shared[row], features).detach() if rating is None else rating
             learned = torch.from_numpy(settings.training.scale.learned(node.train.value))
-            residual = learned - rating[torch.from_numpy(node.train.item)]
+            residual = learned - here[torch.from_numpy(node.train.item)]
             start[row, predictor.head.stop - 1] += residual.double().mean()
         return start
     training = settings.training
-    if settings.how == "head":
-        training = replace(training, only=predictor.head)
     if settings.how != "ditto":
         training = replace(training, proximal=0.0)
-    streams = Streams(seed, 0, "personalisation")
-    if settings.validation == 0:
-        return trainer(predictor, start, features, nodes, training, streams)[0]
-    return _early_stopped(predictor, trainer, start, features, nodes, training, streams, settings.validation)
+    for turn, only in enumerate(
+        {"head": (predictor.head,), "head_first": (predictor.head, None)}.get(settings.how, (None,))
+    ):
+        streams, here = turn_streams(seed, 0, "personalisation", turn), replace(training, only=only)
+        if settings.validation == 0:
+            start = trainer(predictor, start, features, nodes, here, streams)[0]
+        else:
+            start = _early_stopped(predictor, trainer, start, features, nodes, here, streams, settings.validation)
+    return start
 
 
 def _early_stopped(

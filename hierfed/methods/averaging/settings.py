@@ -34,7 +34,7 @@ class PersonalisationSettings(Section):
 
     personal_nodes: the number of nodes among which the judged users are divided.
     personal_partition: how these users are divided; a partition of whole users.
-    node_level: `none`, `fine_tuning`, `head`, `ditto` or `bias`.
+    node_level: `none`, `fine_tuning`, `head`, `head_first` (LP-FT), `ditto` or `bias`.
     user_level: `none`, `bias` or `ridge_head`.
     tuning_epochs, tuning_batch_size, tuning_learning_rate: of the training at a node.
     tuning_proximal: Ditto's pull to the global model.
@@ -45,7 +45,7 @@ class PersonalisationSettings(Section):
 
     personal_nodes: Count = 8
     personal_partition: Annotated[str, AfterValidator(named_in(_whole_users, "partition of whole users"))] = "users"
-    node_level: Literal["none", "fine_tuning", "head", "ditto", "bias"] = "fine_tuning"
+    node_level: Literal["none", "fine_tuning", "head", "head_first", "ditto", "bias"] = "fine_tuning"
     tuning_epochs: Count = 10
     tuning_batch_size: Count = 64
     tuning_learning_rate: Positive = 0.005

@@ -58,6 +58,11 @@ class Streams:
         return stream_keys(self.seed, self.round_number, numbers_of(nodes), f"{self.purpose}: {what}")
 
 
+def turn_streams(seed: int, round_number: int, purpose: str, turn: int) -> Streams:
+    """The random streams of one of the trainings that follow one another in a round, from 0."""
+    return Streams(seed, round_number, f"{purpose}, turn {turn + 1}" if turn else purpose)
+
+
 class Trainer(Protocol):
     """Trains nodes side by side, each on its own rows; nodes do not influence each other.
 

@@ -23,16 +23,17 @@ from hierfed.methods.averaging.corrections import (
     ScaffoldAveraging,
     corrected,
 )
-from hierfed.methods.averaging.network import Network
-from hierfed.methods.averaging.node_level import NodePersonalisation
-from hierfed.methods.averaging.stacked import train_stacked
-from hierfed.methods.averaging.training import LocalTraining
-from hierfed.methods.averaging.user_level import UserPersonalisation
 from hierfed.settings import load_settings
-
-NETWORK = Network(5, (4,))
-LENGTHS, RATE, EPOCHS = (10, 31, 17), 0.05, 3
-ROWS = sum(LENGTHS)
+from tests.reference.full_batches import (
+    EPOCHS,
+    LENGTHS,
+    RATE,
+    ROWS,
+    assert_close,
+    full_batches,
+    gradient,
+    mean_over_rows,
+)
 
 
 @pytest.fixture
@@ -47,29 +48,7 @@ def inputs(features) -> Tensor:
 
 @pytest.fixture
 def plain(inputs) -> FederatedAveraging:
-    """Full batches of SGD in float64, so that a node's order of rows does not count."""
-    training = LocalTraining(EPOCHS, 64, RATE, optimizer="sgd")
-    nothing = NodePersonalisation("none", training)
-    users = UserPersonalisation("none", 5.0, 10.0)
-    return FederatedAveraging(NETWORK, train_stacked, inputs, training, nothing, users, False, 4)
-
-
-def gradient(parameters: Tensor, inputs: Tensor, nodes: Sequence[Node]) -> Tensor:
-    """Of the mean squared error over these nodes' rows."""
-    parameters = parameters.clone().requires_grad_(True)
-    item = torch.cat([torch.from_numpy(node.train.item).long() for node in nodes])
-    value = torch.cat([torch.from_numpy(node.train.value).double() for node in nodes])
-    error = NETWORK.predict_in_training(parameters, inputs[item], None) - value
-    (found,) = torch.autograd.grad(error.square().mean(), parameters)
-    return found
-
-
-def mean_over_rows(vectors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([rows / ROWS * vector for rows, vector in zip(LENGTHS, vectors, strict=True)]).sum(0)
-
-
-def assert_close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    return full_batches(inputs)
 
 
 def test_fed_nova_by_hand(plain, nodes, inputs):

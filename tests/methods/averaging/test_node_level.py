@@ -98,6 +98,22 @@ def test_head_only_leaves_every_other_parameter_bit_identical(validation, nodes,
     assert (found[:, NETWORK.head] != SHARED[NETWORK.head]).any(1).all()
 
 
+def test_head_first_is_the_head_alone_and_then_all(nodes, features):
+    found = personalise(nodes, features, "head_first")
+    head = personalise(nodes, features, "head")
+    again = Streams(3, 0, "personalisation, turn 2")
+    assert torch.equal(found, train_stacked(NETWORK, head, features, nodes, TRAINING, again)[0])
+
+
+@pytest.mark.parametrize("how", ["fine_tuning", "head_first", "bias"])
+def test_nodes_may_start_from_parameters_of_their_own(how, nodes, features):
+    asked = NodePersonalisation(how, TRAINING)
+    starts = torch.stack([NETWORK.initial(seed) for seed in range(len(nodes))])
+    found = personalise_nodes(NETWORK, train_stacked, starts, features, nodes, asked, 3)
+    for start, node, row in zip(starts, nodes, found, strict=True):
+        assert torch.equal(personalise_nodes(NETWORK, train_stacked, start, features, [node], asked, 3)[0], row)
+
+
 def test_fine_tuning_moves_all_layers_and_fits_every_nodes_rows_better(nodes, features):
     found = personalise(nodes, features, "fine_tuning")
     for row, node in enumerate(nodes):
