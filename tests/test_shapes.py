@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from hierfed.deployment.plan import check_deployable
 from hierfed.errors import SettingsError
@@ -12,6 +13,7 @@ from hierfed.experiment import run_experiment
 from hierfed.generated.files import write_world
 from hierfed.ledger.chain import Chain
 from hierfed.ledger.entries import RoundEntry
+from hierfed.outcome import Outcome
 from hierfed.settings import Settings, load_settings
 
 SMALL: dict[str, Any] = {
@@ -29,6 +31,9 @@ SMALL: dict[str, Any] = {
     "momentum": 0.0,
     "ledger": "none",
 }
+
+TREE: dict[str, Any] = {"topology": "tree", "fan_out": 2}
+GOSSIP: dict[str, Any] = {"topology": "gossip"}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,12 @@ REFUSED = [
     ({"speed": "one_slow"}, "federation.speed has no effect without 'async'"),
     ({"staleness": 0.1}, "federation.staleness has no effect without 'async'"),
     ({"mode": "async", "speed": "fast"}, "no speed 'fast'"),
+    ({"fan_out": 4}, "federation.fan_out has no effect without 'tree'"),
+    ({"graph": "ring"}, "federation.graph has no effect without 'gossip'"),
+    ({"lost_messages": 0.2}, "federation.lost_messages has no effect without 'gossip'"),
+    ({"topology": "gossip", "graph": "star"}, "no graph 'star'"),
+    ({"topology": "tree", "fan_out": 2, "nodes": 3, "secure_sums": True}, "an edge of one node"),
+    ({"topology": "tree", "participation": 0.5, "secure_sums": True}, "the root could solve for one"),
 ]
 
 
@@ -66,6 +77,8 @@ def test_what_does_not_fit_together_is_refused_with_its_reason(changes, reason):
     ("preset", "changes", "reason"),
     [
         ("local", {}, "sends nothing"),
+        ("local", {"mode": "sync", "topology": "gossip"}, "sends nothing"),
+        ("private", {"mode": "sync", "topology": "tree"}, "an edge learns that of its own"),
         ("private", {}, "noise is measured out"),
         ("network", {"correction": "nova"}, "'nova' is for rounds that answer one model"),
         ("paper", {"privacy_unit": "node", "secure_sums": True}, "noise is measured out"),
@@ -76,9 +89,10 @@ def test_methods_that_cannot_be_asynchronous_say_so(preset, changes, reason):
         load_settings(preset, {"mode": "async", **changes})
 
 
-def test_a_federation_of_real_machines_refuses_what_is_simulated():
-    with pytest.raises(SettingsError, match="simulated by `hierfed run` alone"):
-        check_deployable(load_settings("hierarchical", {"mode": "async"}))
+@pytest.mark.parametrize("changes", [{"mode": "async"}, {"topology": "tree"}, {"topology": "gossip"}])
+def test_a_federation_of_real_machines_refuses_what_is_simulated(changes):
+    with pytest.raises(SettingsError, match="`hierfed run` alone simulates it"):
+        check_deployable(load_settings("hierarchical", changes))
 
 
 @pytest.mark.parametrize("preset", ["hierarchical", "network", "item_biases"])
@@ -91,6 +105,36 @@ def test_an_asynchronous_run_repeats_to_the_bit_and_tells_its_time(preset, world
     assert times == [each.simulated_time for each in again.rounds]
     assert times == sorted(times)
     assert times[0] > 0
+
+
+@pytest.fixture(scope="module")
+def star(world) -> Outcome:
+    """Synchronous rounds of a star, with features, selection and lists."""
+    return run_experiment(settings_of(world, select=True, rank_items=True))
+
+
+@pytest.mark.parametrize("changes", [GOSSIP, TREE], ids=lambda changes: changes["topology"])
+def test_a_whole_run_without_a_star_finds_the_stars_models(changes, world, star):
+    found = run_experiment(settings_of(world, select=True, rank_items=True, **changes))
+    assert found.tuned.selection == star.tuned.selection
+    assert found.models.keys() == star.models.keys()
+    for stage, shared in star.models.items():
+        for name, array in shared.arrays.items():
+            torch.testing.assert_close(found.models[stage].arrays[name], array, rtol=0, atol=1e-9)
+    before, after = star.result.rounds[-1], found.result.rounds[-1]
+    assert after.global_rmse == pytest.approx(before.global_rmse, abs=1e-9)
+
+
+def test_words_and_secure_sums_of_a_tree_give_the_stars_digest(world):
+    options = {"steps": ["words16"], "secure_sums": True}
+    tree, star = (run_experiment(settings_of(world, **options, **shape)).result for shape in (TREE, {}))
+    assert tree.digest == star.digest
+
+
+def test_networks_without_a_server_are_the_servers(world):
+    changes = {"rounds": 2, "hidden": [4]}
+    peers, star = (run_experiment(settings_of(world, "network", **changes, **shape)).shared for shape in (GOSSIP, {}))
+    torch.testing.assert_close(peers.arrays["parameters"], star.arrays["parameters"], rtol=0, atol=1e-5)
 
 
 def test_the_ledger_has_the_order_of_the_answers(world):

@@ -156,8 +156,10 @@ def check_deployable(settings: Settings) -> None:
             "federation.participation: a real federation asks every node in every round, and goes on with those that "
             "answer (--quorum): leave it at 1"
         )
-    if settings.federation.mode != "sync":
-        raise SettingsError("federation.mode 'async': it is simulated by `hierfed run` alone: leave it at 'sync'")
+    for name, usual in (("topology", "star"), ("mode", "sync")):
+        value = getattr(settings.federation, name)
+        if value != usual:
+            raise SettingsError(f"federation.{name} '{value}': `hierfed run` alone simulates it: leave it at '{usual}'")
     kind, unit = kind_of(settings), settings.privacy.privacy_unit
     if not kind.sends:
         raise SettingsError(

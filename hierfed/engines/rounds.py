@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.participation import EVERYONE, Participation
+from hierfed.federated.push_sum import PushSum
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.speeds import Speed, constant
 from hierfed.federated.steps import Step
-from hierfed.federated.tables import RULES, SPEEDS, STEPS
+from hierfed.federated.tables import GRAPHS, RULES, SPEEDS, STEPS
+from hierfed.federated.tree import TreeSum
 from hierfed.methods import kind_of
 from hierfed.privacy.protection import secure_sum_of
 from hierfed.settings import Settings
@@ -52,12 +54,13 @@ class Round:
     rule: makes one total of the contributions.
     steps: change what nodes send, in order; the server undoes what it must in the reverse order.
     participation: which nodes take part.
-    mode: `sync`, or `async` with its lateness.
+    topology, mode: choose the engine; see hierfed.engines.shapes. lateness: of the mode `async`.
     """
 
     rule: Rule = OPEN_SUM
     steps: tuple[Step, ...] = ()
     participation: Participation = EVERYONE
+    topology: str = "star"
     mode: str = "sync"
     lateness: Lateness = field(default_factory=Lateness)
 
@@ -75,7 +78,8 @@ def round_of(settings: Settings) -> Round:
     participation = Participation(federation.participation, settings.seed)
     speed = SPEEDS[federation.speed]
     lateness = Lateness(federation.answers, speed, settings.seed, averaged, federation.staleness)
-    return Round(rule_of(settings), steps_of(settings), participation, federation.mode, lateness)
+    shape = federation.topology, federation.mode
+    return Round(rule_of(settings), steps_of(settings), participation, *shape, lateness)
 
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:
@@ -88,6 +92,10 @@ def rule_of(settings: Settings) -> Rule:
     federation = settings.federation
     rule = RULES[federation.rule].make(federation, kind_of(settings).averaged)
     add = secure_sum_of(settings.privacy) if settings.privacy.secure_sums else OPEN_SUM
+    if federation.topology == "gossip":
+        return PushSum(GRAPHS[federation.graph], federation.exchanges, federation.lost_messages, settings.seed)
+    if federation.topology == "tree":
+        return TreeSum(add, federation.fan_out)
     if federation.groups:
         return GroupSums(add, rule, federation.groups, settings.seed)
     return add if settings.privacy.secure_sums else rule

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from hierfed.federated.tables import RULES, SERVER_OPTIMIZERS, SPEEDS, STEPS
+from hierfed.federated.tables import GRAPHS, RULES, SERVER_OPTIMIZERS, SPEEDS, STEPS
 from hierfed.section import Count, NonNegative, Positive, Section, named_in
 
 
@@ -32,6 +32,12 @@ class FederationSettings(Section):
     steps: change what nodes send, in order; names in hierfed.federated.tables.STEPS.
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
     server_learning_rate: its rate.
+    topology: `star`: a server; `tree`: edges between it and the nodes; `gossip`: peers alone, which exchange shares of
+    their sums. Both are simulated in one process.
+    fan_out: the most nodes of an edge.
+    graph: of peers; a name in hierfed.federated.tables.GRAPHS.
+    exchanges: of a sum; 0 for as many as all peers need to have one total.
+    lost_messages: the share of the peers' messages that are lost.
     mode: `sync`: each round waits for its nodes; `async`: the server steps whenever some have answered, which is
     simulated in one process.
     answers: how many must have answered; 0 for half of the nodes. 1 is FedAsync's for networks.
@@ -50,6 +56,11 @@ class FederationSettings(Section):
     steps: tuple[Annotated[str, AfterValidator(named_in(lambda: STEPS, "step"))], ...] = ()
     server_optimizer: Annotated[str, AfterValidator(named_in(lambda: SERVER_OPTIMIZERS, "server optimizer"))] = "none"
     server_learning_rate: Positive = 1.0
+    topology: Literal["star", "tree", "gossip"] = "star"
+    fan_out: Annotated[int, Field(ge=2, strict=True)] = 32
+    graph: Annotated[str, AfterValidator(named_in(lambda: GRAPHS, "graph"))] = "exponential"
+    exchanges: Annotated[int, Field(ge=0, strict=True)] = 0
+    lost_messages: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mode: Literal["sync", "async"] = "sync"
     answers: Annotated[int, Field(ge=0, strict=True)] = 0
     speed: Annotated[str, AfterValidator(named_in(lambda: SPEEDS, "speed"))] = "constant"

@@ -12,6 +12,7 @@ from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.fed_avgm import FedAvgM
 from hierfed.federated.fed_yogi import FedYogi
 from hierfed.federated.geometric_median import geometric_median
+from hierfed.federated.graphs import Graph, complete, exponential, random_regular, ring
 from hierfed.federated.krum import krum, multi_krum
 from hierfed.federated.median import median
 from hierfed.federated.robust_mean import Centre, RobustMean
@@ -49,6 +50,14 @@ STEPS: Mapping[str, StepKind] = {
     "deflate": StepKind(lambda settings, seed: Deflate(), single=True),
 }
 """The steps that change what nodes send."""
+
+GRAPHS: Mapping[str, Graph] = {
+    "exponential": exponential,
+    "ring": ring,
+    "random_regular": random_regular,
+    "complete": complete,
+}
+"""The graphs over which peers exchange sums."""
 
 SPEEDS: Mapping[str, Speed] = {
     "constant": constant,

@@ -38,8 +38,8 @@ def keeps_ledger(privacy: PrivacySettings, nodes: int) -> bool:
 
 
 def ledger_of(settings: Settings, catalogue: Catalogue, nodes: Sequence[Node], spent: Spent) -> LedgerRecord | None:
-    """The ledger of a simulation; None if the settings keep none. spent: see Spent."""
-    if not keeps_ledger(settings.privacy, len(nodes)):
+    """The ledger of a simulation; None if the settings keep none, or there is no server. spent: see Spent."""
+    if settings.federation.topology == "gossip" or not keeps_ledger(settings.privacy, len(nodes)):
         return None
     from hierfed.ledger.simulation import SimulatedLedger  # noqa: PLC0415 - it is an extra
 

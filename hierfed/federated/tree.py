@@ -1,0 +1,45 @@
+"""A tree: nodes send to edges, and edges send the sums of their nodes to the root. Free of torch until it is used.
+
+The root receives a sum from each edge in the place of a contribution from each node. Under secure sums an edge learns
+the sum of its nodes and the root those of the edges, where a star's server learns the sum of all alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hierfed.federated.rules import OPEN_SUM, Rule, Summed
+
+if TYPE_CHECKING:
+    from hierfed.federated.contract import Contribution
+
+
+def edges_of(nodes: int, fan_out: int) -> list[range]:
+    """The places of the nodes of each edge: neighbours, as many as the fan-out at the most, and one more or less."""
+    edges = -(-nodes // fan_out)
+    ends = [nodes * edge // edges for edge in range(edges + 1)]
+    return [range(first, end) for first, end in pairwise(ends)]
+
+
+@dataclass(frozen=True)
+class TreeSum:
+    """The sum of the edges' sums; see Rule. It is the star's up to rounding, and words add to the star's own bits.
+
+    add: sums the nodes of an edge, openly or securely. fan_out: the most nodes of an edge.
+    """
+
+    add: Rule
+    fan_out: int
+
+    def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
+        """See Rule. Bytes are those of both levels."""
+        given: Sequence[tuple[int, Contribution]] = list(contributions)
+        if not given:
+            raise ValueError("no node contributed")
+        sums = [self.add([given[place] for place in edge]) for edge in edges_of(len(given), self.fan_out)]
+        at_root = OPEN_SUM((number, each.total) for number, each in enumerate(sums))
+        up = at_root.bytes_up + sum(each.bytes_up for each in sums)
+        return Summed(at_root.total, up, sum(each.bytes_down for each in sums))

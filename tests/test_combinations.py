@@ -1,0 +1,130 @@
+"""The table of docs/rounds.md: each rule, step and protection in rounds of each shape works, or says why it cannot."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from hierfed.data.division import allocate, load_dataset
+from hierfed.engines.rounds import round_of
+from hierfed.engines.shapes import ENGINES, run_training
+from hierfed.engines.stages import after_earlier_stages
+from hierfed.errors import SettingsError
+from hierfed.federated.settings import FederationSettings
+from hierfed.federated.tables import RULES, STEPS
+from hierfed.generated.files import write_world
+from hierfed.methods import Case, prepare
+from hierfed.private_randomness import foreseeable_streams
+from hierfed.settings import load_settings
+
+DOCS = Path(__file__).parents[1] / "docs" / "rounds.md"
+TOPOLOGIES, MODES = (get_args(FederationSettings.model_fields[name].annotation) for name in ("topology", "mode"))
+SHAPES = tuple(product(TOPOLOGIES, MODES))
+RULE_OPTIONS: dict[str, dict[str, Any]] = {f"rule `{rule}`": {"rule": rule} for rule in RULES}
+STEP_OPTIONS: dict[str, dict[str, Any]] = {f"step `{step}`": {"steps": [step]} for step in STEPS}
+PROTECTIONS: dict[str, dict[str, Any]] = {
+    "no protection": {},
+    "secure sums": {"secure_sums": True},
+    "privacy of examples": {"privacy_unit": "example"},
+    "privacy of nodes": {"privacy_unit": "node", "secure_sums": True},
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "half of the nodes a round": {"participation": 0.5},
+    "groups": {"groups": 2, "rule": "median"},
+    "ledger kept": {"ledger": "keep"},
+}
+SINGLE = RULE_OPTIONS | STEP_OPTIONS | PROTECTIONS | OTHERS
+SMALL: dict[str, Any] = {
+    "protocol": "warm",
+    "nodes": 4,
+    "partition": "users",
+    "personal_nodes": 4,
+    "personal_partition": "users",
+    "rounds": 1,
+    "local_epochs": 1,
+    "hidden": [2],
+    "dropout": 0.0,
+    "output_bias": "random",
+    "ledger": "none",
+}
+
+
+def of_shape(shape: tuple[str, str]) -> dict[str, Any]:
+    """The settings of a small network's rounds of this shape."""
+    fan_out = {"fan_out": 2} if shape[0] == "tree" else {}
+    return {**SMALL, **fan_out, "topology": shape[0], "mode": shape[1]}
+
+
+def reason(shape: tuple[str, str], options: dict[str, Any]) -> str:
+    """The reason why a network's rounds of this shape cannot have these options; empty where they can."""
+    try:
+        load_settings("network", {**of_shape(shape), **options})
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def table() -> str:
+    """The table and its reasons, as Markdown."""
+    reasons: dict[str, int] = {}
+    lines = ["| | " + " | ".join(", ".join(shape) for shape in SHAPES) + " |", "|---|" + "---|" * len(SHAPES)]
+    for name, options in SINGLE.items():
+        cells = []
+        for shape in SHAPES:
+            found = reason(shape, options)
+            text = re.sub(r"(rule|step) '[a-z_0-9]+'", r"the \1", found)
+            cells.append(f"({reasons.setdefault(text, len(reasons) + 1)})" if text else "works")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *(f"{number}. {text}" for text, number in reasons.items())])
+
+
+def test_the_docs_have_the_table():
+    assert table() in DOCS.read_text(encoding="utf-8")
+
+
+def test_every_shape_has_an_engine_or_a_reason():
+    for shape in SHAPES:
+        assert bool(reason(shape, {})) == (shape not in ENGINES)
+
+
+def combinations() -> list[dict[str, Any]]:
+    """Every step and protection with the sum, with a rule that takes means, and with one for every method."""
+    rules = [{"rule": rule} for rule in ("sum", "median", "screen")]
+    steps: list[dict[str, Any]] = [{}, *STEP_OPTIONS.values()]
+    return [{**rule, **step, **protection} for rule, step, protection in product(rules, steps, PROTECTIONS.values())]
+
+
+@pytest.mark.parametrize("shape", [shape for shape in ENGINES if shape != ("star", "sync")], ids="-".join)
+def test_options_work_together_where_each_works_and_a_star_takes_both(shape):
+    """So the table of single options tells all: no shape refuses, or takes, what its column does not say."""
+    for options in combinations():
+        parts = [{key: options[key]} for key in ("rule", "steps") if key in options]
+        parts.append({key: options[key] for key in ("privacy_unit", "secure_sums") if key in options})
+        alone = any(reason(shape, part) for part in parts)
+        together = bool(reason(("star", "sync"), options))
+        assert bool(reason(shape, options)) == (alone or together), options
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """20 users who rate 30 items."""
+    place = tmp_path_factory.mktemp("combinations") / "world"
+    write_world(place, users=20, items=30, ratings=450, seed=3)
+    return str(place)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in ENGINES if shape != ("star", "sync")], ids="-".join)
+def test_what_is_not_refused_runs(shape, world):
+    accepted = [options for options in [*combinations(), *OTHERS.values()] if not reason(shape, options)]
+    assert accepted
+    for options in accepted:
+        settings = load_settings("network", {**of_shape(shape), **options, "data.source": world})
+        allocation = allocate(load_dataset(settings), settings)
+        limits, streams = settings.data.limits(allocation.dataset.ratings.limits), foreseeable_streams(0)
+        case = Case(settings, allocation.dataset.catalogue, limits, streams=streams)
+        how, method = round_of(settings), prepare(after_earlier_stages(case, allocation.nodes)).method
+        assert run_training(method, allocation.nodes, 1, how=how).shared.finite
