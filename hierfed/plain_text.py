@@ -8,12 +8,13 @@ GAP = " ... "
 KEPT_END = 150
 
 
-def printable(text: str, longest: int = LONGEST) -> str:
+def printable(text: object, longest: int = LONGEST) -> str:
     """Text from outside without control characters, on one line; of a long one the beginning and the end.
 
     longest: in characters. Escape sequences lose their escape character, so that no terminal obeys them.
     """
-    if len(text) > longest:
+    line = str(text)
+    if len(line) > longest:
         end = min(KEPT_END, longest // 4)
-        text = text[: longest - end - len(GAP)] + GAP + text[-end:]
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
+        line = line[: longest - end - len(GAP)] + GAP + line[-end:]
+    return "".join(letter if letter.isprintable() else " " for letter in line).strip()

@@ -26,7 +26,6 @@ LAYERS = (
         "lookup",
         "private_randomness",
         "randomness",
-        "text",
     ),
     ("results", "serving.answers"),
     ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),

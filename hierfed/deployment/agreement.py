@@ -15,10 +15,10 @@ from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.secure_round import DRAWN, SecureGroup, sum_securely
 from hierfed.federated.checks import Sent, first_reason
 from hierfed.federated.contract import Contribution, ordered_sum
+from hierfed.plain_text import printable
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.results import Gain
 from hierfed.settings import Settings
-from hierfed.text import shown
 
 
 def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
@@ -50,7 +50,7 @@ def _add(
         if found.total is not None:
             return found.total
     reasons = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in found.refused))
-    tell(f"the gain is not known: the secure sum '{kind}' failed {patience.attempts} times: {shown(reasons)}")
+    tell(f"the gain is not known: the secure sum '{kind}' failed {patience.attempts} times: {printable(reasons)}")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hierfed.atomic import held, write_atomically
@@ -19,7 +20,7 @@ from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserve
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
-from hierfed.engines.flower.superlink import Certificates, Listening, superlink
+from hierfed.engines.flower.superlink import Certificates, Listening, raise_limit, superlink
 from hierfed.errors import SettingsError, storing
 from hierfed.ledger.keys import KEY
 from hierfed.models.threads import one_torch_thread
@@ -95,7 +96,7 @@ def host(
             )
 
         def connect(admission: NodeAdmission) -> Federation:
-            return Federation(grid, admission, patience)
+            return Federation(grid, admission, patience, allow=partial(raise_limit, folder / FLOWER))
 
         result = conduct(settings, catalogue, folder, connect, requirements, observer)
     write_report(result, folder)

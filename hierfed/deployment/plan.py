@@ -18,11 +18,11 @@ from hierfed.federated.groups import groups_of
 from hierfed.federated.method import Method
 from hierfed.federated.stage import RATING, Stage
 from hierfed.methods import Case, Prepared, earlier_stages, kind_of, prepare, stages_of
+from hierfed.plain_text import printable
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
 from hierfed.settings import PRIVATE_SETTINGS, Settings
-from hierfed.text import shown
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
         keys = tuple(str(key) for key in json.loads(str(facts["keys"])))
         threshold, nodes = int(facts["threshold"]), int(facts["nodes"])
     except (KeyError, TypeError, ValueError) as error:
-        raise HierfedError(f"the server's plan cannot be read: {shown(error)}") from error
+        raise HierfedError(f"the server's plan cannot be read: {printable(error)}") from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (keys and len(keys) != nodes):
         raise HierfedError(f"the server's plan cannot be true: ratings from {low} to {high}, {nodes} nodes")
     return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold, nodes=nodes)

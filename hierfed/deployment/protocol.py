@@ -16,7 +16,7 @@ from hierfed.data.reading.catalogue_file import catalogue_bytes
 from hierfed.deployment.signing import NodeSigner, PublicKey
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.ledger.keys import is_public
-from hierfed.text import shown
+from hierfed.plain_text import printable
 
 # Raised with every change of the messages or their meaning: both sides must have the same.
 VERSION = 5
@@ -111,9 +111,10 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     """
     facts, arrays = reply.facts, reply.contribution.arrays
     if "refusal" in facts:
-        return shown(facts["refusal"]) or "it gives no reason"
+        return printable(facts["refusal"]) or "it gives no reason"
     if facts.get("version") != VERSION:
-        return f"it speaks version {shown(repr(facts.get('version')), 20)} of the protocol, and this server {VERSION}"
+        version = printable(repr(facts.get("version")), 20)
+        return f"it speaks version {version} of the protocol, and this server {VERSION}"
     try:
         limits = None
         if {"low", "high"} & facts.keys():
@@ -154,7 +155,7 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
 def _check(found: Introduction) -> None:
     """Raise ValueError for an introduction that cannot be true."""
     if not (is_name(found.name) and is_name(found.identity)):
-        raise ValueError(f"{shown(repr(found.name), 60)} is no name for a node")
+        raise ValueError(f"{printable(repr(found.name), 60)} is no name for a node")
     if not is_public(found.ledger):
         raise ValueError("it names no public key to countersign with")
     if found.limits is not None and found.limits[0] > found.limits[1]:

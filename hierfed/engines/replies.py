@@ -15,7 +15,7 @@ from hierfed.engines.exchange import REFUSAL, Fact, Reply
 from hierfed.federated.checks import Sent, first_reason
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.steps import Known, Step, arrive, receive, send
-from hierfed.text import shown
+from hierfed.plain_text import printable
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def _arrived(
     if answer.reply is None:
         return expected, f"failed: {answer.error}"
     if REFUSAL in answer.reply.facts:
-        return expected, f"takes no part: {shown(answer.reply.facts[REFUSAL])}"
+        return expected, f"takes no part: {printable(answer.reply.facts[REFUSAL])}"
     try:
         arrived = arrive(steps, answer.reply.contribution, expected)
     except ValueError as error:
-        return expected, shown(error)
+        return expected, printable(error)
     return arrived, _reason(answer.reply, answer.number, asked, arrived, expected) or look(arrived)
 
 

@@ -16,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from hierfed.engines.exchange import Member
 from hierfed.engines.flower.guard import BESIDES, MOST_OF_A_REQUEST, Guard, header_of
 from hierfed.engines.flower.strategy import read_answer
-from hierfed.text import shown
+from hierfed.engines.flower.superlink import raise_limit
 
 SECRET = b"secret"
 
@@ -61,6 +61,7 @@ good = npy(np.arange(3.0))
         good.replace(b"<f8", b">f8"),
         npy(np.zeros(3, complex)),
         npy(np.array(["text"])),
+        npy(np.array([True])),
         b"",
         b"\x93NUMPY\x01\x00",
     ],
@@ -87,11 +88,6 @@ def test_facts_that_are_too_long_or_too_many_are_refused(facts):
     answer = read_answer(Message(RecordDict({"facts": ConfigRecord(facts)}), 3, "query.hello"), Member("a", 0))
     assert answer.reply is None
     assert "too long" in answer.error or "60 facts" in answer.error
-
-
-def test_text_from_outside_is_shown_in_one_short_line_without_controls():
-    assert shown("\x1b]0;owned\x07\x1b[2J\nALL\u202e WELL") == "]0;owned [2J ALL WELL"
-    assert len(shown("x" * 10**6)) == 300
 
 
 class Calls:
@@ -196,7 +192,8 @@ def test_a_node_sends_requests_of_bounded_size_and_so_many_in_a_minute(guard, ca
     # Another node, the same key from elsewhere, and the next minute are not affected.
     assert call(guard, push, step | {"flwr-public-key": "node 2"}) == 200
     assert call(guard, push, step, client="b") == 200
-    (tmp_path / "limit").write_text(str(MOST_OF_A_REQUEST * 2))
-    assert call(guard, push, step) == 200
+    raise_limit(tmp_path, 2 * MOST_OF_A_REQUEST // 240)
+    raise_limit(tmp_path, 0)
+    assert [call(guard, push, step) for _ in range(3)] == [200, 200, 413]
     guard.clock = lambda: 61.0
     assert call(guard, push, step) == 200

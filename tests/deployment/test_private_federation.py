@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from hierfed.deployment.checkpoint import COPY, FILE
 from hierfed.deployment.local_models import personalise
 from hierfed.deployment.policy import Policy
 from hierfed.engines.exchange import Request
@@ -132,7 +133,8 @@ def test_another_training_is_refused_by_a_node_whose_budget_is_spent(village):
     found.serve()
     model = found.sides["node 1"].state.model("rating").digest()
     found.start(*NAMES)
-    (found.server / "checkpoint.safetensors").unlink()
+    for name in (FILE, COPY):
+        (found.server / name).unlink()
     with pytest.raises(HierfedError):
         found.serve()
     assert "have spent their budget in training" in str(found.sides["node 1"].failure)

@@ -114,9 +114,11 @@ class Federation:
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
+        allow: Callable[[int], None] = lambda contribution: None,
     ):
+        """allow: called before a round with the bytes of a contribution to it."""
         self._grid, self._admission, self._patience = grid, admission, patience
-        self._clock, self._wait = clock, wait
+        self._clock, self._wait, self._allow = clock, wait, allow
         self._connections: dict[int, _Connection] = {}
         self._late: dict[str, _Connection] = {}
         self._refusals: list[Refusal] = []
@@ -169,6 +171,7 @@ class Federation:
         """
         attempt = 0
         while strategy.shared.round < rounds:
+            self._allow(strategy.expected.nbytes)
             began, down = self._clock(), strategy.shared.nbytes * len(self.members)
             outcome = self.run_round(strategy)
             on_round(outcome, down + outcome.bytes_down, self._clock() - began)

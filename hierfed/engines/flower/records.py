@@ -11,11 +11,12 @@ from typing import cast
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import SType
 from torch import Tensor
 
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.federated.contract import Contribution
-from hierfed.text import shown
+from hierfed.plain_text import printable
 
 FACTS, ARRAYS = "facts", "arrays"
 # A fact that makes a message's records unlike any other's.
@@ -80,6 +81,8 @@ def _tensor(name: str, array: Array) -> Tensor:
     It has NumPy's format, and as many bytes as its header says. NumPy itself would unpack archives too, which grow.
     """
     try:
+        if array.stype != SType.NUMPY:
+            raise ValueError("its form is not NumPy's")
         data = array.data
         stream = io.BytesIO(data)
         shape, by_columns, kind = HEADERS[np.lib.format.read_magic(stream)](stream)
@@ -87,10 +90,10 @@ def _tensor(name: str, array: Array) -> Tensor:
         if kind.kind not in "fiu" or not kind.isnative or len(data) - begin != math.prod(shape) * kind.itemsize:
             raise ValueError("its bytes are not those of its header")
         values = np.frombuffer(data, kind, offset=begin).reshape(shape, order="F" if by_columns else "C")
-        return torch.from_numpy(values.copy(order="C"))
+        return torch.tensor(values).contiguous()
     except Exception as error:
         # Bytes that are no array fail in many ways: as a header, as a shape that they do not fill.
-        raise ValueError(f"array {shown(repr(name), 80)} cannot be read: {shown(error, 80)}") from error
+        raise ValueError(f"array {printable(repr(name), 80)} cannot be read: {printable(error, 80)}") from error
 
 
 def _check_facts(facts: Mapping[str, object], most: int) -> None:
@@ -102,4 +105,4 @@ def _check_facts(facts: Mapping[str, object], most: int) -> None:
         raise ValueError(f"it holds {len(facts)} facts")
     for name, fact in facts.items():
         if isinstance(fact, list) or len(name) > MOST_NAME or (isinstance(fact, str) and len(fact) > most):
-            raise ValueError(f"its fact {shown(repr(name), 40)} is too long")
+            raise ValueError(f"its fact {printable(repr(name), 40)} is too long")

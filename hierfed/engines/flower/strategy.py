@@ -19,7 +19,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.rules import OPEN_SUM, Rule, rule_of_round
 from hierfed.federated.steps import Known, Step, receive
-from hierfed.text import shown
+from hierfed.plain_text import LONGEST, printable
 
 NOBODY = Member("unknown", -1)
 
@@ -52,11 +52,13 @@ class RoundOutcome:
 
     def lacking(self, quorum: int) -> str:
         """The reason why there is no total."""
-        reasons = [each.reason for each in self.refused if each.node == THE_SUM]
-        if reasons:
-            return reasons[-1]
+        of_the_sum = [each.reason for each in self.refused if each.node == THE_SUM]
+        if of_the_sum:
+            return of_the_sum[-1]
         told = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in self.refused))
-        return f"{len(self.contributors)} of at least {quorum} nodes answered{told and f' ({shown(told)})'}"
+        # The message around them is cut too, and its advice must stay.
+        reasons = told and f" ({printable(told, LONGEST // 2)})"
+        return f"{len(self.contributors)} of at least {quorum} nodes answered{reasons}"
 
 
 class SumStrategy(Strategy):
@@ -232,8 +234,8 @@ class SumStrategy(Strategy):
 def read_answer(message: Message, member: Member) -> NodeAnswer:
     """A node's answer: its reply, or the reason why there is none."""
     if message.has_error():
-        return NodeAnswer(member.name, member.number, None, shown(message.error.reason or "no reason given"))
+        return NodeAnswer(member.name, member.number, None, printable(message.error.reason or "no reason given"))
     try:
         return NodeAnswer(member.name, member.number, read_reply(message))
     except (ValueError, TypeError, KeyError) as error:
-        return NodeAnswer(member.name, member.number, None, f"cannot be read: {shown(error)}")
+        return NodeAnswer(member.name, member.number, None, f"cannot be read: {printable(error)}")

@@ -102,6 +102,7 @@ def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
     Stops the SuperLink at the end. Raises HierfedError in one line where it cannot start.
     """
     _check_free(listening)
+    (home / LIMIT).unlink(missing_ok=True)
     secret = home / "secret"
     secret.touch(mode=0o600)
     secret.write_bytes(secrets.token_bytes(48))
@@ -230,9 +231,14 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
         grid.close()
 
 
-def keep_limit(home: Path, contribution: int) -> None:
-    """Let a node send so much in a minute as a contribution of so many bytes in each second takes, and its masks."""
-    write_atomically(home / LIMIT, str(60 * 4 * contribution).encode())
+def raise_limit(home: Path, contribution: int) -> None:
+    """Let a node send so much in a minute as a contribution of so many bytes in each second takes, and its masks.
+
+    A limit that is higher already stays.
+    """
+    path, limit = home / LIMIT, 60 * 4 * contribution
+    if not path.exists() or int(path.read_text(encoding="ascii")) < limit:
+        write_atomically(path, str(limit).encode())
 
 
 def _impatient(pull: Callable[[PullObjectRequest], PullObjectResponse]) -> Callable[..., PullObjectResponse]:

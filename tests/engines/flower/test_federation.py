@@ -291,6 +291,17 @@ def test_gathering_waits_for_those_who_come_however_late(lobby):
     assert lobby.admission.told == joined
 
 
+def test_before_each_round_the_size_of_its_contributions_is_allowed(world):
+    allowed = list[int]()
+    world.federation = Federation(
+        world.net, world.admission, Patience(), lambda: world.clock.now, world.clock.wait, allowed.append
+    )
+    world.federation.gather(3)
+    world.run(2)
+    # A contribution is one number in float64.
+    assert allowed == [8, 8]
+
+
 def test_what_a_check_raises_ends_the_wait(lobby):
     class Stop(Exception):
         pass
