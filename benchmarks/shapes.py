@@ -2,10 +2,10 @@
 
     python benchmarks/shapes.py --data FOLDER [--rounds 16] [--nodes 8,64] [--tree-nodes 640] [--edges 32] [--lost 0.2]
 
-The hierarchical model's preset under protocol warm, seed 0. For peers: the largest difference of any peer's model from
-the server's, relative to each array's largest entry, and their bytes against log2 n times the star's; with lost messages
-and log2 n exchanges alone, RMSE of users' models beside the star's. For trees: the same difference, and the share of the
-star's bytes that comes into the root.
+The hierarchical model's preset under protocol warm, seed 0. For peers: the largest difference of any peer's model
+from the server's, relative to each array's largest entry, and their bytes against log2 n times the star's; with lost
+messages and log2 n exchanges alone, RMSE of users' models beside the star's. For trees: the same difference, and the
+share of the star's bytes that comes into the root.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from hierfed.errors import HierfedError
@@ -108,7 +109,7 @@ class Masses:
         from hierfed.randomness import generator  # noqa: PLC0415 - NumPy
 
         random = generator(self.seed, self.number, peer, f"lost messages {exchange}")
-        return (random.random(count) < self.lost).tolist()
+        return [bool(drawn < self.lost) for drawn in random.random(count)]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class PushSum:
             return done == self.exchanges
         if not done:
             return False
-        parts = masses.estimates().split(list(sizes), 1)
+        estimates, ends = masses.estimates(), accumulate(sizes)
+        parts = (estimates[:, end - size : end] for size, end in zip(sizes, ends, strict=True))
         return all(_spread(part) <= TOLERANCE for part in parts if part.numel())
 
 
@@ -187,5 +189,5 @@ def _spread(part: Tensor) -> float:
 
 
 def _split(row: Tensor, like: Mapping[str, Tensor], sizes: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
-    for (name, array), part in zip(like.items(), row.split(list(sizes)), strict=True):
-        yield name, part.reshape(array.shape).clone()
+    for (name, array), size, end in zip(like.items(), sizes, accumulate(sizes), strict=True):
+        yield name, row[end - size : end].reshape(array.shape).clone()
