@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 run: .venv/installed
 	$(BIN)/hierfed run paper
+	$(BIN)/hierfed run hierarchical
+	$(BIN)/hierfed recommend runs/hierarchical --user 7 -k 5
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

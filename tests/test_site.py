@@ -26,7 +26,7 @@ WALKED = [
     "presets.md",
     *(f"how-to/{path.name}" for path in (ROOT / "docs/how-to").glob("*.md")),
 ]
-START = ["docs/index.md", "docs/start.md", "docs/presets.md"]
+START = ["README.md", "docs/index.md", "docs/start.md", "docs/presets.md"]
 _BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(\w*)\n(.*?)```", re.S)
 
 
@@ -104,7 +104,7 @@ def test_pages_for_newcomers_are_easy_to_read(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     plain = _BLOCK.sub("", text)
     plain = re.sub(r"^\|.*$", "", plain, flags=re.M)
-    plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", plain)
+    plain = re.sub(r"!?\[([^\]]+)\]\([^)]*\)", r"\1", plain)
     plain = re.sub(r"^#+ (.*)$", r"\1.", plain, flags=re.M)
     plain = re.sub(r"^(?:[-*]|\d+\.) ", "", plain, flags=re.M).replace("`", "").replace("*", "")
     assert textstat.flesch_reading_ease(plain) >= 50
