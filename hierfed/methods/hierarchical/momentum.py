@@ -26,6 +26,10 @@ def moved_on(
     if not momentum:
         return dict(found), {}
     # A checkpoint cannot hold one array under two names.
-    kept = {name: found[name].clone() for name in MOVED}
-    moved = {name: now + momentum * (now - server[name]) for name, now in kept.items() if name in server}
+    kept = {f"last_{name}": found[name].clone() for name in MOVED}
+    moved = {
+        name: found[name] + momentum * (found[name] - server[f"last_{name}"])
+        for name in MOVED
+        if f"last_{name}" in server
+    }
     return {**found, **moved}, kept
