@@ -126,7 +126,7 @@ def train(
     personal = method.personalise(done.shared, honest, private)
     squares, rows, ranks = 0.0, 0, []
     for node, model in zip(honest, personal, strict=True):
-        error = model.predict(node.test).numpy() - node.test.value
+        error = model.predict(node.test.untimed).numpy() - node.test.value
         squares, rows = squares + float(np.square(error).sum()), rows + len(error)
         some = torch.from_numpy(np.unique(node.train.user)[:: max(1, len(honest) // 4)]).long()
         scores = model.scores(some, len(case.catalogue))

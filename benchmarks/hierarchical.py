@@ -27,7 +27,7 @@ def rmse(nodes: list[Node], models: list[PersonalModel]) -> float:
     """Over the test rows of all nodes."""
     errors = []
     for node, model in zip(nodes, models, strict=True):
-        rows: Ratings = node.test
+        rows: Ratings = node.test.untimed
         errors.append(model.predict(rows).numpy() - rows.value)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 

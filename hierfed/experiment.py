@@ -21,7 +21,7 @@ from hierfed.federated.contract import Contribution, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PersonalModel
 from hierfed.ledger.record import ledger_of
-from hierfed.methods import Case, prepare, stages_from_rating
+from hierfed.methods import Case, needs_times, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
 from hierfed.models.threads import one_torch_thread
 from hierfed.observer import Observer, Observers, SharesOnly
@@ -50,7 +50,7 @@ def run_experiment(
     watch, how, shares = Stopwatch(observer), round_of(settings), SharesOnly(observer)
     with one_torch_thread():
         watch.start("data")
-        allocation = allocate(load_dataset(settings, observer.download, table), settings)
+        allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))
         for warning in warnings_of(allocation):
             observer.note(f"warning: {warning}")
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split

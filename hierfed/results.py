@@ -152,12 +152,14 @@ class NodeRecord(Record):
 class UserSummary(Record):
     """All personalisation users together, on held-out rows.
 
+    rmse_at_times: of the personal models where the time of the row to predict is known; NaN where they use no times.
     gains: each user's RMSE before - after, in ascending order, so that a place tells nothing of a user.
     """
 
     users: int
     rmse_before: Number
     rmse_after: Number
+    rmse_at_times: Number = float("nan")
     mae_before: Number
     mae_after: Number
     macro_rmse_before: Number
@@ -245,12 +247,14 @@ class IntervalGroup(Record):
 class Intervals(Record):
     """The share of held-out ratings that the personal models' intervals of this level hold, and the mean width.
 
+    coverage_at_times: where the time of the row to predict is known; NaN where the models use no times.
     groups: the same by the number of own ratings, for the groups of hierfed.models.intervals that have rows.
     """
 
     level: Number
     coverage: Number
     mean_width: Number
+    coverage_at_times: Number = float("nan")
     groups: list[IntervalGroup] = []
 
 

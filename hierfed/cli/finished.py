@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,8 @@ def recommend(
 ) -> None:
     """Recommend items to a user: titles, expected ratings with 90% intervals, and the own ratings that moved them.
 
-    What the user has rated is left out, held-out rows too. A user of whom nothing
+    Ratings are expected for now: where the times of a user's ratings are known, they
+    count. What the user has rated is left out, held-out rows too. A user of whom nothing
     is known gets what suits a newcomer, and the list says so. On a node that has
     not been personalised yet the exit code is 3.
     """
@@ -43,7 +45,7 @@ def recommend(
     if user != user.encode("utf-8", "replace").decode():
         raise SettingsError(f"--user {user!r}: expected an id as it is in the ratings, in UTF-8")
     served = Served(folder or state or Path())
-    answer = served.recommend(user, count, include_seen)
+    answer = served.recommend(user, count, include_seen, int(time.time()))
     if served.superseded:
         personalise = f"`hierfed personalise --state {state or folder}`"
         say(f"the model of the training before serves until {personalise} has run")

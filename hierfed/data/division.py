@@ -81,11 +81,11 @@ class Parts:
         return self.split.personal_train is self.split.train and self.split.personal_test is self.split.test
 
 
-def allocate(dataset: Dataset, settings: Settings) -> Allocation:
+def allocate(dataset: Dataset, settings: Settings, with_times: bool = False) -> Allocation:
     """Divide a data set as the settings say."""
     settings = with_own_protocol(settings, dataset)
     split = divide(dataset, settings)
-    return Allocation(settings, dataset, split, *assign(dataset, split, settings))
+    return Allocation(settings, dataset, split, *assign(dataset, split, settings, with_times))
 
 
 def warnings_of(allocation: Allocation) -> list[str]:
@@ -158,15 +158,15 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
     )
 
 
-def assign(dataset: Dataset, split: splits.Split, settings: Settings) -> tuple[Nodes, Nodes]:
+def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times: bool = False) -> tuple[Nodes, Nodes]:
     """The federated nodes, which train the global model, and the personalisation nodes, which adapt it.
 
     Both are the same if the same users do both and are divided alike. A node's ratings have times only where the
-    newest rows are test.
+    newest rows are test, or with_times is True because the method needs them.
     """
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
-    # Times take two fifths of a rating's bytes, and no other protocol needs them.
-    held = ratings if settings.split.newest else replace(ratings, time=None)
+    # Times take two fifths of a rating's bytes, and hardly anything else needs them.
+    held = ratings if settings.split.newest or with_times else replace(ratings, time=None)
 
     def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
         partitioner = partitioner_of(how)

@@ -35,6 +35,11 @@ class Ratings:
         """The lowest and the highest rating."""
         return float(self.value.min()), float(self.value.max())
 
+    @property
+    def untimed(self) -> Ratings:
+        """The same rows without their times."""
+        return Ratings(self.user, self.item, self.value)
+
     def between(self, start: int, stop: int) -> Ratings:
         """Rows `start` to `stop`, as views."""
         time = None if self.time is None else self.time[start:stop]

@@ -64,9 +64,10 @@ def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, 
     """Sums over a node's held-out rows, and the number of rows that it learned from.
 
     The sums: the number of rows, the squared errors of the shared and of the personal model, and the number of ratings
-    inside their 90% intervals, of those that have one.
+    inside their 90% intervals, of those that have one. Times of these rows are not used.
     """
     sums = dict.fromkeys(JUDGED, 0.0) | {"learned": learned}
+    test = test.untimed
     if len(test):
         before, after = plan.method.predict(shared, test), model.predict(test)
         sums |= {"rows": len(test), "squares_before": _squares(before, test), "squares_after": _squares(after, test)}

@@ -29,6 +29,8 @@ class JudgedRows:
 
     deviation: the personal model's standard deviation of each rating; NaN where it does not say.
     own: the number of the user's own ratings that the personal model has learned from.
+    dated: the error of the personal model where the time of the row is known; NaN where that makes no difference.
+    dated_deviation: its standard deviation; NaN likewise.
     """
 
     user: np.ndarray
@@ -37,6 +39,8 @@ class JudgedRows:
     after: np.ndarray
     deviation: np.ndarray
     own: np.ndarray
+    dated: np.ndarray
+    dated_deviation: np.ndarray
 
 
 def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> RoundRecord:
@@ -65,14 +69,15 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
 def judge_node(
     method: Method, shared: SharedModel, node: Node, personal: PersonalModel
 ) -> tuple[NodeRecord, JudgedRows]:
-    """The record of a personalisation node, and its held-out rows with both models' errors."""
+    """The record of a personalisation node, and its held-out rows with both models' errors.
+
+    Models are judged without the times of the rows to predict. Models that use times are judged with them besides.
+    """
     before = method.predict(shared, node.test).numpy()
-    deviation = np.full(len(before), np.nan)
-    if isinstance(personal, UncertainModel):
-        mean, variance = personal.distribution(node.test)
-        after, deviation = personal.within(mean).numpy(), variance.sqrt().numpy()
-    else:
-        after = personal.predict(node.test).numpy()
+    after, deviation = _personal(personal, node.test.untimed)
+    dated, dated_deviation = np.full((2, len(before)), np.nan)
+    if personal.timed and node.test.time is not None:
+        dated, dated_deviation = _personal(personal, node.test)
     errors_before = rating_errors(before, node.test.value, node.test.user)
     errors_after = rating_errors(after, node.test.value, node.test.user)
     if not personal.finite or (len(node.test) and not np.isfinite(errors_after.rmse)):
@@ -92,8 +97,17 @@ def judge_node(
         train_gain=_gain_on_tuned_rows(method, shared, node, personal),
         weight_change_l2=personal.weight_change(shared.arrays),
     )
-    errors = before - node.test.value, after - node.test.value
-    return record, JudgedRows(node.test.user, node.test.item, *errors, deviation, _own(node))
+    value = node.test.value
+    errors = before - value, after - value, deviation, _own(node), dated - value, dated_deviation
+    return record, JudgedRows(node.test.user, node.test.item, *errors)
+
+
+def _personal(personal: PersonalModel, rows: Ratings) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions, and their standard deviations; NaN where the model does not say how sure it is."""
+    if not isinstance(personal, UncertainModel):
+        return personal.predict(rows).numpy(), np.full(len(rows), np.nan)
+    mean, variance = personal.distribution(rows)
+    return personal.within(mean).numpy(), variance.sqrt().numpy()
 
 
 def judge_nodes(
@@ -142,8 +156,17 @@ def judge_intervals(judged: Sequence[JudgedRows]) -> Intervals | None:
                     mean_width=float(2 * half[here].mean()),
                 )
             )
+    dated, dated_deviation = (
+        np.concatenate([getattr(rows, name) for rows in judged]) for name in ("dated", "dated_deviation")
+    )
+    known = np.isfinite(dated)
+    inside = np.abs(dated) <= half_width(torch.from_numpy(dated_deviation)).numpy()
     return Intervals(
-        level=INTERVAL_LEVEL, coverage=float(within.mean()), mean_width=float(2 * half.mean()), groups=groups
+        level=INTERVAL_LEVEL,
+        coverage=float(within.mean()),
+        mean_width=float(2 * half.mean()),
+        coverage_at_times=float(inside[known].mean()) if known.any() else float("nan"),
+        groups=groups,
     )
 
 
@@ -162,8 +185,8 @@ def judged_items(judged: Sequence[JudgedRows]) -> JudgedItems:
 
 def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:
     """The summary of all users of the nodes."""
-    user, before, after = (
-        np.concatenate([getattr(rows, name) for rows in judged]) for name in ("user", "before", "after")
+    user, before, after, dated = (
+        np.concatenate([getattr(rows, name) for rows in judged]) for name in ("user", "before", "after", "dated")
     )
     zero = np.zeros(len(user))
     rows_before, rows_after = rating_errors(before, zero, user), rating_errors(after, zero, user)
@@ -172,6 +195,7 @@ def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:
         users=len(gains),
         rmse_before=rows_before.rmse,
         rmse_after=rows_after.rmse,
+        rmse_at_times=_rmse_at_times(after, dated),
         mae_before=rows_before.mae,
         mae_after=rows_after.mae,
         macro_rmse_before=rows_before.user_macro_rmse,
@@ -179,3 +203,9 @@ def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:
         share_worse=float((gains < 0).mean()),
         gains=np.sort(gains).tolist(),
     )
+
+
+def _rmse_at_times(after: np.ndarray, dated: np.ndarray) -> float:
+    """Of all rows, with their times where these make a difference; NaN where they make none for any row."""
+    known = np.isfinite(dated)
+    return float(np.sqrt(np.mean(np.where(known, dated, after) ** 2))) if known.any() else float("nan")

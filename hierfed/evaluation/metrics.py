@@ -41,6 +41,9 @@ METRICS: Mapping[str, Metric] = {
     "global_rmse": Metric("$shared, $first", 4, lambda result: result.final_rmse, "global RMSE", paired=True),
     "rmse_before": Metric("$shared, $before", 4, lambda result: result.users.rmse_before),
     "rmse_after": Metric("$personal, $last", 4, lambda result: result.users.rmse_after, "personal RMSE", paired=True),
+    "rmse_at_times": Metric(
+        "$personal, $last, the time of the rating known", 4, lambda result: result.users.rmse_at_times
+    ),
     "gain_per_node": Metric("Gain per node, $last", 4, lambda result: result.verdict.gain_mean, "gain per node"),
     "gain_on_tuned_rows": Metric(
         "Gain per node, tuned rows", 4, lambda result: over_nodes(result, "train_gain", fmean)
@@ -57,6 +60,11 @@ METRICS: Mapping[str, Metric] = {
     ),
     "coverage": Metric(
         "Coverage of 90% intervals", 4, lambda result: result.intervals.coverage if result.intervals else math.nan
+    ),
+    "coverage_at_times": Metric(
+        "Coverage of 90% intervals, the time of the rating known",
+        4,
+        lambda result: result.intervals.coverage_at_times if result.intervals else math.nan,
     ),
     "ndcg@10": Metric("NDCG@10 of recommendation lists", 4, lambda result: result.ranking.get("ndcg@10", math.nan)),
     "hr@10": Metric("HR@10 of recommendation lists", 4, lambda result: result.ranking.get("hr@10", math.nan)),

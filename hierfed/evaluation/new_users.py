@@ -29,7 +29,7 @@ class TrainedMethod:
         """RMSE on held-out rows of users who have these ratings of their own."""
         if len(own):
             (model,) = self.method.personalise(self.shared, [Node(0, "new users", own, held_out)], [None])
-            predicted = model.predict(held_out)
+            predicted = model.predict(held_out.untimed)
         else:
             predicted = self.method.predict(self.shared, held_out)
         return rating_errors(predicted.numpy(), held_out.value, held_out.user).rmse

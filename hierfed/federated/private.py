@@ -49,6 +49,11 @@ class PersonalModel(PrivateState):
         raise NotImplementedError
 
     @property
+    def timed(self) -> bool:
+        """True where predictions for a moment, the time of a row, differ from those for rows without a time."""
+        return False
+
+    @property
     def finite(self) -> bool:
         """True where its parameters are finite: a training can diverge on a node that has no rows to judge it on."""
         return True
@@ -58,10 +63,11 @@ class PersonalModel(PrivateState):
         every = torch.arange(items).repeat(len(user))
         return self.predict(rows_to_predict(user.repeat_interleave(items), every)).view(len(user), items)
 
-    def influence(self, item: Tensor) -> Influence | None:
+    def influence(self, item: Tensor, time: int | None = None) -> Influence | None:
         """The change of each item's expected rating by own ratings of the only user, on the scale of the ratings.
 
-        None for models that cannot say, and for users without ratings.
+        None for models that cannot say, and for users without ratings. time: the moment for which one asks, in seconds
+        since 1970; None for none.
         """
         return None
 

@@ -50,6 +50,11 @@ def kind_of(settings: Settings) -> MethodKind:
     return look_up(METHODS, settings.method, "method")
 
 
+def needs_times(settings: Settings) -> bool:
+    """True if users' own models use the times of ratings."""
+    return kind_of(settings).needs_times(settings)
+
+
 def stages_of(case: Case) -> list[Stage]:
     """All training stages of a run, in order."""
     return [*earlier_stages(case), *stages_from_rating(case)]

@@ -109,6 +109,10 @@ class MethodKind:
         """The number of rounds before round 1. Their sums depend on no model."""
         return 0
 
+    def needs_times(self, settings: Settings) -> bool:
+        """True if users' own models use the times of ratings."""
+        return False
+
     def earlier_stages(self, case: Case) -> list[Stage]:
         """The training stages before the one of the rating model. `prepare` finds their models in its case."""
         return []

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from hierfed.data.content import Content
+from hierfed.models.time_kernel import NO_TIME, TimeKernel
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,20 @@ class ItemKernel:
     parts: amplitudes (variances) and coordinates [items, d].
     titles: rows of norm 1 or 0, or None.
     title_amplitude: a of the titles.
+    time: the similarity by time, for ratings whose times are known.
     """
 
     parts: tuple[tuple[float, Tensor], ...]
     titles: csr_matrix | None
     title_amplitude: float
+    time: TimeKernel = NO_TIME
 
-    def between(self, left: Tensor, right: Tensor) -> Tensor:
+    def between(self, left: Tensor, right: Tensor, times: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The kernel of each user's items, [users, n, m].
 
         left: item numbers, [users, n].
         right: item numbers, [users, m].
+        times: of the ratings, in seconds, shaped as `left` and as `right`; None for a kernel that knows no time.
         """
         total = self._title_products(left, right)
         for amplitude, coordinates in self.parts:
@@ -44,15 +48,15 @@ class ItemKernel:
             distance = torch.bmm(first, second.transpose(1, 2)).clamp_min_(1e-12).sqrt_()
             decay = distance.neg().exp_()
             total.addcmul_(distance.add_(1), decay, value=amplitude)
-        return total
+        return total if times is None else self.time.joined(total, *times)
 
-    def of_itself(self, items: Tensor) -> Tensor:
-        """k(i, i) of each item, in the shape of `items`."""
+    def of_itself(self, items: Tensor, timed: bool = False) -> Tensor:
+        """k(i, i) of each item, in the shape of `items`; timed: True for ratings whose times are known."""
         own = torch.full(items.shape, math.fsum(amplitude for amplitude, _ in self.parts), dtype=torch.float64)
         own = own.to(items.device)
-        if self.titles is None:
-            return own
-        return own + self.title_amplitude * self._title_norms.to(items.device)[items]
+        if self.titles is not None:
+            own = own + self.title_amplitude * self._title_norms.to(items.device)[items]
+        return self.time.of_itself(own) if timed else own
 
     @cached_property
     def _title_norms(self) -> Tensor:
@@ -77,6 +81,7 @@ class KernelSettings:
     content: of all public features and the embedding together.
     embedding, year, title: of these alone.
     noise_share: share of a user's noise variance that stays noise, since the kernel explains the rest.
+    time: the amplitudes of the parts by time.
     """
 
     content: float = 0.25
@@ -84,9 +89,10 @@ class KernelSettings:
     year: float = 0.02
     title: float = 0.14
     noise_share: float = 0.4
+    time: TimeKernel = NO_TIME
 
     def scaled(self, factor: float) -> KernelSettings:
-        """The same with all amplitudes multiplied."""
+        """The same with all amplitudes of items multiplied."""
         amplitudes = {name: factor * getattr(self, name) for name in ("content", "embedding", "year", "title")}
         return replace(self, **amplitudes)
 
@@ -115,4 +121,4 @@ class KernelSettings:
         )
         parts = ((self.content, features), (self.embedding, 2 * together), (self.year, 2 * year))
         titles = content.titles if self.title else None
-        return ItemKernel(tuple(part for part in parts if part[0] > 0), titles, self.title)
+        return ItemKernel(tuple(part for part in parts if part[0] > 0), titles, self.title, self.time)

@@ -45,6 +45,7 @@ class Observations:
     vectors [ratings, t]: x_i.
     residuals [ratings]: the ratings minus their prior means.
     noise [ratings]: their noise variances, given item and user.
+    times: when they were given, in seconds since 1970, float64 [ratings]; None if that is not known.
     """
 
     counts: Tensor
@@ -53,6 +54,7 @@ class Observations:
     vectors: Tensor
     residuals: Tensor
     noise: Tensor
+    times: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,31 @@ class Kriging:
     observations: Observations
     threads: int = 1
 
-    def predict(self, place: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def timed(self) -> bool:
+        """True if predictions for a moment differ from those for none."""
+        return self.observations.times is not None and self.kernel.time.used
+
+    def predict(
+        self, place: Tensor, items: Tensor, vectors: Tensor, times: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and variance of the deviation from the prior, without noise, and the factor on the user's noise, [rows].
 
         place: the user of each row, as a place among the observations' users.
         items: [rows].
         vectors: x, [rows, t].
+        times: the moments for which one asks, in seconds, float64 [rows]; None leaves all times out.
         """
+        times = times if self.timed else None
         mean, variance, loudness = (torch.zeros_like(vectors[:, 0]) for _ in range(3))
 
         def fill(block: tuple[Tensor, Tensor]) -> None:
             users, rows = block
             inside = rows >= 0
             item, x = items[rows.clamp_min(0)], vectors[rows.clamp_min(0)]
-            covariance, noise, cross, residuals = self._system(users, item, x)
-            prior = torch.einsum("umt,ts,ums->um", x, self.spread, x) + self.kernel.of_itself(item)
+            when = None if times is None else times[rows.clamp_min(0)]
+            covariance, noise, cross, residuals = self._system(users, item, x, when)
+            prior = torch.einsum("umt,ts,ums->um", x, self.spread, x) + self.kernel.of_itself(item, when is not None)
             found = _solve(covariance, noise, residuals, self._counts[users])
             gained = torch.linalg.solve_triangular(found.factor, cross.transpose(1, 2), upper=False).square().sum(1)
             mean[rows[inside]] = (cross @ found.weights[:, :, None])[:, :, 0][inside]
@@ -130,14 +142,16 @@ class Kriging:
         deque(in_order(fill, blocks, min(self.threads, len(blocks) or 1)), maxlen=0)
         return mean, variance, loudness
 
-    def influence(self, place: int, items: Tensor, vectors: Tensor) -> Influence:
+    def influence(self, place: int, items: Tensor, vectors: Tensor, times: Tensor | None = None) -> Influence:
         """The change of the mean at each item by own ratings of one user: each alone, and pairs of near duplicates.
 
         It is exact: the mean with all ratings minus the mean of a fit without them, with their noise and prior held.
-        Ratings that are not kriged have no influence.
+        Ratings that are not kriged have no influence. times: as in `predict`.
         """
         here = torch.tensor([place], device=items.device)
-        covariance, noise, cross, residuals = (each[0] for each in self._system(here, items[None], vectors[None]))
+        when = times[None] if times is not None and self.timed else None
+        system = self._system(here, items[None], vectors[None], when)
+        covariance, noise, cross, residuals = (each[0] for each in system)
         counts = self.observations.counts
         places = self._own(here)[0][0] - counts[:place].sum()
         return _influence(covariance, noise, cross, residuals).among(places, int(counts[place]))
@@ -183,25 +197,36 @@ class Kriging:
         evenly = reach * counts[users][:, None] // kriged[:, None].clamp_min(1)
         return torch.where(inside, first + evenly, 0), inside
 
-    def _own_system(self, own: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _own_system(self, own: Tensor, inside: Tensor, times: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """K without noise [users, n, n], the noise [users, n] and the residuals [users, n] of each user.
 
         Users with fewer than n ratings are padded with ratings that carry no information.
+
+        times: of the own ratings [users, n]; None leaves all times out.
         """
         known, on = self.observations, inside.to(self.spread.dtype)
         x, items = known.vectors[own], known.items[own]
-        covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(items, items)
+        covariance = (x @ self.spread) @ x.transpose(1, 2) + self.kernel.between(
+            items, items, None if times is None else (times, times)
+        )
         covariance *= on[:, :, None] * on[:, None, :]
         # Infinite noise marks the padding. No level may scale it: else it would enter the evidence.
         noise = torch.where(inside, known.noise[own], torch.inf)
         return covariance, noise, known.residuals[own] * on
 
-    def _system(self, users: Tensor, items: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `_own_system`, with K_q [users, m, n] before the residuals."""
+    def _system(
+        self, users: Tensor, items: Tensor, vectors: Tensor, when: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `_own_system`, with K_q [users, m, n] before the residuals.
+
+        when: the moments for which one asks [users, m]; None leaves all times out.
+        """
         own, inside = self._own(users)
-        covariance, noise, residuals = self._own_system(own, inside)
+        given = None if when is None or self.observations.times is None else self.observations.times[own]
+        covariance, noise, residuals = self._own_system(own, inside, given)
         left = self.observations.vectors[own] @ self.spread
-        cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, self.observations.items[own])
+        pair = None if when is None or given is None else (when, given)
+        cross = vectors @ left.transpose(1, 2) + self.kernel.between(items, self.observations.items[own], pair)
         return covariance, noise, cross * inside.to(vectors.dtype)[:, None, :], residuals
 
     @property

@@ -201,6 +201,8 @@ def key_numbers(result: Result) -> list[tuple[str, str, str]]:
             *_gains(result),
         ]
     keys = [(names.personal_short, words.stars(users.rmse_after), last)]
+    if math.isfinite(users.rmse_at_times):
+        keys.append(("Asked for its time", words.stars(users.rmse_at_times), f"{last}, the time of the rating known"))
     if math.isfinite(personal.local_only):
         added = personal.local_only - users.rmse_after
         keys.append((names.alone, words.stars(personal.local_only), last))

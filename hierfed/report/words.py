@@ -53,6 +53,7 @@ RANKER_NAMES: Mapping[str, str] = {
 TRIAL_NAMES: Mapping[str, str] = {
     "rank": "rank of the factors",
     "amplitude": "factor on the kernel's amplitudes",
+    "time_factor": "factor on the kernel's amplitudes by time, the time of the rating known",
     "noise_share": "share of noise kept in kriging",
     "implicit_scale": "factor on what users rated at all",
 }

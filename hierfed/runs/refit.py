@@ -39,7 +39,7 @@ class HeldOut:
 
 def held_out(dataset: Dataset, split: Split) -> HeldOut:
     """The rows that are in no train part, and the users who have no others and whom no node judges."""
-    ratings = replace(dataset.ratings, time=None)
+    ratings = dataset.ratings
     left = np.ones(len(ratings), bool)
     placed = np.zeros(dataset.users, bool)
     for rows in (split.train, split.personal_train):

@@ -122,13 +122,14 @@ class Served:
         model, own = found[0] if found else (self.restore({}), _ratings({}))
         return ServedUser(model, own, torch.cat(seen))
 
-    def recommend(self, user_id: str, count: int, include_seen: bool = False) -> Answer:
+    def recommend(self, user_id: str, count: int, include_seen: bool = False, now: int | None = None) -> Answer:
         """The best items for a user, best first; for a user without ratings what suits a newcomer.
 
-        include_seen: whether to list what the user has rated too.
+        include_seen: whether to list what the user has rated too. now: the moment for which one asks, in seconds since
+        1970; None leaves times out.
         """
         user = self.user(user_id)
-        return self.listed(user_id, user or self.newcomer, count, include_seen, known=user is not None)
+        return self.listed(user_id, user or self.newcomer, count, include_seen, known=user is not None, now=now)
 
     def listed(
         self,
@@ -141,12 +142,13 @@ class Served:
         allowed: Tensor | None = None,
         order: str = "",
         why: bool = True,
+        now: int | None = None,
     ) -> Answer:
         """The best items for a user, best first.
 
         known: whether the run knows the user. allowed: bool [items], the items that may be listed; None for all.
         order: the scorer that orders the list, as in `scores`. why: whether reasons are worked out, which takes as long
-        as all the rest.
+        as all the rest. now: as in `recommend`.
         """
         seen = torch.zeros(1, len(self.catalogue), dtype=torch.bool)
         seen[0, user.seen] = True
@@ -155,8 +157,8 @@ class Served:
             out = out | ~allowed
         scores, ordered_by = self.scores(user, order)
         chosen = top(exclude(scores, out), min(count, int((~out).sum())))[0]
-        rating, low, high = self.expected(user.model, chosen)
-        reasons = self.reasons_of(user, chosen) if why else [()] * len(chosen)
+        rating, low, high = self.expected(user.model, chosen, now)
+        reasons = self.reasons_of(user, chosen, now) if why else [()] * len(chosen)
         listed = tuple(
             Recommendation(
                 rank=row + 1,
@@ -173,17 +175,17 @@ class Served:
         )
         return Answer(user_id, known, ordered_by, listed)
 
-    def reasons_of(self, user: ServedUser, items: Tensor) -> list[tuple[Reason, ...]]:
+    def reasons_of(self, user: ServedUser, items: Tensor, now: int | None = None) -> list[tuple[Reason, ...]]:
         """The own ratings that moved each of these items most; nothing where the model does not say."""
-        influence = user.model.influence(items)
+        influence = user.model.influence(items, now)
         rows = range(len(items))
         return [() if influence is None else self._reasons(user.own, influence, row) for row in rows]
 
     def expected(
-        self, model: PersonalModel, items: Tensor
+        self, model: PersonalModel, items: Tensor, now: int | None = None
     ) -> tuple[list[float], list[float] | list[None], list[float] | list[None]]:
         """Expected ratings, and the ends of their intervals; None where the model does not say how sure it is."""
-        rows = rows_to_predict(torch.zeros_like(items), items)
+        rows = rows_to_predict(torch.zeros_like(items), items, None if now is None else torch.full_like(items, now))
         if not isinstance(model, UncertainModel):
             unsure: list[None] = [None] * len(items)
             return model.predict(rows).tolist(), unsure, unsure

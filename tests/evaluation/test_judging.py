@@ -36,6 +36,8 @@ def rows(
         after=np.array(after),
         deviation=np.full(count, np.nan) if deviation is None else np.array(deviation),
         own=np.array(own or [0] * count),
+        dated=np.full(count, np.nan),
+        dated_deviation=np.full(count, np.nan),
     )
 
 

@@ -21,7 +21,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.runs import folder as runs
-from hierfed.runs.private_files import NOWHERE, PRIVATE
+from hierfed.runs.private_files import INDEX, NOWHERE, PRIVATE
+from hierfed.sealed import sealed_json
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 from tests.serving.test_served import SMALL
@@ -115,7 +116,7 @@ def test_the_refit_learns_from_held_out_rows_and_what_was_judged_stays(run, prot
     outcome, folder = run(protocol=protocol)
     judged, before = run(protocol=protocol, refit="none")
     assert outcome.result.digest == judged.result.digest
-    assert outcome.result.users == judged.result.users
+    assert outcome.result.users.model_dump_json() == judged.result.users.model_dump_json()
     assert outcome.result.ranking == judged.result.ranking
     ratings, test = outcome.dataset.ratings, outcome.split.personal_test
     errors = []
@@ -193,6 +194,8 @@ def test_a_run_of_the_version_before_is_served(run, tmp_path):
         if len(user) < 20:
             name = f"user-{user.replace(' ', '%20')}.safetensors"
             save_file(tensors, path.with_name(name), metadata={"format": "hierfed private hierarchical 2"})
+    # The version before kept no list of files.
+    (copy / INDEX).write_bytes(sealed_json({"files": []}))
     served = Served(copy)
     assert served.recommend("user 9", 5).known
     found = served.user("user 9")

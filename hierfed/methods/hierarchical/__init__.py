@@ -27,6 +27,12 @@ class Hierarchical(MethodKind):
         factors = settings.factors
         return 1 + (factors.embedding_rounds + 1 if factors.embedding_rank else 0)
 
+    def needs_times(self, settings: Settings) -> bool:
+        """See MethodKind."""
+        kriging = settings.kriging
+        parts = kriging.sitting_amplitude, kriging.day_amplitude, kriging.drift_amplitude, kriging.item_sitting_share
+        return kriging.krige and any(parts)
+
     def later_stages(self, case: Case) -> list[Stage]:
         """See MethodKind."""
         from hierfed.methods.content import public_content  # noqa: PLC0415 - torch takes seconds to load

@@ -9,6 +9,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.kind import Case, Prepared
 from hierfed.models.devices import device_of
 from hierfed.models.kernel import KernelSettings
+from hierfed.models.time_kernel import TimeKernel
 from hierfed.settings import Settings
 
 
@@ -31,6 +32,12 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         year=kriging.year_amplitude,
         title=kriging.title_amplitude,
         noise_share=kriging.noise_share,
+        time=TimeKernel(
+            sitting=kriging.sitting_amplitude,
+            day=kriging.day_amplitude,
+            drift=kriging.drift_amplitude,
+            items=kriging.item_sitting_share,
+        ),
     )
     return HierarchicalFactors(
         content=content,

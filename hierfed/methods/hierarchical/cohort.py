@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, train_rows
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.rows import arrange
 from hierfed.methods.hierarchical.users import Users, prepare
@@ -73,6 +73,7 @@ class Cohort:
     rows: int64 [users + 1], the place where each user's ratings begin.
     nodes: int64 [nodes + 1], the place where each node's users begin.
     item, value: [rows], the ratings.
+    time: [rows], when they were given, in seconds since 1970; None if that is not known.
     """
 
     users: np.ndarray
@@ -80,6 +81,7 @@ class Cohort:
     nodes: np.ndarray
     item: np.ndarray
     value: np.ndarray
+    time: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -107,15 +109,19 @@ class Cohort:
         """The users of the nodes at these places only."""
         users, nodes = _spans(self.nodes, places)
         rows, starts = _spans(self.rows, users)
-        return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows])
+        time = None if self.time is None else self.time[rows]
+        return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows], time)
 
     def joined(self, besides: Ratings) -> Cohort:
         """The users of the only node, with further rows of theirs and with users who have no rows here."""
-        user = np.concatenate([np.repeat(self.users, np.diff(self.rows)), besides.user])
-        item, value = (
-            np.concatenate([mine, theirs]) for mine, theirs in ((self.item, besides.item), (self.value, besides.value))
-        )
-        return cohort_of([Node(0, "", Ratings(user, item, value), Ratings(user[:0], item[:0], value[:0]))])
+        mine = Ratings(np.repeat(self.users, np.diff(self.rows)), self.item, self.value, self.time)
+        rows = concatenated([mine, besides])
+        return cohort_of([Node(0, "", rows, rows.between(0, 0))])
+
+    def times_of(self, users: slice) -> Tensor | None:
+        """When these users' ratings were given, as `own_ratings` orders them: float64 [ratings]; None if not known."""
+        begin, end = int(self.rows[users.start]), int(self.rows[users.stop])
+        return None if self.time is None else torch.from_numpy(self.time[begin:end]).double()
 
     def places_of(self, nodes: np.ndarray) -> np.ndarray:
         """The places of all users of the nodes at these places, int64."""
@@ -167,6 +173,7 @@ def cohort_of(nodes: Sequence[Node]) -> Cohort:
         nodes=np.concatenate([[0], np.cumsum(counts)]),
         item=train.item,
         value=train.value,
+        time=train.time,
     )
 
 

@@ -254,7 +254,8 @@ class HierarchicalFactors(HierarchicalDuties):
             last = None
             if memory is not None and self.everyone:
                 last = last_sums(trained, memory, cohort.users[chosen], None if besides is None else users.rows)
-            return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last)
+            times = cohort.times_of(chosen)
+            return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last, times)
 
         return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
 

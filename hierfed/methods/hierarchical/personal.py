@@ -158,7 +158,7 @@ class PersonalFactors(UncertainModel):
         return ratings.clamp(self.knowledge.scale.lowest, self.knowledge.scale.highest)
 
     def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
-        """Predictions from the user's own ratings, kriged; see UncertainModel."""
+        """Predictions from the user's own ratings, kriged, for the rows' times if they have any; see UncertainModel."""
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
         user, item = numbers_of(rows)
         place, known = places_among(self.users, user)
@@ -183,7 +183,8 @@ class PersonalFactors(UncertainModel):
                 noise[known] = 1 / self.precision[at]
             else:
                 queries = knowledge.kriging_vectors(item[known])
-                deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries)
+                times = None if rows.time is None else torch.from_numpy(rows.time).double()[known]
+                deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries, times)
                 mean[known] = (of_known * self.prior_mean[at]).sum(1) + deviation
                 variance[known] = left
                 noise[known] = loudness * knowledge.noise_share / self.precision[at]
@@ -214,7 +215,12 @@ class PersonalFactors(UncertainModel):
         weights[known] = self.weights[place[known]]
         return self.knowledge.expected(weights)
 
-    def influence(self, item: Tensor) -> Influence | None:
+    @property
+    def timed(self) -> bool:
+        """See PersonalModel."""
+        return self.knowledge.kernel is not None and self.knowledge.kriging(self.own).timed
+
+    def influence(self, item: Tensor, time: int | None = None) -> Influence | None:
         """The change of each item's expected rating by own ratings of the only user, without kriging approximately.
 
         The prior mean m_u and all noise are held; see PersonalModel.
@@ -223,7 +229,8 @@ class PersonalFactors(UncertainModel):
             return None
         knowledge = self.knowledge
         kriging, vectors = knowledge.kriging(self.own), knowledge.kriging_vectors(item)
-        return kriging.influence(0, item, vectors).times(knowledge.scale.unit)
+        times = None if time is None else torch.full(item.shape, time, dtype=torch.float64)
+        return kriging.influence(0, item, vectors, times).times(knowledge.scale.unit)
 
     def numbered(self, user: int) -> PersonalFactors:
         """See PersonalModel."""
@@ -238,6 +245,7 @@ class PersonalFactors(UncertainModel):
         """Each user's ratings, the knowledge of their items without the user, and the posterior; see PersonalModel.
 
         item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
+        times: in seconds since 1970, if they are known.
         """
         own, rank = self.own, self.knowledge.beliefs.rank
         per_rating = {
@@ -246,6 +254,8 @@ class PersonalFactors(UncertainModel):
             "item_mean": torch.cat([own.vectors[:, -1:], own.vectors[:, 1 : 1 + rank]], 1),
             "noise": own.noise,
         }
+        if own.times is not None:
+            per_rating["times"] = own.times
         pieces = {name: torch.split(tensor, own.counts.tolist()) for name, tensor in per_rating.items()}
         for place, user in enumerate(self.users.tolist()):
             yield (
@@ -267,6 +277,7 @@ def personalise_users(
     node_mean: Tensor,
     strength: float,
     last: LastSums | None,
+    times: Tensor | None = None,
 ) -> PersonalFactors:
     """The users' own models, from the shared model and their own ratings.
 
@@ -274,6 +285,7 @@ def personalise_users(
     node_mean [t]: m_node.
     strength: a0, of the prior of the precisions.
     last: these users' last messages, which are taken out of the items' posteriors; None for users who sent nothing.
+    times: when their ratings were given, [ratings]; None if that is not known.
     """
     beliefs = knowledge.beliefs
     known = evidence(knowledge.moments, users)
@@ -293,7 +305,7 @@ def personalise_users(
         posterior=found,
         precision=precision,
         prior_mean=prior_mean,
-        own=_observations(knowledge, users, found, precision, prior_mean, last),
+        own=replace(_observations(knowledge, users, found, precision, prior_mean, last), times=times),
         newcomer=beliefs.covariate_weights[0] + node_mean,
     )
 
@@ -382,12 +394,13 @@ def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> Persona
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])
+    own = _observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"])
     return PersonalFactors(
         knowledge=knowledge,
         users=torch.zeros(1, dtype=torch.int64),
         posterior=Posterior(kept["mean"][None], covariance, torch.full_like(kept["precision"], torch.nan)),
         precision=kept["precision"],
         prior_mean=prior_mean,
-        own=_observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"]),
+        own=replace(own, times=kept.get("times")),
         newcomer=knowledge.beliefs.covariate_weights[0],
     )

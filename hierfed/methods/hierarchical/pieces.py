@@ -87,6 +87,11 @@ class PiecewiseFactors(UncertainModel):
         return mean, variance
 
     @property
+    def timed(self) -> bool:
+        """See PersonalModel."""
+        return self.piece(0).timed
+
+    @property
     def weights(self) -> Tensor:
         """See PersonalFactors."""
         return torch.cat([self.piece(number).weights for number in range(len(self._pieces))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -20,6 +20,7 @@ from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.settings import SelectionSettings
 from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
 from hierfed.models.kernel import ItemKernel, KernelSettings
 from hierfed.randomness import generator
@@ -67,7 +68,9 @@ def select(
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.newest
     reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
-    sampled = _of_some_users(reduced, wanted.trial_users, settings.seed)
+    dated = _of_some_users(reduced, wanted.trial_users, settings.seed)
+    # All else is chosen without the times of the rows to predict, which are known only when one asks.
+    sampled = {place: rows.untimed for place, rows in dated.items()}
 
     def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
         """The place of the best candidate: the first, unless another gains enough."""
@@ -100,7 +103,11 @@ def select(
         informed = replace(method, embedding_rank=wanted.implicit_trial_rank, implicit_scale=wanted.implicit_trial)
         pairs = (method, trained), (informed, try_out(informed))
         # Kriging is cheap where users have few ratings, and the embedding tells most there: all users are judged.
-        rows = dict(enumerate(node.test for node in reduced)) if len(reduced) <= wanted.validation_users else sampled
+        rows = (
+            dict(enumerate(node.test.untimed for node in reduced))
+            if len(reduced) <= wanted.validation_users
+            else sampled
+        )
         before, after = (personalise(each, found) for each, found in pairs)
         gains = rule((place, _gain(before[place], after[place], mine)) for place, mine in rows.items()).total.arrays
         pays = bool(gains["gain"] > gains["squares"].sqrt())
@@ -112,25 +119,58 @@ def select(
     if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
 
-        @cache
-        def kriged(candidate: KernelSettings) -> Validation:
-            made = candidate.kernel(method.content, embedding)
-            return validate(_with_kriging(models, made, candidate.noise_share), sampled)
+        def kriged(candidate: KernelSettings) -> Models:
+            return _with_kriging(models, candidate.kernel(method.content, embedding), candidate.noise_share)
 
-        scaled = [kernel.scaled(factor) for factor in wanted.amplitudes]
-        kernel = scaled[best("amplitude", list(zip(wanted.amplitudes, map(kriged, scaled), strict=True)))]
-        shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
-        kernel = shares[best("noise_share", list(zip(wanted.noise_shares, map(kriged, shares), strict=True)))]
-        made = kernel.kernel(method.content, embedding)
-        models = _with_kriging(models, made, kernel.noise_share)
+        at_times = any(rows.time is not None for rows in dated.values())
+        kernel = _best_kernel(
+            kernel,
+            wanted,
+            best,
+            lambda candidate: validate(kriged(candidate), sampled),
+            (lambda candidate: validate(kriged(candidate), dated)) if at_times else None,
+        )
+        models = kriged(kernel)
         method = replace(method, kernel=kernel)
     # The width of intervals needs more rows than a choice between candidates.
-    more = _of_some_users(reduced, wanted.validation_users, settings.seed)
+    chosen_users = _of_some_users(reduced, wanted.validation_users, settings.seed)
+    more = {place: rows.untimed for place, rows in chosen_users.items()}
     scale = validate(models, more).quantile / quantile()
     count = sum(map(len, more.values()))
     groups = rule((place, _by_group(models[place], reduced[place].train, some)) for place, some in more.items())
     chosen = _with_choices(settings, method, kernel, scale, _group_scales(groups.total, scale * quantile()))
     return chosen, Selection(rows=count, trials=trials, deviation_scale=scale)
+
+
+def _best_kernel(
+    kernel: KernelSettings,
+    wanted: SelectionSettings,
+    best: Callable[[str, Sequence[tuple[float, Validation]]], int],
+    validate: Callable[[KernelSettings], Validation],
+    at_times: Callable[[KernelSettings], Validation] | None,
+) -> KernelSettings:
+    """The best amplitudes, share of noise, and amplitudes by time, chosen one after the other.
+
+    best: gives the place of the best of some values.
+    validate, at_times: judge a kernel, without and with the times of the rows to predict; None without any times.
+    """
+
+    def pick(
+        setting: str,
+        values: Sequence[float],
+        candidates: Sequence[KernelSettings],
+        judge: Callable[[KernelSettings], Validation],
+    ) -> KernelSettings:
+        return candidates[best(setting, list(zip(values, map(judge, candidates), strict=True)))]
+
+    judge = cache(validate)
+    kernel = pick("amplitude", wanted.amplitudes, [kernel.scaled(each) for each in wanted.amplitudes], judge)
+    shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
+    kernel = pick("noise_share", wanted.noise_shares, shares, judge)
+    if at_times is None or not kernel.time.used:
+        return kernel
+    factors = wanted.time_factors
+    return pick("time_factor", factors, [replace(kernel, time=kernel.time.scaled(each)) for each in factors], at_times)
 
 
 def _with_choices(
@@ -153,6 +193,10 @@ def _with_choices(
                 "year_amplitude": kernel.year,
                 "title_amplitude": kernel.title,
                 "noise_share": kernel.noise_share,
+                "sitting_amplitude": kernel.time.sitting,
+                "day_amplitude": kernel.time.day,
+                "drift_amplitude": kernel.time.drift,
+                "item_sitting_share": kernel.time.items,
             }
         )
     return settings.model_copy(

@@ -45,6 +45,8 @@ class KrigingSettings(Section):
     content_amplitude, embedding_amplitude, year_amplitude, title_amplitude: the variance that items share by content,
     by what was rated together, by year and by title, in squared units of the scale of models.
     noise_share: share of a user's noise variance that kriging leaves unexplained.
+    sitting_amplitude, day_amplitude, drift_amplitude, item_sitting_share: of the parts by the times of ratings, 0 for
+    none; see hierfed.models.time_kernel. They act on predictions for a moment only.
     """
 
     krige: bool = True
@@ -53,6 +55,10 @@ class KrigingSettings(Section):
     year_amplitude: NonNegative = 0.02
     title_amplitude: NonNegative = 0.14
     noise_share: Positive = 0.4
+    sitting_amplitude: NonNegative = 0.05
+    day_amplitude: NonNegative = 0.03
+    drift_amplitude: NonNegative = 0.05
+    item_sitting_share: NonNegative = 1.0
 
 
 class SelectionSettings(Section):
@@ -72,6 +78,7 @@ class SelectionSettings(Section):
     implicit_up_to: see implicit_trial.
     amplitudes: factors on the kernel's amplitudes.
     noise_shares: as in kriging.
+    time_factors: factors on the amplitudes by time, tried where ratings have times, on rows whose time is known.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
     group_scales: further factors for users with so many own ratings, see hierfed.models.intervals; empty for none.
     """
@@ -88,6 +95,7 @@ class SelectionSettings(Section):
     implicit_up_to: NonNegative = 50.0
     amplitudes: tuple[NonNegative, ...] = (1.0, 0.5)
     noise_shares: tuple[Positive, ...] = (0.4, 0.6)
+    time_factors: tuple[NonNegative, ...] = (0.0, 1.0)
     least_gain: NonNegative = 0.002
     deviation_scale: Positive = 1.0
     group_scales: tuple[Positive, ...] = ()

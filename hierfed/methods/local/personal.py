@@ -132,7 +132,7 @@ class PersonalLocal(UncertainModel):
         """Kriging of the users' own ratings on top of the prior."""
         return Kriging(self.prior.kernel, self.prior.spread, self.own, self.threads)
 
-    def influence(self, item: Tensor) -> Influence | None:
+    def influence(self, item: Tensor, time: int | None = None) -> Influence | None:
         """See PersonalModel."""
         if not len(self.own.items):
             return None
