@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -52,8 +52,9 @@ def run_gossip(
             contribution, private[place] = next(iter(method.contribute(copies[place], [node], [private[place]])))
             given.append(contribution)
             observer.share(number, (place + 1) / len(nodes))
-        agreed = how.rule.agree(given, finished)
         # Opening rounds count, and thresholds are applied to counts: all peers must have the same.
+        rule = replace(how.rule, exchanges=0) if number < 1 else how.rule
+        agreed = rule.agree(given, finished)
         totals = [with_whole_counts(total) for total in agreed.totals] if number < 1 else agreed.totals
         copies = [method.combine(copy, total) for copy, total in zip(copies, totals, strict=True)]
         sent, finished = sent + agreed.bytes, finished + 1

@@ -78,3 +78,11 @@ def test_a_training_can_be_ended_after_a_round(nodes):
 
     found = run_gossip(ItemBiases(ITEMS, 2, (0.5, 5.0)), nodes, 4, how=gossip(), observer=Ends())
     assert found.shared.round == 1
+
+
+def test_peers_that_lose_messages_of_fixed_exchanges_still_share_counts(nodes, make_content, make_factors):
+    method = make_factors(make_content(ITEMS))
+    found = run_gossip(method, nodes, 2, how=gossip(exchanges=2, lost=0.3, seed=1)).copies
+    raters = run_rounds(method, nodes, 0).shared.arrays["raters"]
+    assert all(torch.equal(copy.arrays["raters"], raters) for copy in found)
+    assert not torch.equal(found[0].arrays["item_mean"], found[1].arrays["item_mean"])

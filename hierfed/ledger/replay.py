@@ -1,0 +1,47 @@
+"""The comparison of a training with the ledger of an earlier one, round by round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution, SharedModel, digest_of
+from hierfed.federated.stage import RATING
+from hierfed.ledger.book import read_chain
+from hierfed.ledger.entries import RoundEntry
+from hierfed.observer import Observer
+
+
+class Replay(Observer):
+    """Ends a run with an error at the first sum or model of its rating stage that the ledger does not have.
+
+    `hierfed.run(folder / "settings.toml", observers=[Replay(folder / "ledger.jsonl")])` repeats a run.
+
+    compared: the number of rounds that were equal.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self.compared = path, 0
+        entries = enumerate(read_chain(path.read_bytes(), path).entries, 1)
+        rounds = ((line, entry) for line, entry in entries if isinstance(entry, RoundEntry))
+        self._due = [(line, entry) for line, entry in rounds if entry.stage == RATING and entry.sum is not None]
+
+    def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+        """Compare a round; see Observer. Raises HierfedError where it differs."""
+        if stage != RATING:
+            return
+        if self.compared == len(self._due):
+            raise HierfedError(f"{self._path}: round {shared.round} is not in it, and this run has one")
+        line, entry = self._due[self.compared]
+        found = {
+            "a round": (shared.round, entry.round),
+            "a number of nodes": (len(numbers), len(entry.contributors)),
+            "a sum": (digest_of(total.arrays), entry.sum),
+            "a model": (shared.digest(), entry.model),
+        }
+        for what, (here, there) in found.items():
+            if here != there:
+                raise HierfedError(f"{self._path}, line {line}: round {entry.round} has {what} that this run has not")
+        self.compared += 1
