@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hierfed.methods.hierarchical.beliefs import Strengths
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.kernel import KernelSettings
 
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 USERS, ITEMS, FEATURES = 7, 23, 5
 FANS, FILMS, PER_FAN = 40, 50, 12
 MakeRatings = Callable[..., Ratings]
@@ -192,3 +194,16 @@ def model(films: Path) -> hierfed.Recommender:
         implicit_rank=3,
         implicit_rounds=2,
     )
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not here: pip install '.[browser]'")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
