@@ -1,4 +1,4 @@
-"""The command line: run, compare, recommend, serve, page, data, report, audit, leak-test, and those of a federation."""
+"""The command line: run, compare, recommend, update, serve, page, data, report, audit, leak-test, federations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import typer
 from hierfed import __version__
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
-from hierfed.cli.finished import audit, recommend, report
+from hierfed.cli.finished import audit, recommend, report, update
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets, settings
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
@@ -49,7 +49,7 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    finished = (recommend, serve, page, report, audit, leak_test)
+    finished = (recommend, update, serve, page, report, audit, leak_test)
     for command in (run, compare, runs, presets, settings, *finished, server, node, federation, personalise):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")

@@ -55,6 +55,24 @@ def recommend(
         print_content(terminal.recommendations_table(answer))
 
 
+def update(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    data: Annotated[str, typer.Option(help="Ratings as they are now, in the form of those of the run.")],
+) -> None:
+    """Fit the users of a run to their ratings as they are now: new, changed and withdrawn ones, and new users.
+
+    The global model stays, and nothing is sent. A user whom the data name has these
+    ratings and no others; other users stay as they are, to the bit. Items that the
+    run does not know wait for a training.
+    """
+    from hierfed.serving.update import update_users  # noqa: PLC0415
+
+    done = update_users(folder, data)
+    if done.unknown:
+        say(f"{done.unknown:,} ratings left out whose items the run's catalogue does not know")
+    print_path(f"{done.fitted:,} users fitted, {done.new:,} of them new; {done.same:,} are as they were", folder)
+
+
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
     """Write a run's figures and page again, from its result."""
     from hierfed.report import terminal  # noqa: PLC0415

@@ -33,6 +33,7 @@ Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
 node's users share; from none, a newcomer's."""
 
 Learner = Callable[[Ratings], PersonalModel]
+Relearner = Callable[[Ratings, Mapping[str, Tensor]], PersonalModel]
 """Makes the model of users who took part in nothing, by the numbers in their rows, from these rows."""
 
 
@@ -185,6 +186,14 @@ class Method:
     def learner(self, shared: SharedModel) -> Learner:
         """The function that makes models of users who took part in nothing, from their own ratings."""
         return lambda rows: self.personalise(shared, [Node(0, "", rows, rows.between(0, 0))], [None])[0]
+
+    def relearner(self, shared: SharedModel) -> Relearner | None:
+        """The function that makes the model of a user, number 0, from the own ratings as they are now.
+
+        It is also given the tensors of the user's own file, none for a new user. None where users alone cannot be
+        fitted again.
+        """
+        return None
 
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """The numbers from which a page makes users' models; None where the page has no formulas for them."""

@@ -31,6 +31,8 @@ FORMAT, FORMAT_BEFORE = "3", "2"
 NODE = "node.safetensors"
 # Where users lie whom no node knows, since all of their rows were held out.
 NOWHERE = "held-out"
+# Where users lie who came after the run.
+LATER = "later"
 # Of a name, so many bytes are allowed on every disk.
 LONGEST_NAME = 255
 
@@ -83,6 +85,27 @@ def save_private(
     if place.exists():
         shutil.rmtree(place)
     unfinished.rename(place)
+
+
+def write_user(folder: Path, kind: str, user_id: str, tensors: Mapping[str, Tensor], former: Path | None) -> None:
+    """Write one user's own file into a run; former: the one that it replaces, None for a user who came later.
+
+    Call `list_files` after the last.
+    """
+    place = folder / PRIVATE / LATER if former is None else former.parent
+    place.mkdir(mode=0o700, exist_ok=True)
+    path = place / f"{user_file(user_id)}.safetensors"
+    facts = {"format": private_format(kind), "user": user_id}
+    write_atomically(path, tensor_bytes(tensors, facts), 0o600)
+    if former is not None and former != path:
+        former.unlink()
+
+
+def list_files(folder: Path) -> None:
+    """Write the list of all users' files of a run, by which a lost one is found."""
+    place = folder / PRIVATE
+    names = sorted(str(path.relative_to(place)) for path in place.glob("*/*"))
+    write_atomically(folder / INDEX, sealed_json({"files": names}), 0o600)
 
 
 def user_file(user_id: str) -> str:

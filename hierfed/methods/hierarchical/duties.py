@@ -11,7 +11,17 @@ from torch import Tensor
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import JudgedItems, Learner, Method, Restorer, RivalErrors, RivalRows, Scorer, Train
+from hierfed.federated.method import (
+    JudgedItems,
+    Learner,
+    Method,
+    Relearner,
+    Restorer,
+    RivalErrors,
+    RivalRows,
+    Scorer,
+    Train,
+)
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.local.rivals import ALONE, each_user_alone
@@ -70,6 +80,18 @@ class HierarchicalDuties(Method):
             return own.personal(ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None)
 
         return learn
+
+    def relearner(self, shared: SharedModel) -> Relearner:
+        """See Method."""
+        from hierfed.methods.hierarchical.updates import without_former_sums  # noqa: PLC0415 - it serves this class
+
+        learn = self.learner(shared)
+
+        def relearn(rows: Ratings, before: Mapping[str, Tensor]) -> PersonalModel:
+            model = cast("PersonalFactors", learn(rows))
+            return without_former_sums(model, before) if before else model
+
+        return relearn
 
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """See Method."""

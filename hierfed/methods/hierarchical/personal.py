@@ -329,10 +329,10 @@ def _observations(
     counts, precision = rows.counts.long(), precision[user]
     noise = _noise_weights(design, items, counts) * (knowledge.noise_share / precision + uncertain)
     ratings = knowledge.scale.centre + knowledge.scale.unit * value
-    return _observed(knowledge, counts, items, ratings, mean, prior_mean[user], noise)
+    return observed(knowledge, counts, items, ratings, mean, prior_mean[user], noise)
 
 
-def _observed(
+def observed(
     knowledge: SharedKnowledge,
     counts: Tensor,
     items: Tensor,
@@ -394,7 +394,7 @@ def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> Persona
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])
-    own = _observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"])
+    own = observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"])
     return PersonalFactors(
         knowledge=knowledge,
         users=torch.zeros(1, dtype=torch.int64),
