@@ -171,7 +171,7 @@ class Settings(Section):
         return ""
 
     def _local_steps_refusal(self) -> str:
-        for name in ("optimizer", "correction", "kept", "turns"):
+        for name in ("optimizer", "correction", "kept", "turns", "own_model"):
             if (
                 getattr(self.training, name) != getattr(TrainingSettings(), name)
                 and not METHODS[self.method].takes_optimizer

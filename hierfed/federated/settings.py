@@ -80,6 +80,11 @@ class TrainingSettings(Section):
     kept: the part of a network that stays at its node and is never sent: `none`, `head`, the output layer, or `body`,
     all others.
     turns: the parts that a node trains in a round, one after the other, each for local_epochs: `all`, `head`, `body`.
+    own_model: a model that each node keeps for itself while rounds train the shared one: `none`, `ditto`, `apfl`,
+    `pfedme`, `per_fedavg` or `fedala`; see methods.averaging.own_models.
+    own_strength: of the pull between the two models (Ditto, pFedMe); APFL's alpha, the own model's share.
+    own_rate: of the own model's steps (Ditto, pFedMe, Per-FedAvg), or of FedALA's weights.
+    own_steps: pFedMe's on each batch; FedALA's epochs of the weights in a round.
     threads: the number of threads that share the nodes.
     chunk_rows: each thread trains many small nodes in chunks of about this many ratings, which bounds memory. The
     numbers depend neither on this nor on the threads.
@@ -95,6 +100,10 @@ class TrainingSettings(Section):
     correction: Literal["none", "nova", "scaffold", "dyn"] = "none"
     kept: Literal["none", "head", "body"] = "none"
     turns: tuple[Literal["all", "head", "body"], ...] = ("all",)
+    own_model: Literal["none", "ditto", "apfl", "pfedme", "per_fedavg", "fedala"] = "none"
+    own_strength: NonNegative = 0.5
+    own_rate: NonNegative = 0.01
+    own_steps: Count = 1
     threads: Count = 1
     chunk_rows: Count = 262_144
     device: Literal["cpu", "cuda"] = "cpu"

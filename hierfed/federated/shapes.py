@@ -68,6 +68,10 @@ def _against_async(settings: Settings, kind: MethodKind) -> list[tuple[bool, str
             f"step '{', '.join(words)}' rounds sums that answer one model, and these answer several: leave it out",
         ),
         (
+            settings.training.own_model != "none",
+            f"training.own_model '{settings.training.own_model}' was never tried with late answers: leave it at 'none'",
+        ),
+        (
             settings.training.kept != "none",
             f"training.kept '{settings.training.kept}': what a node keeps was never tried with late answers: "
             "leave it at 'none'",

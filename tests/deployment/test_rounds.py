@@ -51,6 +51,7 @@ def a_step(monkeypatch):
         ("network", {"optimizer": "sgd", "correction": "scaffold", "server_optimizer": "avgm"}),
         ("network", {"correction": "dyn", "proximal": 0.1}),
         ("network", {"kept": "head", "turns": ["head", "body"]}),
+        ("network", {"own_model": "ditto"}),
         ("network", {"correction": "nova", "server_optimizer": "yogi", "server_learning_rate": 0.01}),
         ("network", {"steps": ["doubled"]}),
         ("hierarchical", {"steps": ["words8", "deflate"], "rank_items": False, "select": False}),
@@ -80,6 +81,7 @@ def test_the_digest_is_that_of_one_process(preset, changes, village, make_settin
         ("network", {"correction": "dyn", "proximal": 0.1, "server_optimizer": "avgm"}, {"drift", "momentum"}),
         ("network", {"correction": "scaffold", "optimizer": "sgd"}, set()),
         ("network", {"kept": "head"}, set()),
+        ("network", {"own_model": "fedala"}, set()),
         ("hierarchical", {"momentum": 0.7, "rank_items": False, "select": False}, set()),
     ],
 )

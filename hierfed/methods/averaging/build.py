@@ -15,6 +15,7 @@ from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
 from hierfed.methods.averaging.feature_fitting import FeatureFitting, feature_fitting
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
 from hierfed.methods.averaging.node_level import NodePersonalisation
+from hierfed.methods.averaging.own_models import with_own_models
 from hierfed.methods.averaging.parts import partial_averaging
 from hierfed.methods.averaging.pooled_averaging import pooled
 from hierfed.methods.averaging.stacked import train_stacked
@@ -136,6 +137,8 @@ def make_averaging(
         seed=settings.seed,
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
+    if training.own_model != "none":
+        return with_own_models(plain, training)
     if training.kept != "none" or training.turns != ("all",):
         return partial_averaging(plain, training.kept, training.turns)
     if training.correction != "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,10 @@ class StackedGradient(Protocol):
     def __call__(self, inputs: Tensor, target: Tensor, scale: Tensor, keep: Tensor | None, errors: Tensor) -> None:
         """Compute all gradients; see StackedGradient."""
         ...
+
+
+# Makes the gradient from parameters and gradients, both [nodes, parameters], for batches of so many rows.
+MakeGradient = Callable[[Predictor, Tensor, Tensor, int], StackedGradient]
 
 
 def gradient_of(predictor: Predictor, parameters: Tensor, gradient: Tensor, batch: int) -> StackedGradient:

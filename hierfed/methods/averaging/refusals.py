@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
 
 def refusal_of_rounds(settings: Settings) -> str:
     """The reason why the settings' local steps or kept parts cannot work; empty if they can."""
-    return _correction_refusal(settings) or _parts_refusal(settings)
+    return _correction_refusal(settings) or _parts_refusal(settings) or _own_model_refusal(settings)
 
 
 def _correction_refusal(settings: Settings) -> str:
@@ -43,4 +45,35 @@ def _parts_refusal(settings: Settings) -> str:
         return (
             f"{begins}correction '{training.correction}' is for a node that trains all in one turn: leave it at 'none'"
         )
+    return ""
+
+
+# The settings of training that each own model reads.
+_READ: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "none": frozenset(),
+        "ditto": frozenset({"own_strength", "own_rate"}),
+        "apfl": frozenset({"own_strength"}),
+        "pfedme": frozenset({"own_strength", "own_rate", "own_steps"}),
+        "per_fedavg": frozenset({"own_rate"}),
+        "fedala": frozenset({"own_rate", "own_steps"}),
+    }
+)
+
+
+def _own_model_refusal(settings: Settings) -> str:
+    training, usual, name = settings.training, type(settings.training)(), settings.training.own_model
+    for unread in sorted({"own_strength", "own_rate", "own_steps"} - _READ[name]):
+        if getattr(training, unread) != getattr(usual, unread):
+            return f"training.{unread} has no effect with own_model '{name}': leave it out"
+    begins = f"training.own_model '{name}': "
+    if name == "none":
+        return ""
+    if name == "apfl" and training.own_strength > 1:
+        return f"{begins}own_strength is the own model's share: set it from 0 to 1"
+    if settings.privacy.privacy_unit != "none":
+        return f"{begins}it was never tried under differential privacy: leave it at 'none'"
+    for other in ("correction", "kept", "turns", "proximal"):
+        if getattr(training, other) != getattr(usual, other):
+            return f"{begins}it was never tried with training.{other}: leave one of the two out"
     return ""

@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, row_counts, taken
-from hierfed.methods.averaging.gradients import StackedGradient, gradient_of
+from hierfed.methods.averaging.gradients import MakeGradient, gradient_of
 from hierfed.methods.averaging.network import Network, Predictor
 from hierfed.methods.averaging.training import Batches, EpochEnd, LocalTraining, Streams, epoch_losses, make_batches
 from hierfed.randomness import keep_masks
 
 MASK_VALUES = 2**18
-
-# Makes the gradient from parameters and gradients, both [nodes, parameters], for batches of so many rows.
-MakeGradient = Callable[[Predictor, Tensor, Tensor, int], StackedGradient]
 
 
 def train_stacked(
@@ -37,7 +34,7 @@ def train_stacked(
     """Train the nodes side by side, on the device of `start` and `features`; see training.Trainer."""
 
     def plan(ordered: Sequence[Node]) -> tuple[Batches, MakeGradient]:
-        return make_batches(ordered, settings, streams), gradient_of
+        return make_batches(ordered, settings, streams), settings.gradient or gradient_of
 
     return descend(predictor, start, features, nodes, settings, streams, plan, on_epoch_end)
 
@@ -113,7 +110,7 @@ class _Stack:
         self.by_step = list(zip(*(part.unbind(0) for part in parts), strict=True))
         self.active = 0
         self.correction: Tensor | None = None
-        self.trained = torch.ones(predictor.parameter_count, device=start.device)
+        self.trained = torch.ones(start.shape[1], device=start.device)
         if settings.only is not None:
             self.trained.zero_()[settings.only] = 1
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, numbers_of, train_rows
+from hierfed.methods.averaging.gradients import MakeGradient
 from hierfed.methods.averaging.network import Predictor, aligned
 from hierfed.models.scale import UNCHANGED, RatingScale
 from hierfed.randomness import permutations, stream_keys
@@ -29,6 +30,8 @@ class LocalTraining:
     optimizer: `adam`, a fresh one in each training (Kingma and Ba, 2015), or `sgd`, which has no state.
     corrections: added to each gradient of the node of this number, [parameters], 0 where no weight lies; empty for
     none.
+    gradient: makes the gradients, where they are not the loss's own; see own_gradients. A row of the parameters may
+    then hold more than one model. None for the loss's own.
     """
 
     epochs: int
@@ -39,6 +42,7 @@ class LocalTraining:
     scale: RatingScale = UNCHANGED
     optimizer: str = "adam"
     corrections: Mapping[int, Tensor] = field(default_factory=dict, compare=False)
+    gradient: MakeGradient | None = field(default=None, compare=False)
 
     def steps(self, rows: int) -> int:
         """The number of steps of a node with so many rows."""
