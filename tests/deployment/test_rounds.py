@@ -51,7 +51,7 @@ def a_step(monkeypatch):
         ("network", {"optimizer": "sgd", "correction": "scaffold", "server_optimizer": "avgm"}),
         ("network", {"correction": "dyn", "proximal": 0.1}),
         ("network", {"kept": "head", "turns": ["head", "body"]}),
-        ("network", {"own_model": "ditto"}),
+        ("network", {"own_model": "pfedme"}),
         ("network", {"correction": "nova", "server_optimizer": "yogi", "server_learning_rate": 0.01}),
         ("network", {"steps": ["doubled"]}),
         ("hierarchical", {"steps": ["words8", "deflate"], "rank_items": False, "select": False}),
