@@ -53,6 +53,18 @@ def first_reason(checks: Sequence[Check], sent: Sent) -> str:
     return ""
 
 
+def with_uncounted(counted: Tensor, users: Tensor) -> Tensor:
+    """The largest numbers that a sum can be of: of those who were counted, and of nodes that missed the count.
+
+    A node may miss the round of counts and take part in the next, or join later. Such nodes are let in with as many
+    users as were counted; no number of theirs is known.
+
+    counted: numbers of users, for each item or of all.
+    users: at all counted nodes, or a number above that.
+    """
+    return counted + users
+
+
 def counts(*names: str) -> Check:
     """Whole numbers from 0 to MOST_COUNTED."""
 

@@ -334,7 +334,8 @@ def test_averaging_is_personalised_too(village, make_settings):
     state = found.sides["node 1"].state
     made = personalise(state)
     assert made.users == 12
-    assert [path.name for path in (made.folder / "node-node 1").iterdir()] == ["node.safetensors"]
+    names = sorted(path.name.partition("-")[0] for path in (made.folder / "node-node 1").iterdir())
+    assert names == ["node.safetensors", *["user"] * 12]
 
 
 def test_sums_of_judging_are_those_of_the_rows(data, make_settings, reference, plan):

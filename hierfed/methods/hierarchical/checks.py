@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hierfed.federated.checks import Check, Sent, between, counts, not_negative, semidefinite, within
+from hierfed.federated.checks import Check, Sent, between, counts, not_negative, semidefinite, with_uncounted, within
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.embedding import REGULARISATION
@@ -56,13 +56,13 @@ def opening_checks(limits: tuple[float, float]) -> Sequence[Check]:
     )
 
 
-def co_rating_checks(raters: Tensor, scaled: Tensor) -> Sequence[Check]:
+def co_rating_checks(raters: Tensor, users: Tensor, scaled: Tensor) -> Sequence[Check]:
     """Of products with the co-rating matrix, sum x x' / n: each rater of an item adds a mean of the basis.
 
-    raters: of shared items.
+    raters: of shared items. users: at all nodes that were counted.
     scaled: the basis by which the users multiply, of shared items, [shared items, columns].
     """
-    most = raters[:, None] * scaled.abs().amax(0)
+    most = with_uncounted(raters, users)[:, None] * scaled.abs().amax(0)
     products = semidefinite(
         "co_ratings", lambda sent: [scaled.T @ sent["co_ratings"]], float(scaled.abs().sum(0).max())
     )
@@ -73,10 +73,11 @@ def vector_checks(names: tuple[str, str, str], raters: Tensor, users: Tensor, mo
     """Of sums over users' vectors x: of x x' packed and x by item, and of x x' over all users.
 
     names: of these arrays.
-    raters: of the items, at all nodes.
-    users: at all nodes.
+    raters: of the items, at all nodes that were counted.
+    users: at these nodes.
     most: the largest square of a vector.
     """
+    raters, users = with_uncounted(raters, users), with_uncounted(users, users)
     products, vectors, everyone = names
 
     def of_items(sent: Sent) -> Iterator[Tensor]:
@@ -110,12 +111,12 @@ def round_checks(
     arrays: of the shared model.
     strength: a0, of the prior of users' precisions.
     """
-    beliefs, everyone = Beliefs.of(arrays), arrays["users"]
+    beliefs, everyone = Beliefs.of(arrays), with_uncounted(arrays["users"], arrays["users"])
     unit, size = arrays["scale"][1], 1 + beliefs.rank
     scale = unit.square()
     spread, weights = beliefs.user_spread, beliefs.covariate_weights
     whitening = torch.linalg.inv(spread)
-    items, raters = float(len(design.raters)), design.raters[design.shared_items]
+    items, raters = float(len(design.raters)), with_uncounted(design.raters[design.shared_items], arrays["users"])
     residual = (MOST_RANGES * (limits[1] - limits[0]) / unit).square().clamp_min(1.0)
     largest_precision = beliefs.precision * (1 + items / (2 * strength))
 

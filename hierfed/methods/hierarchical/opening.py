@@ -67,7 +67,8 @@ def checks(arrays: Mapping[str, Tensor], design: Design) -> Sequence[Check]:
     """Checks of these sums; see SumMethod."""
     raters = arrays["raters"][design.shared_items]
     if "basis" in arrays:
-        return co_rating_checks(raters, (_root_counts(arrays, design)[:, None] * arrays["basis"])[design.shared_items])
+        scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
+        return co_rating_checks(raters, arrays["users"], scaled[design.shared_items])
     return implicit_checks(raters, arrays["users"])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
-from hierfed.federated.checks import Check, between, counts, within
+from hierfed.federated.checks import Check, between, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel, PrivateState
@@ -83,7 +83,9 @@ class ItemBiases(Method):
             ratings = between("ratings", lambda sent: low * sent["rows"], lambda sent: high * sent["rows"], high)
             return counts("raters", "rows"), *rows, ratings
         mean = shared.arrays["mean"]
-        raters = shared.arrays["summed"] * shared.server.get("raters", torch.full((self.items,), torch.inf).double())
+        counted = shared.server.get("raters", torch.full((self.items,), torch.inf).double())
+        # The users were not counted; they have at least one rating each.
+        raters = shared.arrays["summed"] * with_uncounted(counted, counted.sum())
         most = torch.nan_to_num(raters, nan=0.0) * torch.maximum(high - mean, mean - low)
         return (within("deviations", lambda _: most),)
 

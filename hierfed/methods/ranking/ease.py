@@ -21,7 +21,7 @@ from torch import Tensor
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
 from hierfed.errors import HierfedError
-from hierfed.federated.checks import Check, Sent, counts, within
+from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
@@ -101,11 +101,13 @@ class Ease:
         return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
-        """Counts; no pair of items has more raters than either item has at all nodes. See SumMethod."""
+        """Counts; no pair of items has more raters than either item. See SumMethod."""
         if not shared.arrays:
             return (counts("raters"),)
         raters = shared.arrays["raters"][known_items(shared.arrays["raters"])]
         row, column = torch.tril_indices(len(raters), len(raters))
+        # The users were not counted; they have at least one rating each.
+        raters = with_uncounted(raters, raters.sum())
         most = torch.minimum(raters[row], raters[column])
 
         def pairs(sent: Sent) -> Tensor:
