@@ -108,7 +108,7 @@ def _model(number: int) -> SharedModel:
 
 
 def _plan(settings: Settings, catalogue: Catalogue) -> Plan:
-    return Plan(TRAINING, settings, catalogue, (0.5, 5.0))
+    return Plan(TRAINING, settings, catalogue, (0.5, 5.0), nodes=1)
 
 
 def _make_state(place: Path, settings: Settings, catalogue: Catalogue) -> None:
