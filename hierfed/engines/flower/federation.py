@@ -337,12 +337,12 @@ class Federation:
         return Member(connection.name, self._admission.number(connection.name))
 
     def dismiss(self) -> None:
-        """Send goodbye to all members, and wait a while until they have left."""
+        """Send goodbye to all members, and wait a while until those that answer have left."""
         self._over = True
         for node_id in self.members:
             self._send(_message(Request("goodbye"), node_id))
         end = self._clock() + self._patience.leaving
-        while self.members and self._clock() < end:
+        while self._clock() < end and any(each.name and not each.missed for each in self._connections.values()):
             self._receive([])
             self._wait(SHORTEST_WAIT)
 

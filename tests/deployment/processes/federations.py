@@ -11,6 +11,7 @@ from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import Round
+from hierfed.federated.method import Method
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
@@ -56,13 +57,18 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     raise AssertionError(f"ended without saying {wanted!r}: {lines}")
 
 
-def in_process_digest(tables, rule: Rule = OPEN_SUM) -> str:
-    """What the three tables give in one process; the ratings are on SCALE."""
+def in_process(tables) -> tuple[Method, list[Node]]:
+    """The method of these settings, and a node for each of the three tables; the ratings are on SCALE."""
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
     settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
     catalogue = read_catalogue(tables / "items.csv")
     own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
-    method = prepare(Case(settings, catalogue, SCALE)).method
+    return prepare(Case(settings, catalogue, SCALE)).method, nodes
+
+
+def in_process_digest(tables, rule: Rule = OPEN_SUM) -> str:
+    """What the three tables give in one process."""
+    method, nodes = in_process(tables)
     with one_torch_thread():
         return run_rounds(method, nodes, ROUNDS, how=Round(rule)).shared.digest()
