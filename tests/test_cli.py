@@ -327,6 +327,19 @@ def test_compare_takes_the_first_one_s_seeds_for_all(hierfed: Hierfed, folder: s
         assert strict_json(summary.read_text())["seeds"] == [0]
 
 
+def test_a_study_goes_on_where_it_was(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
+    text = f'presets = ["paper", "network"]\nseeds = 1\n[settings]\nsource = "{folder}"\n'
+    (tmp_path / "small.toml").write_text(text + "\n".join(SETS))
+    first, again = hierfed("study", "small.toml"), hierfed("study", "small.toml")
+    assert first.code == again.code == 0, first.err
+    assert "2 of 2 runs, about 0 min left" in first.err
+    assert "2 of 2 runs are there already" in again.err
+    assert first.out == again.out
+    assert "as it is, network" in first.out
+    (tmp_path / "odd.toml").write_text(text + "[variant.a]\n")
+    assert "variant: Extra inputs" in hierfed("study", "odd.toml").err
+
+
 def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
     assert (found.code, found.err) == (0, "")

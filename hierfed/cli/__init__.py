@@ -1,4 +1,4 @@
-"""The command line: run, compare, recommend, update, serve, page, data, report, audit, leak-test, federations."""
+"""The command line: experiments and studies, recommendations, a service, data, reports, checks and federations."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hierfed.cli.leaks import leak_test
 from hierfed.cli.listing import runs
 from hierfed.cli.output import print_what_can_be, say
 from hierfed.cli.service import page, serve
+from hierfed.cli.study import study
 from hierfed.errors import HierfedError, StorageError
 from hierfed.settings import setting_named
 
@@ -50,7 +51,7 @@ def _application() -> typer.Typer:
     )
     made.callback(invoke_without_command=True)(options)
     finished = (recommend, update, serve, page, report, audit, leak_test)
-    for command in (run, compare, runs, presets, settings, *finished, server, node, federation, personalise):
+    for command in (run, compare, study, runs, presets, settings, *finished, server, node, federation, personalise):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)

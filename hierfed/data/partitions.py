@@ -1,7 +1,7 @@
-"""Partitions of rows among nodes: uniform, skewed in size, skewed in taste, or by time.
+"""Partitions of rows among nodes: uniform, skewed in size, in taste, in time or in the items.
 
 Each partitioner takes the rows to divide and gives the node number of each [rows], in the smallest unsigned type. All
-except `by_rows` keep a user's rows together.
+except `by_rows` and `by_catalogue` keep a user's rows together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierfed.data.activity import by_activity
+from hierfed.data.popularity import by_catalogue, by_popularity
 from hierfed.data.users_of_rows import equal_groups, of_rows, refuse_fewer, users_of
 from hierfed.errors import DataError
 from hierfed.lookup import look_up as look_up_in
@@ -145,6 +146,8 @@ PARTITIONERS: Mapping[str, Partitioner] = {
     ),
     "time": Partitioner(_time),
     "activity": Partitioner(lambda rows: by_activity(rows.user, rows.nodes)),
+    "popularity": Partitioner(lambda rows: by_popularity(rows.user, rows.item, rows.nodes)),
+    "catalogue": Partitioner(lambda rows: by_catalogue(rows.item, rows.nodes, rows.rng), keeps_users=False),
 }
 """The partitioners by their names in the settings."""
 

@@ -242,7 +242,8 @@ def test_an_unknown_partition_is_an_error_that_names_the_nearest():
     with pytest.raises(SettingsError) as refused:
         parts.partitioner_of("user")
     assert str(refused.value) == (
-        "no partition 'user', did you mean 'users'?; there are: activity, genre, rows, sizes, time, users"
+        "no partition 'user', did you mean 'users'?; there are: activity, catalogue, genre, popularity, rows, "
+        "sizes, time, users"
     )
 
 
