@@ -28,7 +28,7 @@ LAYERS = (
         "randomness",
     ),
     ("results", "serving.answers"),
-    ("data.activity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
+    ("data.activity", "data.popularity", "data.grouping", "data.partitions", "data.users_of_rows", "section"),
     ("declarations",),
     ("settings", "settings_reference"),
     ("data",),
