@@ -278,11 +278,10 @@ def test_the_table_says_how_it_is_ordered_and_what_was_seen(run, monkeypatch, ca
 
 
 def test_the_option_is_the_setting():
-    from hierfed.cli.options import settings_of
+    from hierfed.cli.options import DataOptions, settings_of
 
-    nothing = dict.fromkeys(["data", "query", "join", "protocol", "test", "columns", "seed", "sets"])
-    assert settings_of("hierarchical", **nothing).serving.refit == "users"
-    changed = settings_of("hierarchical", **nothing, refit="none")
+    assert settings_of("hierarchical", DataOptions(), seed=None, sets=None).serving.refit == "users"
+    changed = settings_of("hierarchical", DataOptions(), seed=None, sets=None, refit="none")
     assert changed.serving.refit == "none"
     # Nothing that nodes agree to, and nothing that a ledger of the version before would not know.
     assert changed.digest() == load_settings("hierarchical").digest()

@@ -63,14 +63,13 @@ def personalise_nodes(
     training = settings.training
     if settings.how != "ditto":
         training = replace(training, proximal=0.0)
-    for turn, only in enumerate(
-        {"head": (predictor.head,), "head_first": (predictor.head, None)}.get(settings.how, (None,))
-    ):
-        streams, here = turn_streams(seed, 0, "personalisation", turn), replace(training, only=only)
+    turns = {"head": (predictor.head,), "head_first": (predictor.head, None)}.get(settings.how, (None,))
+    for turn, only in enumerate(turns):
+        streams, part = turn_streams(seed, 0, "personalisation", turn), replace(training, only=only)
         if settings.validation == 0:
-            start = trainer(predictor, start, features, nodes, here, streams)[0]
+            start = trainer(predictor, start, features, nodes, part, streams)[0]
         else:
-            start = _early_stopped(predictor, trainer, start, features, nodes, here, streams, settings.validation)
+            start = _early_stopped(predictor, trainer, start, features, nodes, part, streams, settings.validation)
     return start
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.methods.averaging.clipping import clipped_gradient_of
-from hierfed.methods.averaging.gradients import StackedGradient
+from hierfed.methods.averaging.gradients import MakeGradient, StackedGradient
 from hierfed.methods.averaging.network import Predictor, aligned, occupied
-from hierfed.methods.averaging.stacked import MakeGradient, descend
+from hierfed.methods.averaging.stacked import descend
 from hierfed.methods.averaging.training import Batches, EpochEnd, LocalTraining, Streams
 from hierfed.private_randomness import PrivateStream, PrivateStreams
 
