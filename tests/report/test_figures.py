@@ -139,8 +139,9 @@ def test_baselines_figure_holds_every_model_of_both_row_sets_best_on_top(result:
         "centralised": "All rows in one place",
     }
     expected = [
-        {names[key]: value for key, value in result.baselines} | {"Federated, global model": result.final_rmse},
-        {names[key]: value for key, value in result.personal_baselines}
+        {name: getattr(result.baselines, key) for key, name in names.items()}
+        | {"Federated, global model": result.final_rmse},
+        {name: getattr(result.personal_baselines, key) for key, name in names.items()}
         | {
             "Federated, global model": result.users.rmse_before,
             "Federated, personal models": result.users.rmse_after,

@@ -11,6 +11,7 @@ import pytest
 import rich.console
 
 from hierfed.report import progress
+from hierfed.report.console import PlainConsole
 from hierfed.report.progress import watching
 from hierfed.results import RoundRecord
 from hierfed.settings import Settings, TrainingSettings
@@ -63,9 +64,9 @@ def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cl
     """A terminal of so many columns that stands for standard error, and keeps what is written."""
     out, columns = StringIO(), request.param
 
-    def make_console(**options: Any) -> rich.console.Console:
+    def make_console(**options: Any) -> PlainConsole:
         assert options == {"stderr": True}
-        return rich.console.Console(
+        return PlainConsole(
             file=out,
             force_terminal=True,
             width=columns,
@@ -75,7 +76,7 @@ def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cl
             _environ={},
         )
 
-    monkeypatch.setattr(progress, "Console", make_console)
+    monkeypatch.setattr(progress, "PlainConsole", make_console)
     return out
 
 
