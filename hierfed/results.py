@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hierfed.atomic import write_atomically
 from hierfed.exports import Tabular
 from hierfed.sealed import SEAL, json_digest
 
 Kept = TypeVar("Kept", bound="Record")
-Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+UNDEFINED = float("nan")
+"""The one NaN of results: as one object it equals itself inside records, so that equal results are equal."""
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: UNDEFINED if value is None else value),
+    AfterValidator(lambda value: UNDEFINED if isnan(value) else value),
+]
 """A figure that may be undefined (no rows): NaN here, null in JSON."""
 
 
@@ -159,7 +166,7 @@ class UserSummary(Record):
     users: int
     rmse_before: Number
     rmse_after: Number
-    rmse_at_times: Number = float("nan")
+    rmse_at_times: Number = UNDEFINED
     mae_before: Number
     mae_after: Number
     macro_rmse_before: Number
@@ -184,7 +191,7 @@ class Baselines(Record):
     biases: Number
     local_only: Number
     centralised: Number
-    pooled_biases: Number = float("nan")
+    pooled_biases: Number = UNDEFINED
 
 
 class Trial(Record):
@@ -254,7 +261,7 @@ class Intervals(Record):
     level: Number
     coverage: Number
     mean_width: Number
-    coverage_at_times: Number = float("nan")
+    coverage_at_times: Number = UNDEFINED
     groups: list[IntervalGroup] = []
 
 
@@ -282,8 +289,8 @@ class RankingRecord(Record):
     ndcg_at_10: Number
     recall_at_20: Number
     hr_at_10: Number
-    sampled_ndcg_at_10: Number = float("nan")
-    sampled_hr_at_10: Number = float("nan")
+    sampled_ndcg_at_10: Number = UNDEFINED
+    sampled_hr_at_10: Number = UNDEFINED
 
 
 class ThresholdRecord(Record):
@@ -299,7 +306,7 @@ class ThresholdRecord(Record):
     rows: int
     rmse: Number
     rmse_others: Number
-    share: Number = float("nan")
+    share: Number = UNDEFINED
 
 
 class ReleaseRecord(Record):
