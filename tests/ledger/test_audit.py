@@ -97,7 +97,11 @@ def reason(folder: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("preset", "rounds", "files"),
     [
-        ("network", {"rating": 3}, ["catalogue.parquet", "model.safetensors", "result.json", "settings.toml"]),
+        (
+            "network",
+            {"rating": 3},
+            ["catalogue.parquet", "model.safetensors", "ranking.safetensors", "result.json", "settings.toml"],
+        ),
         (
             "hierarchical",
             {"rating": 5, "ease": 2, "implicit": 3},

@@ -80,7 +80,8 @@ def one_round(method: FederatedAveraging, shared: SharedModel, nodes: Sequence[N
 
 
 def test_a_round_is_the_mean_of_the_nodes_parameters_weighted_by_their_rows(make_method, nodes):
-    known = torch.randn(4, NETWORK.parameter_count, generator=torch.Generator().manual_seed(0))
+    # So near the start that no change meets the bound on a node.
+    known = 0.1 * torch.randn(4, NETWORK.parameter_count, generator=torch.Generator().manual_seed(0))
     losses = torch.tensor([[1.0, 0.5], [2.0, 1.0], [3.0, 2.5], [4.0, 3.0]], dtype=torch.float64)
     method = make_method(trainer=ends_at(known, losses))
     shared = method.start()
@@ -96,11 +97,14 @@ def test_a_round_is_the_mean_of_the_nodes_parameters_weighted_by_their_rows(make
 
 
 def test_a_contribution_is_rows_times_change_rows_and_rows_times_losses(make_method, nodes):
-    known, losses = torch.ones(4, NETWORK.parameter_count), torch.tensor([[0.5, 0.25]] * 4, dtype=torch.float64)
+    known, losses = (
+        torch.full((4, NETWORK.parameter_count), 0.125),
+        torch.tensor([[0.5, 0.25]] * 4, dtype=torch.float64),
+    )
     method = make_method(trainer=ends_at(known, losses))
     shared = method.start()
     for sent, rows in zip(sent_by(method, shared, nodes, 1), LENGTHS, strict=True):
-        change = 1 - shared.arrays["parameters"].double()
+        change = 0.125 - shared.arrays["parameters"].double()
         assert torch.equal(sent.arrays["change"], rows * change)
         assert sent.arrays["rows"].tolist() == [rows]
         assert sent.arrays["loss"].tolist() == [rows * 0.5, rows * 0.25]

@@ -148,7 +148,7 @@ def test_the_mean_over_nodes_is_weighted_by_rows_and_the_loop_agrees(by_example,
     stacked = run_rounds(by_example, nodes, 2).shared.arrays["parameters"]
     loop = replace(by_example, private_trainer=train_privately_in_a_loop)
     torch.testing.assert_close(run_rounds(loop, nodes, 2).shared.arrays["parameters"], stacked, rtol=0, atol=1e-5)
-    known = torch.randn(4, NETWORK.parameter_count, generator=torch.Generator().manual_seed(0))
+    known = 0.1 * torch.randn(4, NETWORK.parameter_count, generator=torch.Generator().manual_seed(0))
 
     def known_ends(_protection: object, *arguments: Any) -> tuple[Tensor, Tensor]:
         return ends_at(known)(*arguments)

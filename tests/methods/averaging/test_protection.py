@@ -234,7 +234,7 @@ def test_modules_in_which_rows_are_not_apart_are_refused(part, folder):
 
 
 def test_batch_statistics_are_refused_in_any_run(folder):
-    with pytest.raises(ValueError, match="batch normalisation, cannot be averaged"):
+    with pytest.raises(SettingsError, match="batch normalisation, cannot be averaged"):
         experiment(folder, "example", with_part(nn.BatchNorm1d(4)))
 
 
