@@ -66,5 +66,5 @@ def test_a_file_without_such_a_key_is_one_line(tmp_path):
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     with pytest.raises(HierfedError, match="not an Ed25519 key"):
         kept_key(tmp_path)
-    with pytest.raises(HierfedError, match="nowhere.*cannot be written: No such file or directory"):
+    with pytest.raises(HierfedError, match=r"nowhere.*cannot be written: No such file or directory"):
         kept_key(tmp_path / "nowhere")
