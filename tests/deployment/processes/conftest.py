@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 ITEMS, USERS = 40, 36
-LONGEST_LIFE = 240.0
+LONGEST_LIFE = 480.0
 
 Start = Callable[..., subprocess.Popen[str]]
 

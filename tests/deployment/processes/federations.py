@@ -18,7 +18,8 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 
 ROUNDS = 6
-SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "rank=3", "--set", "rank_items=false")
+SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "embedding_rounds=1", "--set", "rank=3")
+SETTINGS += ("--set", "rank_items=false")
 SCALE = (0.5, 5.0)
 DIGEST = re.compile(r"digest ([0-9a-f]{64})")
 
