@@ -126,18 +126,18 @@ UNKNOWN = [
     ),
     (
         {"partition": "user"},
-        "federation.partition: no partition 'user', did you mean 'users'?; there are: activity, genre, rows, sizes, "
-        "time, users",
+        "federation.partition: no partition 'user', did you mean 'users'?; there are: activity, catalogue, genre, "
+        "popularity, rows, sizes, time, users",
     ),
     (
         {"personal_partition": "tim"},
         "personalisation.personal_partition: no partition of whole users 'tim', did you mean 'time'?; "
-        "there are: activity, genre, sizes, time, users",
+        "there are: activity, genre, popularity, sizes, time, users",
     ),
     (
         {"personal_partition": "rows"},
-        "personalisation.personal_partition: no partition of whole users 'rows'; there are: activity, genre, sizes, "
-        "time, users",
+        "personalisation.personal_partition: no partition of whole users 'rows'; there are: activity, genre, "
+        "popularity, sizes, time, users",
     ),
     ({"privacy_unit": "everyone"}, "privacy.privacy_unit: "),
 ]

@@ -25,7 +25,18 @@ def join(start, tables, tmp_path):
     """Start a node of its own state against a port."""
 
     def run(port, name, *more):
-        own = ["--data", tables / "1.parquet", "--state", tmp_path / name, "--name", name, "--patience", 3, "--least-nodes", 1]
+        own = [
+            "--data",
+            tables / "1.parquet",
+            "--state",
+            tmp_path / name,
+            "--name",
+            name,
+            "--patience",
+            3,
+            "--least-nodes",
+            1,
+        ]
         return start("node", "--server", f"127.0.0.1:{port}", *own, *more)
 
     return run
