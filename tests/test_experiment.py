@@ -561,7 +561,7 @@ def figures(result: Any) -> Any:
     told = json.loads(result.model_dump_json(exclude={"settings", "seconds", "ended_early"}))
     told.pop("verdict")
     for baselines in (told["baselines"], told["personal_baselines"]):
-        baselines |= dict.fromkeys(("local_only", "centralised"))
+        baselines.update(dict.fromkeys(("local_only", "centralised")))
     for record in told["rounds"]:
         record.pop("seconds")
     told["metrics"].pop("seconds")

@@ -25,19 +25,8 @@ def join(start, tables, tmp_path):
     """Start a node of its own state against a port."""
 
     def run(port, name, *more):
-        own = [
-            "--data",
-            tables / "1.parquet",
-            "--state",
-            tmp_path / name,
-            "--name",
-            name,
-            "--patience",
-            3,
-            "--least-nodes",
-            1,
-        ]
-        return start("node", "--server", f"127.0.0.1:{port}", *own, *more)
+        own = ["--data", tables / "1.parquet", "--state", tmp_path / name, "--name", name, "--patience", 3]
+        return start("node", "--server", f"127.0.0.1:{port}", *own, "--least-nodes", 1, *more)
 
     return run
 
