@@ -31,7 +31,7 @@ class Study(Section):
     presets: tuple[str, ...] = Field(min_length=1)
     seeds: Count = 2
     settings: dict[str, Any] = Field(default_factory=dict)
-    variants: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"as it is": {}}, min_length=1)
+    variants: dict[str, dict[str, Any]] = Field(default={"as it is": {}}, min_length=1)
 
 
 def read_study(path: Path) -> dict[str, dict[str, list[Settings]]]:
@@ -103,7 +103,8 @@ def summaries_of(
     results: Mapping[str, Mapping[str, Sequence[Result]]],
 ) -> tuple[dict[str, Summary], list[PairedDifference]]:
     """The table of a study: a summary for each variant and preset; and the presets' differences within variants."""
-    summaries, differences = {}, list[PairedDifference]()
+    summaries: dict[str, Summary] = {}
+    differences: list[PairedDifference] = []
     for variant, presets in results.items():
         named = {f"{variant}, {label}": found for label, found in presets.items()}
         summaries |= {name: summarise(name, found) for name, found in named.items()}
