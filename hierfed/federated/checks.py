@@ -18,6 +18,7 @@ ROUNDING = 1e-6
 MOST_COUNTED = 1e12
 # Smaller roots of diagonals count as so much; its square is a number.
 SMALLEST = 1e-150
+LEFT_BY_PRODUCTS = 1e-11
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ def semidefinite(name: str, matrices: Callable[[Sent], Iterable[Tensor]], factor
             diagonal = found.diagonal(dim1=-2, dim2=-1)
             entry = (found - found.mT).abs() > ROUNDING * diagonal.abs().amax() + 2 * factor * sent.error
             # Coordinates of any size count alike, so that the slack of a large one hides nothing of a small one.
-            root = (diagonal.clamp_min(0) + factor * sent.error).sqrt().clamp_min(SMALLEST)
+            # But for what products of float64 leave of the largest: an honest sum of less rank is that far from 0.
+            left = LEFT_BY_PRODUCTS * diagonal.abs().amax(-1, keepdim=True)
+            root = (diagonal.clamp_min(0) + factor * sent.error + left).sqrt().clamp_min(SMALLEST)
             scaled = found / root[..., :, None] / root[..., None, :]
             slack = ROUNDING + found.shape[-1] * factor * sent.error / root.square()
             scaled.diagonal(dim1=-2, dim2=-1).add_(slack)
