@@ -26,7 +26,7 @@ def join(start, tables, tmp_path):
 
     def run(port, name, *more):
         own = ["--data", tables / "1.parquet", "--state", tmp_path / name, "--name", name, "--patience", 3]
-        return start("node", "--server", f"127.0.0.1:{port}", *own, "--least-nodes", 1, *more)
+        return start("node", "--server", f"127.0.0.1:{port}", *own, "--least-nodes", 1, "--least-raters", 1, *more)
 
     return run
 
