@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+STEMS = {path.stem for path in EXAMPLES}
 README = ROOT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL) if README.is_file() else []
 
@@ -32,14 +34,25 @@ class Started:
         return out
 
 
+def own_table() -> pl.DataFrame:
+    """The reader's own `ratings.csv`: forty people, thirty items, by nothing but their numbers."""
+    rows = [
+        (user, item, 1 + (user * item + user + item) % 9 / 2) for user in range(40) for item in range(user % 2, 30, 2)
+    ]
+    return pl.DataFrame(rows, schema=["user", "item", "rating"], orient="row")
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
     """Every example and README block, started at once: they spend most of their time on imports."""
     commands = {path.stem: [str(path)] for path in EXAMPLES}
     commands |= {f"block {number}": ["-c", code] for number, code in enumerate(BLOCKS)}
     processes = {}
+    table = own_table()
     for name, words in commands.items():
         folder = tmp_path_factory.mktemp("work")
+        if "ratings.csv" in (Path(words[0]).read_text(encoding="utf-8") if name in STEMS else words[1]):
+            table.write_csv(folder / "ratings.csv")
         process = subprocess.Popen(
             [sys.executable, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -57,8 +70,9 @@ def test_there_are_examples() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs_anywhere_and_prints_figures(path: Path, started: dict[str, Started]) -> None:
-    assert re.search(r"\d\.\d{3}", started[path.stem].printed())
-    assert list(started[path.stem].folder.iterdir()) == [], "an example leaves nothing behind"
+    assert re.search(r"\d\.\d", started[path.stem].printed())
+    left = {entry.name for entry in started[path.stem].folder.iterdir()}
+    assert left <= {"ratings.csv"}, "an example leaves nothing behind"
 
 
 @pytest.mark.slow
