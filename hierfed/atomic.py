@@ -61,13 +61,28 @@ def held(path: Path) -> IO[str]:
     return file
 
 
-def _lock(file: IO[str]) -> None:
-    """Lock a file for this process. Raises HierfedError where the system has no such locks."""
+def is_held(path: Path) -> bool:
+    """True for a file that a process holds; nothing is changed."""
+    try:
+        with path.open("r") as file:
+            _lock(file, shared=True)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _lock(file: IO[str], shared: bool = False) -> None:
+    """Lock a file for this process. Raises HierfedError where the system has no such locks.
+
+    shared: with all others who lock it so; it then is not locked for one.
+    """
     try:
         import fcntl  # noqa: PLC0415 - Windows has none, and `hierfed run` needs none
     except ImportError as error:
         raise HierfedError("servers and nodes need the file locks of Linux or macOS; `hierfed run` does not") from error
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _sync(path: Path) -> None:

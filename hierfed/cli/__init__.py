@@ -22,8 +22,10 @@ from hierfed.cli.inspection import DataGroup, data_make, data_show, presets, set
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
 from hierfed.cli.listing import runs
+from hierfed.cli.logs import LOG, logs_json
 from hierfed.cli.output import print_what_can_be, say
 from hierfed.cli.service import page, serve
+from hierfed.cli.status import status
 from hierfed.cli.study import study
 from hierfed.errors import HierfedError, StorageError
 from hierfed.settings import setting_named
@@ -51,7 +53,20 @@ def _application() -> typer.Typer:
     )
     made.callback(invoke_without_command=True)(options)
     finished = (recommend, update, serve, page, report, audit, leak_test)
-    for command in (run, compare, study, runs, presets, settings, *finished, server, node, federation, personalise):
+    for command in (
+        run,
+        compare,
+        study,
+        runs,
+        presets,
+        settings,
+        *finished,
+        server,
+        node,
+        status,
+        federation,
+        personalise,
+    ):
         made.command()(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)
@@ -94,7 +109,7 @@ def _run() -> int:
     try:
         return app(standalone_mode=False) or 0
     except HierfedError as error:
-        say(f"error: {error}")
+        _tell_error(str(error))
         return error.exit_code
     except click.ClickException as error:
         say(f"error: {error.format_message()}{_usage(error)}")
@@ -104,8 +119,15 @@ def _run() -> int:
     except OSError as error:
         if error.errno not in STORAGE:
             raise
-        say(f"error: {StorageError(Path(error.filename or 'a file'), error)}")
+        _tell_error(str(StorageError(Path(error.filename or "a file"), error)))
         return StorageError.exit_code
+
+
+def _tell_error(line: str) -> None:
+    if logs_json():
+        LOG.error("%s", line)
+    else:
+        say(f"error: {line}")
 
 
 def _usage(error: click.ClickException) -> str:

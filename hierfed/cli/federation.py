@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hierfed.cli.interruption import end_on_sigterm
+from hierfed.cli.logs import LogFormat, log_to_stderr
 from hierfed.cli.options import (
     Data,
     DataOptions,
@@ -39,6 +41,10 @@ State = Annotated[Path, typer.Option("--state", help="The node's own folder, rea
 Deadline = Annotated[float, typer.Option(min=1, help="Seconds for the answers to a round.")]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Without TLS and keys: anyone on the way can read and change all.")
+]
+Health = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT, or a port of this machine: answers /healthz and /metrics there.", show_default=False),
 ]
 Name = Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")]
 
@@ -72,17 +78,20 @@ def server(
     set_: Sets = None,
     name: Name = None,
     out: Out = Path("runs"),
+    health: Health = None,
+    log_format: LogFormat = "text",
 ) -> None:
     """Serve a federation until it is trained; started again, it goes on where it was."""
     _require_flower()
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
+    log_to_stderr(log_format)
     where, port = _address("--listen", listen)
     tls = _certificates(tls_cert, tls_key, ca)
     folder = out / (name or Path(preset).stem)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(folder / "flower")
-    from hierfed.cli.watching import FederationLines  # noqa: PLC0415
+    from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
     from hierfed.data.division import load_dataset  # noqa: PLC0415
     from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, host  # noqa: PLC0415
@@ -90,8 +99,8 @@ def server(
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     end_on_sigterm()
-    hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure)
-    observer = FederationLines()
+    hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure, _health(health))
+    observer = LoggedLines()
     least = quorum if quorum is not None else nodes // 2 + 1
     result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer, begin_anew)
     observer.on_result(result)
@@ -131,14 +140,18 @@ def node(
     insecure: Insecure = False,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
     quiet: Quiet = False,
+    health: Health = None,
+    log_format: LogFormat = "text",
 ) -> None:
     """Take part in a federation with the ratings of this node, which stay here."""
     _require_flower()
+    log_to_stderr(log_format, logging.ERROR if quiet else logging.INFO)
     _address("--server", server)
+    answers_at = _health(health)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(state / "flower")
-    from hierfed.cli.watching import FederationLines  # noqa: PLC0415
+    from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
     from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
     from hierfed.deployment.policy import read_policy  # noqa: PLC0415
     from hierfed.deployment.state import Origin  # noqa: PLC0415
@@ -150,11 +163,11 @@ def node(
     )
     columns = form.pop("columns", {})
     origin = Origin(data, query or "", columns, test or "", 0.0 if test else test_share, form)
-    lines = FederationLines(quiet)
+    lines = LoggedLines()
     conditions = {"epsilon": epsilon, "least_nodes": least_nodes, "least_raters": least_raters}
     own = read_policy(policy, conditions)
-    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), own)
-    traffic = take_part(joining, own_name, origin, state, lines.tell)
+    joining = Joining(server, ca, key, insecure, catalogue, patience, tuple(peer or ()), own, answers_at)
+    traffic = take_part(joining, own_name, origin, state, lines.tell, lines.warn)
     lines.tell(f"over; {traffic.sent:,} bytes sent, {traffic.received:,} received")
 
 
@@ -248,6 +261,11 @@ def _address(option: str, text: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) <= LAST_PORT:
         raise SettingsError(f"{option} {text}: expected HOST:PORT, such as 127.0.0.1:9092")
     return host.strip("[]"), int(port)
+
+
+def _health(text: str | None) -> tuple[str, int] | None:
+    """The address of --health; a port alone is one of this machine."""
+    return None if text is None else _address("--health", text if ":" in text else f"127.0.0.1:{text}")
 
 
 def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from hierfed.cli.options import Json, Out
-from hierfed.cli.output import print_content, print_json
+from hierfed.cli.output import print_content, print_json, say
 from hierfed.evaluation.metrics import METRICS
 from hierfed.plain_text import printable
 from hierfed.report.words import decimals, plural
@@ -22,8 +22,19 @@ if TYPE_CHECKING:
     from hierfed.runs.listing import ListedRun
 
 
-def runs(out: Out = Path("runs"), as_json: Json = False) -> None:
+def runs(
+    out: Out = Path("runs"),
+    as_json: Json = False,
+    keep: Annotated[
+        int | None,
+        typer.Option("--prune", min=1, help="Delete the oldest finished runs, and keep this many.", show_default=False),
+    ] = None,
+) -> None:
     """List the runs that exist: headline figures, and the settings in which they differ."""
+    if keep is not None:
+        from hierfed.runs.pruning import prune  # noqa: PLC0415 - for this option alone
+
+        prune(out, keep, lambda folder: say(f"deletes {folder}"))
     from hierfed.runs.listing import listed_runs  # noqa: PLC0415 - torch takes seconds to load
 
     found = listed_runs(out)

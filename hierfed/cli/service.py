@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hierfed.cli.logs import LogFormat, log_to_stderr
 from hierfed.errors import HierfedError, SettingsError
 
 Folder = Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default=False)]
@@ -35,6 +35,7 @@ def serve(
         list[str] | None, typer.Option(help="A name under which it is called, beside loopback's; repeatable.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Requests of one client a second.")] = 200.0,
+    log_format: LogFormat = "text",
 ) -> None:
     """Serve recommendations of a run, or of a node's state, over HTTP; nothing there is changed.
 
@@ -54,7 +55,7 @@ def serve(
     from hierfed.service.app import serve as answer  # noqa: PLC0415
     from hierfed.service.current import Current  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    log_to_stderr(log_format)
     known = None if tokens is None else read_tokens(tokens)
     app = create_app(Current(source), known, Limits(rate, (*LOOPBACK, host, *(name or []))))
     answer(source, app, host, port, certificate, key)

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hierfed.cli.logs import LOG
 from hierfed.deployment.server import ServerObserver
 from hierfed.plain_text import printable
 from hierfed.report.console import PlainConsole
 from hierfed.results import DeployedRound, Result
+
+WARNING = "warning: "
 
 
 class FederationLines(ServerObserver):
@@ -27,9 +30,9 @@ class FederationLines(ServerObserver):
     def on_round(self, record: DeployedRound) -> None:
         """Write the round, and every answer that was refused."""
         for answer in record.refused:
-            self.tell(f"node {answer.node}, {record.stage} round {record.round}: refused: {answer.reason}")
+            self.warn(f"node {answer.node}, {record.stage} round {record.round}: refused: {answer.reason}")
         if record.abandoned:
-            self.tell(
+            self.warn(
                 f"{record.stage}, round {record.round}: abandoned, the model is as it was: only "
                 f"{len(record.contributors)} nodes contributed"
             )
@@ -51,6 +54,21 @@ class FederationLines(ServerObserver):
                 f"{gain.rmse_after:.4f} after"
             )
         self.tell(f"digest {result.digest}")
+
+
+class LoggedLines(FederationLines):
+    """The lines of a server or a node, as a log."""
+
+    def tell(self, event: str) -> None:
+        """Write the line; one that begins with "warning: " has that level."""
+        if event.startswith(WARNING):
+            LOG.warning("%s", event.removeprefix(WARNING))
+        else:
+            LOG.info("%s", event)
+
+    def warn(self, event: str) -> None:
+        """Write the line as a warning."""
+        LOG.warning("%s", event.removeprefix(WARNING))
 
 
 class FederationBar(FederationLines):

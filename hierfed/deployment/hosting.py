@@ -12,23 +12,28 @@ from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.checkpoint import check_version, has_checkpoint
+from hierfed.deployment.health import health_of
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
 from hierfed.deployment.policy import Policy
 from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserver, conduct
+from hierfed.deployment.signing import fingerprint
 from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.status import SERVER_LOCK
+from hierfed.deployment.watched import WatchedNode, WatchedServer
+from hierfed.engines.exchange import Reply, Request
 from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
-from hierfed.engines.flower.superlink import Certificates, Listening, raise_limit, superlink
-from hierfed.errors import SettingsError, storing
+from hierfed.engines.flower.superlink import Certificates, Listening, Stranger, new_strangers, raise_limit, superlink
+from hierfed.errors import HierfedError, SettingsError, storing
 from hierfed.ledger.keys import KEY
 from hierfed.models.threads import one_torch_thread
 from hierfed.results import Result, write_record
 from hierfed.runs.folder import write_report
 from hierfed.settings import Settings
 
-FLOWER, RESULT, LOCK = "flower", "result.json", ".lock"
+FLOWER, RESULT, LOCK = "flower", "result.json", SERVER_LOCK
 BEFORE = "before-"
 
 
@@ -39,6 +44,7 @@ class Hosting:
     tls: its certificate; None without TLS.
     keys: the files of the public keys of nodes that may join.
     insecure: allows other machines without TLS and keys.
+    health: the address of /healthz and /metrics; None for none.
     """
 
     host: str
@@ -46,6 +52,7 @@ class Hosting:
     tls: Certificates | None = None
     keys: Sequence[Path] = ()
     insecure: bool = False
+    health: tuple[str, int] | None = None
 
 
 def host(
@@ -83,14 +90,16 @@ def host(
         _set_aside(folder, observer)
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
     requirements = Requirements(nodes, quorum, patience, allowed)
+    watched = WatchedServer(folder, nodes, quorum, observer, _Strangers(folder / FLOWER, allowed or frozenset()))
+    health = health_of(hosting.health, lambda: watched.status, observer.tell)
 
-    with lock, one_torch_thread(), superlink(listening, folder / FLOWER) as grid:
+    with lock, one_torch_thread(), health, superlink(listening, folder / FLOWER) as grid:
         protected = "without TLS" if hosting.tls is None else "with TLS"
         observer.tell(
             f"listens at {hosting.host}:{hosting.port}, {protected}; {len(catalogue):,} items in the catalogue"
         )
         if allowed is not None and len(allowed) < nodes:
-            observer.tell(
+            observer.warn(
                 f"warning: {len(allowed)} {'keys are' if len(allowed) != 1 else 'key is'} allowed, and {nodes} nodes "
                 "must be there to begin: add an --allow-key for each node, or lower --nodes"
             )
@@ -98,10 +107,33 @@ def host(
         def connect(admission: NodeAdmission) -> Federation:
             return Federation(grid, admission, patience, allow=partial(raise_limit, folder / FLOWER))
 
-        result = conduct(settings, catalogue, folder, connect, requirements, observer)
+        try:
+            result = conduct(settings, catalogue, folder, connect, requirements, watched)
+        except HierfedError as error:
+            watched.on_failure(str(error))
+            raise
+        watched.on_end(result)
     write_report(result, folder)
     write_record(result, folder / RESULT)
     return result
+
+
+class _Strangers:
+    """Lines on the nodes that Flower did not let in, each once; allowed: the public keys of those that may join."""
+
+    def __init__(self, home: Path, allowed: frozenset[str]):
+        self._home, self._allowed, self._known = home, allowed, 0
+
+    def __call__(self) -> list[str]:
+        found = new_strangers(self._home, self._known)
+        self._known += len(found)
+        # A node that comes back too soon is not let in either, and tries again.
+        return [self._told(each) for each in found if each.key not in self._allowed]
+
+    @staticmethod
+    def _told(stranger: Stranger) -> str:
+        key = f"the key {fingerprint(stranger.key)}" if stranger.key else "no key that can be read"
+        return f"from {stranger.host}, with {key}, which no --allow-key names"
 
 
 def _set_aside(folder: Path, observer: ServerObserver) -> None:
@@ -130,6 +162,7 @@ class Joining:
     patience: seconds; see ServerAddress.
     peers: the files of the public keys of the only nodes that it adds with, and that by secure sums alone.
     policy: see NodeSide.
+    health: the address of /healthz and /metrics; None for none.
     """
 
     address: str
@@ -140,13 +173,22 @@ class Joining:
     patience: float = 120.0
     peers: Sequence[Path] = ()
     policy: Policy = field(default_factory=Policy)
+    health: tuple[str, int] | None = None
 
 
-def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: Callable[[str], None]) -> Traffic:
+def take_part(
+    joining: Joining,
+    name: str,
+    origin: Origin,
+    folder: Path,
+    tell: Callable[[str], None],
+    warn: Callable[[str], None] | None = None,
+) -> Traffic:
     """Run a node until the server ends the training; gives its traffic in bytes.
 
     folder: the node's state.
     tell: takes a line for each event.
+    warn: takes those that somebody should look at; by default as `tell` does.
     """
     if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
         raise SettingsError(
@@ -160,8 +202,23 @@ def take_part(joining: Joining, name: str, origin: Origin, folder: Path, tell: C
         peers = frozenset(read_public_key(path, "--peer") for path in joining.peers)
         side = NodeSide(name, origin, state, key, agreed, peers, joining.policy, tell)
         where = ServerAddress(joining.address, joining.ca, joining.patience)
-        with one_torch_thread():
-            return serve(where, key, client_app(side.answer), lambda: side.over, tell)
+        watched = WatchedNode(folder, name)
+
+        def answer(request: Request) -> Reply:
+            reply = side.answer(request)
+            watched.answered(request, reply)
+            return reply
+
+        def unreached(reason: str) -> None:
+            watched.unreached(reason)
+            (warn or tell)(reason)
+
+        try:
+            with one_torch_thread(), health_of(joining.health, lambda: watched.status, tell):
+                return serve(where, key, client_app(answer), lambda: side.over, unreached, watched.contact)
+        except HierfedError as error:
+            watched.failed(str(error))
+            raise
     finally:
         state.close()
 

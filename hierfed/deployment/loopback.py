@@ -45,7 +45,8 @@ def run_federation(
         class NodeProcessObserver(ServerObserver):
             """The given observer, which also notices nodes that have failed."""
 
-            tell, on_plan, on_round = observer.tell, observer.on_plan, observer.on_round
+            tell, warn, on_change = observer.tell, observer.warn, observer.on_change
+            on_plan, on_round = observer.on_plan, observer.on_round
 
             def check(self) -> None:
                 for name, process in processes.items():

@@ -17,7 +17,7 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
+from hierfed.engines.flower.federation import AdmissionRefused, Change, Federation, Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import NodeAnswer
 from hierfed.engines.rounds import rule_of, steps_of
@@ -51,6 +51,17 @@ class ServerObserver:
 
     def tell(self, event: str) -> None:
         """Takes a line for each event."""
+
+    def warn(self, event: str) -> None:
+        """Takes a line for an event that somebody should look at."""
+        self.tell(event)
+
+    def on_change(self, change: Change) -> None:
+        """A node has joined, is gone, or is refused."""
+        (self.tell if change.kind == "joined" else self.warn)(str(change))
+
+    def on_contact(self, name: str) -> None:
+        """A node has answered."""
 
     def on_plan(self, rounds: int) -> None:
         """Training begins or resumes; rounds: the number to come, opening rounds included."""
@@ -135,6 +146,8 @@ class NodeAdmission:
 
     def on_answer(self, answer: NodeAnswer) -> None:
         """Keep the countersignature in the answer, if there is one."""
+        if answer.reply is not None:
+            self.observer.on_contact(answer.name)
         event = self.ledger.keep_countersignature(answer)
         if event:
             self.tell(event)
@@ -142,6 +155,10 @@ class NodeAdmission:
     def ledger_keys(self) -> dict[str, str]:
         """The ledger keys of nodes that joined since this server started."""
         return {name: found.ledger for name, found in self.introduced.items()}
+
+    def changed(self, change: Change) -> None:
+        """Pass the change to the observer."""
+        self.observer.on_change(change)
 
     def tell(self, event: str) -> None:
         """Pass the event to the observer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -202,3 +203,28 @@ def test_a_node_sends_requests_of_bounded_size_and_so_many_in_a_minute(guard, ca
     assert [call(guard, push, step) for _ in range(3)] == [200, 200, 413]
     guard.clock = lambda: 61.0
     assert call(guard, push, step) == 200
+
+
+def test_who_is_not_let_in_is_noted_once_and_no_more_than_a_bound(tmp_path):
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    from hierfed.deployment.signing import public_text
+    from hierfed.engines.flower.guard import MOST_STRANGERS
+    from hierfed.engines.flower.superlink import STRANGERS, Stranger, new_strangers
+
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+
+    guard = Guard(refuses, SECRET, tmp_path / "limit", strangers=tmp_path / STRANGERS)
+    public = ec.generate_private_key(ec.SECP384R1()).public_key()
+    header = {"flwr-public-key": base64.b64encode(public_key_to_bytes(public)).decode()}
+    for _ in range(2):
+        call(guard, "/v1/fleet/activate-node", header, client="10.0.0.7")
+        call(guard, "/v1/fleet/register-node", client="10.0.0.8")
+        call(guard, "/v1/fleet/pull-messages", header, client="10.0.0.9")
+    assert new_strangers(tmp_path, 0) == [Stranger("10.0.0.7", public_text(public)), Stranger("10.0.0.8", "")]
+    assert new_strangers(tmp_path, 2) == []
+    for number in range(2 * MOST_STRANGERS):
+        call(guard, "/v1/fleet/activate-node", {"flwr-public-key": f"{number}"}, client="10.0.0.7")
+    assert len(new_strangers(tmp_path, 0)) == MOST_STRANGERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -25,6 +25,24 @@ NOT_WAITED_FOR = "is not waited for: it has not answered since it missed a deadl
 
 class AdmissionRefused(Exception):
     """A node cannot be a member; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A node has joined, is gone, or is refused; as text, a line for people.
+
+    name: the node's own; "" for one that has told none yet.
+    """
+
+    kind: Literal["joined", "gone", "refused"]
+    name: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        who = f"node {self.name}" if self.name else "a node"
+        return (
+            f"{who} has joined" if self.kind == "joined" else f"{who} is {self.kind}{self.reason and ': '}{self.reason}"
+        )
 
 
 class Admission(Protocol):
@@ -50,8 +68,12 @@ class Admission(Protocol):
         """A member has answered a request, other than its setup."""
         ...
 
+    def changed(self, change: Change) -> None:
+        """Takes each coming and going."""
+        ...
+
     def tell(self, event: str) -> None:
-        """Takes a line for each event."""
+        """Takes a line for each other event."""
         ...
 
     def check(self) -> None:
@@ -272,7 +294,7 @@ class Federation:
             if online.get(connection.node_id) != connection.came:
                 del self._connections[connection.node_id]
                 if connection.name and not self._over:
-                    self._admission.tell(f"node {connection.name} is gone")
+                    self._admission.changed(Change("gone", connection.name))
         for node_id in online.keys() - self._connections.keys():
             self._greet(node_id, online[node_id])
         for node_id, connection in self._connections.items():
@@ -325,11 +347,11 @@ class Federation:
                     # It has come back before Flower noticed that it was gone.
                     old.name, old.ready, old.waiting_for, old.refused = "", False, "", True
             connection.name = name
-            self._admission.tell(f"node {name} has joined")
+            self._admission.changed(Change("joined", name))
 
     def _refuse(self, node_id: int, reason: str) -> None:
         connection = self._connections[node_id]
-        self._admission.tell(f"{f'node {connection.name}' if connection.name else 'a node'} is refused: {reason}")
+        self._admission.changed(Change("refused", connection.name, reason))
         connection.name, connection.ready, connection.waiting_for, connection.refused = "", False, "", True
         self._send(_message(Request("goodbye", {"reason": reason}), node_id))
 

@@ -105,21 +105,29 @@ def serve(
     app: ClientApp,
     done: Callable[[], bool],
     tell: Callable[[str], None],
+    contact: Callable[[], None] = lambda: None,
 ) -> Traffic:
     """Answer the server's messages until `done`.
 
     key: the node's; None where the server asks for none.
     tell: takes the reason for which the node tries again, once in a row.
+    contact: called whenever the server has been reached.
     The node connects again to a server that restarts. Raises HierfedError in one line for a server that stays
     unreachable for too long, is not the right one, or refuses the node.
     """
     private, public = generate_key_pairs() if key is None else (key, key.public_key())
     began, last_reason = time.monotonic(), ""
     traffic = Traffic(last_contact=began)
+
+    def met() -> None:
+        nonlocal last_reason
+        last_reason = ""
+        contact()
+
     while not done():
         try:
             with _connected(where, private, public, register=key is None) as (client, node):
-                _answer_all(client, node, app, done, traffic)
+                _answer_all(client, node, app, done, traffic, met)
         except httpx.HTTPError as error:
             final, reason = _explain(where, error, met=traffic.last_contact > began)
             if final or time.monotonic() - traffic.last_contact > where.patience:
@@ -132,12 +140,18 @@ def serve(
 
 
 def _answer_all(
-    client: FleetHttpClient, node: Node, app: ClientApp, done: Callable[[], bool], traffic: Traffic
+    client: FleetHttpClient,
+    node: Node,
+    app: ClientApp,
+    done: Callable[[], bool],
+    traffic: Traffic,
+    contact: Callable[[], None],
 ) -> None:
     wait = SHORTEST_WAIT
     while not done():
         message = _pull(client, node, traffic)
         traffic.last_contact = time.monotonic()
+        contact()
         if message is None:
             time.sleep(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -26,9 +27,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 HEADER = "x-hierfed-server"
 # In which Flower's nodes name their key.
 KEY_HEADER = b"flwr-public-key"
-# The environment of the SuperLink's process: the files with the secret, and with the bytes that a node may send.
+# The environment of the SuperLink's process: the files with the secret, with the bytes that a node may send, and with
+# the nodes that Flower did not let in.
 SECRET_FILE, LIMIT_FILE = "HIERFED_SUPERLINK_SECRET", "HIERFED_SUPERLINK_LIMIT"
+STRANGERS_FILE = "HIERFED_SUPERLINK_STRANGERS"
 FLEET, HEALTH = "/v1/fleet/", "/health"
+JOINING = (f"{FLEET}activate-node", f"{FLEET}register-node")
+# Most strangers that are noted, each once, and the longest key of one.
+MOST_STRANGERS, LONGEST_KEY = 100, 2000
 # Flower cuts arrays into pieces of 5 MiB; nothing else in a request is as large.
 MOST_OF_A_REQUEST = 8 << 20
 # A node may send so many bytes a minute beside the limit that the server sets.
@@ -49,12 +55,15 @@ class Guard:
 
     secret: see header_of.
     limit: the file with the bytes that a node may send in a minute for its sums; it may not be there.
+    strangers: the file that takes the nodes that Flower does not let in, a line each; None for none.
     """
 
     app: App
     secret: bytes
     limit: Path
     clock: Callable[[], float] = time.monotonic
+    strangers: Path | None = None
+    _noted: set[tuple[str, str]] = field(default_factory=set)
     _sent: dict[bytes, tuple[float, int]] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +89,22 @@ class Guard:
                 return {"type": "http.disconnect"}
             return message
 
-        await self.app(scope, counted, send)
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400 and not own:
+                self._note(headers, scope.get("client"))
+            await send(message)
+
+        await self.app(scope, counted, watched if scope["path"] in JOINING else send)
+
+    def _note(self, headers: Mapping[bytes, bytes], client: Any) -> None:
+        """Write down who was not let in, once."""
+        key = headers.get(KEY_HEADER, b"")[:LONGEST_KEY].decode("ascii", "replace")
+        host = str(client[0]) if client else ""
+        if self.strangers is None or (host, key) in self._noted or len(self._noted) >= MOST_STRANGERS:
+            return
+        self._noted.add((host, key))
+        with self.strangers.open("a", encoding="ascii") as lines:
+            lines.write(json.dumps({"host": host, "key": key}) + "\n")
 
     def _own(self, headers: Mapping[bytes, bytes]) -> bool:
         given = headers.get(HEADER.encode(), b"")
@@ -132,7 +156,7 @@ def superlink() -> None:
     create = flower.create_app
 
     def guarded(*arguments: Any, **options: Any) -> Any:
-        return Guard(create(*arguments, **options), secret, limit)
+        return Guard(create(*arguments, **options), secret, limit, strangers=Path(os.environ[STRANGERS_FILE]))
 
     flower.create_app = guarded
     flower_superlink()

@@ -6,7 +6,9 @@ that Flower would start. So no code travels: the app that Flower asks for is emp
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import secrets
 import socket
 import subprocess
@@ -18,7 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+    load_ssh_public_key,
+)
 from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
@@ -36,14 +44,17 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from hierfed.atomic import write_atomically
-from hierfed.engines.flower.guard import LIMIT_FILE, SECRET_FILE, header_of
+from hierfed.engines.flower.guard import LIMIT_FILE, SECRET_FILE, STRANGERS_FILE, header_of
 from hierfed.engines.flower.surroundings import LOG, surroundings
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
+from hierfed.plain_text import printable
 
 STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
 # The file with the bytes that a node may send in a minute; see the guard.
 LIMIT = "limit"
+# The file with the nodes that Flower did not let in; see the guard.
+STRANGERS = "strangers.jsonl"
 SUPERLINK = "hierfed.engines.flower.guard:superlink"
 # Flower asks for an app; nothing runs this one, so it is empty.
 EMPTY_APP = {
@@ -103,11 +114,13 @@ def superlink(listening: Listening, home: Path) -> Iterator[HttpGrid]:
     """
     _check_free(listening)
     (home / LIMIT).unlink(missing_ok=True)
+    (home / STRANGERS).unlink(missing_ok=True)
     secret = home / "secret"
     secret.touch(mode=0o600)
     secret.write_bytes(secrets.token_bytes(48))
     with (home / LOG).open("ab") as log:
-        environment = {**surroundings(home), SECRET_FILE: str(secret), LIMIT_FILE: str(home / LIMIT)}
+        files = {SECRET_FILE: secret, LIMIT_FILE: home / LIMIT, STRANGERS_FILE: home / STRANGERS}
+        environment = {**surroundings(home), **{name: str(path) for name, path in files.items()}}
         child = start_leashed(SUPERLINK, _arguments(listening, secret), log, environment)
     try:
         _wait_until_up(listening, child, home)
@@ -239,6 +252,35 @@ def raise_limit(home: Path, contribution: int) -> None:
     path, limit = home / LIMIT, 60 * 4 * contribution
     if not path.exists() or int(path.read_text(encoding="ascii")) < limit:
         write_atomically(path, str(limit).encode())
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A node that Flower did not let in. key: in OpenSSH's format; "" for none, or for one that cannot be read."""
+
+    host: str
+    key: str
+
+
+def new_strangers(home: Path, known: int) -> list[Stranger]:
+    """Those that were noted since `known` of them were; each is noted once."""
+    path = home / STRANGERS
+    if not path.is_file():
+        return []
+    noted = [
+        json.loads(line)
+        for line in path.read_text(encoding="ascii").splitlines(keepends=True)[known:]
+        if line[-1:] == "\n"
+    ]
+    return [Stranger(printable(each["host"]), _key_of(each["key"])) for each in noted]
+
+
+def _key_of(header: str) -> str:
+    try:
+        key = load_pem_public_key(base64.b64decode(header, validate=True))
+        return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
 
 
 def _impatient(pull: Callable[[PullObjectRequest], PullObjectResponse]) -> Callable[..., PullObjectResponse]:

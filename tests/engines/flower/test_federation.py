@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from hierfed.data.federation import Node
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import AdmissionRefused, Federation, Patience
+from hierfed.engines.flower.federation import AdmissionRefused, Change, Federation, Patience
 from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.replies import NodeAnswer, Refusal
@@ -209,6 +209,9 @@ class NamedAdmission:
 
     def on_answer(self, answer: NodeAnswer) -> None:
         self.heard.append(answer)
+
+    def changed(self, change: Change) -> None:
+        self.told.append(str(change))
 
     def tell(self, event: str) -> None:
         self.told.append(event)
