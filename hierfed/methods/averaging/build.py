@@ -11,6 +11,7 @@ from hierfed.federated.stage import Stage
 from hierfed.federated.tables import SERVER_OPTIMIZERS
 from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.corrections import corrected
+from hierfed.methods.averaging.deep_averaging import deepened
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
 from hierfed.methods.averaging.feature_fitting import FeatureFitting, feature_fitting
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
@@ -101,6 +102,8 @@ def make_averaging(
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
     predictor: Predictor = Network(inputs, model.hidden, model.dropout)
+    if module is not None and model.deep:
+        raise SettingsError("module: it would take the place of the settings' deep network: leave one of the two out")
     if module is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
@@ -137,6 +140,8 @@ def make_averaging(
         seed=settings.seed,
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
+    if model.deep:
+        return deepened(plain, settings)
     if training.own_model != "none":
         return with_own_models(plain, training)
     if training.kept != "none" or training.turns != ("all",):

@@ -30,7 +30,15 @@ SUMS = (
         "round 1, catalogue without features",
         {"ratings": "sums of the ratings of each item that has min_raters: they take the features' place"},
     ),
-    Sums(RATING, "round 0", {"rows": "ratings to learn from", "ratings": "their sum: the output bias"}),
+    Sums(
+        RATING,
+        "round 0",
+        {
+            "rows": "ratings to learn from",
+            "ratings": "their sum: the output bias",
+            "raters": "item vectors: of each item, whatever the threshold: what it is applied to",
+        },
+    ),
     Sums(
         RATING,
         "from round 1",
@@ -40,6 +48,8 @@ SUMS = (
             "loss": "of each local epoch, times rows, for the report",
             "steps": "FedNova: local ones, times rows",
             "control": "SCAFFOLD: the change of the node's control variate, times rows",
+            "item_change": "item vectors: of each item's that has min_raters, times the node's ratings of it",
+            "item_rows": "item vectors: the node's ratings of each item that has min_raters",
         },
     ),
 )
@@ -55,5 +65,13 @@ MODELS = (
             "ratings": "likewise: their sums, 0 under the threshold",
         },
     ),
-    Model(RATING, {"parameters": "the network", "control": "SCAFFOLD: the mean control variate"}),
+    Model(
+        RATING,
+        {
+            "parameters": "the network",
+            "control": "SCAFFOLD: the mean control variate",
+            "item_vectors": "of each item, 0 under the threshold",
+            "raters": "item vectors: of each item, 0 under the threshold",
+        },
+    ),
 )

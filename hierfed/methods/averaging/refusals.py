@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 def refusal_of_rounds(settings: Settings) -> str:
     """The reason why the settings' local steps or kept parts cannot work; empty if they can."""
-    return _correction_refusal(settings) or _parts_refusal(settings) or _own_model_refusal(settings)
+    return (
+        _correction_refusal(settings)
+        or _parts_refusal(settings)
+        or _own_model_refusal(settings)
+        or _deep_refusal(settings)
+    )
 
 
 def _correction_refusal(settings: Settings) -> str:
@@ -76,4 +81,59 @@ def _own_model_refusal(settings: Settings) -> str:
     for other in ("correction", "kept", "turns", "proximal"):
         if getattr(training, other) != getattr(usual, other):
             return f"{begins}it was never tried with training.{other}: leave one of the two out"
+    return ""
+
+
+# What deep networks were never tried with: section and setting.
+_NOT_DEEP = (
+    ("training", "correction"),
+    ("training", "kept"),
+    ("training", "turns"),
+    ("training", "own_model"),
+    ("training", "proximal"),
+    ("training", "device"),
+    ("privacy", "privacy_unit"),
+    ("federation", "mode"),
+)
+
+
+def _deep_refusal(settings: Settings) -> str:
+    return _form_refusal(settings) or _tried_refusal(settings) if settings.model.deep else ""
+
+
+def _form_refusal(settings: Settings) -> str:
+    """The reason why there is no network of this form; empty if there is."""
+    model, sizes = settings.model, (settings.model.item_vector_size, settings.model.user_vector_size)
+    if all(sizes) and sizes[0] != sizes[1]:
+        return (
+            f"model.item_vector_size {sizes[0]}, user_vector_size {sizes[1]}: they meet in a product: make them equal"
+        )
+    if model.depth and not model.hidden:
+        return (
+            f"model.depth {model.depth}: blocks are as wide as the first of model.hidden, which is empty: name a width"
+        )
+    if model.item_features != "use" and not any(sizes):
+        return "model.item_features 'leave_out': the network would see nothing: add vectors, or use the features"
+    if model.item_vector_size and model.output_bias != "train_mean":
+        return (
+            "model.item_vector_size: raters are counted in the round of the mean rating: leave model.output_bias at "
+            "'train_mean'"
+        )
+    return ""
+
+
+def _tried_refusal(settings: Settings) -> str:
+    """The reason why a deep network was never trained so; empty if it was."""
+    personal, begins = settings.personalisation, "model: a network with residual blocks or vectors "
+    for section, name in _NOT_DEEP:
+        usual = type(getattr(settings, section))()
+        if getattr(getattr(settings, section), name) != getattr(usual, name):
+            return f"{begins}was never tried with {section}.{name}: leave that out"
+    if settings.federation.rule not in ("sum", "screen"):
+        return f"{begins}has an average for each item: leave federation.rule at 'sum'"
+    if personal.validation or personal.node_level in ("bias", "ditto"):
+        return (
+            f"{begins}was never personalised by node_level '{personal.node_level}' with validation "
+            f"{personal.validation:g}: choose 'none', 'head', 'head_first' or 'fine_tuning', and validation 0"
+        )
     return ""

@@ -22,11 +22,31 @@ class ModelSettings(Section):
     hidden: the widths of its hidden layers.
     dropout: the share of units that is left out after each of them in training.
     output_bias: where it starts: `random`, or `train_mean`, the mean of all train ratings, from a round of its own.
+    depth: of residual blocks with normalisation, all as wide as the first of `hidden`; 0 for plain layers, as `hidden`
+    says. See methods.averaging.deep_network.
+    item_features: `use` the items' public features as inputs, or `leave_out`.
+    item_vector_size: numbers of a vector of each item, which is learned and shared; 0 for none. Items with fewer than
+    factors.min_raters have none.
+    user_vector_size: numbers of a vector of each user, which never leaves the user's node; 0 for none. With item
+    vectors too, both are of one size.
+    vector_rate, vector_penalty: of the step that both vectors of a rating take for it, v <- v - rate (gradient +
+    penalty v).
     """
 
     hidden: tuple[Count, ...] = (64, 32)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     output_bias: Literal["random", "train_mean"] = "train_mean"
+    depth: Annotated[int, Field(ge=0, le=6, strict=True)] = 0
+    item_features: Literal["use", "leave_out"] = "use"
+    item_vector_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    user_vector_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    vector_rate: Positive = 0.01
+    vector_penalty: NonNegative = 0.05
+
+    @property
+    def deep(self) -> bool:
+        """True for residual blocks or vectors, which a network of plain layers on features has not."""
+        return bool(self.depth or self.item_vector_size or self.user_vector_size) or self.item_features != "use"
 
 
 class PersonalisationSettings(Section):
