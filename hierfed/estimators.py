@@ -12,6 +12,7 @@ from hierfed.errors import HierfedError
 from hierfed.fitting import fit
 from hierfed.serving.answers import Answer
 from hierfed.serving.recommender import Id, Recommender
+from hierfed.serving.update import Level
 
 
 class Estimator:
@@ -41,6 +42,14 @@ class Estimator:
         """Learn from ratings; X: as in hierfed.fit. y: not used, since X holds the ratings."""
         given = {name: value for name, value in self.get_params().items() if value is not None}
         self.model_ = fit(X, type(self).__name__.lower(), **given)
+        self.n_users_, self.n_items_ = len(self.model_.users), len(self.model_.items)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, *, level: Level = "rounds") -> Self:
+        """Learn from more ratings: the first time as `fit`, then as hierfed.Recommender.update does at this level."""
+        if not hasattr(self, "model_"):
+            return self.fit(X)
+        self.model_.update(X, level)
         self.n_users_, self.n_items_ = len(self.model_.users), len(self.model_.items)
         return self
 

@@ -424,13 +424,32 @@ class FederationRecord(Record):
     gain: Gain | None
 
 
+class UpdateRecord(Record):
+    """A run that went on after it was judged; its figures stay those of the training before.
+
+    level: `rounds`, `all` or `forget`. rounds: how many there were. users, items, ratings: of the run now.
+    new_items: how many of the items came with this update. forgotten: how many users left.
+    before: sha256 of the global model before. seconds: CPU time of the training of the model of ratings.
+    """
+
+    level: str
+    rounds: int
+    users: int
+    items: int
+    ratings: int
+    new_items: int
+    forgotten: int
+    before: str
+    seconds: float
+
+
 class Result(Record, Tabular):
     """All findings of a run, as written to `result.json`; a table of its metrics in notebooks and papers.
 
     baselines: on the federated users' test rows, to compare with the last round's global_rmse.
     personal_baselines: on the personalisation users' held-out rows, to compare with users.rmse_after.
     ranking: `ndcg@10`, `recall@20` and `hr@10` of the model that recommends. rankers: of all models that make lists.
-    digest: sha256 of the global model.
+    digest: sha256 of the global model. updates: of the run since it was judged, in order.
     ended_early: whether training was stopped before the last round that the settings ask for; every figure is then that
     of the finished rounds.
     words: what the method is called. metrics: hierfed.evaluation.metrics.METRICS of this result, by key.
@@ -464,6 +483,7 @@ class Result(Record, Tabular):
     metrics: dict[str, Number] = Field(default_factory=dict)
     verdict: Verdict
     digest: str
+    updates: list[UpdateRecord] = Field(default_factory=list)
     seconds: Seconds
     sha256: str = ""
 

@@ -17,7 +17,7 @@ import typer
 from hierfed import __version__
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
-from hierfed.cli.finished import audit, recommend, report, update
+from hierfed.cli.finished import audit, forget, recommend, report, update
 from hierfed.cli.inspection import DataGroup, data_make, data_show, presets, settings
 from hierfed.cli.interruption import INTERRUPTED
 from hierfed.cli.leaks import leak_test
@@ -52,7 +52,7 @@ def _application() -> typer.Typer:
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
     made.callback(invoke_without_command=True)(options)
-    finished = (recommend, update, serve, page, report, audit, leak_test)
+    finished = (recommend, update, forget, serve, page, report, audit, leak_test)
     for command in (
         run,
         compare,

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,20 +57,67 @@ def recommend(
 
 def update(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    data: Annotated[str, typer.Option(help="Ratings as they are now, in the form of those of the run.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Ratings as they are now, in the form of those of the run.", show_default=False),
+    ] = None,
+    level: Annotated[
+        Literal["users", "rounds", "all"],
+        typer.Option(help="users: their own models alone. rounds: some more rounds. all: a training anew."),
+    ] = "users",
+    rounds: Annotated[int, typer.Option(min=1, help="With --level rounds: how many.")] = 5,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="The data hold new ratings alone: all that they lack stay.")
+    ] = False,
+    withdraw: Annotated[
+        str | None,
+        typer.Option(help="Ratings to take back, in the form of those of the run.", show_default=False),
+    ] = None,
 ) -> None:
-    """Fit the users of a run to their ratings as they are now: new, changed and withdrawn ones, and new users.
+    """Let a run learn from ratings as they are now: new, changed and withdrawn ones, new users and new items.
 
-    The global model stays, and nothing is sent. A user whom the data name has these
-    ratings and no others; other users stay as they are, to the bit. Items that the
-    run does not know wait for a training.
+    Users alone: the global model stays, nothing is sent, and items that the run
+    does not know wait. With more rounds, or all rounds anew, the global model learns
+    too, and new items are shared. A user whom the data name has these ratings
+    and, unless you say --keep, no others. Without any change no file is touched.
     """
-    from hierfed.serving.update import update_users  # noqa: PLC0415
+    from hierfed.serving.update import update_run  # noqa: PLC0415
 
-    done = update_users(folder, data)
+    done = update_run(folder, data, level, rounds=rounds, keep=keep, withdraw=withdraw)
     if done.unknown:
         say(f"{done.unknown:,} ratings left out whose items the run's catalogue does not know")
+    if done.rounds:
+        say(f"{done.rounds} rounds, {done.new_items:,} new items; reports keep the figures of the training before")
     print_path(f"{done.fitted:,} users fitted, {done.new:,} of them new; {done.same:,} are as they were", folder)
+
+
+def forget(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    user: Annotated[list[str], typer.Option(help="The user's id, as in the ratings; repeatable.")],
+    least_users: Annotated[int, typer.Option(min=1, help="Fewer users do not leave at once.")] = 5,
+    fresh_rounds: Annotated[
+        bool, typer.Option("--fresh-rounds", help="Train from the start, and let fewer users leave.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Rounds end once one moves a newcomer's expected ratings by less stars.")
+    ] = 0.001,
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 16,
+) -> None:
+    """Take users out of a run: their ratings, their own files, and their part in the shared model.
+
+    Further rounds over all others follow, until they change little, and the
+    ledger tells how many users left. The difference of two sums between which one
+    user left is that user, so at least five leave at once.
+    """
+    from hierfed.serving.forgetting import forget_users  # noqa: PLC0415
+
+    done = forget_users(
+        folder, user, least=least_users, fresh_rounds=fresh_rounds, tolerance=tolerance, most_rounds=rounds
+    )
+    for path in done.remains:
+        say(f"still there, outside this run: {path}")
+    say("the source of the ratings, copies and backups are not searched")
+    print_path(f"{done.users:,} users forgotten in {done.rounds} rounds", folder)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:

@@ -195,6 +195,14 @@ class Method:
         """
         return None
 
+    def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel | None:
+        """The model from which a finished training goes on over other rows; None where this method cannot.
+
+        opened: after the opening rounds of the new rows. before: the finished model. Items keep their numbers, and new
+        ones follow. Raises HierfedError where the two do not fit together.
+        """
+        return None
+
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """The numbers from which a page makes users' models; None where the page has no formulas for them."""
         return None

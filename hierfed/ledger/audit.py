@@ -101,7 +101,7 @@ def _compared(folder: Path, chain: Chain, path: Path) -> list[str]:
             raise HierfedError(f"{path}, line 1: the opening names other settings than {SETTINGS} holds")
     if (folder / CATALOGUE).is_file():
         compared.append(CATALOGUE)
-        if read_catalogue(folder / CATALOGUE).digest() != opening.catalogue:
+        if read_catalogue(folder / CATALOGUE, as_written=True).digest() != opening.catalogue:
             raise HierfedError(f"{path}, line 1: the opening names another catalogue than {CATALOGUE} holds")
     for seal in (entry for entry in chain.entries if isinstance(entry, Seal)):
         where = f"{path}, line {seal.position + 1}: the seal"

@@ -50,6 +50,14 @@ class Following(Record):
     countersignatures: dict[str, Signature]
 
 
+class Continued(Following):
+    """The training goes on from a finished model. model: its sha256. forgotten: how many users left before."""
+
+    kind: Literal["continued"] = "continued"
+    model: Digest
+    forgotten: Annotated[int, Field(ge=0, strict=True)]
+
+
 class RefusedContribution(Record):
     """A node whose contribution is not in the sum, and the reason."""
 
@@ -91,7 +99,7 @@ class End(Following):
     kind: Literal["end"] = "end"
 
 
-Entry = Opening | RoundEntry | Seal | End
+Entry = Opening | Continued | RoundEntry | Seal | End
 
 
 class Line(Record):

@@ -24,6 +24,10 @@ Spent = Callable[[int], PrivacyRecord | None]
 class LedgerRecord(Observer):
     """An observer that records every sum, of every stage of a training."""
 
+    def continued(self, model: str, forgotten: int) -> None:
+        """Record that the training goes on from the model with this digest, after so many users left."""
+        raise NotImplementedError
+
     def sealed(self, models: Mapping[str, SharedModel], files: Mapping[str, str]) -> bytes:
         """The whole record, with each stage's final model and the digests of the run's files."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.ledger.chain import Chain
 from hierfed.ledger.entries import (
+    Continued,
     End,
     Entry,
     Line,
@@ -71,6 +72,10 @@ class Scribe:
                 epsilon=epsilon,
             )
         )
+
+    def continued(self, model: str, forgotten: int, countersignatures: Mapping[str, str]) -> bytes:
+        """The line of a training that goes on; see Continued."""
+        return self._signed(Continued(**self._follows(countersignatures), model=model, forgotten=forgotten))
 
     def seal(self, models: Mapping[str, str], files: Mapping[str, str], countersignatures: Mapping[str, str]) -> bytes:
         """The last line but one; see Seal."""

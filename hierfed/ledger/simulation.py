@@ -39,6 +39,11 @@ class SimulatedLedger(LedgerRecord):
         )
         self._append(opening)
 
+    def continued(self, model: str, forgotten: int) -> None:
+        """Write the entry; see LedgerRecord."""
+        signatures = countersign_all(self._keys, self._lines[-1])
+        self._append(Scribe(self._server, self._chain).continued(model, forgotten, signatures))
+
     def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
         """Write the entry of a round, while the training goes on; see Observer."""
         self._writing.append(self._thread.submit(self._write, stage, total, shared, numbers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -130,6 +130,27 @@ def read_private(folder: Path, kind: str, user_id: str) -> list[UserFile]:
     return found
 
 
+def every_user_file(folder: Path, kind: str, users: Sequence[str] | None = None) -> Iterator[tuple[str, str, UserFile]]:
+    """Node's name, user's id and file of all users, personalisation nodes first. users: only theirs; None for all."""
+    if users is not None:
+        for user in users:
+            yield from ((file.path.parent.name, user, file) for file in read_private(folder, kind, user))
+        return
+    for path in sorted((folder / PRIVATE).glob("*/user-*.safetensors"), key=_place):
+        user = _user_of(path)
+        yield path.parent.name, user, _read_user(path, kind, user)
+
+
+def _place(path: Path) -> tuple[bool, str, str]:
+    return not path.parent.name.startswith("node-"), path.parent.name, path.name
+
+
+def _user_of(path: Path) -> str:
+    """The id of the user whose file it is; a file of format 2 is named by the id itself."""
+    told, _ = read_tensors(path)
+    return told.get("user", unquote(path.stem.removeprefix("user-")))
+
+
 def _refuse_lost(folder: Path, name: str) -> None:
     """Raise DamagedError for a user who had a file; versions before this one kept no list of them."""
     index = folder / INDEX
@@ -141,12 +162,7 @@ def _refuse_lost(folder: Path, name: str) -> None:
 
 def all_users(folder: Path) -> list[str]:
     """The ids of all users who have a file of their own, ascending."""
-    found = set()
-    for path in (folder / PRIVATE).glob("*/user-*.safetensors"):
-        told, _ = read_tensors(path)
-        # A file of format 2 is named by the id itself.
-        found.add(told.get("user", unquote(path.stem.removeprefix("user-"))))
-    return sorted(found)
+    return sorted({_user_of(path) for path in (folder / PRIVATE).glob("*/user-*.safetensors")})
 
 
 def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
+from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
 from hierfed.lookup import nearest
 from hierfed.runs.private_files import all_users
 from hierfed.serving.answers import Answer, Reason
 from hierfed.serving.every_list import lists_of
 from hierfed.serving.served import Served, ServedUser
+from hierfed.serving.update import USUAL_ROUNDS, Level, update_run
 
 Id = str | int
 Rated = Mapping[Id, float] | Mapping[str, float] | Mapping[int, float]
@@ -57,6 +60,7 @@ class Recommender:
         self.served = Served(Path(folder))
         self._keep = keep
         self._added: dict[str, ServedUser] = {}
+        self._more: list[pl.DataFrame] = []
 
     @property
     def items(self) -> pl.DataFrame:
@@ -176,10 +180,13 @@ class Recommender:
             part.write_parquet(place / f"{number:06d}.parquet")
         return pl.scan_parquet(place / "*.parquet")
 
-    def update(self, rows: Any) -> None:
-        """Let users learn from more ratings: their own models alone, in memory; nothing is trained anew or written.
+    def update(self, rows: Any, level: Level = "users", *, rounds: int = USUAL_ROUNDS) -> None:
+        """Learn from more ratings, in memory; a run's folder is never written.
 
-        rows: a table with the columns user, item and rating. A new rating of an item takes the place of the old one.
+        rows: a table with the columns user, item and rating, and time if the model knows times. A new rating of an item
+        takes the place of the old one.
+        level: `users` fits these users' own models alone, and takes no new items. `rounds`: so many further rounds from
+        the shared model, which then knows new items too. `all`: a training from the start.
 
         >>> model.update({"user": ["anna"], "item": ["3"], "rating": [5.0]})
         """
@@ -187,6 +194,9 @@ class Recommender:
         missing = [name for name in ("user", "item", "rating") if name not in asked.columns]
         if missing:
             raise HierfedError(f"new ratings: no column '{missing[0]}'; expected user, item and rating")
+        if level != "users":
+            self._go_on(asked, level, rounds)
+            return
         found = {}
         for (name,), part in asked.group_by(pl.col("user").cast(pl.String), maintain_order=True):
             before = self._known(str(name))
@@ -196,6 +206,22 @@ class Recommender:
             seen = learned.seen if before is None else torch.cat([before.seen, learned.seen])
             found[str(name)] = ServedUser(learned.model, learned.own, seen)
         self._added |= found
+        self._more.append(asked)
+
+    def _go_on(self, asked: pl.DataFrame, level: Level, rounds: int) -> None:
+        """Train a copy of the run over these ratings and those of earlier updates too, and serve from it."""
+        keep = tempfile.TemporaryDirectory(prefix="hierfed-")
+        folder, table = Path(keep.name) / "run", Path(keep.name) / "new.parquet"
+        shutil.copytree(self.served.folder, folder)
+        texts = [part.with_columns(pl.col("user", "item").cast(pl.String)) for part in (*self._more, asked)]
+        every = pl.concat(texts, how="diagonal_relaxed").unique(["user", "item"], keep="last", maintain_order=True)
+        every.write_parquet(table)
+        update_run(folder, str(table), level, rounds=rounds, keep=True, how=DataSettings())
+        table.unlink()
+        self.served, self._keep = Served(folder), keep
+        self._added, self._more = {}, []
+        for name in ("_numbers", "_genres"):
+            self.__dict__.pop(name, None)
 
     def find(self, words: str, k: int = 20) -> list[dict[str, Any]]:
         """The items whose titles hold all these words, in any case: item, title, year and genres.

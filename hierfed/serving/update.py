@@ -1,86 +1,122 @@
-"""Users of a finished run learn from their ratings as they are now. The shared model stays, and nothing is sent."""
+"""A finished run learns from ratings as they are now: users alone, by further rounds, or all of it anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
-from torch import Tensor
+import polars as pl
 
-from hierfed.data.ratings import Ratings, concatenated
-from hierfed.data.reading.own import own_ratings
-from hierfed.data.reading.sources import read_ratings
+from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
+from hierfed.federated.method import Relearner
+from hierfed.observer import SILENT, Observer
 from hierfed.plain_text import printable
+from hierfed.runs.kept_rows import KeptRows, kept_rows, ratings_of
 from hierfed.runs.private_files import list_files, read_private, write_user
+from hierfed.serving.changes import data_settings, grown, rows_of
+from hierfed.serving.renewing import Renewal, refuse_others, renew
 from hierfed.serving.served import Served
-from hierfed.settings import load_settings
 
-# Ratings in users' own files went through the scale of models.
-ROUNDING = 1e-5
+Level = Literal["users", "rounds", "all"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+# Rounds of an update that go on from the shared model.
+USUAL_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Updated:
     """The outcome of an update.
 
-    fitted: users fitted anew. new: those of them whom the run did not know.
-    same: users whose ratings are as they were. unknown: rows left out, of items that the run's catalogue does not have.
+    fitted: users whose ratings have changed. new: those of them whom the run did not know.
+    same: users in the data whose ratings are as they were. unknown: rows left out, of items that the run's catalogue
+    does not have. new_items: items that the run did not know. rounds: how many there were.
     """
 
     fitted: int
     new: int
     same: int
     unknown: int
+    new_items: int = 0
+    rounds: int = 0
 
 
-def update_users(folder: Path, source: str) -> Updated:
-    """Fit users whose ratings have changed, and new users; nobody else's file is touched.
+def update_run(
+    folder: Path,
+    source: str | None,
+    level: Level = "users",
+    *,
+    rounds: int = USUAL_ROUNDS,
+    keep: bool = False,
+    withdraw: str | None = None,
+    how: DataSettings | None = None,
+    observer: Observer = SILENT,
+) -> Updated:
+    """Let a finished run learn from new, changed and withdrawn ratings, of its users and of new ones.
 
     source: ratings as they are now. A user whom it names has these ratings and no others, so a rating that it lacks is
     withdrawn; users whom it does not name stay as they are.
-    Raises HierfedError for a run whose users cannot be fitted again, and for a user who lies on several nodes.
+    level: `users`, whose own models alone are fitted: nothing is sent, and items that the run does not know wait.
+    `rounds`: further rounds from the shared model, over all ratings; new items are shared from here on, and get the
+    numbers after the old ones'. `all`: a training from the start, with the hyperparameters that the run has chosen.
+    keep: ratings that the source lacks stay, so that it may hold new ones alone.
+    withdraw: a source of ratings to take back, whatever their stars. how: the form of both; None for that of the run's.
+    Without any change no file is touched. Raises HierfedError for a run that cannot go on so.
     """
+    if source is None and withdraw is None:
+        raise HierfedError("nothing to learn from: name ratings with --data, or ratings to take back with --withdraw")
+    if level not in LEVELS:
+        raise HierfedError(f"no level '{level}': expected {', '.join(LEVELS)}")
     served = Served(folder)
     relearn = served.method.relearner(served.shared)
     if relearn is None or served.folder != folder:
         raise HierfedError(f"{folder}: users of this run cannot be fitted again by themselves: train it anew")
-    how = load_settings(folder / "settings.toml").data
-    own = own_ratings(read_ratings(source, how=how), served.catalogue)
-    fitted, new, same = 0, 0, 0
-    for user, rows in _by_user(concatenated([own.train, own.test])):
-        name = str(own.user_ids[user])
-        files = read_private(folder, served.settings.method, name)
-        if len(files) > 1:
-            raise HierfedError(f"{folder}: user {printable(name)} lies on several nodes: train the run anew")
-        before = files[0].tensors if files else {}
-        if before and _same(before, rows):
-            same += 1
+    alone = level == "users"
+    if not alone:
+        refuse_others(folder, served)
+    how, catalogue = how or data_settings(folder, served.settings), served.catalogue
+    if source is not None and not alone:
+        catalogue = grown(catalogue, source, how, served.settings)
+    new, unknown = (None, 0) if source is None else rows_of(source, how, catalogue)
+    taken = None if withdraw is None else rows_of(withdraw, how, catalogue)[0]
+    named = pl.concat([part["user"] for part in (new, taken) if part is not None]).unique().sort().to_list()
+    if alone:
+        _refuse_several(folder, served.settings.method, named)
+    before = kept_rows(folder, served.settings.method, named if alone else None)
+    after = before.changed(new, taken, keep)
+    users = before.differing(after)
+    strangers = len(users) - len(before.rows["user"].unique().filter(before.rows["user"].unique().is_in(users)))
+    done = Updated(len(users), strangers, len(named) - len(users), unknown, len(catalogue) - len(served.catalogue))
+    if not users:
+        return done
+    if alone:
+        _fit_users(folder, served, relearn, after, users)
+        return done
+    after.refuse_untimed()
+    record = renew(folder, after, catalogue, Renewal(level, rounds if level == "rounds" else None), observer)
+    return replace(done, rounds=record.rounds)
+
+
+def _fit_users(folder: Path, served: Served, relearn: Relearner, after: KeptRows, users: Sequence[str]) -> None:
+    """Fit these users to their ratings; nobody else's file is touched."""
+    kind = served.settings.method
+    rows = after.rows.partition_by("user", as_dict=True)
+    for user in users:
+        own, files = rows.get((user,)), read_private(folder, kind, user)
+        if own is None:
+            files[0].path.unlink()
             continue
-        for _, tensors in relearn(rows, before).tensors():
-            write_user(folder, served.settings.method, name, tensors, files[0].path if files else None)
-        fitted, new = fitted + 1, new + (not files)
-    if fitted:
-        list_files(folder)
-    return Updated(fitted, new, same, own.unknown)
+        mine, before = ratings_of(own, pl.Series([user])), files[0].tensors if files else {}
+        for _, tensors in relearn(mine, before).tensors():
+            write_user(folder, kind, user, tensors, files[0].path if files else None)
+    list_files(folder)
 
 
-def _by_user(rows: Ratings) -> Iterator[tuple[int, Ratings]]:
-    """Each user's number and rows, by item, as rows of user 0."""
-    rows = rows.take(np.lexsort((rows.item, rows.user)))
-    starts = np.flatnonzero(np.diff(rows.user, prepend=-1)).tolist()
-    for begin, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        mine = rows.between(begin, end)
-        yield int(mine.user[0]), Ratings(np.zeros_like(mine.user), mine.item, mine.value, mine.time)
-
-
-def _same(kept: Mapping[str, Tensor], rows: Ratings) -> bool:
-    """True if a user's own file was made of these rows, which are by item; times count where both have them."""
-    items, order = kept["items"].sort()
-    if not np.array_equal(items.numpy(), rows.item):
-        return False
-    if not np.allclose(kept["ratings"][order].numpy(), rows.value, rtol=0, atol=ROUNDING):
-        return False
-    return rows.time is None or "times" not in kept or np.array_equal(kept["times"][order].numpy(), rows.time)
+def _refuse_several(folder: Path, kind: str, users: Sequence[str]) -> None:
+    for user in users:
+        if len(read_private(folder, kind, user)) > 1:
+            raise HierfedError(
+                f"{folder}: user {printable(user)} lies on several nodes: use --level rounds, or train the run anew"
+            )

@@ -5,58 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 
+import hierfed
+from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
-from hierfed.experiment import run_experiment
-from hierfed.runs import folder as runs
+from hierfed.ledger.audit import audit
+from hierfed.runs.folder import read_results
+from hierfed.runs.kept_rows import kept_rows
 from hierfed.runs.private_files import PRIVATE, read_private
 from hierfed.serving.served import Served
-from hierfed.serving.update import Updated, update_users
-from hierfed.settings import load_settings
-from tests.serving.test_served import SMALL
+from hierfed.serving.update import Updated, update_run
 
-USERS, ITEMS = 20, 15
-
-
-@pytest.fixture(scope="module")
-def table() -> pl.DataFrame:
-    rng = np.random.default_rng(3)
-    rows = [
-        (f"u{user}", f"i{item}", float(rng.integers(1, 11)) / 2, int(1_400_000_000 + rng.integers(0, 10**7)))
-        for user in range(USERS)
-        for item in rng.choice(ITEMS, 9, replace=False).tolist()
-    ]
-    return pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row")
-
-
-@pytest.fixture(scope="module")
-def made(table, tmp_path_factory) -> Path:
-    """A saved run, whose users have learned from all their ratings."""
-    place = tmp_path_factory.mktemp("update")
-    table.write_csv(place / "ratings.csv")
-    small = {
-        **SMALL,
-        "select": False,
-        "rounds": 3,
-        "personal_nodes": 3,
-        "data.source": str(place / "ratings.csv"),
-        "protocol": "warm",
-    }
-    outcome = run_experiment(load_settings("hierarchical", small))
-    with pytest.MonkeyPatch.context() as quick:
-        quick.setattr(runs, "write_report", lambda result, folder: None)
-        runs.save_run(outcome, place / "run")
-    return place
-
-
-@pytest.fixture
-def run(made, tmp_path) -> Path:
-    shutil.copytree(made / "run", tmp_path / "run")
-    return tmp_path / "run"
+USERS = 20
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -77,7 +40,7 @@ def withdrawn(table: pl.DataFrame, user: str) -> pl.DataFrame:
 def test_no_new_data_changes_no_bit(table, run):
     before = files(run)
     shuffled = table.sample(fraction=1.0, shuffle=True, seed=1)
-    assert update_users(run, source(shuffled, run)) == Updated(fitted=0, new=0, same=USERS, unknown=0)
+    assert update_run(run, source(shuffled, run)) == Updated(fitted=0, new=0, same=USERS, unknown=0)
     assert files(run) == before
 
 
@@ -94,7 +57,7 @@ def test_who_changed_is_fitted_and_nobody_else(table, run):
     newcomer = table.filter(pl.col("user") == "u7").with_columns(pl.lit("new").alias("user"))
     unknown = newcomer.head(1).with_columns(pl.lit("never seen").alias("item"))
     now = pl.concat([withdrawn(changed, "u5"), newcomer, unknown])
-    assert update_users(run, source(now, run)) == Updated(fitted=3, new=1, same=USERS - 2, unknown=1)
+    assert update_run(run, source(now, run)) == Updated(fitted=3, new=1, same=USERS - 2, unknown=1)
     after = files(run)
     moved = {name for name in after if after[name] != before.get(name)}
     assert len(moved) == 4  # three users, and the list of files
@@ -115,8 +78,8 @@ def test_a_rating_that_is_given_and_withdrawn_again_leaves_the_fit_of_the_same_r
     """Items that the user keeps have the means that the training gave them without the user, both before and after."""
     (first,) = read_private(run, "hierarchical", "u2")
     without = withdrawn(table, "u2")
-    assert update_users(run, source(without, run)).fitted == 1
-    assert update_users(run, source(table, run)).fitted == 1
+    assert update_run(run, source(without, run)).fitted == 1
+    assert update_run(run, source(table, run)).fitted == 1
     (again,) = read_private(run, "hierarchical", "u2")
     one, other = first.tensors["items"].argsort(), again.tensors["items"].argsort()
     for name in ("items", "times", "ratings"):
@@ -131,4 +94,82 @@ def test_a_user_of_several_nodes_is_refused(table, run):
     (run / PRIVATE / "node-9").mkdir()
     shutil.copyfile(own, run / PRIVATE / "node-9" / own.name)
     with pytest.raises(HierfedError, match="user u1 lies on several nodes"):
-        update_users(run, source(table, run))
+        update_run(run, source(table, run))
+
+
+def test_rounds_without_new_data_change_no_bit(table, run):
+    before = files(run)
+    for level in ("rounds", "all"):
+        assert update_run(run, source(table, run), level) == Updated(fitted=0, new=0, same=USERS, unknown=0)
+        assert files(run) == before
+
+
+def test_rounds_take_in_new_users_and_items_and_numbers_stay(table, run):
+    first, old = Served(run), table.filter(pl.col("user") == "u3")
+    raters = pl.col("user").is_in([f"u{k}" for k in range(6)])
+    fresh = table.filter(raters).unique("user").with_columns(pl.lit("fresh").alias("item"))
+    new = pl.concat([table.filter(pl.col("user") == "u7").with_columns(pl.lit("anna").alias("user")), fresh])
+    done = update_run(run, source(new, run), "rounds", rounds=2, keep=True)
+    assert done == Updated(fitted=7, new=1, same=0, unknown=0, new_items=1, rounds=2)
+    served = Served(run)
+    assert served.ids == [*first.ids, "fresh"]
+    assert served.shared.round == first.shared.round + 2
+    assert served.shared.arrays["raters"][-1] == 6
+    assert served.shared.arrays["raters"].sum() == sum(len(served.user(f"u{k}").own) for k in range(USERS)) + 9
+    assert served.recommend("anna", 3).known
+    own = served.user("u3").own
+    kept = {served.ids[item]: value for item, value in zip(own.item.tolist(), own.value.tolist(), strict=True)}
+    given = pl.concat([old, fresh.filter(pl.col("user") == "u3")])
+    assert kept == pytest.approx(dict(given.select("item", "rating").iter_rows()))
+    assert audit(run).sealed
+    (record,) = read_results(run)[0].updates
+    assert (record.level, record.rounds, record.new_items, record.before) == ("rounds", 2, 1, first.shared.digest())
+
+
+def test_withdrawn_ratings_leave_every_level(table, run):
+    gone = table.filter(pl.col("user") == "u3").head(2)
+    gone.write_csv(run.parent / "gone.csv")
+    for level, fitted in (("users", 1), ("rounds", 0)):
+        assert update_run(run, None, level, withdraw=str(run.parent / "gone.csv")).fitted == fitted
+        served = Served(run)
+        left = {served.ids[item] for item in served.user("u3").own.item.tolist()}
+        assert left == set(table.filter(pl.col("user") == "u3")["item"]) - set(gone["item"])
+    every = table.filter(pl.col("user") == "u4")
+    every.write_csv(run.parent / "gone.csv")
+    assert update_run(run, None, "rounds", withdraw=str(run.parent / "gone.csv")).fitted == 1
+    assert Served(run).user("u4") is None
+
+
+def test_a_training_anew_is_that_of_the_same_rows_from_the_start(table, run):
+    new = table.filter(pl.col("user") == "u7").with_columns(pl.lit("anna").alias("user"))
+    assert update_run(run, source(new, run), "all").rounds == 3
+    served = Served(run)
+    nodes = kept_rows(run, "hierarchical").nodes()
+    assert served.shared.digest() == run_rounds(served.method, nodes, 3).shared.digest()
+
+
+def test_a_run_whose_users_keep_no_ratings_is_refused(table, tmp_path):
+    pl.concat([table] * 1).write_csv(tmp_path / "ratings.csv")
+    model = hierfed.fit(str(tmp_path / "ratings.csv"), "item_biases", rounds=1, nodes=2, personal_nodes=2)
+    with pytest.raises(HierfedError, match="cannot be fitted again"):
+        update_run(model.served.folder, str(tmp_path / "ratings.csv"), "rounds")
+
+
+def test_in_python_a_model_goes_on_and_the_run_stays(table, run):
+    before, model = files(run), hierfed.load(run)
+    model.update({"user": ["anna"], "item": ["i1"], "rating": [5.0], "time": [1_400_000_000]})
+    new = {"user": ["u1", "anna", "anna"], "item": ["fresh", "i2", "i3"], "rating": [5.0, 1.0, 2.0]}
+    model.update({**new, "time": [1_400_000_000] * 3}, "rounds", rounds=1)
+    assert len(model.items) == 16
+    assert sorted(model.served.ids[item] for item in model.served.user("anna").own.item) == ["i1", "i2", "i3"]
+    assert model.recommend("anna", k=1).known
+    assert files(run) == before
+
+
+def test_an_estimator_learns_in_parts(table):
+    estimator = hierfed.Hierarchical(rank=2, rounds=2, nodes=2, min_raters=2, select=False, rank_items=False)
+    estimator.partial_fit(table.rename({"timestamp": "time"}))
+    more = {"user": ["anna"] * 2, "item": ["i1", "fresh"], "rating": [5.0, 1.0], "time": [1_400_000_000] * 2}
+    assert estimator.partial_fit(more).n_users_ == USERS + 1
+    assert estimator.n_items_ == 16
+    assert estimator.predict({"user": ["anna"], "item": ["fresh"]}).shape == (1,)

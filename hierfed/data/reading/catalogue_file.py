@@ -21,11 +21,11 @@ CATALOGUE = "catalogue.parquet"
 """The file's name in the folder of a run or a node."""
 
 
-def read_catalogue(path: Path) -> Catalogue:
+def read_catalogue(path: Path, as_written: bool = False) -> Catalogue:
     """Read a catalogue from Parquet or CSV: column `item_id`, and any of title, year, genres and the numeric features.
 
-    In CSV, bars separate genres. Items are numbered in ascending order of their ids. Raises DataError, in one line, for
-    a file that is no catalogue.
+    In CSV, bars separate genres. Items are numbered in ascending order of their ids, or as written: new items of a run
+    that went on follow its own. Raises DataError, in one line, for a file that is no catalogue.
     """
     try:
         # Given a path, polars takes brackets for a pattern of names.
@@ -36,7 +36,7 @@ def read_catalogue(path: Path) -> Catalogue:
             frame = pl.read_parquet(content)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {error}") from error
-    return _checked(frame, path)
+    return _checked(frame, path, as_written)
 
 
 def catalogue_bytes(catalogue: Catalogue) -> bytes:
@@ -55,7 +55,7 @@ def catalogue_of_bytes(content: bytes) -> Catalogue:
     return _checked(frame, Path("the server's catalogue"))
 
 
-def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
+def _checked(frame: pl.DataFrame, path: Path, as_written: bool = False) -> Catalogue:
     require(frame.columns, ["item_id"], path)
     if frame.is_empty():
         raise DataError(f"{path}: the catalogue holds no items")
@@ -76,7 +76,8 @@ def _checked(frame: pl.DataFrame, path: Path) -> Catalogue:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
     if known is None:
         known = pl.Series("matched", [bool(numeric)] * len(ids))
-    return Catalogue(pl.DataFrame([*columns, known])[ascending(ids)])
+    found = pl.DataFrame([*columns, known])
+    return Catalogue(found if as_written else found[ascending(ids)])
 
 
 def _nulls(name: str, rows: int, kind: pl.DataType | type[pl.DataType]) -> pl.Series:

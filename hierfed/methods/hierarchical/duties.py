@@ -93,6 +93,16 @@ class HierarchicalDuties(Method):
 
         return relearn
 
+    def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel:
+        """See Method."""
+        from hierfed.methods.hierarchical.hierarchical import FactorsModel  # noqa: PLC0415 - it serves this class
+        from hierfed.methods.hierarchical.resuming import resumed_beliefs  # noqa: PLC0415
+
+        design = self._own.design(opened)
+        features = design.prior_features(opened.arrays["embedding"])
+        beliefs = resumed_beliefs(opened.arrays, before.arrays, design, features, self._own.strengths)
+        return FactorsModel({**opened.arrays, **beliefs.arrays()}, before.round, design, features)
+
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """See Method."""
         from hierfed.methods.hierarchical.in_browser import browser_model  # noqa: PLC0415 - it serves this class

@@ -1,0 +1,65 @@
+"""What new data change in a run: its catalogue, and the ratings of its users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.division import load_dataset
+from hierfed.data.ids import alike, places
+from hierfed.data.ratings import concatenated
+from hierfed.data.reading.own import OwnRatings, own_ratings
+from hierfed.data.reading.sources import read_ratings
+from hierfed.data.settings import DataSettings
+from hierfed.settings import Settings
+
+
+def data_settings(folder: Path, served: Settings) -> DataSettings:
+    """The form of a run's tables; that of the model, where the run kept no settings of its own."""
+    from hierfed.settings import load_settings  # noqa: PLC0415
+
+    path = folder / "settings.toml"
+    return load_settings(path).data if path.is_file() else served.data
+
+
+def grown(catalogue: Catalogue, source: str, how: DataSettings, settings: Settings) -> Catalogue:
+    """The catalogue with the items that it lacks after its own, whose numbers stay; described as the source allows.
+
+    how: the form of the source's tables.
+    """
+    read = read_ratings(source, how=how)
+    known = catalogue.frame["item_id"]
+    rated = pl.concat([part.item.ids.cast(pl.String) for part in (read.train, read.test) if part is not None])
+    if not places(rated.unique(), known).is_null().any():
+        return catalogue
+    data = how.model_copy(update={"source": source, "query": "", "test": ""})
+    described = load_dataset(settings.model_copy(update={"data": data})).catalogue.frame
+    new = described.filter(places(described["item_id"], known).is_null())
+    ids, others = alike(known, new["item_id"])
+    frame = catalogue.frame.with_columns(ids)
+    missing = [pl.lit(None, kind).alias(name) for name, kind in frame.schema.items() if name not in new.columns]
+    new = (
+        new.with_columns(others)
+        .with_columns(missing)
+        .select(pl.col(name).cast(kind) for name, kind in frame.schema.items())
+    )
+    return Catalogue(pl.concat([frame, new]))
+
+
+def rows_of(source: str, how: DataSettings, catalogue: Catalogue) -> tuple[pl.DataFrame, int]:
+    """A source's ratings as a table of user, item, rating and time, and how many the catalogue lacks the items of."""
+    own = own_ratings(read_ratings(source, how=how), catalogue)
+    return table_of(own), own.unknown
+
+
+def table_of(own: OwnRatings) -> pl.DataFrame:
+    """Ratings with the users' own ids and item numbers: columns user, item, rating, time."""
+    rows = concatenated([own.train, own.test])
+    time = pl.Series("time", rows.time, pl.Int64) if rows.time is not None else pl.lit(None, pl.Int64).alias("time")
+    frame = pl.DataFrame({"number": rows.user, "item": rows.item, "rating": rows.value})
+    ids = own.user_ids.cast(pl.String)
+    return frame.select(
+        ids.gather(frame["number"]).alias("user"), pl.col("item").cast(pl.Int32), pl.col("rating").cast(pl.Float32)
+    ).with_columns(time)
