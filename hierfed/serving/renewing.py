@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.federation import Node
-from hierfed.data.ratings import rows_to_predict
+from hierfed.engines.going_on import OPENING, Settled, resumed_training
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import round_of
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method, Trained
 from hierfed.federated.private import PersonalModel
 from hierfed.federated.stage import RATING
@@ -42,38 +37,8 @@ from hierfed.serving.served import RESULT, Served
 from hierfed.settings import load_settings
 
 UNFINISHED, FORMER = ".unfinished-update", ".former"
-OPENING = "opening"
 # The facts of a model's header that a run tells, beside those that follow from the model.
 TOLD = ("features", "data", "licence")
-
-
-class Settled(Observer):
-    """Ends a training once a round moves a newcomer's expected ratings by less than `tolerance`, root mean square.
-
-    These do not depend on how a level is shared out between users and items, which the parameters do.
-    """
-
-    def __init__(self, method: Method, items: int, tolerance: float):
-        self._method, self._rows, self._tolerance = (
-            method,
-            rows_to_predict(np.zeros(items), np.arange(items)),
-            tolerance,
-        )
-        self._before: torch.Tensor | None = None
-        self.moved = np.inf
-
-    def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
-        """See Observer."""
-        if stage != RATING:
-            return
-        now = self._method.predict(shared, self._rows)
-        if self._before is not None:
-            self.moved = float((now - self._before).square().mean().sqrt())
-        self._before = now
-
-    def should_continue(self) -> bool:
-        """See Observer."""
-        return self.moved >= self._tolerance
 
 
 @dataclass(frozen=True)
@@ -88,27 +53,6 @@ class Renewal:
     rounds: int | None
     tolerance: float = 0.0
     forgotten: int = 0
-
-
-def resumed_training(
-    method: Method,
-    nodes: Sequence[Node],
-    before: SharedModel,
-    rounds: int,
-    *,
-    train: Callable[..., Trained] = run_rounds,
-    observer: Observer = SILENT,
-) -> tuple[SharedModel, Trained]:
-    """The model after the opening rounds over these nodes, and the training that goes on from `before` for `rounds`.
-
-    train: run_rounds, perhaps with the shape of rounds. Raises HierfedError where the method cannot go on.
-    """
-    opened = train(method, nodes, 0, stage=OPENING, observer=observer)
-    begin = method.resumed(opened.shared, before)
-    if begin is None:
-        raise HierfedError("this run's method cannot go on from a finished model: train it anew with `hierfed run`")
-    begun = Trained(begin, opened.private)
-    return opened.shared, train(method, nodes, before.round + rounds, begin=begun, observer=observer)
 
 
 def refuse_others(folder: Path, served: Served) -> None:

@@ -1,0 +1,108 @@
+"""A finished training that goes on over other rows, and how it may forget old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hierfed.data.federation import Node
+from hierfed.data.ratings import rows_to_predict
+from hierfed.engines.in_process import run_rounds
+from hierfed.errors import HierfedError
+from hierfed.federated.checks import Check
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.method import Method, Trained
+from hierfed.federated.private import PrivateState
+from hierfed.federated.stage import RATING
+from hierfed.observer import SILENT, Observer
+
+OPENING = "opening"
+"""What observers are told that the opening rounds of a training that goes on are called."""
+
+
+def resumed_training(
+    method: Method,
+    nodes: Sequence[Node],
+    before: SharedModel,
+    rounds: int,
+    *,
+    train: Callable[..., Trained] = run_rounds,
+    observer: Observer = SILENT,
+    faded: Mapping[int, float] | None = None,
+) -> tuple[SharedModel, Trained]:
+    """The model after the opening rounds over these nodes, and the training that goes on from `before` for `rounds`.
+
+    train: run_rounds, perhaps with the shape of rounds. faded: a factor on the sums of nodes, by number; None for one
+    on all. Raises HierfedError where the method cannot go on.
+    """
+    trains: SumMethod = method if faded is None else Faded(method, faded)
+    opened = train(trains, nodes, 0, stage=OPENING, observer=observer)
+    begin = method.resumed(opened.shared, before)
+    if begin is None:
+        raise HierfedError("this run's method cannot go on from a finished model: train it anew with `hierfed run`")
+    begun = Trained(begin, opened.private)
+    return opened.shared, train(trains, nodes, before.round + rounds, begin=begun, observer=observer)
+
+
+@dataclass(frozen=True)
+class Faded(SumMethod):
+    """A method whose sums of some nodes count less, by their numbers: exponential forgetting of sufficient statistics.
+
+    Sums are linear in the users, so a factor f counts a node's users as f users each. Source: Kulhavy and Zarrop, On a
+    general concept of forgetting, 1993.
+    """
+
+    method: Method
+    factors: Mapping[int, float]
+
+    def start(self) -> SharedModel:
+        """See SumMethod."""
+        return self.method.start()
+
+    def contribute(
+        self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
+    ) -> Iterator[tuple[Contribution, PrivateState | None]]:
+        """See SumMethod."""
+        for node, (sums, kept) in zip(nodes, self.method.contribute(shared, nodes, private), strict=True):
+            factor = self.factors[node.number]
+            yield sums if factor == 1 else factor * sums, kept
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """See SumMethod."""
+        return self.method.combine(shared, total)
+
+    def checks(self, shared: SharedModel) -> Sequence[Check]:
+        """None: faded sums are of no whole users."""
+        return []
+
+
+class Settled(Observer):
+    """Ends a training once a round moves a newcomer's expected ratings by less than `tolerance`, root mean square.
+
+    These do not depend on how a level is shared out between users and items, which the parameters do.
+    """
+
+    def __init__(self, method: Method, items: int, tolerance: float):
+        self._method, self._rows, self._tolerance = (
+            method,
+            rows_to_predict(np.zeros(items), np.arange(items)),
+            tolerance,
+        )
+        self._before: torch.Tensor | None = None
+        self.moved = np.inf
+
+    def summed(self, stage: str, total: Contribution, shared: SharedModel, numbers: np.ndarray) -> None:
+        """See Observer."""
+        if stage != RATING:
+            return
+        now = self._method.predict(shared, self._rows)
+        if self._before is not None:
+            self.moved = float((now - self._before).square().mean().sqrt())
+        self._before = now
+
+    def should_continue(self) -> bool:
+        """See Observer."""
+        return self.moved >= self._tolerance
