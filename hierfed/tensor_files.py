@@ -24,8 +24,14 @@ def read_tensors(path: Path, advice: str = ELSE) -> tuple[dict[str, str], dict[s
     digits of products. Raises DamagedError for a file that is not as it was written.
     """
     try:
-        content = path.read_bytes()
-        facts = tensor_facts(content)
-        return facts, {name: tensor.clone() for name, tensor in load(content).items()}
-    except (OSError, SafetensorError, RuntimeError, *MALFORMED) as error:
+        return tensors_of(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise damaged(path, error, advice) from error
+
+
+def tensors_of(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The facts and tensors in a file's bytes; raises ValueError for bytes that are not as they were written."""
+    try:
+        return tensor_facts(content), {name: tensor.clone() for name, tensor in load(content).items()}
+    except (SafetensorError, RuntimeError, *MALFORMED) as error:
+        raise ValueError(str(error) or type(error).__name__) from error

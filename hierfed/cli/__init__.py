@@ -24,6 +24,7 @@ from hierfed.cli.leaks import leak_test
 from hierfed.cli.listing import runs
 from hierfed.cli.logs import LOG, logs_json
 from hierfed.cli.output import print_what_can_be, say
+from hierfed.cli.peers import peer
 from hierfed.cli.service import page, serve
 from hierfed.cli.status import status
 from hierfed.cli.study import study
@@ -64,6 +65,7 @@ def _application() -> typer.Typer:
         server,
         node,
         status,
+        peer,
         federation,
         personalise,
     ):

@@ -32,6 +32,7 @@ from hierfed.data.settings import TableSettings
 from hierfed.errors import HierfedError, SettingsError
 
 if TYPE_CHECKING:
+    from hierfed.deployment.state import Origin
     from hierfed.engines.flower.superlink import Certificates
 
 LAST_PORT = 65535
@@ -46,6 +47,15 @@ Health = Annotated[
     str | None,
     typer.Option(help="HOST:PORT, or a port of this machine: answers /healthz and /metrics there.", show_default=False),
 ]
+TestShare = Annotated[
+    float, typer.Option(min=0, max=0.9, help="Of each user's rows: never learned from, to be judged on.")
+]
+LeastNodes = Annotated[int | None, typer.Option(min=1, help="Take part only with so many nodes; 3 if not given.")]
+LeastRaters = Annotated[
+    int | None, typer.Option(min=1, help="Take part only where items have so many raters; 5 if not given.")
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A TOML file with this node's conditions.")]
+TestTable = Annotated[str | None, typer.Option("--test", help="A table with rows to be judged on.")]
 Name = Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")]
 
 
@@ -82,10 +92,10 @@ def server(
     log_format: LogFormat = "text",
 ) -> None:
     """Serve a federation until it is trained; started again, it goes on where it was."""
-    _require_flower()
+    require_flower()
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
     log_to_stderr(log_format)
-    where, port = _address("--listen", listen)
+    where, port = address_of("--listen", listen)
     tls = _certificates(tls_cert, tls_key, ca)
     folder = out / (name or Path(preset).stem)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
@@ -115,10 +125,8 @@ def node(
     name: Annotated[str | None, typer.Option(help="What the node is called; this machine's name if not given.")] = None,
     query: Query = None,
     tables: TableOptions = _NO_TABLE_OPTIONS,
-    test: Annotated[str | None, typer.Option(help="A table with rows to be judged on.")] = None,
-    test_share: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Of each user's rows: never learned from, to be judged on.")
-    ] = 0.1,
+    test: TestTable = None,
+    test_share: TestShare = 0.1,
     ca: Annotated[Path | None, typer.Option(help="The authority that signed the server's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="The node's private key, as `hierfed keys new` makes it.")] = None,
     catalogue: Annotated[Path | None, typer.Option(help="Take part only if the server has this catalogue.")] = None,
@@ -130,13 +138,9 @@ def node(
         float | None,
         typer.Option(min=0, help="Take part only where differential privacy hides each user at this or less."),
     ] = None,
-    least_nodes: Annotated[
-        int | None, typer.Option(min=1, help="Take part only with so many nodes; 3 if not given.")
-    ] = None,
-    least_raters: Annotated[
-        int | None, typer.Option(min=1, help="Take part only where items have so many raters; 5 if not given.")
-    ] = None,
-    policy: Annotated[Path | None, typer.Option(help="A TOML file with this node's conditions.")] = None,
+    least_nodes: LeastNodes = None,
+    least_raters: LeastRaters = None,
+    policy: PolicyFile = None,
     insecure: Insecure = False,
     patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
     quiet: Quiet = False,
@@ -144,9 +148,9 @@ def node(
     log_format: LogFormat = "text",
 ) -> None:
     """Take part in a federation with the ratings of this node, which stay here."""
-    _require_flower()
+    require_flower()
     log_to_stderr(log_format, logging.ERROR if quiet else logging.INFO)
-    _address("--server", server)
+    address_of("--server", server)
     answers_at = _health(health)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
@@ -154,15 +158,10 @@ def node(
     from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
     from hierfed.deployment.hosting import Joining, take_part  # noqa: PLC0415
     from hierfed.deployment.policy import read_policy  # noqa: PLC0415
-    from hierfed.deployment.state import Origin  # noqa: PLC0415
 
     end_on_sigterm()
     own_name = name or socket.gethostname()
-    form = tables.table_settings().model_dump(
-        mode="json", include=set(TableSettings.model_fields), exclude_defaults=True
-    )
-    columns = form.pop("columns", {})
-    origin = Origin(data, query or "", columns, test or "", 0.0 if test else test_share, form)
+    origin = origin_of(data, query, tables, test, test_share)
     lines = LoggedLines()
     conditions = {"epsilon": epsilon, "least_nodes": least_nodes, "least_raters": least_raters}
     own = read_policy(policy, conditions)
@@ -186,7 +185,7 @@ def federation(
     as_json: Json = False,
 ) -> None:
     """Try out a federation on this machine: a real server, and each node a process with a part of the data."""
-    _require_flower()
+    require_flower()
     counts = {"federation.nodes": nodes, "training.rounds": rounds}
     sets = [*(set_ or []), *(f"{key}={count}" for key, count in counts.items() if count is not None)]
     settings = settings_of(preset, tables, seed=seed, sets=sets)
@@ -213,7 +212,7 @@ def federation(
 
 def personalise(state: State, refit: Refit = None) -> None:
     """Fit the models of this node's users, here alone, from the finished global model and their own ratings."""
-    _require_flower()
+    require_flower()
     from hierfed.deployment.local_models import personalise as fit  # noqa: PLC0415
     from hierfed.deployment.state import NodeState  # noqa: PLC0415
 
@@ -233,7 +232,7 @@ def keys_new(
     ),
 ) -> None:
     """Make a node's key: the private half stays on the node, the public half goes to the server."""
-    _require_flower()
+    require_flower()
     from hierfed.deployment.keys import new_key  # noqa: PLC0415
 
     public = new_key(path)
@@ -246,7 +245,7 @@ def keys_server(
     folder: Annotated[Path, typer.Option("--out", help="Where to put the files.")] = Path("keys"),
 ) -> None:
     """Make a certificate for a server, for those who have no authority of their own."""
-    _require_flower()
+    require_flower()
     from hierfed.deployment.keys import new_certificates  # noqa: PLC0415
 
     made = new_certificates(folder, hosts)
@@ -255,7 +254,18 @@ def keys_server(
     print_path("Authority, for --ca on the server and on every node", made.ca)
 
 
-def _address(option: str, text: str) -> tuple[str, int]:
+def origin_of(data: str, query: str | None, tables: TableOptions, test: str | None, test_share: float) -> Origin:
+    """Where a node's ratings are, and how to read them, from its options."""
+    from hierfed.deployment.state import Origin  # noqa: PLC0415
+
+    form = tables.table_settings().model_dump(
+        mode="json", include=set(TableSettings.model_fields), exclude_defaults=True
+    )
+    columns = form.pop("columns", {})
+    return Origin(data, query or "", columns, test or "", 0.0 if test else test_share, form)
+
+
+def address_of(option: str, text: str) -> tuple[str, int]:
     """Host, without the brackets of an IPv6 address, and port."""
     host, _, port = text.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) <= LAST_PORT:
@@ -265,7 +275,7 @@ def _address(option: str, text: str) -> tuple[str, int]:
 
 def _health(text: str | None) -> tuple[str, int] | None:
     """The address of --health; a port alone is one of this machine."""
-    return None if text is None else _address("--health", text if ":" in text else f"127.0.0.1:{text}")
+    return None if text is None else address_of("--health", text if ":" in text else f"127.0.0.1:{text}")
 
 
 def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
@@ -281,6 +291,7 @@ def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -
     return Certificates(certificate, key, ca)
 
 
-def _require_flower() -> None:
+def require_flower() -> None:
+    """Raise HierfedError where Flower is not installed."""
     if importlib.util.find_spec("flwr") is None:
         raise HierfedError("Flower is not installed, which carries the messages: pip install 'hierfed[flower]'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -81,6 +81,22 @@ def judged(plan: Plan, shared: SharedModel, model: PersonalModel, learned: int, 
 def kept_model(plan: Plan, shared: SharedModel) -> KeptModel:
     """The finished model of ratings as a node keeps it."""
     return KeptModel(plan.settings, plan.limits, plan.catalogue, shared, {"digest": shared.digest()})
+
+
+def keep_finished(state: NodeState, plan: Plan, stage: str, models: Mapping[str, SharedModel]) -> Plan:
+    """Keep the model of a stage that is over on the node; gives the plan with it.
+
+    models: of all stages that are over.
+    """
+    state.keep_model(stage, models[stage])
+    plan = plan.after(models)
+    if stage == RATING:
+        save_model(state.folder, kept_model(plan, models[stage]), plan.method)
+    names = [each.name for each in plan.stages()]
+    later = names[names.index(RATING) + 1 :]
+    if stage in later and all(name in models for name in later):
+        save_ranking(state.folder, {name: models[name] for name in later})
+    return plan
 
 
 @dataclass(frozen=True)

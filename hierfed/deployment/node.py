@@ -13,8 +13,8 @@ from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes
 from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
-from hierfed.deployment.local_models import judged, kept_model, read_source
-from hierfed.deployment.plan import Plan, read_finished, read_plan
+from hierfed.deployment.local_models import judged, keep_finished, read_source
+from hierfed.deployment.plan import Plan, check_deployable, read_finished, read_plan
 from hierfed.deployment.policy import Asked, Policy
 from hierfed.deployment.protocol import (
     LEDGER,
@@ -38,7 +38,6 @@ from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.private import PrivateState
 from hierfed.federated.stage import RATING
 from hierfed.federated.steps import Known, send
-from hierfed.runs.models import save_model, save_ranking
 
 Value = TypeVar("Value")
 
@@ -159,6 +158,7 @@ class NodeSide:
     def _setup(self, request: Request) -> Reply:
         catalogue = self._known(self._catalogue)
         asked = read_plan(request.facts, catalogue)
+        check_deployable(asked.settings)
         self._policy.check(asked)
         self._check_budget(asked)
         finished = read_finished(request)
@@ -275,14 +275,7 @@ class NodeSide:
         if known is not None and known.digest() != shared.digest():
             raise HierfedError(f"the server hands out another finished model of {stage[:40]!r} than before")
         self._models[stage] = shared
-        self.state.keep_model(stage, shared)
-        self._plan = plan = plan.after(self._models)
-        if stage == RATING:
-            save_model(self.state.folder, kept_model(plan, shared), plan.method)
-        names = [each.name for each in plan.stages()]
-        later = names[names.index(RATING) + 1 :]
-        if stage in later and all(name in self._models for name in later):
-            save_ranking(self.state.folder, {name: self._models[name] for name in later})
+        self._plan = keep_finished(self.state, plan, stage, self._models)
 
     def _judge(self, request: Request) -> Reply:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""

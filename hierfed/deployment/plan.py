@@ -82,7 +82,7 @@ class Plan:
         return self._prepared(None).privacy([], rounds) if self.private else None
 
     def _prepared(self, streams: PrivateStreams | None) -> Prepared:
-        check_deployable(self.settings)
+        check_deployable(self.settings, "gossip" if self.settings.federation.topology == "gossip" else "star")
         # Of the nodes that stay to the end of a sum, the colluding ones may have added no noise.
         noise_nodes = None if self.secure_group is None else self.secure_group.threshold - self.secure_group.colluding
         return prepare(replace(self._case(), streams=streams, noise_nodes=noise_nodes))
@@ -101,7 +101,7 @@ class Plan:
 
     def stages(self) -> list[Stage]:
         """Every training, in order."""
-        check_deployable(self.settings)
+        check_deployable(self.settings, "gossip" if self.settings.federation.topology == "gossip" else "star")
         return stages_of(self._case())
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
@@ -149,17 +149,24 @@ class Plan:
         return Request("setup", facts, arrays)
 
 
-def check_deployable(settings: Settings) -> None:
-    """Raise SettingsError for settings that no federation can train."""
+def check_deployable(settings: Settings, topology: str = "star") -> None:
+    """Raise SettingsError for settings that no federation can train. topology: `gossip` for peers without a server."""
     if settings.federation.participation != 1:
         raise SettingsError(
             "federation.participation: a real federation asks every node in every round, and goes on with those that "
             "answer (--quorum): leave it at 1"
         )
-    for name, usual in (("topology", "star"), ("mode", "sync")):
+    for name, usual in (("topology", topology), ("mode", "sync")):
         value = getattr(settings.federation, name)
         if value != usual:
-            raise SettingsError(f"federation.{name} '{value}': `hierfed run` alone simulates it: leave it at '{usual}'")
+            by = (
+                "`hierfed run` simulates it, `hierfed peer` runs it"
+                if value == "gossip"
+                else "`hierfed run` alone simulates it"
+            )
+            raise SettingsError(f"federation.{name} '{value}': {by}: leave it at '{usual}'")
+    if settings.federation.lost_messages:
+        raise SettingsError("federation.lost_messages: simulates losses; real ones come by themselves: leave it at 0")
     kind, unit = kind_of(settings), settings.privacy.privacy_unit
     if not kind.sends:
         raise SettingsError(

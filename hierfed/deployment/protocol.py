@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,6 +137,12 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
 def is_name(name: str) -> bool:
     """True for a valid name of a node: one line of text, which can be part of a file's name."""
     return len(name) <= MOST_OF_NAME and name.isprintable() and name == name.strip() and "/" not in name and name != ""
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts 'node 2' before 'node 10'."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
 
 
 def _text(facts: Mapping[str, Fact], name: str) -> str:

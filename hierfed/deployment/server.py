@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from hierfed.deployment.agreement import agree, gain
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
+from hierfed.deployment.protocol import Introduction, hello, natural, new_nonce, read_introduction
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
 from hierfed.engines.exchange import Member, Reply, Request
 from hierfed.engines.flower.federation import AdmissionRefused, Change, Federation, Patience
@@ -204,7 +203,7 @@ def conduct(
     observer.tell(f"waiting for {requirements.nodes} nodes")
     federation.gather(requirements.nodes)
     if checkpoint is None:
-        names = sorted((member.name for member in federation.members.values()), key=_natural)
+        names = sorted((member.name for member in federation.members.values()), key=natural)
         admission.nodes = {name: admission.nodes[name] for name in names}
         admission.plan = agree(settings, catalogue, [admission.introduced[name] for name in names], requirements.quorum)
         opening = admission.ledger.opening(admission.plan, {name: admission.introduced[name].ledger for name in names})
@@ -313,9 +312,3 @@ class _Training:
             bytes_down=bytes_down,
             seconds=seconds,
         )
-
-
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key that sorts 'node 2' before 'node 10'."""
-    parts = re.findall(r"\d+|\D+", name)
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)

@@ -169,7 +169,7 @@ class PushSum:
             masses.exchange(done, neighbours(done))
             done += 1
         message = 8 * (sum(sizes) + 1)
-        totals = [Contribution(dict(_split(row, first.arrays, sizes))) for row in masses.estimates()]
+        totals = [Contribution(dict(split(row, first.arrays, sizes))) for row in masses.estimates()]
         return Agreed(totals, masses.messages * message, done)
 
     def _over(self, done: int, masses: Masses, sizes: Sequence[int]) -> bool:
@@ -188,6 +188,7 @@ def _spread(part: Tensor) -> float:
     return float((part.amax(0) - part.amin(0)).max()) / largest if largest else 0.0
 
 
-def _split(row: Tensor, like: Mapping[str, Tensor], sizes: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+def split(row: Tensor, like: Mapping[str, Tensor], sizes: Sequence[int]) -> Iterator[tuple[str, Tensor]]:
+    """The arrays in a row of numbers, by name. like: arrays of the same shapes. sizes: their numbers of entries."""
     for (name, array), size, end in zip(like.items(), sizes, accumulate(sizes), strict=True):
         yield name, row[end - size : end].reshape(array.shape).clone()

@@ -33,7 +33,7 @@ class FederationSettings(Section):
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
     server_learning_rate: its rate.
     topology: `star`: a server; `tree`: edges between it and the nodes; `gossip`: peers alone, which exchange shares of
-    their sums. Both are simulated in one process.
+    their sums. Both are simulated in one process; `hierfed peer` runs peers.
     fan_out: the most nodes of an edge.
     graph: of peers; a name in hierfed.federated.tables.GRAPHS.
     exchanges: of a sum; 0 for as many as all peers need to have one total.

@@ -1,0 +1,1 @@
+"""Rounds among peers, each a process of its own: no server anywhere."""
