@@ -149,11 +149,13 @@ def _answer_all(
 ) -> None:
     wait = SHORTEST_WAIT
     while not done():
+        asked = time.monotonic()
         message = _pull(client, node, traffic)
         traffic.last_contact = time.monotonic()
         contact()
         if message is None:
-            time.sleep(wait)
+            # A server that holds requests has made the node wait already.
+            time.sleep(max(0.0, wait - (traffic.last_contact - asked)))
             wait = min(1.5 * wait, LONGEST_WAIT)
             continue
         wait = SHORTEST_WAIT

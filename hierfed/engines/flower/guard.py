@@ -152,11 +152,13 @@ def superlink() -> None:
     import flwr.superlink.main as flower  # noqa: PLC0415 - only in the SuperLink's own process
     from flwr.superlink.cli.flower_superlink import flower_superlink  # noqa: PLC0415
 
+    from hierfed.engines.flower.long_polls import LongPolls  # noqa: PLC0415
+
     secret, limit = Path(os.environ[SECRET_FILE]).read_bytes(), Path(os.environ[LIMIT_FILE])
     create = flower.create_app
 
     def guarded(*arguments: Any, **options: Any) -> Any:
-        return Guard(create(*arguments, **options), secret, limit, strangers=Path(os.environ[STRANGERS_FILE]))
+        return Guard(LongPolls(create(*arguments, **options)), secret, limit, strangers=Path(os.environ[STRANGERS_FILE]))
 
     flower.create_app = guarded
     flower_superlink()

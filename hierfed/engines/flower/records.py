@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import math
+import json
 import secrets
 from collections.abc import Mapping
 from typing import cast
 
-import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.common.constant import SType
+from safetensors.torch import load, save
 from torch import Tensor
 
 from hierfed.engines.exchange import Fact, Reply, Request
@@ -24,7 +22,13 @@ UNLIKE = "unlike"
 # Most facts of a message; most characters of their names, and of a text from a node and from the server, whose settings
 # and list of keys are long.
 MOST_FACTS, MOST_NAME, MOST_OF_NODE, MOST_OF_SERVER = 40, 100, 4096, 1 << 20
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# Bytes of arrays that travel as a fact; Flower cuts up larger ones only as an array of its own.
+MOST_BESIDE_FACTS = 4 << 20
+FORM, ORDER = "safetensors", "order"
+KINDS = {
+    torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+}  # fmt: skip
 # Flower knows three kinds of messages; ours are names under one of them.
 TYPE = "query"
 
@@ -62,8 +66,12 @@ def _records(facts: Mapping[str, Fact], arrays: Mapping[str, Tensor]) -> RecordD
     record = ConfigRecord({**facts, UNLIKE: secrets.token_bytes(8)})
     if not arrays:
         return RecordDict({FACTS: record})
-    sent = {name: Array(np.require(tensor.numpy(), requirements="C")) for name, tensor in arrays.items()}
-    return RecordDict({FACTS: record, ARRAYS: ArrayRecord(sent)})
+    # Flower carries each array by itself, in two calls or more. One block of bytes saves most of them.
+    block = save({name: tensor.contiguous() for name, tensor in arrays.items()}, {ORDER: json.dumps(list(arrays))})
+    if len(block) <= MOST_BESIDE_FACTS:
+        record[ARRAYS] = block
+        return RecordDict({FACTS: record})
+    return RecordDict({FACTS: record, ARRAYS: ArrayRecord({ARRAYS: Array("", (len(block),), FORM, block)})})
 
 
 def _read(content: RecordDict, most: int) -> tuple[dict[str, Fact], dict[str, Tensor]]:
@@ -71,29 +79,31 @@ def _read(content: RecordDict, most: int) -> tuple[dict[str, Fact], dict[str, Te
     if content.keys() - {FACTS, ARRAYS} or not isinstance(facts, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"a message holds {sorted(content)}, expected facts and arrays")
     _check_facts(facts, most)
-    record = {name: cast(Fact, value) for name, value in facts.items() if name != UNLIKE}
-    return record, {name: _tensor(name, array) for name, array in arrays.items()}
+    block = facts.get(ARRAYS, b"")
+    if arrays:
+        if arrays.keys() != {ARRAYS} or arrays[ARRAYS].stype != FORM or block:
+            raise ValueError("its arrays cannot be read: they are not one block")
+        block = arrays[ARRAYS].data
+    record = {name: cast(Fact, value) for name, value in facts.items() if name not in (UNLIKE, ARRAYS)}
+    return record, _tensors(block) if block else {}
 
 
-def _tensor(name: str, array: Array) -> Tensor:
-    """A copy of an array: a received one is not aligned like torch's own memory, which may change last digits.
+def _tensors(block: object) -> dict[str, Tensor]:
+    """Copies of a block's arrays, in their sender's order.
 
-    It has NumPy's format, and as many bytes as its header says. NumPy itself would unpack archives too, which grow.
+    A received array is not aligned like torch's own memory, which may change last digits.
     """
     try:
-        if array.stype != SType.NUMPY:
-            raise ValueError("its form is not NumPy's")
-        data = array.data
-        stream = io.BytesIO(data)
-        shape, by_columns, kind = HEADERS[np.lib.format.read_magic(stream)](stream)
-        begin = stream.tell()
-        if kind.kind not in "fiu" or not kind.isnative or len(data) - begin != math.prod(shape) * kind.itemsize:
-            raise ValueError("its bytes are not those of its header")
-        values = np.frombuffer(data, kind, offset=begin).reshape(shape, order="F" if by_columns else "C")
-        return torch.tensor(values).contiguous()
+        if not isinstance(block, bytes):
+            raise ValueError("they are no bytes")
+        found = load(block)
+        order = json.loads(json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])["__metadata__"][ORDER])
+        if sorted(order) != sorted(found) or not {tensor.dtype for tensor in found.values()} <= KINDS:
+            raise ValueError("they are not those of their header")
+        return {name: found[name].clone() for name in order}
     except Exception as error:
-        # Bytes that are no array fail in many ways: as a header, as a shape that they do not fill.
-        raise ValueError(f"array {printable(repr(name), 80)} cannot be read: {printable(error, 80)}") from error
+        # Bytes that are no arrays fail in many ways.
+        raise ValueError(f"its arrays cannot be read: {printable(error, 80)}") from error
 
 
 def _check_facts(facts: Mapping[str, object], most: int) -> None:

@@ -11,8 +11,8 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from hierfed.data.federation import Node
-from hierfed.engines.exchange import Member, Reply
-from hierfed.engines.flower.records import read_request, reply_records
+from hierfed.engines.exchange import Member, Reply, Request
+from hierfed.engines.flower.records import read_request, reply_records, request_records
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.replies import RoundName
@@ -198,9 +198,7 @@ BAD = {
     "error without words": (lambda remote, asked: Message(Error(1), reply_to=asked), "failed: no reason given"),
     "foreign content": (lambda remote, asked: Message(RecordDict(), reply_to=asked), "failed: cannot be read: "),
     "float32": (
-        lambda remote, asked: Message(
-            RecordDict({"facts": ConfigRecord(), "arrays": ArrayRecord([np.ones(1, np.float32)])}), reply_to=asked
-        ),
+        lambda remote, asked: Message(request_records(Request("round", {}, {"sum": torch.ones(1)})), reply_to=asked),
         "only float64",
     ),
 }
