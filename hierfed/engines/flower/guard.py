@@ -158,7 +158,9 @@ def superlink() -> None:
     create = flower.create_app
 
     def guarded(*arguments: Any, **options: Any) -> Any:
-        return Guard(LongPolls(create(*arguments, **options)), secret, limit, strangers=Path(os.environ[STRANGERS_FILE]))
+        return Guard(
+            LongPolls(create(*arguments, **options)), secret, limit, strangers=Path(os.environ[STRANGERS_FILE])
+        )
 
     flower.create_app = guarded
     flower_superlink()

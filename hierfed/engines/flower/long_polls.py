@@ -69,7 +69,7 @@ class LongPolls:
 
     async def _hold(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         in_vain, seconds, begin = HELD[path]
-        asked = await _whole(receive)
+        asked = await self._whole(receive)
         end = asyncio.get_running_loop().time() + seconds
         while True:
             pushed = self._pushed.setdefault(begin, asyncio.Event())
@@ -91,13 +91,13 @@ class LongPolls:
         for message in answer:
             await send(message)
 
-
-async def _whole(receive: Receive) -> list[Sent]:
-    """All messages of a request."""
-    asked = [await receive()]
-    while asked[-1].get("more_body"):
-        asked.append(await receive())
-    return asked
+    @staticmethod
+    async def _whole(receive: Receive) -> list[Sent]:
+        """All messages of a request."""
+        asked = [await receive()]
+        while asked[-1].get("more_body"):
+            asked.append(await receive())
+        return asked
 
 
 def _again(asked: list[Sent], receive: Receive) -> Receive:
