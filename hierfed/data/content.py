@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import polars as pl
@@ -60,12 +60,16 @@ class Content:
     @cached_property
     def titles(self) -> csr_matrix | None:
         """TF-IDF of groups of 4 to 6 letters of each title, rows of norm 1 or 0; None if no item has a title."""
-        if not self.titled:
-            return None
-        from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
+        return letter_groups(self.lower_titles) if self.titled else None
 
-        groups = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 6), sublinear_tf=True)
-        return csr_matrix(groups.fit_transform(self.lower_titles))
+
+@lru_cache(maxsize=2)
+def letter_groups(titles: tuple[str, ...]) -> csr_matrix:
+    """TF-IDF of groups of 4 to 6 letters. It is kept, since a run builds its method anew as its settings are chosen."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
+
+    groups = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 6), sublinear_tf=True)
+    return csr_matrix(groups.fit_transform(titles))
 
 
 def content_of(catalogue: Catalogue, vote_average: bool = True) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from hierfed.data.content import Content
 from hierfed.models.time_kernel import NO_TIME, TimeKernel
+
+# Most kernel values that are computed at once: 2 MB in float64.
+TILE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -30,25 +34,41 @@ class ItemKernel:
     title_amplitude: float
     time: TimeKernel = NO_TIME
 
-    def between(self, left: Tensor, right: Tensor, times: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def between(
+        self,
+        left: Tensor,
+        right: Tensor,
+        times: tuple[Tensor, Tensor] | None = None,
+        kind: torch.dtype = torch.float64,
+    ) -> Tensor:
         """The kernel of each user's items, [users, n, m].
 
         left: item numbers, [users, n].
-        right: item numbers, [users, m].
+        right: item numbers, [users, m]; the same tensor where both are the same items, of which half is then computed.
         times: of the ratings, in seconds, shaped as `left` and as `right`; None for a kernel that knows no time.
+        kind: the type of the numbers in which it is computed.
         """
-        total = self._title_products(left, right)
+        total = self._title_products(left, right, kind)
         for amplitude, coordinates in self.parts:
-            first, second = coordinates[left], coordinates[right]
+            same = left is right
+            first = coordinates[left]
+            second = first if same else coordinates[right]
             # The squared norms enter as two more coordinates, so that one product gives all distances.
             ones = first.new_ones(1, 1, 1)
-            first = torch.cat([first * -6, first.square().sum(2, keepdim=True) * 3, ones.expand(*left.shape, 1)], 2)
-            last = second.square().sum(2, keepdim=True) * 3
-            second = torch.cat([second, ones.expand(*right.shape, 1), last], 2)
-            distance = torch.bmm(first, second.transpose(1, 2)).clamp_min_(1e-12).sqrt_()
-            decay = distance.neg().exp_()
-            total.addcmul_(distance.add_(1), decay, value=amplitude)
-        return total if times is None else self.time.joined(total, *times)
+            norms = [each.square().sum(2, keepdim=True) * 3 for each in (first, second)]
+            first = torch.cat([first * -6, norms[0], ones.expand(*left.shape, 1)], 2).to(kind)
+            second = torch.cat([second, ones.expand(*right.shape, 1), norms[1]], 2).to(kind)
+            for rows, columns in _tiles(*total.shape, same):
+                distance = torch.bmm(first[:, rows], second[:, columns].transpose(1, 2)).clamp_min_(1e-12).sqrt_()
+                decay = distance.neg().exp_()
+                total[:, rows, columns].addcmul_(distance.add_(1), decay, value=amplitude)
+        for rows, columns in _tiles(*total.shape, left is right):
+            if times is not None:
+                self.time.join(total[:, rows, columns], times[0][:, rows], times[1][:, columns])
+            if left is right:
+                above = slice(0, rows.start)
+                total[:, above, rows] = total[:, rows, above].transpose(1, 2)
+        return total
 
     def of_itself(self, items: Tensor, timed: bool = False) -> Tensor:
         """k(i, i) of each item, in the shape of `items`; timed: True for ratings whose times are known."""
@@ -64,14 +84,30 @@ class ItemKernel:
         assert self.titles is not None
         return torch.from_numpy(self.titles.multiply(self.titles).sum(1).A1)
 
-    def _title_products(self, left: Tensor, right: Tensor) -> Tensor:
-        total = torch.zeros(*left.shape, right.shape[1], dtype=torch.float64, device=left.device)
-        if self.titles is None or not self.title_amplitude:
-            return total
-        for place, (first, second) in enumerate(zip(left.cpu().numpy(), right.cpu().numpy(), strict=True)):
-            products = self.titles[first] @ self.titles[second].T
-            total[place] = torch.from_numpy(products.toarray()).to(total)
-        return total.mul_(self.title_amplitude)
+    def _title_products(self, left: Tensor, right: Tensor, kind: torch.dtype) -> Tensor:
+        """The titles' part of the kernel. What users of a block share is multiplied once."""
+        shape = (*left.shape, right.shape[1])
+        if self.titles is None or not self.title_amplitude or not math.prod(shape):
+            return torch.zeros(shape, dtype=kind, device=left.device)
+        if len(left) == 1:
+            product = (self.titles[left[0].cpu().numpy()] @ self.titles[right[0].cpu().numpy()].T).toarray()
+            return torch.from_numpy(product).mul_(self.title_amplitude).to(left.device, kind)[None]
+        (rows, of_left), (columns, of_right) = (torch.unique(each.cpu(), return_inverse=True) for each in (left, right))
+        products = (self.titles[rows.numpy()] @ self.titles[columns.numpy()].T).toarray()
+        places = of_left[:, :, None] * len(columns) + of_right[:, None, :]
+        found = torch.from_numpy(products).mul_(self.title_amplitude).to(kind).flatten()[places]
+        return found.to(left.device)
+
+
+def _tiles(users: int, rows: int, columns: int, same: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of a kernel's tiles, which stay in a core's cache.
+
+    same: True for the lower triangle only, with the whole tiles of its diagonal.
+    """
+    step = max(TILE // max(users * columns, 1), 1) if users * rows * columns > TILE else max(rows, 1)
+    for begin in range(0, rows, step):
+        end = min(begin + step, rows)
+        yield slice(begin, end), slice(0, end if same else columns)
 
 
 @dataclass(frozen=True)

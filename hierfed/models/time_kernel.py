@@ -40,19 +40,18 @@ class TimeKernel:
         """The same with all amplitudes multiplied."""
         return replace(self, **{name: factor * amplitude for name, amplitude in vars(self).items()})
 
-    def joined(self, of_items: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """The kernel of items and times, written over that of items.
+    def join(self, of_items: Tensor, left: Tensor, right: Tensor) -> None:
+        """Make a kernel of items one of items and times, in place.
 
         of_items: [users, n, m].
         left, right: the times in seconds, float64 [users, n] and [users, m].
         """
-        days = (left[:, :, None] - right[:, None, :]).abs_().div_(SECONDS_OF_A_DAY)
+        days = (left[:, :, None] - right[:, None, :]).abs_().div_(SECONDS_OF_A_DAY).to(of_items.dtype)
         if self.items:
             of_items.mul_((days / -ITEMS_OF_A_SITTING).exp_().mul_(self.items).add_(1))
         for amplitude, decay in ((self.sitting, SITTING), (self.day, DAY), (self.drift, DRIFT)):
             if amplitude:
                 of_items.add_((days / -decay).exp_(), alpha=amplitude)
-        return of_items
 
     def of_itself(self, of_items: Tensor) -> Tensor:
         """The variance of each rating, in the shape of `of_items`, the variances by the kernel of items."""

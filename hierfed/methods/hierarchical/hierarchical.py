@@ -124,11 +124,12 @@ class HierarchicalFactors(HierarchicalDuties):
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, FactorsState]]:
         """Counts; then products with the co-rating matrix; then the sums over users' posteriors. See SumMethod."""
+        known = self._round_knowledge(shared) if shared.arrays else None
         for node, kept in zip(nodes, private, strict=True):
             state = state_of([node], kept)
             if shared.arrays and not state.arranged:
                 state = replace(state, arranged=tuple(map(self._ready(shared, state.cohort), state.cohort.pieces)))
-            sums, memory = self._sums(shared, state.cohort, state.arranged, state.memory)
+            sums, memory = self._sums(shared, known, state.cohort, state.arranged, state.memory)
             yield Contribution(sums), replace(state, memory=memory)
 
     def contribute_pooled(
@@ -140,14 +141,15 @@ class HierarchicalFactors(HierarchicalDuties):
     ) -> tuple[Contribution, PooledStates]:
         """The same sums over many nodes' users at once, equal up to rounding; see PooledMethod."""
         states = private if isinstance(private, PooledStates) else PooledStates(cohort_of(nodes.everyone()))
+        known = self._round_knowledge(shared) if shared.arrays else None
         if len(nodes) < len(states):
             cohort = states.cohort.of_nodes(nodes.numbers)
-            sums, memory = self._sums(shared, cohort, (), states.remembered(nodes.numbers), on_done)
+            sums, memory = self._sums(shared, known, cohort, (), states.remembered(nodes.numbers), on_done)
         else:
             if shared.arrays and not states.arranged:
                 ready = self._ready(shared, states.cohort)
                 states = replace(states, arranged=tuple(in_order(ready, states.cohort.pieces, self.threads)))
-            sums, memory = self._sums(shared, states.cohort, states.arranged, states.memory, on_done)
+            sums, memory = self._sums(shared, known, states.cohort, states.arranged, states.memory, on_done)
         return Contribution(sums), states if memory is None else states.after(nodes.numbers, memory)
 
     def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
@@ -336,6 +338,7 @@ class HierarchicalFactors(HierarchicalDuties):
     def _sums(
         self,
         shared: SharedModel,
+        known: RoundKnowledge | opening.OpeningPart | None,
         cohort: Cohort,
         arranged: tuple[Users, ...],
         memory: Memory | None,
@@ -344,29 +347,37 @@ class HierarchicalFactors(HierarchicalDuties):
         """A cohort's sums for the next round, and its users' memory.
 
         Users that are not arranged are arranged on demand.
+
+        known: as `_round_knowledge` gives it; None in the round of counts.
         """
-        if not shared.arrays:
+        if known is None:
             return opening.counts(cohort, len(self.content)), memory
-        arrays = {name: array.to(self.device) for name, array in shared.arrays.items()}
-        design, team = self.design(shared).to(self.device), Team(self.threads, self.chunk_rows)
-        by_need = self._ready(shared, cohort)
+        team, by_need = Team(self.threads, self.chunk_rows), self._ready(shared, cohort)
 
         def users(piece: int) -> Users:
             return arranged[piece] if arranged else by_need(cohort.pieces[piece])
 
-        if shared.round < 0:
-            part = opening.co_ratings(arrays, design)
-            parts = cohort.parts(lambda piece: part(users(piece).rows), team, on_done)
-            return in_main_memory(add_up(parts, len(design.shared_items))), memory
+        if not isinstance(known, RoundKnowledge):
+            parts = cohort.parts(lambda piece: known(users(piece).rows), team, on_done)
+            return in_main_memory(add_up(parts, len(self.design(shared).shared_items))), memory
         beliefs = Beliefs.of(shared.arrays)
         precision = beliefs.precision.expand(len(cohort))
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
             precision = torch.where(memory.precision.isnan(), precision, memory.precision)
-        own_noise, unit = shared.round >= ROUNDS_OF_COMMON_NOISE, arrays["scale"][1]
-        implicit = self.implicit(arrays, design)
-        known = RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit, implicit)
         at_nodes = self._node_means(beliefs, cohort, memory)
         return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
+
+    def _round_knowledge(self, shared: SharedModel) -> RoundKnowledge | opening.OpeningPart:
+        """The inputs of all nodes to the next round, on its device, made once for all of them.
+
+        Of an opening round: the function from users' rows to their part of its sums.
+        """
+        arrays = {name: array.to(self.device) for name, array in shared.arrays.items()}
+        design, own_noise = self.design(shared).to(self.device), shared.round >= ROUNDS_OF_COMMON_NOISE
+        if shared.round < 0:
+            return opening.co_ratings(arrays, design)
+        implicit, unit = self.implicit(arrays, design), arrays["scale"][1]
+        return RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit, implicit)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

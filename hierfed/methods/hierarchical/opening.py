@@ -29,6 +29,9 @@ from hierfed.models.symmetric import outer_packed
 # The standard deviation of ratings, in the unit that the priors' strengths assume.
 USUAL_DEVIATION = 1.05
 
+OpeningPart = Callable[[UserRows], Part]
+"""The part of some users, from their rows, in the sums of an opening round."""
+
 
 def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
     """The raters of each item, the number of users, and the number, sum and sum of squares of their ratings."""
@@ -48,7 +51,7 @@ def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor
     return {"raters": raters, "users": sums["users"], "scale": torch.stack([centre, unit])}
 
 
-def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> Callable[[UserRows], Part]:
+def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> OpeningPart:
     """The users' part of a product with the co-rating matrix or, once there is an embedding, of an implicit round."""
     if "basis" in arrays:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]

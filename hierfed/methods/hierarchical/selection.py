@@ -35,18 +35,6 @@ LEAST_OF_GROUP = 200
 BINS, WIDEST = 400, 8.0
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Errors of the personal models on validation rows.
-
-    rmse: in stars.
-    quantile: the INTERVAL_LEVEL quantile of the absolute errors, in standard deviations.
-    """
-
-    rmse: float
-    quantile: float
-
-
 def select(
     settings: Settings,
     method: HierarchicalFactors,
@@ -72,9 +60,9 @@ def select(
     # All else is chosen without the times of the rows to predict, which are known only when one asks.
     sampled = {place: rows.untimed for place, rows in dated.items()}
 
-    def best(setting: str, tried: Sequence[tuple[float, Validation]]) -> int:
+    def best(setting: str, tried: Sequence[tuple[float, float]]) -> int:
         """The place of the best candidate: the first, unless another gains enough."""
-        errors = [found.rmse for _, found in tried]
+        errors = [rmse for _, rmse in tried]
         place = int(np.argmin(errors))
         place = place if errors[place] < errors[0] - wanted.least_gain else 0
         for number, ((value, _), rmse) in enumerate(zip(tried, errors, strict=True)):
@@ -87,9 +75,9 @@ def select(
     def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
         return candidate.personalise(trained.shared, reduced, trained.private)
 
-    def validate(models: Models, sampled: Mapping[int, Ratings]) -> Validation:
+    def validate(models: Models, sampled: Mapping[int, Ratings]) -> float:
         errors = ((place, _errors(models[place], rows)) for place, rows in sampled.items())
-        return _validation(rule(errors).total)
+        return _rmse(rule(errors).total)
 
     trained = try_out(method)
     if row_counts(nodes).sum() >= wanted.larger_rank_from:
@@ -112,7 +100,7 @@ def select(
         gains = rule((place, _gain(before[place], after[place], mine)) for place, mine in rows.items()).total.arrays
         pays = bool(gains["gain"] > gains["squares"].sqrt())
         for (each, _), models, won in zip(pairs, (before, after), (not pays, pays), strict=True):
-            rmse = validate(models, rows).rmse
+            rmse = validate(models, rows)
             trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
         method, trained = pairs[pays]
     models, kernel = personalise(method, trained), method.kernel
@@ -135,19 +123,21 @@ def select(
     # The width of intervals needs more rows than a choice between candidates.
     chosen_users = _of_some_users(reduced, wanted.validation_users, settings.seed)
     more = {place: rows.untimed for place, rows in chosen_users.items()}
-    scale = validate(models, more).quantile / quantile()
     count = sum(map(len, more.values()))
     groups = rule((place, _by_group(models[place], reduced[place].train, some)) for place, some in more.items())
-    chosen = _with_choices(settings, method, kernel, scale, _group_scales(groups.total, scale * quantile()))
+    histograms = groups.total.arrays["histograms"]
+    usual = _quantile(histograms.sum(0))
+    scale = usual / quantile()
+    chosen = _with_choices(settings, method, kernel, scale, _group_scales(histograms, usual))
     return chosen, Selection(rows=count, trials=trials, deviation_scale=scale)
 
 
 def _best_kernel(
     kernel: KernelSettings,
     wanted: SelectionSettings,
-    best: Callable[[str, Sequence[tuple[float, Validation]]], int],
-    validate: Callable[[KernelSettings], Validation],
-    at_times: Callable[[KernelSettings], Validation] | None,
+    best: Callable[[str, Sequence[tuple[float, float]]], int],
+    validate: Callable[[KernelSettings], float],
+    at_times: Callable[[KernelSettings], float] | None,
 ) -> KernelSettings:
     """The best amplitudes, share of noise, and amplitudes by time, chosen one after the other.
 
@@ -159,7 +149,7 @@ def _best_kernel(
         setting: str,
         values: Sequence[float],
         candidates: Sequence[KernelSettings],
-        judge: Callable[[KernelSettings], Validation],
+        judge: Callable[[KernelSettings], float],
     ) -> KernelSettings:
         return candidates[best(setting, list(zip(values, map(judge, candidates), strict=True)))]
 
@@ -170,7 +160,9 @@ def _best_kernel(
     if at_times is None or not kernel.time.used:
         return kernel
     factors = wanted.time_factors
-    return pick("time_factor", factors, [replace(kernel, time=kernel.time.scaled(each)) for each in factors], at_times)
+    timed = [replace(kernel, time=kernel.time.scaled(each)) for each in factors]
+    # A kernel that uses no times predicts the same with and without those of the rows.
+    return pick("time_factor", factors, timed, lambda each: at_times(each) if each.time.used else judge(kernel))
 
 
 def _with_choices(
@@ -279,12 +271,14 @@ def _gain(
     return Contribution({name: torch.tensor([value], dtype=torch.float64) for name, value in both.items()})
 
 
-def _validation(sums: Contribution) -> Validation:
-    total = sums.arrays
-    reached = total["histogram"].cumsum(0) >= INTERVAL_LEVEL * total["rows"]
-    place = int(torch.nonzero(reached)[0]) if reached.any() else BINS
-    rows = max(float(total["rows"]), 1.0)
-    return Validation(rmse=float(total["squares"] / rows) ** 0.5, quantile=(place + 0.5) * WIDEST / BINS)
+def _rmse(sums: Contribution) -> float:
+    return float(sums.arrays["squares"] / sums.arrays["rows"].clamp_min(1)) ** 0.5
+
+
+def _quantile(histogram: Tensor) -> float:
+    """The INTERVAL_LEVEL quantile of the absolute errors, in standard deviations."""
+    reached = histogram.cumsum(0) >= INTERVAL_LEVEL * histogram.sum()
+    return (int(torch.nonzero(reached)[0]) + 0.5) * WIDEST / BINS
 
 
 def _by_group(model: PersonalFactors | PiecewiseFactors, own: Ratings, rows: Ratings) -> Contribution:
@@ -300,18 +294,13 @@ def _by_group(model: PersonalFactors | PiecewiseFactors, own: Ratings, rows: Rat
     return Contribution({"histograms": torch.bincount(place, minlength=groups * BINS).double().view(groups, BINS)})
 
 
-def _group_scales(sums: Contribution, usual: float) -> tuple[float, ...]:
+def _group_scales(histograms: Tensor, usual: float) -> tuple[float, ...]:
     """The factor of each group that makes its intervals hold.
 
     usual: the quantile of all absolute errors, in standard deviations.
     """
-    histograms, scales = sums.arrays["histograms"], []
-    for histogram in histograms:
-        reached = histogram.cumsum(0) >= INTERVAL_LEVEL * histogram.sum()
-        place = int(torch.nonzero(reached)[0])
-        enough = float(histogram.sum()) >= LEAST_OF_GROUP
-        scales.append((place + 0.5) * WIDEST / BINS / usual if enough else 1.0)
-    return tuple(scales)
+    enough = [float(histogram.sum()) >= LEAST_OF_GROUP for histogram in histograms]
+    return tuple(_quantile(each) / usual if some else 1.0 for each, some in zip(histograms, enough, strict=True))
 
 
 def _bin(mean: Tensor, variance: Tensor, rows: Ratings) -> Tensor:
@@ -321,15 +310,6 @@ def _bin(mean: Tensor, variance: Tensor, rows: Ratings) -> Tensor:
 
 
 def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
-    """A node's sum of squared errors, number of rows, and histogram of errors in standard deviations."""
-    mean, variance = model.distribution(rows)
-    value = torch.from_numpy(rows.value).double()
-    error = model.within(mean) - value
-    place = _bin(mean, variance, rows)
-    return Contribution(
-        {
-            "squares": error.square().sum().reshape(1),
-            "rows": error.new_tensor([len(error)]),
-            "histogram": torch.bincount(place, minlength=BINS).double(),
-        }
-    )
+    """A node's sum of squared errors, and number of rows."""
+    error = model.predict(rows) - torch.from_numpy(rows.value).double()
+    return Contribution({"squares": error.square().sum().reshape(1), "rows": error.new_tensor([len(error)])})

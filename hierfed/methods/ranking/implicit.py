@@ -77,12 +77,13 @@ class ImplicitFactors:
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
         """Raters and users; then sums over the node's users: x x' (packed) and x by item, and x x' over all."""
+        products = outer_packed(shared.arrays["factors"]) if shared.arrays else None
         for node, kept in zip(nodes, private, strict=True):
             if isinstance(kept, RatedByUsers):
-                yield self._sums(shared, kept.rated), kept
+                yield self._sums(shared, kept.rated, products), kept
                 continue
             rated = self._known(shared, own_users_matrix(node.train, self.items))
-            yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
+            yield self._sums(shared, rated, products), RatedByUsers(rated) if shared.arrays else None
 
     def contribute_pooled(
         self,
@@ -92,17 +93,19 @@ class ImplicitFactors:
         on_done: OnDone = ignore_share,
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same sums of all users at once, equal up to rounding; see PooledMethod."""
-        return self._sums(shared, self._known(shared, users_matrix(cohort_of(nodes), self.items))), private
+        rated = self._known(shared, users_matrix(cohort_of(nodes), self.items))
+        return self._sums(shared, rated, outer_packed(shared.arrays["factors"]) if shared.arrays else None), private
 
     def _known(self, shared: SharedModel, rated: csr_array) -> csr_array:
         return rated[:, known_items(shared.arrays["raters"]).numpy()] if shared.arrays else rated
 
-    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
-        if not shared.arrays:
+    def _sums(self, shared: SharedModel, rated: csr_array, products: Tensor | None) -> Contribution:
+        """products: y y' of each item, packed, made once for all nodes; None in round 0."""
+        if products is None:
             users = torch.tensor([rated.shape[0]], dtype=torch.float64)
             return Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users})
         factors = shared.arrays["factors"]
-        found = self._solve(rated, factors, outer_packed(factors))
+        found = self._solve(rated, factors, products)
         sums = {
             "products": _times(rated.T, outer_packed(found)),
             "factors": _times(rated.T, found),
