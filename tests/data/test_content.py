@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
-from hierfed.data.content import Content, content_of
+from hierfed.data.content import Content, content_of, letter_groups
 
 NAN = float("nan")
 COLUMNS: dict[str, list[Any]] = {
@@ -202,3 +205,12 @@ def test_one_item_has_finite_features():
     assert len(content) == 1
     for name in ("scalars", "genres", "unit_genres", "year_bumps", "vote", "votes", "year"):
         assert np.isfinite(getattr(content, name)).all()
+
+
+@given(st.lists(st.text("abcdé .-'", max_size=14), min_size=1, max_size=8))
+def test_letter_groups_are_those_of_scikit_learn(titles):
+    theirs = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 6), sublinear_tf=True)
+    assume(any(title.split() for title in titles))
+    np.testing.assert_allclose(
+        letter_groups(tuple(titles)).toarray(), theirs.fit_transform(titles).toarray(), rtol=1e-12
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from sklearn.gaussian_process.kernels import Matern
 from torch import Tensor
 
 from hierfed.models.kernel import ItemKernel, KernelSettings
+from hierfed.models.time_kernel import TimeKernel
 
 few = settings(max_examples=40, deadline=None)
 
@@ -94,3 +97,19 @@ def test_parts_without_amplitude_are_left_out(make_content):
     untitled = KernelSettings().kernel(make_content(5, titles=False), nothing)
     assert untitled.titles is None
     assert torch.isfinite(untitled.between(torch.arange(5)[None], torch.arange(5)[None])).all()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_tiles_and_single_precision_give_the_same_kernel(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    kernel = replace(random_kernel(4), time=TimeKernel(sitting=0.1, drift=0.2, items=0.5))
+    one, other = torch.arange(12)[None], torch.arange(9)[None]
+    seconds = torch.linspace(1e9, 1.0005e9, 12, dtype=torch.float64)[None]
+    whole = [kernel.between(one, one, (seconds, seconds)), kernel.between(one, other, (seconds, seconds[:, :9]))]
+    monkeypatch.setattr("hierfed.models.kernel.TILE", 30)
+    tiled = [
+        kernel.between(one, one, (seconds, seconds), kind),
+        kernel.between(one, other, (seconds, seconds[:, :9]), kind),
+    ]
+    for found, expected in zip(tiled, whole, strict=True):
+        assert found.dtype == kind
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-12 if kind == torch.float64 else 1e-5)

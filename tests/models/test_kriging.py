@@ -262,3 +262,24 @@ def test_of_more_ratings_than_can_be_kriged_as_many_are_that_spread_over_all(cou
     torch.testing.assert_close(pairs, moved.moved[:, len(here) :], rtol=1e-9, atol=1e-9)
     assert found.left_out[counts[user] :].tolist() == here[moved.left_out[len(here) :].numpy()].tolist()
     assert all(number == min(counts[place], most) for place, number in fits.items())
+
+
+def test_users_with_many_ratings_are_computed_in_single_precision(monkeypatch):
+    case = Case([40, 58], 20)
+    exact = case.predict(case.kriging())
+    monkeypatch.setattr(kriging, "SINGLE_FROM", 30)
+    single = case.predict(case.kriging())
+    assert any(not torch.equal(found, expected) for found, expected in zip(single, exact, strict=True))
+    for found, expected in zip(single, exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_ratings_that_single_precision_cannot_solve_are_computed_in_double(monkeypatch):
+    case = Case([20], 12)
+    case.own_items[:] = case.own_items[0]
+    case.own_vectors[:] = case.own_vectors[0]
+    case.noise[:] = 1e-9
+    exact = case.predict(case.kriging())
+    monkeypatch.setattr(kriging, "SINGLE_FROM", 10)
+    for found, expected in zip(case.predict(case.kriging()), exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 
 import numpy as np
@@ -22,8 +22,8 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.method import Train
 from hierfed.federated.rules import Rule
 from hierfed.federated.stage import RATING
-from hierfed.methods.messages import EASE, IMPLICIT
-from hierfed.methods.ranking.scores import Ranker, known_items, popularity, standardise
+from hierfed.methods.ranking.ease import CoRaters, with_penalty
+from hierfed.methods.ranking.scores import known_items, popularity, standardise
 from hierfed.methods.ranking.stages import ease_of, implicit_of
 from hierfed.methods.ranking.validation import Held
 from hierfed.models.lists import exclude, rated_matrix
@@ -35,6 +35,8 @@ PARTS = ("ease", "implicit", "rating", "popularity")
 # Weights are multiples of one such step, and sum to 1.
 STEPS = 6
 LENGTH = 10
+# Penalties of implicit factors are compared after so many rounds.
+EARLY_ROUNDS = 4
 # A blend's first places are looked for among so many first places of each part.
 FIRST = 60
 
@@ -151,32 +153,48 @@ def choose_lists(
     Gives the settings with the choices, and their record.
     """
     ranking, models, items = settings.ranking, {RATING: rating}, len(rating.arrays["raters"])
-    judged = list(judged_users(held.judged, items, ranking.choice_users, settings.seed))
-    trials = list[ListTrial]()
+    trials, several = list[ListTrial](), len(known_items(rating.arrays["raters"])) <= ranking.choice_items
 
-    def tried(setting: str, stage: str, values: Sequence[float]) -> tuple[Settings, list[tuple[int, Tensor]]]:
-        """The settings with the best of the values, and that model's scores of each judged node's users."""
-        known = len(known_items(rating.arrays["raters"]))
-        values = values if known <= ranking.choice_items else values[:1]
-        candidates = [_with(settings, {setting: value}) for value in values]
-        scores = [_scores(stage, each, content, models, held, judged, train) for each in candidates]
+    def judged() -> Iterator[tuple[int, JudgedUsers]]:
+        """The users of one node at a time, so that no more arrays of users by items are held."""
+        return judged_users(held.judged, items, ranking.choice_users, settings.seed)
+
+    def best_value(setting: str, values: Sequence[float], scorers: Sequence[Callable[[Tensor], Tensor]]) -> int:
+        """The place of the best value; scorers: give the scores by each, from users' own items."""
         per_node = (
-            (place, torch.stack([ndcg_of_lists(each[number][1], users) for each in scores]))
-            for number, (place, users) in enumerate(judged)
+            (place, torch.stack([ndcg_of_lists(score(users.own), users) for score in scorers]))
+            for place, users in judged()
         )
         best, means, _ = best_of(per_node, rule)
         for number, (value, mean) in enumerate(zip(values, means.tolist(), strict=True)):
             trials.append(ListTrial(setting=setting, value=value, ndcg_at_10=mean, chosen=number == best))
-        return candidates[best], scores[best]
+        return best
 
-    settings, ease = tried("ease_penalty", EASE, (ranking.ease_penalty, *ranking.ease_penalties))
-    settings, implicit = tried("implicit_penalty", IMPLICIT, (ranking.implicit_penalty, *ranking.implicit_penalties))
+    # One sum of co-raters makes the models of all penalties.
+    values = (ranking.ease_penalty, *ranking.ease_penalties) if several else (ranking.ease_penalty,)
+    ease = ease_of(settings, content, models)
+    counted = train(CoRaters(**vars(ease)), held.learning, 1).shared
+    by_ease = [partial(ease.scores, with_penalty(counted, value)) for value in values]
+    del counted
+    best = best_value("ease_penalty", values, by_ease)
+    ease_scores, settings = by_ease[best], _with(settings, {"ease_penalty": values[best]})
+    del by_ease
+
+    # All penalties of implicit factors train for some rounds. The best of them trains to the end.
+    values = (ranking.implicit_penalty, *ranking.implicit_penalties) if several else (ranking.implicit_penalty,)
+    rounds = ranking.implicit_rounds
+    methods = [implicit_of(_with(settings, {"implicit_penalty": value}), models) for value in values]
+    early = [train(each, held.learning, min(EARLY_ROUNDS, rounds)).shared for each in methods]
+    by_factors = [partial(each.scores, shared) for each, shared in zip(methods, early, strict=True)]
+    best = best_value("implicit_penalty", values, by_factors)
+    implicit, settings = methods[best], _with(settings, {"implicit_penalty": values[best]})
+    factors = train(replace(implicit, begun=early[best]), held.learning, rounds).shared
     weights = grid()
 
     def blended() -> Iterator[tuple[int, Tensor]]:
-        for number, (place, users) in enumerate(judged):
+        for place, users in judged():
             everyone = popularity(rating.arrays["raters"], len(users.users))
-            parts = ease[number][1], implicit[number][1], expected(place, users.users), everyone
+            parts = ease_scores(users.own), implicit.scores(factors, users.own), expected(place, users.users), everyone
             yield place, ndcg_of_blends([standardise(part) for part in parts], users, weights)
 
     best, means, count = best_of(blended(), rule)
@@ -191,23 +209,6 @@ def choose_lists(
             parts=dict(zip(PARTS, means.tolist(), strict=False)),
         ),
     )
-
-
-def _scores(
-    stage: str,
-    settings: Settings,
-    content: Content,
-    models: Mapping[str, SharedModel],
-    held: Held,
-    judged: Sequence[tuple[int, JudgedUsers]],
-    train: Train,
-) -> list[tuple[int, Tensor]]:
-    """The scores of a ranking model with these settings, trained on the learning nodes, by judged node."""
-    ease = stage == EASE
-    method = ease_of(settings, content, models) if ease else implicit_of(settings, models)
-    shared = train(method, held.learning, 1 if ease else settings.ranking.implicit_rounds).shared
-    ranker: Ranker = method
-    return [(place, ranker.scores(shared, users.own)) for place, users in judged]
 
 
 def _with(settings: Settings, values: Mapping[str, float]) -> Settings:

@@ -89,16 +89,19 @@ class Ease:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
             return SharedModel({"raters": raters}, shared.round + 1)
+        co_raters = self.co_raters(shared, total)
+        co_raters.diagonal().add_(self.penalty)
+        return SharedModel({**shared.arrays, "weights": weights_of(co_raters)}, shared.round + 1)
+
+    def co_raters(self, shared: SharedModel, total: Contribution) -> Tensor:
+        """G + K of the items with enough raters, [k, k]."""
         known = known_items(shared.arrays["raters"])
-        regularised = _unpacked(total.arrays["co_raters"], len(known))
+        found = _unpacked(total.arrays["co_raters"], len(known))
         if self.likeness is not None:
             root = shared.arrays["raters"][known].sqrt()
-            regularised += self.likeness.between(known[None], known[None])[0] * root[:, None] * root[None, :]
-        regularised.diagonal().add_(self.penalty)
-        precision = inverse(regularised)
-        weights = precision / -precision.diagonal()
-        weights.fill_diagonal_(0.0)
-        return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
+            here = known[None]
+            found += self.likeness.between(here, here)[0].mul_(root[:, None]).mul_(root[None, :])
+        return found
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
         """Counts; no pair of items has more raters than either item. See SumMethod."""
@@ -136,6 +139,35 @@ class Ease:
                 f"Ease would need a matrix of {known:,} x {known:,} items, above its bound of {MOST_ITEMS:,}: "
                 f"raise least_raters from {self.least_raters} to {fits}"
             )
+
+
+@dataclass(frozen=True)
+class CoRaters(Ease):
+    """The sums of EASE without its weights: the shared model's arrays are raters and co_raters, G + K.
+
+    So models of several penalties are made of one training; see `with_penalty`. The messages are those of Ease.
+    """
+
+    def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
+        """The counts above the threshold, then G + K. See Ease."""
+        if not shared.arrays:
+            return super().combine(shared, total)
+        return SharedModel({**shared.arrays, "co_raters": self.co_raters(shared, total)}, shared.round + 1)
+
+
+def with_penalty(trained: SharedModel, penalty: float) -> SharedModel:
+    """The model of Ease with this penalty, from the finished one of CoRaters."""
+    arrays = dict(trained.arrays)
+    regularised = arrays.pop("co_raters").clone()
+    regularised.diagonal().add_(penalty)
+    return SharedModel({**arrays, "weights": weights_of(regularised)}, trained.round)
+
+
+def weights_of(regularised: Tensor) -> Tensor:
+    """B of G + K + penalty I, [k, k]."""
+    weights = inverse(regularised)
+    weights /= -weights.diagonal().clone()
+    return weights.fill_diagonal_(0.0)
 
 
 def public_likeness(content: Content) -> ItemKernel:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ class ImplicitFactors:
     unobserved: a0.
     penalty: above 0.
     least_raters: at least 1.
+    begun: a model of some rounds, to go on from; None for a new one.
     """
 
     items: int
@@ -68,10 +69,11 @@ class ImplicitFactors:
     unobserved: float = 0.15
     penalty: float = 0.02
     least_raters: int = 4
+    begun: SharedModel | None = field(default=None, compare=False)
 
     def start(self) -> SharedModel:
         """An empty model; round 0 counts the raters and the users. See SumMethod."""
-        return SharedModel({}, round=-1)
+        return SharedModel({}, round=-1) if self.begun is None else self.begun
 
     def contribute(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]

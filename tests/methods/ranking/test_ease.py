@@ -17,7 +17,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.methods.ranking import ease
-from hierfed.methods.ranking.ease import Ease, public_likeness
+from hierfed.methods.ranking.ease import CoRaters, Ease, public_likeness, with_penalty
 from hierfed.models.lists import rated_matrix
 
 USERS, ITEMS, LEAST = 24, 15, 4
@@ -196,3 +196,11 @@ def test_likeness_counts_as_co_raters_in_shares_of_the_raters(make_content, make
         solved = np.linalg.solve(gram[np.ix_(others, others)] + 3.0 * np.eye(len(others)), gram[others, place])
         np.testing.assert_allclose(found.arrays["weights"][others, place], solved, rtol=1e-8, atol=1e-10)
         assert found.arrays["weights"][place, place] == 0
+
+
+def test_one_training_makes_the_models_of_all_penalties():
+    nodes = nodes_of(pooled(5), [0] * USERS)
+    counted = run_rounds(CoRaters(**vars(METHOD)), nodes, 1).shared
+    for penalty in (0.5, 7.0, 300.0):
+        expected = run_rounds(replace(METHOD, penalty=penalty), nodes, 1).shared
+        assert with_penalty(counted, penalty).digest() == expected.digest()

@@ -221,3 +221,9 @@ def test_where_no_item_is_known_every_score_is_0(unobserved):
 @pytest.mark.parametrize("rank", [1, 5])
 def test_factors_have_the_asked_rank(rank):
     assert trained(pooled(8), 1, replace(METHOD, rank=rank)).arrays["factors"].shape == (ITEMS - 2, rank)
+
+
+def test_a_training_goes_on_from_some_rounds():
+    ratings = pooled(2)
+    begun = replace(METHOD, begun=trained(ratings, 2))
+    assert trained(ratings, 5, begun).digest() == trained(ratings, 5).digest()
