@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.engines.in_process import FinishedRound
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import JudgedItems, Method
-from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.federated.private import ModelsTogether, PersonalModel, UncertainModel
 from hierfed.models.intervals import INTERVAL_LEVEL, group_names, group_of, half_width
 from hierfed.models.metrics import rating_errors, user_rmse
 from hierfed.results import IntervalGroup, Intervals, NodeRecord, RoundRecord, UserSummary
@@ -66,6 +66,33 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
     )
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What the models predict of held-out rows, [rows].
+
+    before: of the shared model. after, deviation, dated, dated_deviation: as the errors of JudgedRows, in stars.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    deviation: np.ndarray
+    dated: np.ndarray
+    dated_deviation: np.ndarray
+
+    def between(self, begin: int, end: int) -> Predictions:
+        """Those of some rows, as views."""
+        return Predictions(**{name: values[begin:end] for name, values in vars(self).items()})
+
+
+def predictions_of(before: np.ndarray, personal: PersonalModel, rows: Ratings) -> Predictions:
+    """The predictions for these rows, without their times and, where that makes a difference, with them besides."""
+    after, deviation = _personal(personal, rows.untimed)
+    dated, dated_deviation = np.full((2, len(before)), np.nan)
+    if personal.timed and rows.time is not None:
+        dated, dated_deviation = _personal(personal, rows)
+    return Predictions(before, after, deviation, dated, dated_deviation)
+
+
 def judge_node(
     method: Method, shared: SharedModel, node: Node, personal: PersonalModel
 ) -> tuple[NodeRecord, JudgedRows]:
@@ -73,14 +100,18 @@ def judge_node(
 
     Models are judged without the times of the rows to predict. Models that use times are judged with them besides.
     """
-    before = method.predict(shared, node.test).numpy()
-    after, deviation = _personal(personal, node.test.untimed)
-    dated, dated_deviation = np.full((2, len(before)), np.nan)
-    if personal.timed and node.test.time is not None:
-        dated, dated_deviation = _personal(personal, node.test)
-    errors_before = rating_errors(before, node.test.value, node.test.user)
-    errors_after = rating_errors(after, node.test.value, node.test.user)
-    if not personal.finite or (len(node.test) and not np.isfinite(errors_after.rmse)):
+    found = predictions_of(method.predict(shared, node.test).numpy(), personal, node.test)
+    train_gain = _gain_on_tuned_rows(method, shared, node, personal)
+    return _recorded(node, found, personal.finite, train_gain, personal.weight_change(shared.arrays))
+
+
+def _recorded(
+    node: Node, found: Predictions, finite: bool, train_gain: float, weight_change: float
+) -> tuple[NodeRecord, JudgedRows]:
+    """finite: False where the personal model is not. train_gain, weight_change: see NodeRecord."""
+    errors_before = rating_errors(found.before, node.test.value, node.test.user)
+    errors_after = rating_errors(found.after, node.test.value, node.test.user)
+    if not finite or (len(node.test) and not np.isfinite(errors_after.rmse)):
         raise HierfedError(f"personalisation diverged on node {node.name}: lower personalisation.tuning_learning_rate")
     record = NodeRecord(
         node=node.name,
@@ -94,12 +125,15 @@ def judge_node(
         user_macro_rmse_before=errors_before.user_macro_rmse,
         user_macro_rmse_after=errors_after.user_macro_rmse,
         gain=errors_before.rmse - errors_after.rmse,
-        train_gain=_gain_on_tuned_rows(method, shared, node, personal),
-        weight_change_l2=personal.weight_change(shared.arrays),
+        train_gain=train_gain,
+        weight_change_l2=weight_change,
     )
     value = node.test.value
-    errors = before - value, after - value, deviation, _own(node), dated - value, dated_deviation
-    return record, JudgedRows(node.test.user, node.test.item, *errors)
+    before, after, dated = (each - value for each in (found.before, found.after, found.dated))
+    judged = JudgedRows(
+        node.test.user, node.test.item, before, after, found.deviation, _own(node), dated, found.dated_deviation
+    )
+    return record, judged
 
 
 def _personal(personal: PersonalModel, rows: Ratings) -> tuple[np.ndarray, np.ndarray]:
@@ -118,11 +152,39 @@ def judge_nodes(
     on_judged: OnJudged,
 ) -> list[tuple[NodeRecord, JudgedRows]]:
     """The results of `judge_node` for each of the nodes, in their order; on_judged: see OnJudged."""
-    judged = []
-    for node, model in zip(nodes, personal, strict=True):
-        judged.append(judge_node(method, shared, node, model))
+    judged: list[tuple[NodeRecord, JudgedRows]] = []
+    blocks = (
+        personal.blocks if isinstance(personal, ModelsTogether) else [range(at, at + 1) for at in range(len(nodes))]
+    )
+    for block in blocks:
+        if isinstance(personal, ModelsTogether) and len(block) > 1:
+            judged += _judge_together(method, shared, nodes, personal, block)
+        else:
+            judged += [judge_node(method, shared, nodes[place], personal[place]) for place in block]
         on_judged(len(judged), len(nodes))
     return judged
+
+
+def _judge_together(
+    method: Method, shared: SharedModel, nodes: Sequence[Node], personal: ModelsTogether, block: range
+) -> list[tuple[NodeRecord, JudgedRows]]:
+    """The results of `judge_node` for the nodes at these places, whose rows are predicted together."""
+    some = [nodes[place] for place in block]
+    lengths = [len(node.test) for node in some]
+    ends, test = np.cumsum([0, *lengths]), concatenated([node.test for node in some])
+    number = personal.among(np.repeat(np.arange(block.start, block.stop), lengths), test.user)
+    own = np.repeat(np.arange(block.start, block.stop), [len(node.train) for node in some])
+    own = personal.among(own, np.concatenate([node.train.user for node in some]))
+    # A user without ratings is a newcomer of one node, which the block does not know.
+    strange = np.add.reduceat(np.append(~np.isin(number, own), False), ends[:-1]) * (np.array(lengths) > 0)
+    before = method.predict(shared, test).numpy()
+    found = predictions_of(before, personal.together(block), replace(test, user=number))
+    return [
+        judge_node(method, shared, node, personal[place])
+        if unknown
+        else _recorded(node, found.between(begin, end), True, float("nan"), float("nan"))
+        for place, node, unknown, begin, end in zip(block, some, strange, ends[:-1], ends[1:], strict=True)
+    ]
 
 
 def _gain_on_tuned_rows(method: Method, shared: SharedModel, node: Node, personal: PersonalModel) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import ClassVar, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,3 +109,25 @@ class UncertainModel(PersonalModel):
     def predict(self, rows: Ratings) -> Tensor:
         """The means, within the scale; see PersonalModel."""
         return self.within(self.distribution(rows)[0])
+
+
+class ModelsTogether(Sequence[PersonalModel]):
+    """The personal models of many nodes, none of which is held; those of neighbours are made together.
+
+    stride: above all users' numbers.
+    """
+
+    stride: int
+
+    @property
+    def blocks(self) -> Sequence[range]:
+        """The places of the nodes whose models are made together, in order."""
+        raise NotImplementedError
+
+    def together(self, block: range) -> UncertainModel:
+        """One model of the users of these nodes, whose numbers are as `among` gives them."""
+        raise NotImplementedError
+
+    def among(self, place: np.ndarray, user: np.ndarray) -> np.ndarray:
+        """The number of a user of the node at this place, in place of the node's own, int64 [rows]."""
+        return place.astype(np.int64) * self.stride + user

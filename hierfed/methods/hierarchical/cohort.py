@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -111,6 +111,11 @@ class Cohort:
         rows, starts = _spans(self.rows, users)
         time = None if self.time is None else self.time[rows]
         return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows], time)
+
+    def numbered_among_all(self, first: int, stride: int) -> Cohort:
+        """The same users, numbered by their node too: node * stride + number; first: the number of the first node."""
+        nodes = np.repeat(np.arange(first, first + len(self.nodes) - 1), np.diff(self.nodes))
+        return replace(self, users=nodes * stride + self.users)
 
     def joined(self, besides: Ratings) -> Cohort:
         """The users of the only node, with further rows of theirs and with users who have no rows here."""

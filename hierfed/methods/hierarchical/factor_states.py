@@ -145,11 +145,16 @@ class PooledStates(PrivateState, Sequence[FactorsState]):
         """
         if self.memory is None or not self.present[nodes].any():
             return None
-        if len(nodes) == len(self):
+        if len(nodes) == len(self) and (np.diff(nodes) == 1).all():
             return self.memory
         users = torch.from_numpy(self.cohort.places_of(nodes))
         memory = {name: values[users] for name, values in vars(self.memory).items() if name != "deviation"}
         return Memory(**memory, deviation=self.memory.deviation[torch.from_numpy(nodes)])
+
+    def of_nodes(self, nodes: np.ndarray) -> PooledStates:
+        """The states of the nodes at these places."""
+        present = self.present[nodes] if len(self.present) else self.present
+        return PooledStates(self.cohort.of_nodes(nodes), (), self.remembered(nodes), present)
 
     def after(self, nodes: np.ndarray, memory: Memory) -> PooledStates:
         """The states after a round in which the nodes at these places took part."""

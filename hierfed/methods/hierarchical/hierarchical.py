@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes, row_counts
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
@@ -45,6 +46,7 @@ from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
+from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
 from hierfed.methods.hierarchical.users import Users, node_means
 from hierfed.models.devices import CPU
 from hierfed.models.kernel import KernelSettings
@@ -237,9 +239,53 @@ class HierarchicalFactors(HierarchicalDuties):
         def make(place: int) -> PersonalFactors | PiecewiseFactors:
             return self.personal(shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
 
-        if len(nodes) > KEPT_NODES or row_counts(nodes).sum() > KEPT_RATINGS:
+        rows = row_counts(nodes)
+        if len(nodes) <= KEPT_NODES and rows.sum() <= KEPT_RATINGS:
+            return [make(place) for place in range(len(nodes))]
+        states = private if isinstance(private, PooledStates) else None
+        if len(nodes) <= KEPT_NODES or not isinstance(nodes, Nodes) or (states is None and private[0] is not None):
             return ModelsOnDemand(len(nodes), make)
-        return [make(place) for place in range(len(nodes))]
+        many = nodes
+        stride = 1 + max(int(rows_of.ratings.user.max(initial=0)) for rows_of in (nodes.train, nodes.test))
+
+        def block(places: range) -> NodeBlock:
+            return self._block(shared, knowledge, many, states, places, stride, besides)
+
+        return FactorsTogether(rows, PIECE_ROWS, stride, block, make)
+
+    def _block(
+        self,
+        shared: SharedModel,
+        knowledge: SharedKnowledge,
+        nodes: Nodes,
+        states: PooledStates | None,
+        places: range,
+        stride: int,
+        besides: Callable[[Node], Ratings | None],
+    ) -> NodeBlock:
+        """The users of the nodes at these places, kriged; see `personalise`.
+
+        states: of all nodes; None for nodes that sent nothing. stride: see ModelsTogether.
+        """
+        some = nodes[places.start : places.stop]
+        trained = cohort_of(some).numbered_among_all(places.start, stride)
+        memory = None if states is None else states.remembered(np.arange(places.start, places.stop))
+        further, cohort = [besides(node) for node in some], trained
+        if any(each is not None for each in further):
+            rows = (
+                node.train if more is None else concatenated([node.train, more])
+                for node, more in zip(some, further, strict=True)
+            )
+            joined = [Node(0, "", each, each.between(0, 0)) for each in rows]
+            cohort = cohort_of(joined).numbered_among_all(places.start, stride)
+        every = slice(0, len(cohort))
+        users, at_nodes = self._arrange(shared, cohort)(every), self._node_means(knowledge.beliefs, trained, memory)
+        last = None
+        if memory is not None and self.everyone:
+            last = last_sums(trained, memory, cohort.users, None if cohort is trained else users.rows)
+        numbers, mine = torch.from_numpy(cohort.users), at_nodes[cohort.node_of_users]
+        model = personalise_users(knowledge, numbers, users, mine, self.strengths.noise, last, cohort.times_of(every))
+        return NodeBlock(model, cohort.nodes, knowledge.beliefs.covariate_weights[0] + at_nodes)
 
     def personal(
         self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState, besides: Ratings | None

@@ -282,7 +282,7 @@ def personalise_users(
     """The users' own models, from the shared model and their own ratings.
 
     numbers [users]: the users' numbers, ascending.
-    node_mean [t]: m_node.
+    node_mean [t], or [users, t] for users of many nodes: m_node.
     strength: a0, of the prior of the precisions.
     last: these users' last messages, which are taken out of the items' posteriors; None for users who sent nothing.
     times: when their ratings were given, [ratings]; None if that is not known.
@@ -306,7 +306,7 @@ def personalise_users(
         precision=precision,
         prior_mean=prior_mean,
         own=replace(_observations(knowledge, users, found, precision, prior_mean, last), times=times),
-        newcomer=beliefs.covariate_weights[0] + node_mean,
+        newcomer=beliefs.covariate_weights[0] + (node_mean if node_mean.dim() == 1 else 0.0),
     )
 
 

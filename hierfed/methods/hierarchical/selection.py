@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -18,16 +18,15 @@ from hierfed.federated.contract import Contribution
 from hierfed.federated.method import Train, Trained
 from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.personal import PersonalFactors
-from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.pieces import ModelsOnDemand
 from hierfed.methods.hierarchical.settings import SelectionSettings
+from hierfed.methods.hierarchical.together import FactorsTogether
+from hierfed.methods.hierarchical.validation import Models, Validators
 from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
 from hierfed.models.kernel import ItemKernel, KernelSettings
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
 from hierfed.settings import Settings
-
-Models = Sequence[PersonalFactors | PiecewiseFactors]
 
 # A group with fewer validation rows keeps the factor of all.
 LEAST_OF_GROUP = 200
@@ -57,6 +56,13 @@ def select(
     newest = settings.split.newest
     reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
     dated = _of_some_users(reduced, wanted.trial_users, settings.seed)
+    # The width of intervals needs more rows than a choice between candidates.
+    more = {
+        place: rows.untimed for place, rows in _of_some_users(reduced, wanted.validation_users, settings.seed).items()
+    }
+    all_asked = len(reduced) <= wanted.validation_users
+    asked = np.arange(len(reduced)) if all_asked else np.array(sorted(set(dated) | set(more)))
+    validators = Validators(reduced, asked, rule)
     # All else is chosen without the times of the rows to predict, which are known only when one asks.
     sampled = {place: rows.untimed for place, rows in dated.items()}
 
@@ -72,38 +78,26 @@ def select(
     def try_out(candidate: HierarchicalFactors) -> Trained:
         return train(candidate, reduced, wanted.validation_rounds)
 
-    def personalise(candidate: HierarchicalFactors, trained: Trained) -> Models:
-        return candidate.personalise(trained.shared, reduced, trained.private)
-
-    def validate(models: Models, sampled: Mapping[int, Ratings]) -> float:
-        errors = ((place, _errors(models[place], rows)) for place, rows in sampled.items())
-        return _rmse(rule(errors).total)
-
     trained = try_out(method)
     if row_counts(nodes).sum() >= wanted.larger_rank_from:
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, try_out(larger))
         # Ranks are compared without kriging, which is expensive. The gain of a factor shows without it.
-        plain = [personalise(replace(each, kernel=None), found) for each, found in pairs]
-        tried = [(each.rank, validate(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
+        plain = [validators.personalise(replace(each, kernel=None), found) for each, found in pairs]
+        tried = [(each.rank, validators.rmse(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
     if wanted.implicit_trial and method.embedding_rank and _ratings_per_user(nodes) <= wanted.implicit_up_to:
         informed = replace(method, embedding_rank=wanted.implicit_trial_rank, implicit_scale=wanted.implicit_trial)
         pairs = (method, trained), (informed, try_out(informed))
         # Kriging is cheap where users have few ratings, and the embedding tells most there: all users are judged.
-        rows = (
-            dict(enumerate(node.test.untimed for node in reduced))
-            if len(reduced) <= wanted.validation_users
-            else sampled
-        )
-        before, after = (personalise(each, found) for each, found in pairs)
-        gains = rule((place, _gain(before[place], after[place], mine)) for place, mine in rows.items()).total.arrays
-        pays = bool(gains["gain"] > gains["squares"].sqrt())
+        rows = dict(enumerate(node.test.untimed for node in reduced)) if all_asked else sampled
+        before, after = (validators.personalise(each, found) for each, found in pairs)
+        pays = validators.gains(before, after, rows)
         for (each, _), models, won in zip(pairs, (before, after), (not pays, pays), strict=True):
-            rmse = validate(models, rows)
+            rmse = validators.rmse(models, rows)
             trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
         method, trained = pairs[pays]
-    models, kernel = personalise(method, trained), method.kernel
+    models, kernel = validators.personalise(method, trained), method.kernel
     if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
 
@@ -115,16 +109,16 @@ def select(
             kernel,
             wanted,
             best,
-            lambda candidate: validate(kriged(candidate), sampled),
-            (lambda candidate: validate(kriged(candidate), dated)) if at_times else None,
+            lambda candidate: validators.rmse(kriged(candidate), sampled),
+            (lambda candidate: validators.rmse(kriged(candidate), dated)) if at_times else None,
         )
         models = kriged(kernel)
         method = replace(method, kernel=kernel)
-    # The width of intervals needs more rows than a choice between candidates.
-    chosen_users = _of_some_users(reduced, wanted.validation_users, settings.seed)
-    more = {place: rows.untimed for place, rows in chosen_users.items()}
     count = sum(map(len, more.values()))
-    groups = rule((place, _by_group(models[place], reduced[place].train, some)) for place, some in more.items())
+    groups = rule(
+        (place, _by_group(mean, variance, reduced[place].train, more[place]))
+        for place, mean, variance in validators.predicted(models, more)
+    )
     histograms = groups.total.arrays["histograms"]
     usual = _quantile(histograms.sum(0))
     scale = usual / quantile()
@@ -258,21 +252,9 @@ def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
 
 
 def _with_kriging(models: Models, kernel: ItemKernel, noise_share: float) -> Models:
+    if isinstance(models, FactorsTogether):
+        return models.with_kriging(kernel, noise_share)
     return ModelsOnDemand(len(models), lambda place: models[place].with_kriging(kernel, noise_share))
-
-
-def _gain(
-    before: PersonalFactors | PiecewiseFactors, after: PersonalFactors | PiecewiseFactors, rows: Ratings
-) -> Contribution:
-    """The sum, and the sum of squares, of a node's users' gains in the sum of squared errors."""
-    first, then = (model.predict(rows).numpy() - rows.value for model in (before, after))
-    gains = np.bincount(np.unique(rows.user, return_inverse=True)[1], first**2 - then**2)
-    both = {"gain": gains.sum(), "squares": np.square(gains).sum()}
-    return Contribution({name: torch.tensor([value], dtype=torch.float64) for name, value in both.items()})
-
-
-def _rmse(sums: Contribution) -> float:
-    return float(sums.arrays["squares"] / sums.arrays["rows"].clamp_min(1)) ** 0.5
 
 
 def _quantile(histogram: Tensor) -> float:
@@ -281,12 +263,11 @@ def _quantile(histogram: Tensor) -> float:
     return (int(torch.nonzero(reached)[0]) + 0.5) * WIDEST / BINS
 
 
-def _by_group(model: PersonalFactors | PiecewiseFactors, own: Ratings, rows: Ratings) -> Contribution:
+def _by_group(mean: Tensor, variance: Tensor, own: Ratings, rows: Ratings) -> Contribution:
     """A node's histograms of errors in standard deviations, one for each group of users; see models.intervals.
 
-    own: the node's rows that the model has learned from.
+    mean, variance: predicted for the rows. own: the node's rows that the model has learned from.
     """
-    mean, variance = model.distribution(rows)
     counts = np.bincount(own.user, minlength=int(rows.user.max(initial=0)) + 1)
     group = group_of(torch.from_numpy(counts[rows.user]))
     place = _bin(mean, variance, rows) + group * BINS
@@ -307,9 +288,3 @@ def _bin(mean: Tensor, variance: Tensor, rows: Ratings) -> Tensor:
     """The bin of each row's absolute error in standard deviations."""
     error = (mean - torch.from_numpy(rows.value).double()).abs()
     return (error / variance.sqrt() * (BINS / WIDEST)).clamp_max(BINS - 1).long()
-
-
-def _errors(model: PersonalFactors | PiecewiseFactors, rows: Ratings) -> Contribution:
-    """A node's sum of squared errors, and number of rows."""
-    error = model.predict(rows) - torch.from_numpy(rows.value).double()
-    return Contribution({"squares": error.square().sum().reshape(1), "rows": error.new_tensor([len(error)])})

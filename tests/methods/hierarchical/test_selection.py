@@ -16,7 +16,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.hierarchical import selection as selection_room
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.selection import _gain, select
+from hierfed.methods.hierarchical.selection import select
+from hierfed.methods.hierarchical.validation import _gain
 from hierfed.results import Selection
 from hierfed.settings import Settings, load_settings
 
@@ -94,15 +95,8 @@ def test_implicit_covariates_are_tried_where_users_have_few_ratings(nodes, make_
 
 
 def test_a_gain_is_summed_by_user_and_its_squares_are_those_of_users():
-    class Constant:
-        def __init__(self, rating: float) -> None:
-            self.rating = rating
-
-        def predict(self, rows: Ratings) -> torch.Tensor:
-            return torch.full((len(rows),), self.rating)
-
     rows = Ratings(np.array([4, 4, 9], np.int32), np.array([0, 1, 0], np.int32), np.array([1, 2, 3], np.float32))
-    found = _gain(Constant(1.0), Constant(2.0), rows).arrays
+    found = _gain(torch.full((3,), 1.0), torch.full((3,), 2.0), rows).arrays
     # User 4: 0 + 1 before, 1 + 0 after; user 9: 4 before, 1 after.
     assert found["gain"].tolist() == [3.0]
     assert found["squares"].tolist() == [9.0]

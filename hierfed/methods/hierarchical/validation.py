@@ -1,0 +1,99 @@
+"""The errors of candidates on the validation rows of some nodes, of which only sums leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierfed.data.federation import Nodes
+from hierfed.data.ratings import Ratings, concatenated
+from hierfed.federated.contract import Contribution
+from hierfed.federated.method import Trained
+from hierfed.federated.rules import Rule
+from hierfed.methods.hierarchical.factor_states import PooledStates
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.pieces import PiecewiseFactors
+from hierfed.methods.hierarchical.together import FactorsTogether
+
+Models = Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether
+
+
+@dataclass(frozen=True)
+class Validators:
+    """The nodes that validate.
+
+    nodes: all nodes. asked [validators]: the places of those that validate, ascending. rule: adds up their sums.
+    """
+
+    nodes: Nodes
+    asked: np.ndarray
+    rule: Rule
+
+    def personalise(self, candidate: HierarchicalFactors, trained: Trained) -> Models:
+        """The models of the nodes that validate."""
+        states = trained.private
+        some = states.of_nodes(self.asked) if isinstance(states, PooledStates) else [states[at] for at in self.asked]
+        return candidate.personalise(trained.shared, self.nodes.take(self.asked), some)
+
+    def predicted(self, models: Models, rows: Mapping[int, Ratings]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The place of each node with rows, and the means and the variances of these rows; rows: by place."""
+        return _predicted(models, {int(np.searchsorted(self.asked, at)): each for at, each in rows.items()}, self.asked)
+
+    def rmse(self, models: Models, rows: Mapping[int, Ratings]) -> float:
+        """RMSE of these rows; rows: by the node's place."""
+        within = models[0].within
+        found = ((place, _errors(within(mean), rows[place])) for place, mean, _ in self.predicted(models, rows))
+        sums = self.rule(found).total.arrays
+        return float(sums["squares"] / sums["rows"].clamp_min(1)) ** 0.5
+
+    def gains(self, before: Models, after: Models, rows: Mapping[int, Ratings]) -> bool:
+        """True if the later models' gain is more than its standard error, with the users' own gains as a sample."""
+        within, pairs = before[0].within, zip(self.predicted(before, rows), self.predicted(after, rows), strict=True)
+        sums = self.rule(
+            (place, _gain(within(first), within(then), rows[place])) for (place, first, _), (_, then, _) in pairs
+        ).total.arrays
+        return bool(sums["gain"] > sums["squares"].sqrt())
+
+
+def _predicted(
+    models: Models, rows: Mapping[int, Ratings], numbers: np.ndarray
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The number of each model with rows, and the means and the variances of these rows.
+
+    rows: by the place of the model, ascending. numbers: of the models.
+    """
+    if not isinstance(models, FactorsTogether):
+        yield from ((int(numbers[place]), *models[place].distribution(mine)) for place, mine in rows.items())
+        return
+    for block in models.blocks:
+        here = {place: rows[place] for place in block if place in rows}
+        if len(block) == 1:
+            yield from ((int(numbers[place]), *models[place].distribution(mine)) for place, mine in here.items())
+        elif here:
+            lengths = [len(mine) for mine in here.values()]
+            together = concatenated(list(here.values()))
+            user = models.among(np.repeat(np.array(list(here)), lengths), together.user)
+            mean, variance = models.together(block).distribution(replace(together, user=user))
+            yield from zip(numbers[list(here)].tolist(), mean.split(lengths), variance.split(lengths), strict=True)
+
+
+def _gain(first: Tensor, then: Tensor, rows: Ratings) -> Contribution:
+    """The sum, and the sum of squares, of a node's users' gains in the sum of squared errors.
+
+    first, then: the predictions before and after.
+    """
+    before, after = (predicted.numpy() - rows.value for predicted in (first, then))
+    gains = np.bincount(np.unique(rows.user, return_inverse=True)[1], before**2 - after**2)
+    both = {"gain": gains.sum(), "squares": np.square(gains).sum()}
+    return Contribution({name: torch.tensor([value], dtype=torch.float64) for name, value in both.items()})
+
+
+def _errors(predicted: Tensor, rows: Ratings) -> Contribution:
+    """A node's sum of squared errors, and number of rows."""
+    error = predicted - torch.from_numpy(rows.value).double()
+    return Contribution({"squares": error.square().sum().reshape(1), "rows": error.new_tensor([len(error)])})
