@@ -283,12 +283,14 @@ class RankingRecord(Record):
 
     model: `ease`, `implicit`, `rating` (expected ratings), `popularity`, the baseline, or `blend` of these.
     sampled_ndcg_at_10, sampled_hr_at_10: of lists of the held-out item and 99 sampled ones; NaN but under protocol loo.
+    users: whose lists were judged; 0 in results of versions that did not tell.
     """
 
     model: str
     ndcg_at_10: Number
     recall_at_20: Number
     hr_at_10: Number
+    users: int = 0
     sampled_ndcg_at_10: Number = UNDEFINED
     sampled_hr_at_10: Number = UNDEFINED
 

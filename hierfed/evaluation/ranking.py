@@ -12,7 +12,7 @@ alone, for comparison with what others print: each held-out item among SAMPLED o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,11 +66,13 @@ def judge_ranking(
     *,
     relevant_from: float = -math.inf,
     sampling_seed: int | None = None,
+    most_scores: int | None = None,
 ) -> dict[str, RankingMetrics]:
     """The metrics of each scorer. Seen are the items of the user's train rows, relevant those of its other test rows.
 
     items: size of the catalogue. relevant_from: the lowest rating, in stars, that makes a test item relevant; a
     disliked test item then counts as any other item. sampling_seed: draws SAMPLED items for each user; None for none.
+    most_scores: of so many users, drawn at random, that users times items are no more; None for all users.
     Raises DataError where no user has a relevant item, and ValueError where a score is NaN.
     """
     users = 1 + int(max(train.user.max(initial=-1), test.user.max(initial=-1)))
@@ -82,6 +84,9 @@ def judge_ranking(
         raise DataError(
             "no user has a test item to recommend: use more test rows, or a lower bound of relevant ratings"
         )
+    if most_scores is not None and len(judged) * items > most_scores:
+        rng = generator(0, 0, 0, "users whose lists are judged")
+        judged = np.sort(rng.choice(judged, max(most_scores // items, 1), replace=False))
     found: dict[str, list[UserRanking]] = {name: [] for name in scorers}
     sampled: dict[str, list[UserRanking]] = {name: [] for name in scorers}
     chunk = max(1, SCORES_AT_ONCE // items)
@@ -143,7 +148,12 @@ def sampling_seed(settings: Settings) -> int | None:
 
 def lists_of(settings: Settings) -> dict[str, Any]:
     """What the settings say of lists, as arguments of `judge_scorers`."""
-    return {"sampling_seed": sampling_seed(settings), "relevant_from": settings.ranking.relevant_from}
+    ranking = settings.ranking
+    return {
+        "sampling_seed": sampling_seed(settings),
+        "relevant_from": ranking.relevant_from,
+        "most_scores": ranking.most_scores,
+    }
 
 
 def judge_scorers(
@@ -153,26 +163,40 @@ def judge_scorers(
     items: int,
     sampling_seed: int | None = None,
     relevant_from: float | tuple[()] = (),
+    most_scores: int | None = None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> list[RankingRecord]:
     """The record of each scorer's lists; none where there are no scorers. See judge_ranking.
 
     relevant_from: empty if every held-out rating is relevant.
+    note: is told where not all users' lists are judged.
     """
     if not scorers:
         return []
     lowest = -math.inf if isinstance(relevant_from, tuple) else relevant_from
+    judged = judge_ranking(
+        scorers,
+        own,
+        held_out,
+        items,
+        relevant_from=lowest,
+        sampling_seed=sampling_seed,
+        most_scores=most_scores,
+    )
+    users = next(iter(judged.values())).users
+    if most_scores is not None and (users + 1) * items > most_scores:
+        note(f"lists of {users:,} users are judged, drawn at random, so that no more than {most_scores:,} are scored")
     return [
         RankingRecord(
             model=name,
+            users=found.users,
             ndcg_at_10=found.ndcg_at_10,
             recall_at_20=found.recall_at_20,
             hr_at_10=found.hit_rate_at_10,
             sampled_ndcg_at_10=found.sampled.ndcg_at_10 if found.sampled else math.nan,
             sampled_hr_at_10=found.sampled.hit_rate_at_10 if found.sampled else math.nan,
         )
-        for name, found in judge_ranking(
-            scorers, own, held_out, items, relevant_from=lowest, sampling_seed=sampling_seed
-        ).items()
+        for name, found in judged.items()
     ]
 
 

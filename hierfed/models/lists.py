@@ -37,20 +37,34 @@ def top(scores: Tensor, length: int) -> Tensor:
 
     Lists are shorter if the catalogue is. Raises ValueError if a score is NaN.
     """
-    if scores.isnan().any():
-        raise ValueError("a score is NaN, so there is no order of the items")
     if length >= scores.shape[1]:
+        _refuse_nan(scores)
         return _sorted(scores)
     if length == 0:
+        _refuse_nan(scores)
         return scores.new_empty(len(scores), 0, dtype=torch.int64)
-    best = scores.topk(length, dim=1).indices.sort(dim=1).values
-    values = scores.gather(1, best)
-    best = best.gather(1, _sorted(values))
-    # Where items outside the list score as much as its last one, the choice among them is that of the item numbers.
-    tied = ((scores >= values.amin(1, keepdim=True)).sum(1) > length).nonzero()[:, 0]
+    # NaN counts as the highest score, so it is among these. One more shows whether the last place is shared.
+    values, best = scores.topk(length + 1, dim=1)
+    _refuse_nan(values)
+    tied = (values[:, -1] == values[:, -2]).nonzero()[:, 0]
+    best = best[:, :length]
     if len(tied):
-        best[tied] = _sorted(scores[tied])[:, :length]
-    return best
+        best[tied] = _lowest_numbers(scores[tied], values[tied, -2, None], length)
+    best = best.sort(dim=1).values
+    return best.gather(1, _sorted(scores.gather(1, best)))
+
+
+def _lowest_numbers(scores: Tensor, last: Tensor, length: int) -> Tensor:
+    """The items above the last score of a list and, of those with this score, as many of the lowest numbers as fit."""
+    above, equal = scores > last, scores == last
+    left = length - above.sum(1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= left))
+    return chosen.nonzero()[:, 1].view(len(scores), length)
+
+
+def _refuse_nan(scores: Tensor) -> None:
+    if scores.isnan().any():
+        raise ValueError("a score is NaN, so there is no order of the items")
 
 
 def _sorted(scores: Tensor) -> Tensor:

@@ -149,6 +149,22 @@ def test_users_come_in_chunks_of_a_bounded_number_of_scores(monkeypatch):
     assert asked == [list(range(9)), [0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
+def test_of_too_many_users_some_drawn_at_random_are_judged():
+    train, test = random_rows(3, 9)
+    scores = torch.randn(9, ITEMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    asked: list[int] = []
+
+    def scorer(users: Tensor) -> Tensor:
+        asked.extend(users.tolist())
+        return scores[users]
+
+    for most, judged in ((9 * ITEMS, 9), (9 * ITEMS - 1, 8), (4 * ITEMS, 4), (1, 1)):
+        asked.clear()
+        assert judge_ranking({"own": scorer}, train, test, ITEMS, most_scores=most)["own"].users == judged
+        assert asked == sorted(set(asked))
+        assert len(asked) == judged
+
+
 def test_without_test_items_there_is_nothing_to_judge():
     train, test = random_rows(0, 2)
     with pytest.raises(DataError, match="no user has a test item"):

@@ -172,7 +172,7 @@ def choose_lists(
 
     # One sum of co-raters makes the models of all penalties.
     values = (ranking.ease_penalty, *ranking.ease_penalties) if several else (ranking.ease_penalty,)
-    ease = ease_of(settings, content, models)
+    ease = ease_of(settings, content, models, ranking.choice_items)
     counted = train(CoRaters(**vars(ease)), held.learning, 1).shared
     by_ease = [partial(ease.scores, with_penalty(counted, value)) for value in values]
     del counted

@@ -10,6 +10,7 @@ same model bit for bit, if a user's rows lie together on one node.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,10 +28,12 @@ from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.kernel import ItemKernel
-from hierfed.models.symmetric import inverse, packed_size
+from hierfed.models.symmetric import packed_size
 
-# The Gram matrix of so many items takes 3.2 GB. The server holds a few matrices of this size while it inverts.
-MOST_ITEMS = 20_000
+# Matrices of items by items that the server holds at most while it inverts one, sums of nodes included.
+COPIES = 3
+# Rows of the matrix of likeness that are made at once.
+ROWS = 512
 TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
 
 
@@ -49,12 +52,14 @@ class Ease:
     penalty: above 0, in raters.
     least_raters: at least 1.
     likeness: k; None for no K.
+    memory_gigabytes: most memory of all matrices of items by items while B is made.
     """
 
     items: int
     penalty: float = 250.0
     least_raters: int = 4
     likeness: ItemKernel | None = None
+    memory_gigabytes: float = 10.0
 
     def start(self) -> SharedModel:
         """An empty model; round 0 counts the raters. See SumMethod."""
@@ -99,8 +104,9 @@ class Ease:
         found = _unpacked(total.arrays["co_raters"], len(known))
         if self.likeness is not None:
             root = shared.arrays["raters"][known].sqrt()
-            here = known[None]
-            found += self.likeness.between(here, here)[0].mul_(root[:, None]).mul_(root[None, :])
+            for rows in torch.arange(len(known)).split(ROWS):
+                likeness = self.likeness.between(known[None, rows], known[None])[0]
+                found[rows] += likeness.mul_(root[rows, None]).mul_(root)
         return found
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
@@ -132,13 +138,22 @@ class Ease:
         return torch.zeros_like(seen).index_copy_(1, known, scores)
 
     def _check_size(self, raters: Tensor) -> None:
-        known = len(known_items(raters))
-        if known > MOST_ITEMS:
-            fits = int(raters.sort(descending=True).values[MOST_ITEMS]) + 1
+        known, most = len(known_items(raters)), most_items(self.memory_gigabytes)
+        if known > most:
             raise HierfedError(
-                f"Ease would need a matrix of {known:,} x {known:,} items, above its bound of {MOST_ITEMS:,}: "
-                f"raise least_raters from {self.least_raters} to {fits}"
+                f"Ease would need matrices of {known:,} x {known:,} items, above its bound of {most:,}: "
+                f"raise least_raters from {self.least_raters} to {least_that_fits(raters, most)}, or memory_gigabytes"
             )
+
+
+def most_items(memory_gigabytes: float) -> int:
+    """The items whose matrices fit in so much memory."""
+    return math.isqrt(int(memory_gigabytes * 1e9 / (8 * COPIES)))
+
+
+def least_that_fits(raters: Tensor, most: int) -> int:
+    """The least number of raters that no more than `most` items have; 1 if no item is too many. raters: [items]."""
+    return 1 if len(raters) <= most else int(raters.sort(descending=True).values[most]) + 1
 
 
 @dataclass(frozen=True)
@@ -164,8 +179,9 @@ def with_penalty(trained: SharedModel, penalty: float) -> SharedModel:
 
 
 def weights_of(regularised: Tensor) -> Tensor:
-    """B of G + K + penalty I, [k, k]."""
-    weights = inverse(regularised)
+    """B of G + K + penalty I, [k, k], which is written over."""
+    factor = torch.linalg.cholesky(regularised, out=regularised)
+    weights = torch.cholesky_inverse(factor, out=factor)
     weights /= -weights.diagonal().clone()
     return weights.fill_diagonal_(0.0)
 
@@ -188,10 +204,14 @@ def _co_raters(rated: csr_array) -> Tensor:
 
 
 def _unpacked(packed: Tensor, size: int) -> Tensor:
-    """The whole symmetric matrix. It uses a mask, since so many indices would take more memory than the numbers."""
-    lower = np.zeros((size, size))
-    lower[np.tri(size, dtype=bool)] = packed.numpy()
-    diagonal = lower.diagonal().copy()
-    whole = lower + lower.T
-    np.fill_diagonal(whole, diagonal)
+    """The whole symmetric matrix, filled row by row: indices of all entries would take more memory than it does."""
+    whole, values, begin = np.empty((size, size)), packed.numpy(), 0
+    for row in range(size):
+        whole[row, : row + 1] = values[begin : begin + row + 1]
+        begin += row + 1
+    for first in range(0, size, ROWS):
+        rows = slice(first, first + ROWS)
+        whole[:first, rows] = whole[rows, :first].T
+        square = np.tril(whole[rows, rows])
+        whole[rows, rows] = square + np.tril(square, -1).T
     return torch.from_numpy(whole)

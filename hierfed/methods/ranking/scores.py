@@ -72,11 +72,17 @@ def popularity(raters: Tensor, users: int) -> Tensor:
 
 def standardise(scores: Tensor) -> Tensor:
     """Each user's scores with mean 0 and standard deviation 1 over the catalogue; all 0 if they are all equal."""
-    centred = scores - scores.mean(1, keepdim=True)
-    deviation = centred.square().mean(1, keepdim=True).sqrt()
+    scale, mean = _scale_and_mean(scores)
+    return (scores - mean).mul_(scale)
+
+
+def _scale_and_mean(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """1 / deviation, or 0 where a user's scores are all equal, and the mean of each user's scores; both [users, 1]."""
+    deviation, mean = torch.std_mean(scores, dim=1, correction=0, keepdim=True)
+    low, high = torch.aminmax(scores, dim=1, keepdim=True)
     # The mean of equal numbers may be off by their last digit. Such a remainder is no difference between items.
-    alike = deviation <= 1e-12 * scores.abs().amax(1, keepdim=True)
-    return torch.where(alike, torch.zeros_like(centred), centred / deviation)
+    alike = deviation <= 1e-12 * torch.maximum(low.abs(), high.abs())
+    return torch.where(alike, 0.0, 1 / deviation), mean
 
 
 def blend(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -84,5 +90,9 @@ def blend(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
     Raises KeyError if a name with a weight has no scores.
     """
-    parts = [weight * standardise(scores[name]) for name, weight in weights.items()]
-    return torch.stack(parts).sum(0)
+    total = torch.zeros(())
+    for name, weight in weights.items():
+        scale, mean = _scale_and_mean(scores[name])
+        part = (scores[name] - mean).mul_(scale).mul_(weight)
+        total = part if not total.dim() else total.add_(part)
+    return total

@@ -15,7 +15,9 @@ class RankingSettings(Section):
     implicit_rank, implicit_rounds, implicit_penalty: of the implicit factors.
     ease_penalties, implicit_penalties: tried beside ease_penalty and implicit_penalty, where a selection is on and at
     most choice_items items have enough raters; the best on validation rows replaces it.
-    choice_items: see ease_penalties.
+    choice_items: see ease_penalties; of more items, only the most rated are in the Ease that the choice tries.
+    memory_gigabytes: most memory of Ease's matrices of items by items; of more items, only the most rated are in it.
+    most_scores: lists are judged of so many users, drawn at random, that users times items are no more.
     choice_users: most users whose validation rows choose.
     ease_weight, implicit_weight, rating_weight, popularity_weight: of the blend; a selection replaces them.
     """
@@ -30,6 +32,8 @@ class RankingSettings(Section):
     ease_penalties: tuple[Positive, ...] = (60.0, 1000.0)
     implicit_penalties: tuple[Positive, ...] = (0.005, 0.08)
     choice_items: Count = 6000
+    memory_gigabytes: Positive = 2.0
+    most_scores: Count = 500_000_000
     choice_users: Count = 1000
     ease_weight: NonNegative = 1.0
     implicit_weight: NonNegative = 1.5

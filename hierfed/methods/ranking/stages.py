@@ -13,7 +13,7 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Scorer
 from hierfed.federated.stage import RATING, Stage
 from hierfed.methods.messages import EASE, IMPLICIT
-from hierfed.methods.ranking.ease import MOST_ITEMS, Ease, public_likeness
+from hierfed.methods.ranking.ease import Ease, least_that_fits, most_items, public_likeness
 from hierfed.methods.ranking.implicit import ImplicitFactors
 from hierfed.methods.ranking.scores import Ranker, blend, popularity
 from hierfed.models.lists import rated_matrix
@@ -25,7 +25,8 @@ BLEND = "blend"
 def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[Stage]:
     """Ease, then implicit factors. Both use the raters that the rating model knows.
 
-    Items with fewer raters than the settings' threshold are never summed. Ease takes only the MOST_ITEMS most rated.
+    Items with fewer raters than the settings' threshold are never summed. Ease takes only the most rated items of which
+    matrices fit in the settings' memory.
 
     content: gives the public features of the items.
     """
@@ -35,11 +36,15 @@ def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[S
     ]
 
 
-def ease_of(settings: Settings, content: Content, models: Mapping[str, SharedModel]) -> Ease:
-    """Ease on the items whose raters the finished rating model knows."""
-    raters = models[RATING].arrays["raters"]
-    least = max(_least_raters(settings), _least_that_fits(raters))
-    return Ease(len(raters), settings.ranking.ease_penalty, least, public_likeness(content))
+def ease_of(settings: Settings, content: Content, models: Mapping[str, SharedModel], most: int | None = None) -> Ease:
+    """Ease on the items whose raters the finished rating model knows.
+
+    most: of the most rated ones; None for as many as fit in the settings' memory.
+    """
+    raters, memory = models[RATING].arrays["raters"], settings.ranking.memory_gigabytes
+    fit = most_items(memory) if most is None else min(most, most_items(memory))
+    least = max(_least_raters(settings), least_that_fits(raters, fit))
+    return Ease(len(raters), settings.ranking.ease_penalty, least, public_likeness(content), memory)
 
 
 def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> ImplicitFactors:
@@ -98,9 +103,3 @@ def _blended(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Sco
 
 def _least_raters(settings: Settings) -> int:
     return max(settings.factors.min_raters, settings.ranking.least_raters)
-
-
-def _least_that_fits(raters: Tensor) -> int:
-    if len(raters) <= MOST_ITEMS:
-        return 1
-    return int(raters.sort(descending=True).values[MOST_ITEMS]) + 1

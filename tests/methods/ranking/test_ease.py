@@ -17,7 +17,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.methods.ranking import ease
-from hierfed.methods.ranking.ease import CoRaters, Ease, public_likeness, with_penalty
+from hierfed.methods.ranking.ease import COPIES, CoRaters, Ease, public_likeness, with_penalty
 from hierfed.models.lists import rated_matrix
 
 USERS, ITEMS, LEAST = 24, 15, 4
@@ -160,15 +160,22 @@ def test_a_rating_counts_once_whatever_its_value_and_however_often():
     assert trained(replace(twice, value=twice.value[::-1])).digest() == trained(ratings).digest()
 
 
-def test_a_catalogue_that_does_not_fit_is_refused_with_the_threshold_that_would(monkeypatch):
+def test_a_catalogue_that_does_not_fit_is_refused_with_the_threshold_that_would():
     ratings = pooled(3)
     raters = np.sort(dense(ratings).sum(0))[::-1]
-    monkeypatch.setattr(ease, "MOST_ITEMS", 5)
+    small = replace(METHOD, memory_gigabytes=COPIES * 8 * 5**2 / 1e9)
     fits = int(raters[5]) + 1
-    with pytest.raises(HierfedError, match=rf"bound of 5: raise least_raters from 4 to {fits}$"):
-        trained(ratings)
-    raised = run_rounds(replace(METHOD, least_raters=fits), nodes_of(ratings, [0] * USERS), 1).shared
+    with pytest.raises(HierfedError, match=rf"bound of 5: raise least_raters from 4 to {fits}, or memory_gigabytes$"):
+        run_rounds(small, nodes_of(ratings, [0] * USERS), 1)
+    raised = run_rounds(replace(small, least_raters=fits), nodes_of(ratings, [0] * USERS), 1).shared
     assert len(raised.arrays["weights"]) <= 5
+
+
+def test_matrices_are_made_in_blocks_of_rows(monkeypatch, make_content):
+    method, nodes = replace(METHOD, likeness=public_likeness(make_content(ITEMS))), nodes_of(pooled(3), [0] * USERS)
+    whole = run_rounds(method, nodes, 1).shared.arrays["weights"]
+    monkeypatch.setattr(ease, "ROWS", 4)
+    torch.testing.assert_close(run_rounds(method, nodes, 1).shared.arrays["weights"], whole, rtol=0, atol=1e-12)
 
 
 def test_where_no_item_is_known_every_score_is_0():

@@ -12,7 +12,7 @@ from torch import Tensor
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
 from hierfed.methods.ranking import stages
-from hierfed.methods.ranking.ease import Ease
+from hierfed.methods.ranking.ease import COPIES, Ease
 from hierfed.methods.ranking.implicit import ImplicitFactors
 from hierfed.methods.ranking.stages import ease_of, implicit_of, ranking_scorers, ranking_stages
 from hierfed.settings import load_settings
@@ -113,9 +113,11 @@ def test_the_stages_are_ease_and_then_implicit_factors_on_the_items_of_the_model
 
 
 @pytest.mark.parametrize(("most", "least"), [(ITEMS, 3), (2, 7)])
-def test_items_are_summed_from_the_settings_threshold_on_and_where_they_fit(make_content, monkeypatch, most, least):
-    monkeypatch.setattr(stages, "MOST_ITEMS", most)
+def test_items_are_summed_from_the_settings_threshold_on_and_where_they_fit(make_content, most, least):
     models = {"rating": shared_with([9.0, 6.0, 4.0, 8.0])}
+    ranking = SETTINGS.ranking.model_copy(update={"memory_gigabytes": COPIES * 8 * most**2 / 1e9})
+    small = SETTINGS.model_copy(update={"ranking": ranking})
     # Of two items that fit, the third most rated has 6 raters: an item needs more.
-    assert ease_of(SETTINGS, make_content(ITEMS), models).least_raters == least
+    assert ease_of(small, make_content(ITEMS), models).least_raters == least
+    assert ease_of(SETTINGS, make_content(ITEMS), models, most).least_raters == least
     assert implicit_of(SETTINGS, models).least_raters == 3
