@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,8 @@ PADDING_RATIO, PADDING_ROWS = 1.2, 8
 SINGLE_FROM = 256
 # The candidate ratios of noise to signal, relative to the given ones. Their logarithms have a standard normal prior.
 LEVELS = (3.0, 1.0, 1 / 3)
+# A user with twice as many ratings is solved at those levels alone that have this share of the weight on as many.
+PILOT, LEAST_SHARE = 512, 0.01
 # A user's matrices grow as the square of the ratings, and the time as their cube. So at most this many ratings are
 # kriged, evenly spread over the user's list. Factors and noise, which are not kriged, still use all ratings.
 MOST_KRIGED = 4096
@@ -294,35 +296,65 @@ class Kriging:
 def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor) -> _Solved:
     """K^-1 y at every level, weighted by evidence in which the user's scale is integrated out.
 
-    The evidence is that of a multivariate t distribution.
+    The evidence is that of a multivariate t distribution. Of a user with many ratings, levels that have next to no
+    weight on some of the ratings are left out, since all ratings only tell levels further apart.
 
     counts: each user's number of ratings, without padding, [users].
     """
+    levels = LEVELS
+    if len(noise) == 1 and noise.shape[1] >= 2 * PILOT:
+        some = torch.arange(PILOT, device=noise.device) * noise.shape[1] // PILOT
+        pilot = _at_levels(
+            covariance[:, some[:, None], some], noise[:, some], residuals[:, some], counts * 0 + PILOT, LEVELS
+        )
+        shares = torch.softmax(torch.stack(pilot.evidence, 1), 1)[0].tolist()
+        levels = tuple(level for level, share in zip(LEVELS, shares, strict=True) if share > LEAST_SHARE)
+    return _averaged(_at_levels(covariance, noise, residuals, counts, levels), levels)
+
+
+@dataclass(frozen=True)
+class _AtLevels:
+    """Each user's system at some levels: Cholesky factors, solutions, log evidence and scales, a tensor a level."""
+
+    factors: list[Tensor]
+    solutions: list[Tensor]
+    evidence: list[Tensor]
+    scales: list[Tensor]
+
+
+def _at_levels(
+    covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor, levels: Sequence[float]
+) -> _AtLevels:
     # Half of an integer tensor would be in single precision, and evidence is always in double.
-    inside, half = noise.isfinite(), counts.double() / 2
-    factors, solutions, evidence, scales = [], [], [], []
-    for level in LEVELS:
+    inside, half, found = noise.isfinite(), counts.double() / 2, _AtLevels([], [], [], [])
+    for level in levels:
         system = covariance.clone()
         torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
-        factor = torch.linalg.cholesky(system)
+        factor = torch.linalg.cholesky(system, out=system)
         solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
         fit = _fit(level, (residuals.double() * solution).sum(1))
         log_root = torch.diagonal(factor, dim1=1, dim2=2).double().log().sum(1)
-        evidence.append(_log_evidence(level, half, log_root, fit))
-        factors.append(factor)
-        solutions.append(solution)
-        scales.append(fit / (STRENGTH + half))
-    weighed = torch.stack(evidence, 1)
+        found.evidence.append(_log_evidence(level, half, log_root, fit))
+        found.factors.append(factor)
+        found.solutions.append(solution)
+        found.scales.append(fit / (STRENGTH + half))
+    return found
+
+
+def _averaged(found: _AtLevels, levels: Sequence[float]) -> _Solved:
+    """The solutions averaged over the levels, with the factor and the scale of the likeliest."""
+    factors, kind = found.factors, found.factors[0].dtype
+    weighed = torch.stack(found.evidence, 1)
     shares = torch.softmax(weighed, 1)
     likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
     for place, factor in enumerate(factors[1:], 1):
         here = torch.nonzero(likeliest == place)[:, 0]
         factors[0][here] = factor[here]
-    loudness = torch.stack(scales, 1)[users, likeliest]
+    loudness = torch.stack(found.scales, 1)[users, likeliest]
     return _Solved(
-        weights=torch.einsum("ul,lun->un", shares.to(residuals.dtype), torch.stack(solutions)),
+        weights=torch.einsum("ul,lun->un", shares.to(kind), torch.stack(found.solutions)),
         factor=factors[0],
-        signal=loudness / shares.new_tensor(LEVELS)[likeliest],
+        signal=loudness / shares.new_tensor(levels)[likeliest],
         loudness=loudness,
         evidence=torch.logsumexp(weighed, 1),
     )

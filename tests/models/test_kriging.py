@@ -283,3 +283,21 @@ def test_ratings_that_single_precision_cannot_solve_are_computed_in_double(monke
     monkeypatch.setattr(kriging, "SINGLE_FROM", 10)
     for found, expected in zip(case.predict(case.kriging()), exact, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_levels_without_weight_on_some_ratings_are_left_out(monkeypatch):
+    case = Case([58], 20)
+    case.residuals[:] = np.linalg.cholesky(case.covariance(0) + np.diag(case.noise)) @ case.residuals
+    exact, solved = case.predict(case.kriging()), []
+    real = kriging._at_levels
+    monkeypatch.setattr(kriging, "PILOT", 20)
+    monkeypatch.setattr(kriging, "LEAST_SHARE", 0.25)
+    monkeypatch.setattr(
+        kriging, "_at_levels", lambda *given: solved.append((len(given[4]), given[1].shape[1])) or real(*given)
+    )
+    few = case.predict(case.kriging())
+    assert solved[0] == (3, 20)
+    assert solved[1][1] == 58
+    assert solved[1][0] < 3
+    for found, expected in zip(few, exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.2, atol=0.2)
