@@ -113,9 +113,7 @@ def run_experiment(
                 stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
-        rankers = judge_scorers(
-            scorers, parts.personal_train, parts.personal_test, dataset.items, **lists_of(settings), note=observer.note
-        )
+        rankers = judge_scorers(scorers, *parts.personal, dataset.items, **lists_of(settings, observer.note))
         watch.stop()
 
     result = collect(

@@ -71,6 +71,11 @@ class Parts:
         return self.ratings.take(self.split.personal_test)
 
     @property
+    def personal(self) -> tuple[Ratings, Ratings]:
+        """The rows that personal models are fitted on, and those that judge them."""
+        return self.personal_train, self.personal_test
+
+    @property
     def known(self) -> Ratings:
         """All rows that any model learns from."""
         return self.ratings.take(np.union1d(self.split.train, self.split.personal_train))

@@ -146,13 +146,13 @@ def sampling_seed(settings: Settings) -> int | None:
     return settings.seed if settings.split.protocol == "loo" else None
 
 
-def lists_of(settings: Settings) -> dict[str, Any]:
-    """What the settings say of lists, as arguments of `judge_scorers`."""
-    ranking = settings.ranking
+def lists_of(settings: Settings, note: Callable[[str], None]) -> dict[str, Any]:
+    """What the settings say of lists, and who is told of it, as arguments of `judge_scorers`."""
     return {
         "sampling_seed": sampling_seed(settings),
-        "relevant_from": ranking.relevant_from,
-        "most_scores": ranking.most_scores,
+        "relevant_from": settings.ranking.relevant_from,
+        "most_scores": settings.ranking.most_scores,
+        "note": note,
     }
 
 
