@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -19,7 +19,6 @@ from hierfed.evaluation.judging import judge_nodes, judge_round
 from hierfed.evaluation.ranking import judge_scorers, lists_of
 from hierfed.federated.contract import Contribution, SumMethod
 from hierfed.federated.method import Trained
-from hierfed.federated.private import PersonalModel
 from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, needs_times, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
@@ -51,8 +50,7 @@ def run_experiment(
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))
-        for warning in warnings_of(allocation):
-            observer.note(f"warning: {warning}")
+        _note(observer, "warning", warnings_of(allocation))
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
@@ -82,6 +80,7 @@ def run_experiment(
         ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
         recorders = [] if ledger is None else [ledger]
         trained = run_training(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
+        _note(observer, "note", method.notes(trained.shared))
         if not rounds:  # A method that sends nothing is judged as it is.
             judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
         models = {**case.models, first.name: trained.shared}
@@ -90,9 +89,8 @@ def run_experiment(
         private = trained.private if (same := personal_nodes is nodes) else [None] * len(personal_nodes)
         personal_models = method.personalise(trained.shared, personal_nodes, private)
         judged = judge_nodes(method, trained.shared, personal_nodes, personal_models, observer.judged)
-        federated_models: Sequence[PersonalModel] = []
-        if method.user_models and not same:
-            federated_models = method.personalise(trained.shared, nodes, trained.private)
+        apart = method.user_models and not same
+        federated_models = method.personalise(trained.shared, nodes, trained.private) if apart else []
 
         watch.start("baselines")
         # Who has asked for an end gets what is there: no rival is trained any more.
@@ -148,3 +146,8 @@ def run_experiment(
         trained.private,
         ledger,
     )
+
+
+def _note(observer: Observer, what: str, lines: Iterable[str]) -> None:
+    for line in lines:
+        observer.note(f"{what}: {line}")

@@ -240,6 +240,10 @@ class Method:
         """The errors of learning without a federation on the same rows."""
         return RivalErrors()
 
+    def notes(self, shared: SharedModel) -> Sequence[str]:
+        """Lines that a reader of the finished shared model should know."""
+        return []
+
     def threshold_record(self, shared: SharedModel, judged: JudgedItems) -> ThresholdRecord | None:
         """The cost of a threshold on items; None where the method has no threshold."""
         return None

@@ -13,6 +13,7 @@ from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.averaging.corrections import corrected
 from hierfed.methods.averaging.deep_averaging import deepened
 from hierfed.methods.averaging.devices import DEVICE_STACK, DeviceTrainer
+from hierfed.methods.averaging.experts import with_experts
 from hierfed.methods.averaging.feature_fitting import FeatureFitting, feature_fitting
 from hierfed.methods.averaging.network import ModuleNetwork, Network, Predictor
 from hierfed.methods.averaging.node_level import NodePersonalisation
@@ -102,8 +103,8 @@ def make_averaging(
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
     predictor: Predictor = Network(inputs, model.hidden, model.dropout)
-    if module is not None and model.deep:
-        raise SettingsError("module: it would take the place of the settings' deep network: leave one of the two out")
+    if module is not None and (model.deep or model.experts > 1):
+        raise SettingsError("module: it takes the place of the usual network alone: leave model.experts and depth out")
     if module is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream_keys(settings.seed, 0, 0, "module")[0] >> np.uint64(1)))
@@ -140,6 +141,20 @@ def make_averaging(
         seed=settings.seed,
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),
     )
+    formed = _of_other_form(plain, settings)
+    if formed is not None:
+        return formed
+    if module is not None:
+        # The module draws from torch's own generator, once for a whole stack, so all nodes must be in one stack.
+        return plain
+    return pooled(plain, trainer, training.threads, training.chunk_rows, stack)
+
+
+def _of_other_form(plain: FederatedAveraging, settings: Settings) -> FederatedAveraging | None:
+    """The same training with experts, vectors, own models, kept parts or corrections; None where none are asked for."""
+    model, training, federation = settings.model, settings.training, settings.federation
+    if model.experts > 1:
+        return with_experts(plain, settings)
     if model.deep:
         return deepened(plain, settings)
     if training.own_model != "none":
@@ -147,8 +162,5 @@ def make_averaging(
     if training.kept != "none" or training.turns != ("all",):
         return partial_averaging(plain, training.kept, training.turns)
     if training.correction != "none":
-        return corrected(plain, training.correction, settings.federation.participation, settings.federation.nodes)
-    if module is not None:
-        # The module draws from torch's own generator, once for a whole stack, so all nodes must be in one stack.
-        return plain
-    return pooled(plain, trainer, training.threads, training.chunk_rows, stack)
+        return corrected(plain, training.correction, federation.participation, federation.nodes)
+    return None

@@ -48,6 +48,8 @@ SUMS = (
             "loss": "of each local epoch, times rows, for the report",
             "steps": "FedNova: local ones, times rows",
             "control": "SCAFFOLD: the change of the node's control variate, times rows",
+            "weights": "experts: of the node's change of each",
+            "asked": "experts: 1 for those that the node asks for, 0 for others",
             "item_change": "item vectors: of each item's that has min_raters, times the node's ratings of it",
             "item_rows": "item vectors: the node's ratings of each item that has min_raters",
         },
@@ -70,6 +72,8 @@ MODELS = (
         {
             "parameters": "the network",
             "control": "SCAFFOLD: the mean control variate",
+            "asked": "experts: how many nodes asked for each in the last round",
+            "share": "experts: of each in all weights of the last round",
             "item_vectors": "of each item, 0 under the threshold",
             "raters": "item vectors: of each item, 0 under the threshold",
         },

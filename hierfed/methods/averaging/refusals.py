@@ -16,6 +16,7 @@ def refusal_of_rounds(settings: Settings) -> str:
         _correction_refusal(settings)
         or _parts_refusal(settings)
         or _own_model_refusal(settings)
+        or _experts_refusal(settings)
         or _deep_refusal(settings)
     )
 
@@ -84,7 +85,7 @@ def _own_model_refusal(settings: Settings) -> str:
     return ""
 
 
-# What deep networks were never tried with: section and setting.
+# What deep networks and experts were never tried with: section and setting.
 _NOT_DEEP = (
     ("training", "correction"),
     ("training", "kept"),
@@ -98,7 +99,34 @@ _NOT_DEEP = (
 
 
 def _deep_refusal(settings: Settings) -> str:
-    return _form_refusal(settings) or _tried_refusal(settings) if settings.model.deep else ""
+    begins = "model: a network with residual blocks or vectors "
+    return _form_refusal(settings) or _tried_refusal(settings, begins) if settings.model.deep else ""
+
+
+def _experts_refusal(settings: Settings) -> str:
+    model, usual = settings.model, type(settings.model)()
+    if model.experts > 1:
+        return _several_refusal(settings)
+    if (model.gate, model.experts_per_node) != (usual.gate, usual.experts_per_node):
+        return "model.gate, experts_per_node: there is one expert to choose from: set model.experts"
+    return ""
+
+
+def _several_refusal(settings: Settings) -> str:
+    model = settings.model
+    begins = f"model.experts {model.experts}: "
+    if model.experts > settings.federation.nodes:
+        return f"{begins}there are {settings.federation.nodes} nodes, and some experts would have none: take fewer"
+    if model.experts_per_node > 1 and model.gate != "pool":
+        return "model.experts_per_node: it is of gate 'pool': leave it out"
+    if model.experts_per_node > model.experts:
+        return f"{begins}a node cannot ask for {model.experts_per_node}: lower model.experts_per_node"
+    reason = ""
+    if model.deep:
+        reason = "experts are networks without residual blocks and vectors: leave one of the two out"
+    elif settings.federation.server_optimizer != "none":
+        reason = "each is moved by its own mean: leave federation.server_optimizer at 'none'"
+    return f"{begins}{reason}" if reason else _tried_refusal(settings, f"{begins}it ")
 
 
 def _form_refusal(settings: Settings) -> str:
@@ -122,15 +150,15 @@ def _form_refusal(settings: Settings) -> str:
     return ""
 
 
-def _tried_refusal(settings: Settings) -> str:
-    """The reason why a deep network was never trained so; empty if it was."""
-    personal, begins = settings.personalisation, "model: a network with residual blocks or vectors "
+def _tried_refusal(settings: Settings, begins: str) -> str:
+    """The reason why a deep network, or experts, were never trained so; empty if they were."""
+    personal = settings.personalisation
     for section, name in _NOT_DEEP:
         usual = type(getattr(settings, section))()
         if getattr(getattr(settings, section), name) != getattr(usual, name):
             return f"{begins}was never tried with {section}.{name}: leave that out"
     if settings.federation.rule not in ("sum", "screen"):
-        return f"{begins}has an average for each item: leave federation.rule at 'sum'"
+        return f"{begins}has several averages: leave federation.rule at 'sum'"
     if personal.validation or personal.node_level in ("bias", "ditto"):
         return (
             f"{begins}was never personalised by node_level '{personal.node_level}' with validation "

@@ -29,6 +29,10 @@ class ModelSettings(Section):
     factors.min_raters have none.
     user_vector_size: numbers of a vector of each user, which never leaves the user's node; 0 for none. With item
     vectors too, both are of one size.
+    experts: the number of networks among which each node chooses; 1 for one that all share.
+    gate: how it chooses: `ifca`, the one with the least loss; `fedem`, all, by their shares in the node's ratings;
+    `pool`, the `experts_per_node` of the largest shares. See methods.averaging.gates.
+    experts_per_node: that a node of a pool downloads, trains and sends in a round.
     vector_rate, vector_penalty: of the step that both vectors of a rating take for it, v <- v - rate (gradient +
     penalty v).
     """
@@ -40,6 +44,9 @@ class ModelSettings(Section):
     item_features: Literal["use", "leave_out"] = "use"
     item_vector_size: Annotated[int, Field(ge=0, strict=True)] = 0
     user_vector_size: Annotated[int, Field(ge=0, strict=True)] = 0
+    experts: Count = 1
+    gate: Literal["ifca", "fedem", "pool"] = "pool"
+    experts_per_node: Count = 1
     vector_rate: Positive = 0.01
     vector_penalty: NonNegative = 0.05
 
