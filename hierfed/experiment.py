@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -50,7 +50,7 @@ def run_experiment(
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))
-        _note(observer, "warning", warnings_of(allocation))
+        observer.tell("warning", warnings_of(allocation))
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
@@ -80,7 +80,7 @@ def run_experiment(
         ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
         recorders = [] if ledger is None else [ledger]
         trained = run_training(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
-        _note(observer, "note", method.notes(trained.shared))
+        observer.tell("note", method.notes(trained.shared))
         if not rounds:  # A method that sends nothing is judged as it is.
             judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
         models = {**case.models, first.name: trained.shared}
@@ -146,8 +146,3 @@ def run_experiment(
         trained.private,
         ledger,
     )
-
-
-def _note(observer: Observer, what: str, lines: Iterable[str]) -> None:
-    for line in lines:
-        observer.note(f"{what}: {line}")

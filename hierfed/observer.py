@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hierfed.results import Result, RoundRecord
@@ -44,6 +44,11 @@ class Observer:
 
     def judged(self, done: int, nodes: int) -> None:
         """Called as personalisation nodes are judged. done: how many have been. nodes: how many there are."""
+
+    def tell(self, kind: str, lines: Iterable[str]) -> None:
+        """Note each of the lines, which are of a kind, such as `warning`."""
+        for line in lines:
+            self.note(f"{kind}: {line}")
 
     def note(self, line: str) -> None:
         """Called with a line that a person may want to read."""

@@ -17,7 +17,7 @@ FIRST_SPREAD = 0.1
 class DeepNetwork(Network):
     """Ratings from an item's features x, its vector e and the user's vector p.
 
-        q = x A + e,   a_1 = relu([x, e, p] W_1 + b_1),   a_l = a_{l-1} + relu(norm(a_{l-1}) W_l + b_l)
+        q = tanh(x A) + e,   a_1 = relu([x, e, p] W_1 + b_1),   a_l = a_{l-1} + relu(norm(a_{l-1}) W_l + b_l)
         rating = norm(a_L) w + b + p . q
 
     norm: to mean 0 and variance 1 over the units of a row. Without residual blocks a_l = relu(a_{l-1} W_l + b_l), and
@@ -105,7 +105,7 @@ class DeepNetwork(Network):
         if self.user_size and (self.item_size or self.projection is not None):
             vector = item
             if self.projection is not None:
-                projected = torch.bmm(features, parts[-1].view(-1, self.features, self.user_size))
+                projected = torch.bmm(features, parts[-1].view(-1, self.features, self.user_size)).tanh()
                 vector = projected + item if self.item_size else projected
             rating = rating + (user * vector).sum(2)
         return rating, top

@@ -105,7 +105,7 @@ def test_blocks_by_hand(inputs):
         here = (below @ named[f"layers.{layer}.weight"].T + named[f"layers.{layer}.bias"]).relu()
         a = here if layer == 0 else a + here
     expected = layer_norm(a, (8,)) @ named["layers.3.weight"][0] + named["layers.3.bias"]
-    expected = expected + (p * (x @ named["projection"] + e)).sum(1)
+    expected = expected + (p * ((x @ named["projection"]).tanh() + e)).sum(1)
     found, _ = network.outputs([parameters[None, part] for part in network.slices()], x[None], e[None], p[None])
     assert_close(found[0], expected)
     assert_close(network.flat(named), parameters * _occupied(network.slices(), len(parameters)))
