@@ -23,7 +23,7 @@ from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, needs_times, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
 from hierfed.models.threads import one_torch_thread
-from hierfed.observer import Observer, Observers, SharesOnly
+from hierfed.observer import Observer, Observers, SharesOnly, tell
 from hierfed.outcome import Outcome
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.results import RoundRecord
@@ -50,7 +50,7 @@ def run_experiment(
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))
-        observer.tell("warning", warnings_of(allocation))
+        tell(observer, "warning", warnings_of(allocation))
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
         nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
@@ -80,7 +80,7 @@ def run_experiment(
         ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
         recorders = [] if ledger is None else [ledger]
         trained = run_training(method, nodes, first.rounds, judge, how, Observers([observer, *recorders]), first.name)
-        observer.tell("note", method.notes(trained.shared))
+        tell(observer, "note", method.notes(trained.shared))
         if not rounds:  # A method that sends nothing is judged as it is.
             judge(FinishedRound(0, trained.shared, Contribution({}), 0, 0, 0, 0.0))
         models = {**case.models, first.name: trained.shared}

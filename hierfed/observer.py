@@ -45,11 +45,6 @@ class Observer:
     def judged(self, done: int, nodes: int) -> None:
         """Called as personalisation nodes are judged. done: how many have been. nodes: how many there are."""
 
-    def tell(self, kind: str, lines: Iterable[str]) -> None:
-        """Note each of the lines, which are of a kind, such as `warning`."""
-        for line in lines:
-            self.note(f"{kind}: {line}")
-
     def note(self, line: str) -> None:
         """Called with a line that a person may want to read."""
 
@@ -125,3 +120,9 @@ class Observers(Observer):
     def should_continue(self) -> bool:
         """See Observer."""
         return all(each.should_continue() for each in self._observers)
+
+
+def tell(observer: Observer, kind: str, lines: Iterable[str]) -> None:
+    """Note each of the lines, which are of a kind, such as `warning`."""
+    for line in lines:
+        observer.note(f"{kind}: {line}")

@@ -18,12 +18,14 @@ class DeepNetwork(Network):
     """Ratings from an item's features x, its vector e and the user's vector p.
 
         q = tanh(x A) + e,   a_1 = relu([x, e, p] W_1 + b_1),   a_l = a_{l-1} + relu(norm(a_{l-1}) W_l + b_l)
-        rating = norm(a_L) w + b + p . q
+        rating = norm(a_L) w + b + e_0 + p_0 + p' . q'
 
-    norm: to mean 0 and variance 1 over the units of a row. Without residual blocks a_l = relu(a_{l-1} W_l + b_l), and
-    the last a is not normalised. With no features and no hidden layers, rating = [e, p] w + b + p . e: FedMF (Chai et
-    al., 2019, arXiv:1906.05108), with biases. With hidden layers it is FedNCF (Perifanis and Efraimidis, 2022,
-    arXiv:2106.04405), with both of its halves.
+    e_0, p_0: the first numbers of the vectors, which are biases. p', q': all others. norm: to mean 0 and variance 1
+    over the units of a row. Without residual blocks a_l = relu(a_{l-1} W_l + b_l), and the last a is not normalised.
+
+    With no features and no hidden layers, rating = [e, p] w + b + e_0 + p_0 + p' . e': FedMF (Chai et al., 2019,
+    arXiv:1906.05108), with biases. With hidden layers it is FedNCF (Perifanis and Efraimidis, 2022, arXiv:2106.04405),
+    with both of its halves.
 
     Sources: residual blocks before which one normalises: He et al., 2016, arXiv:1603.05027; normalisation: Ba et al.,
     2016, arXiv:1607.06450; features in factors: Gantner et al., ICDM 2010.
@@ -61,7 +63,9 @@ class DeepNetwork(Network):
     def initial_vectors(self, seed: int, items: int) -> Tensor:
         """Fresh item vectors, float32 [items, size]."""
         random = torch.Generator().manual_seed(_number(seed, "initial item vectors"))
-        return FIRST_SPREAD * torch.randn(items, self.item_size, generator=random)
+        vectors = FIRST_SPREAD * torch.randn(items, self.item_size, generator=random)
+        vectors[:, 0] = 0.0
+        return vectors
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
         """As of Network, and `projection` [features, size]; see Predictor."""
@@ -102,13 +106,18 @@ class DeepNetwork(Network):
         top = self._normalised(activation) if len(self.layers) > 1 else activation
         last = 2 * len(self.layers) - 2
         rating = (top * parts[last][:, None]).sum(2) + parts[last + 1]
-        if self.user_size and (self.item_size or self.projection is not None):
-            vector = item
-            if self.projection is not None:
-                projected = torch.bmm(features, parts[-1].view(-1, self.features, self.user_size)).tanh()
-                vector = projected + item if self.item_size else projected
-            rating = rating + (user * vector).sum(2)
-        return rating, top
+        return rating + self._of_vectors(parts, features, item, user), top
+
+    def _of_vectors(self, parts: list[Tensor], features: Tensor, item: Tensor, user: Tensor) -> Tensor:
+        """Biases and the product of the vectors, [nodes, rows]."""
+        rating = item[:, :, :1].sum(2) + user[:, :, :1].sum(2)
+        vector = item
+        if self.projection is not None:
+            projected = torch.bmm(features, parts[-1].view(-1, self.features, self.user_size)).tanh()
+            vector = projected + item if self.item_size else projected
+        if self.user_size and vector.shape[2]:
+            rating = rating + (user[:, :, 1:] * vector[:, :, 1:]).sum(2)
+        return rating
 
     def _normalised(self, activation: Tensor) -> Tensor:
         return layer_norm(activation, activation.shape[-1:]) if self.residual else activation

@@ -25,8 +25,8 @@ class ModelSettings(Section):
     depth: of residual blocks with normalisation, all as wide as the first of `hidden`; 0 for plain layers, as `hidden`
     says. See methods.averaging.deep_network.
     item_features: `use` the items' public features as inputs, or `leave_out`.
-    item_vector_size: numbers of a vector of each item, which is learned and shared; 0 for none. Items with fewer than
-    factors.min_raters have none.
+    item_vector_size: numbers of a vector of each item, which is learned and shared; 0 for none. The first is a bias.
+    Items with fewer than factors.min_raters have none.
     user_vector_size: numbers of a vector of each user, which never leaves the user's node; 0 for none. With item
     vectors too, both are of one size.
     experts: the number of networks among which each node chooses; 1 for one that all share.

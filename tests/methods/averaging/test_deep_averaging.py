@@ -62,6 +62,7 @@ def test_factors_by_hand(inputs, nodes):
     parameters = shared.arrays["parameters"].clone()
     stars = np.concatenate([node.train.value for node in nodes]).astype(float)
     parameters[method.network.head.stop - 1] = stars.mean()
+    one = torch.tensor([1.0, 0.0, 0.0]).double()
     rare = torch.from_numpy(counts < 4)
     moved, network, rows = torch.zeros_like(e), torch.zeros_like(parameters), torch.zeros(len(e), 1).double()
     vectors = []
@@ -72,13 +73,14 @@ def test_factors_by_hand(inputs, nodes):
             weight, (bias,) = x[method.network.layers[0].weight], x[method.network.layers[0].bias]
             w_item, w_user = weight[:3], weight[3:]
             a, b = own[item], p[user]
-            error = a @ w_item + b @ w_user + bias + (a * b).sum(1) - torch.from_numpy(node.train.value)
+            biases = a[:, 0] + b[:, 0] + bias
+            error = a @ w_item + b @ w_user + biases + (a * b)[:, 1:].sum(1) - torch.from_numpy(node.train.value)
             x = x.clone()
             x[method.network.layers[0].weight] -= 0.05 * 2 * torch.cat([error @ a, error @ b]) / len(item)
             x[method.network.layers[0].bias] -= 0.05 * 2 * error.mean()
-            own = own.index_add(0, item, -0.02 * (error[:, None] * (w_item + b) + 0.1 * a))
+            own = own.index_add(0, item, -0.02 * (error[:, None] * (w_item + one + (1 - one) * b) + 0.1 * a))
             own[rare] = 0
-            p = p.index_add(0, user, -0.02 * (error[:, None] * (w_user + a) + 0.1 * b))
+            p = p.index_add(0, user, -0.02 * (error[:, None] * (w_user + one + (1 - one) * a) + 0.1 * b))
         n = torch.bincount(item, minlength=len(e)).double()[:, None]
         moved, rows = moved + n * (own - e), rows + n
         network = network + len(item) * (x - parameters)
@@ -105,7 +107,7 @@ def test_blocks_by_hand(inputs):
         here = (below @ named[f"layers.{layer}.weight"].T + named[f"layers.{layer}.bias"]).relu()
         a = here if layer == 0 else a + here
     expected = layer_norm(a, (8,)) @ named["layers.3.weight"][0] + named["layers.3.bias"]
-    expected = expected + (p * ((x @ named["projection"]).tanh() + e)).sum(1)
+    expected = expected + e[:, 0] + p[:, 0] + (p * ((x @ named["projection"]).tanh() + e))[:, 1:].sum(1)
     found, _ = network.outputs([parameters[None, part] for part in network.slices()], x[None], e[None], p[None])
     assert_close(found[0], expected)
     assert_close(network.flat(named), parameters * _occupied(network.slices(), len(parameters)))
