@@ -42,7 +42,7 @@ DEPTHS: Mapping[str, Mapping[str, Any]] = {
     **{str(depth): {"depth": depth, "hidden": [32]} for depth in range(1, 7)},
 }
 RATES: Sequence[Mapping[str, Any]] = ({"learning_rate": 0.003}, {"learning_rate": 0.001})
-PENALTIES: Sequence[Mapping[str, Any]] = ({"vector_penalty": 0.1}, {"vector_penalty": 0.2})
+PENALTIES: Sequence[Mapping[str, Any]] = ({"vector_penalty": 0.05}, {"vector_penalty": 0.15})
 
 
 def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
     form = {**DEPTHS[depth], **VECTORS[vectors]}
     if vectors == "none":
         return [{**form, **rate} for rate in RATES]
-    return [{**form, "learning_rate": 0.001, **penalty} for penalty in PENALTIES]
+    return [{**form, "learning_rate": 0.001, "vector_rate": 0.02, **penalty} for penalty in PENALTIES]
 
 
 def base_of(source: str, protocol: str, seed: int, rounds: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     python benchmarks/experts.py [--data FOLDER] [--seeds 2] [--rounds 10] [--nodes 16] [--experts 4] [--per-node 2]
 
 Without --data it takes generated ratings. Ratings are divided by genre, with concentration .1, under protocol warm: the
-federated nodes themselves are judged. Every method has two or three trials on a fifth of the nodes' train rows, is
+federated nodes themselves are judged. Every method has two trials on a fifth of the nodes' train rows, is
 trained again on all of them, and judged once on the test rows. `down` is what the nodes ask for in all rounds, as a
 share of all experts in all rounds, and in MB a node: experts that a node asks for, of 4 bytes a parameter. A simulation
 in one process carries no bytes; a federation's server sends all experts to every node. `up` is what a node trains and
@@ -29,11 +29,10 @@ from hierfed.generated.files import write_world
 from hierfed.settings import load_settings
 
 GENERATED = {"users": 1_500, "items": 500, "ratings": 45_000, "seed": 0}
-LEVELS: Sequence[Mapping[str, Any]] = (
-    {"node_level": "none"},
-    {"node_level": "fine_tuning", "tuning_epochs": 4, "tuning_learning_rate": 0.001},
-    {"node_level": "fine_tuning", "tuning_epochs": 4, "tuning_learning_rate": 0.0003},
-)
+NONE: Mapping[str, Any] = {"node_level": "none"}
+TUNED: Sequence[Mapping[str, Any]] = [
+    {"node_level": "fine_tuning", "tuning_epochs": 4, "tuning_learning_rate": rate} for rate in (0.001, 0.0003)
+]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def main() -> None:
             }
             bench = Bench.of(base)
             for name, changes in methods.items():
-                levels = LEVELS[1:] if not changes else LEVELS
+                levels = [NONE, TUNED[0]] if changes else TUNED
                 best = min(levels, key=lambda level: run(bench, {**changes, **level}, bench.trials).rmse)
                 found[name].append(run(bench, {**changes, **best}, bench.nodes))
                 console.print(f"seed {seed}  {name:22}  {found[name][-1].rmse:.4f}  {best}", highlight=False)
