@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from hierfed.errors import HierfedError, SettingsError
 from hierfed.settings import Settings, preset_names
 
 if TYPE_CHECKING:
+    from hierfed.ledger.replay import Replay
+    from hierfed.observer import Observer
     from hierfed.results import Result, Summary
 
 
@@ -44,6 +47,9 @@ def run(
     set_: Sets = None,
     refit: Refit = None,
     track: Track = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="The ledger of an earlier run: end at the first round that is not its own.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; the preset's name if not given.")] = None,
     out: Out = Path("runs"),
     quiet: Quiet = False,
@@ -56,6 +62,8 @@ def run(
     Ctrl-C stops at once.
     """
     settings = settings_of(preset, tables, seed=seed, sets=set_, refit=refit)
+    if replay is not None and seeds is not None:
+        raise SettingsError("--replay is the ledger of one seed: leave --seeds out")
     end_on_sigterm()
     interruption = Interruption()
     from hierfed.report import terminal  # noqa: PLC0415
@@ -64,7 +72,7 @@ def run(
     silent = quiet or as_json
     with runs.claimed_folder(out, name or Path(preset).stem) as folder:
         if seeds is None:
-            result = _run_one(settings, folder, track or [], silent, interruption)
+            result = _run_one(settings, folder, track or [], silent, interruption, replay)
             found, page, stopped = folder / "result.json", folder / "report.html", result.ended_early
             if not silent:
                 print_content(terminal.result_tables(result))
@@ -210,14 +218,21 @@ def _run_seeds(
 
 
 def _run_one(
-    settings: Settings, folder: Path, track: Sequence[str], silent: bool, interruption: Interruption
+    settings: Settings,
+    folder: Path,
+    track: Sequence[str],
+    silent: bool,
+    interruption: Interruption,
+    replay: Path | None = None,
 ) -> Result:
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415
     from hierfed.tracking import tracker  # noqa: PLC0415
 
-    trackers = [tracker(name, settings, folder) for name in track]
+    trackers: list[Observer] = [tracker(name, settings, folder) for name in track]
+    replayed = None if replay is None else _replay_of(replay)
+    trackers += [] if replayed is None else [replayed]
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -228,11 +243,25 @@ def _run_one(
             with interruption.heard(answer):
                 outcome = run_experiment(settings, observers=[runs.RoundLog(folder), interruption, watcher, *trackers])
                 watcher.stage("report")
+                if replayed is not None:
+                    watcher.note(f"{replayed.compared} rounds are those of {replay}, to the bit")
                 return runs.save_run(outcome, folder)
         except (KeyboardInterrupt, SystemExit, HierfedError):
             if (rounds := runs.keep_rounds_alone(folder)) is not None:
                 say(f"the rounds that were finished: {rounds}")
             raise
+
+
+def _replay_of(path: Path) -> Replay:
+    """The comparison with a ledger; raises HierfedError for a file that is none."""
+    if importlib.util.find_spec("cryptography") is None:
+        raise HierfedError("--replay: ledgers need the package cryptography: pip install 'hierfed[privacy]'")
+    from hierfed.ledger.replay import Replay  # noqa: PLC0415
+
+    try:
+        return Replay(path)
+    except OSError as error:
+        raise HierfedError(f"--replay {path}: cannot be read: {error.strerror}") from error
 
 
 def _whole(results: Sequence[Result]) -> list[Result]:

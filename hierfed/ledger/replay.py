@@ -12,12 +12,14 @@ from hierfed.federated.stage import RATING
 from hierfed.ledger.book import read_chain
 from hierfed.ledger.entries import RoundEntry
 from hierfed.observer import Observer
+from hierfed.results import Result
 
 
 class Replay(Observer):
     """Ends a run with an error at the first sum or model of its rating stage that the ledger does not have.
 
-    `hierfed.run(folder / "settings.toml", observers=[Replay(folder / "ledger.jsonl")])` repeats a run.
+    `hierfed.run(folder / "settings.toml", observers=[Replay(folder / "ledger.jsonl")])` repeats a run, and so does
+    `hierfed run FOLDER/settings.toml --replay FOLDER/ledger.jsonl`.
 
     compared: the number of rounds that were equal.
     """
@@ -45,3 +47,9 @@ class Replay(Observer):
             if here != there:
                 raise HierfedError(f"{self._path}, line {line}: round {entry.round} has {what} that this run has not")
         self.compared += 1
+
+    def result(self, result: Result) -> None:
+        """Raise HierfedError where the run has ended before the ledger; see Observer. Who stopped it knows that."""
+        if self.compared < len(self._due) and not result.ended_early:
+            line, entry = self._due[self.compared]
+            raise HierfedError(f"{self._path}, line {line}: has round {entry.round}, and this run ended before it")

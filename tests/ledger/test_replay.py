@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hierfed.cli import app
 from hierfed.errors import HierfedError
 from hierfed.experiment import run_experiment
 from hierfed.generated.files import write_world
@@ -59,3 +60,20 @@ def test_the_first_round_that_differs_is_named(world, path):
 def test_a_round_too_many_is_told(world, path):
     with pytest.raises(HierfedError, match="round 7 is not in it"):
         run(world, [Replay(path)], rounds=7)
+
+
+def test_a_run_that_ends_before_the_ledger_is_told(world, path):
+    with pytest.raises(HierfedError, match="line 8: has round 6, and this run ended before it"):
+        run(world, [Replay(path)], rounds=5)
+
+
+def test_the_command_repeats_a_run_and_names_the_first_round_that_differs(world, path, tmp_path):
+    small = ["hidden=[2]", "local_epochs=1", "partition=users", "personal_nodes=2", "mode=async", "answers=1"]
+    small += ["speed=lognormal", "rounds=6", "nodes=3", "ledger=keep", "tuning_epochs=1"]
+    words = ["run", "network", "--data", world, "--out", str(tmp_path), "--quiet", "--replay", str(path)]
+    sets = [word for setting in small for word in ("--set", setting)]
+    app(words + sets, standalone_mode=False)
+    with pytest.raises(HierfedError, match=r"line [4-8]: round [2-6] has a sum that this run has not"):
+        app([*words, *sets, "--set", "staleness=2", "--name", "other"], standalone_mode=False)
+    with pytest.raises(HierfedError, match="cannot be read"):
+        app([*words[:-1], str(tmp_path / "nothing"), *sets, "--name", "none"], standalone_mode=False)
