@@ -1,6 +1,7 @@
 """How much sooner does the hierarchical model get where it is going, if the server does not wait for a slow node?
 
     python benchmarks/late.py --data FOLDER [--seeds 1] [--rounds 50] [--answers 3] [--speed one_slow] [--momentum 0]
+        [--nodes 8]
 
 Synchronous and asynchronous rounds of one seed, without kriging, in simulated time; the figures are RMSE on validation
 rows: a tenth of the train rows, drawn at random, which are left out of the training. The last line of a seed says how
@@ -75,10 +76,13 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=3)
     parser.add_argument("--speed", default="one_slow", choices=sorted(SPEEDS))
     parser.add_argument("--momentum", type=float, default=0.0)
+    parser.add_argument("--nodes", type=int, default=8, help="constant speed, one answer a step: n - 1 late")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for seed in range(options.seeds):
-        settings = load_settings("hierarchical", {"source": options.data, "protocol": "warm", "seed": seed})
+        settings = load_settings(
+            "hierarchical", {"source": options.data, "protocol": "warm", "seed": seed, "nodes": options.nodes}
+        )
         dataset = load_dataset(settings)
         nodes, _ = assign(dataset, divide(dataset, settings), settings)
         held, kept = [], []

@@ -3,25 +3,29 @@
     python benchmarks/shapes.py --data FOLDER [--rounds 16] [--nodes 8,64] [--tree-nodes 640] [--edges 32] [--lost 0.2]
 
 The hierarchical model's preset under protocol warm, seed 0. For peers: the largest difference of any peer's model
-from the server's, relative to each array's largest entry, and their bytes against log2 n times the star's; with lost
-messages and log2 n exchanges alone, RMSE of users' models beside the star's. For trees: the same difference, and the
-share of the star's bytes that comes into the root.
+from the server's, relative to each array's largest entry, and their bytes against log2 n times the star's. Of 8 peers
+also: RMSE of users' models beside the star's, with lost messages and log2 n exchanges alone; and the users' of 7 peers
+where the eighth is gone for good after half of the rounds. For trees: whether the digest is that of a star with exact
+sums, the share of the star's bytes that comes into the root, and the seconds of both stars.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 from hierarchical import rmse
 
 from hierfed.data.division import assign, divide, load_dataset
+from hierfed.data.federation import Node
 from hierfed.engines.gossip import run_gossip
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import Round
 from hierfed.federated.contract import SharedModel
+from hierfed.federated.exact_sum import EXACT_SUM
 from hierfed.federated.graphs import exponential
+from hierfed.federated.method import Method, Trained
 from hierfed.federated.push_sum import PushSum
-from hierfed.federated.rules import OPEN_SUM
-from hierfed.federated.tree import TreeSum, edges_of
+from hierfed.federated.tree import TreeSum
 from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
 
@@ -34,6 +38,42 @@ def apart(one: SharedModel, other: SharedModel) -> float:
         if largest:
             found = max(found, float((array.double() - other.arrays[name].double()).abs().max()) / largest)
     return found
+
+
+def users_rmse(method: Method, nodes: Sequence[Node], trained: Trained) -> float:
+    """RMSE on the test rows of these nodes, the first ones of the training, by their users' own models."""
+    private = list(trained.private)[: len(nodes)]
+    return rmse(nodes, list(method.personalise(trained.shared, nodes, private)))
+
+
+def without_last(method: Method, nodes: Sequence[Node], rounds: int) -> Trained:
+    """The training of all peers but the last, which is gone for good after half of the rounds."""
+    how = Round(PushSum(exponential), topology="gossip")
+    begun = run_gossip(method, nodes, rounds // 2, how=how)
+    copies, private = list(begun.copies)[:-1], list(begun.private)[:-1]
+    while copies[0].round < rounds:
+        given = []
+        for place, (copy, node) in enumerate(zip(copies, nodes, strict=False)):
+            contribution, private[place] = next(iter(method.contribute(copy, [node], [private[place]])))
+            given.append(contribution)
+        totals = PushSum(exponential).agree(given, copies[0].round).totals
+        copies = [method.combine(copy, total) for copy, total in zip(copies, totals, strict=True)]
+    return Trained(copies[0], private)
+
+
+def print_tree(method: Method, nodes: list[Node], rounds: int, edges: int, sent: int, seconds: float) -> None:
+    """A line for a tree. sent, seconds: bytes and seconds of a star with sums in order."""
+    rule = TreeSum(-(-len(nodes) // edges))
+    told: list[FinishedRound] = []
+    of_tree: list[FinishedRound] = []
+    exact = run_rounds(method, nodes, rounds, told.append, Round(EXACT_SUM))
+    found = run_rounds(method, nodes, rounds, of_tree.append, Round(rule, topology="tree"))
+    same = "the exact star's digest" if found.shared.digest() == exact.shared.digest() else "ANOTHER DIGEST"
+    into = sum(each.bytes_up for each in of_tree) - sent
+    print(f"tree, {len(nodes)} nodes under {edges} edges: {same}; into the root {into:,} bytes,", end=" ")
+    print(f"{sent / into:.2f} times fewer than the star's {sent:,}", flush=True)
+    slow = sum(each.seconds for each in told)
+    print(f"star of {len(nodes)}: sums in order {seconds:.1f} s, exact ones {slow:.1f} s", flush=True)
 
 
 def main() -> None:
@@ -59,13 +99,9 @@ def main() -> None:
         star = run_rounds(method, list(nodes), options.rounds, star_rounds.append)
         sent = sum(each.bytes_up for each in star_rounds)
         if tree:
-            rule = TreeSum(OPEN_SUM, -(-count // options.edges))
-            found = run_rounds(method, list(nodes), options.rounds, how=Round(rule, topology="tree"))
-            edges = len(edges_of(count, rule.fan_out))
-            print(
-                f"tree, {count} nodes under {edges} edges: model {apart(star.shared, found.shared):.1e} apart;", end=" "
+            print_tree(
+                method, list(nodes), options.rounds, options.edges, sent, sum(each.seconds for each in star_rounds)
             )
-            print(f"into the root 1/{count / edges:.0f} of the star's {sent:,} bytes", flush=True)
             continue
         turns = (count - 1).bit_length()
         told: list[FinishedRound] = []
@@ -80,13 +116,18 @@ def main() -> None:
             continue
         lossy = Round(PushSum(exponential, turns, options.lost), topology="gossip")
         lost = run_gossip(method, nodes, options.rounds, how=lossy)
-        before, after = (
-            rmse(nodes, list(method.personalise(each.shared, nodes, each.private))) for each in (star, lost)
-        )
+        before, after = (users_rmse(method, nodes, each) for each in (star, lost))
         print(
             f"gossip, {count} peers, {options.lost:.0%} lost, {turns} exchanges: {after:.5f}, star {before:.5f}",
             flush=True,
         )
+        left = list(nodes)[:-1]
+        whole, fewer = (
+            users_rmse(method, left, star),
+            users_rmse(method, left, without_last(method, nodes, options.rounds)),
+        )
+        print(f"gossip, {count} peers, one gone after half of the rounds: {fewer:.5f} on the others' users, ", end="")
+        print(f"star {whole:.5f}", flush=True)
 
 
 if __name__ == "__main__":

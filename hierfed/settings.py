@@ -126,7 +126,7 @@ class Settings(Section):
                 f"federation.rule '{federation.rule}': it must see single contributions, which secure sums hide: "
                 f"leave it at '{usual.rule}', set federation.groups, or leave privacy.secure_sums out"
             )
-        if federation.rule != usual.rule and not kind.averaged and not RULES[federation.rule].every_method:
+        if not kind.averaged and not RULES[federation.rule].every_method:
             return (
                 f"federation.rule '{federation.rule}': the sums of method '{self.method}' can only be added: "
                 f"leave it at '{usual.rule}'"
@@ -153,7 +153,7 @@ class Settings(Section):
                 continue
             elif len(words) > 1:
                 reason = "numbers are rounded to words once: name one of them"
-            elif federation.rule != FederationSettings().rule:
+            elif not RULES[federation.rule].adds:
                 reason = (
                     f"single words mean nothing before they are added, and rule '{federation.rule}' looks at single "
                     "contributions: leave one of the two out"
@@ -187,7 +187,7 @@ class Settings(Section):
         federation, groups = self.federation, self.federation.groups
         if not groups:
             return ""
-        if federation.rule == FederationSettings().rule:
+        if RULES[federation.rule].adds:
             return "a sum of sums is the sum: choose a federation.rule that resists lying nodes, or leave it at 0"
         if 2 * groups > federation.nodes:
             return f"{groups} groups of {federation.nodes} nodes, and a group of one is seen alone: take fewer groups"

@@ -14,7 +14,7 @@ from hierfed.engines.rounds import round_of
 from hierfed.engines.shapes import ENGINES, run_training
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.errors import SettingsError
-from hierfed.federated.settings import FederationSettings
+from hierfed.federated.settings import FederationSettings, TrainingSettings
 from hierfed.federated.tables import RULES, STEPS
 from hierfed.generated.files import write_world
 from hierfed.methods import Case, prepare
@@ -37,7 +37,14 @@ OTHERS: dict[str, dict[str, Any]] = {
     "groups": {"groups": 2, "rule": "median"},
     "ledger kept": {"ledger": "keep"},
 }
-SINGLE = RULE_OPTIONS | STEP_OPTIONS | PROTECTIONS | OTHERS
+NEEDS: dict[str, dict[str, Any]] = {"scaffold": {"optimizer": "sgd"}, "dyn": {"proximal": 0.1}}
+LOCAL: dict[str, dict[str, Any]] = {
+    f"{name} `{value}`": {name: value, **NEEDS.get(value, {})}
+    for name in ("own_model", "correction", "kept")
+    for value in get_args(TrainingSettings.model_fields[name].annotation)
+    if value != "none"
+}
+SINGLE = RULE_OPTIONS | STEP_OPTIONS | PROTECTIONS | OTHERS | LOCAL
 SMALL: dict[str, Any] = {
     "protocol": "warm",
     "nodes": 4,
@@ -77,6 +84,7 @@ def table() -> str:
         for shape in SHAPES:
             found = reason(shape, options)
             text = re.sub(r"(rule|step) '[a-z_0-9]+'", r"the \1", found)
+            text = re.sub(r"(training\.[a-z_]+) '[a-z_]+'", r"\1", text)
             cells.append(f"({reasons.setdefault(text, len(reasons) + 1)})" if text else "works")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"{number}. {text}" for text, number in reasons.items())])
@@ -93,7 +101,7 @@ def test_every_shape_has_an_engine_or_a_reason():
 
 def combinations() -> list[dict[str, Any]]:
     """Every step and protection with the sum, with a rule that takes means, and with one for every method."""
-    rules = [{"rule": rule} for rule in ("sum", "median", "screen")]
+    rules = [{"rule": rule} for rule in ("sum", "exact_sum", "median", "screen")]
     steps: list[dict[str, Any]] = [{}, *STEP_OPTIONS.values()]
     return [{**rule, **step, **protection} for rule, step, protection in product(rules, steps, PROTECTIONS.values())]
 
@@ -119,7 +127,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("shape", [shape for shape in ENGINES if shape != ("star", "sync")], ids="-".join)
 def test_what_is_not_refused_runs(shape, world):
-    accepted = [options for options in [*combinations(), *OTHERS.values()] if not reason(shape, options)]
+    accepted = [
+        options for options in [*combinations(), *OTHERS.values(), *LOCAL.values()] if not reason(shape, options)
+    ]
     assert accepted
     for options in accepted:
         settings = load_settings("network", {**of_shape(shape), **options, "data.source": world})

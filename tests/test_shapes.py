@@ -89,10 +89,19 @@ def test_methods_that_cannot_be_asynchronous_say_so(preset, changes, reason):
         load_settings(preset, {"mode": "async", **changes})
 
 
-@pytest.mark.parametrize("changes", [{"mode": "async"}, {"topology": "tree"}, {"topology": "gossip"}])
-def test_a_federation_of_real_machines_refuses_what_is_simulated(changes):
-    with pytest.raises(SettingsError, match="`hierfed run` alone simulates it"):
-        check_deployable(load_settings("hierarchical", changes))
+@pytest.mark.parametrize(
+    ("changes", "topology", "reason"),
+    [
+        ({"mode": "async"}, "star", "`hierfed run` alone simulates it"),
+        ({"topology": "tree"}, "star", "`hierfed run` alone simulates it"),
+        ({"topology": "gossip"}, "star", "`hierfed peer` runs it"),
+        ({"topology": "gossip", "lost_messages": 0.1}, "gossip", "real ones come by themselves"),
+        ({}, "gossip", "leave it at 'gossip'"),
+    ],
+)
+def test_a_federation_of_real_machines_refuses_what_is_simulated(changes, topology, reason):
+    with pytest.raises(SettingsError, match=reason):
+        check_deployable(load_settings("hierarchical", changes), topology)
 
 
 @pytest.mark.parametrize("preset", ["hierarchical", "network", "item_biases"])
@@ -123,6 +132,15 @@ def test_a_whole_run_without_a_star_finds_the_stars_models(changes, world, star)
             torch.testing.assert_close(found.models[stage].arrays[name], array, rtol=0, atol=1e-9)
     before, after = star.result.rounds[-1], found.result.rounds[-1]
     assert after.global_rmse == pytest.approx(before.global_rmse, abs=1e-9)
+
+
+@pytest.mark.parametrize("preset", ["hierarchical", "network", "item_biases"])
+def test_a_tree_of_any_fan_out_has_the_digest_of_a_star_with_exact_sums(preset, world):
+    changes = {} if preset == "hierarchical" else {"rounds": 2, "hidden": [4], "local_epochs": 1}
+    star = run_experiment(settings_of(world, preset, rule="exact_sum", **changes)).result.digest
+    for fan_out in (2, 3):
+        tree = settings_of(world, preset, topology="tree", fan_out=fan_out, **changes)
+        assert run_experiment(tree).result.digest == star
 
 
 def test_words_and_secure_sums_of_a_tree_give_the_stars_digest(world):

@@ -95,7 +95,7 @@ def rule_of(settings: Settings) -> Rule:
     if federation.topology == "gossip":
         return PushSum(GRAPHS[federation.graph], federation.exchanges, federation.lost_messages, settings.seed)
     if federation.topology == "tree":
-        return TreeSum(add, federation.fan_out)
+        return TreeSum(federation.fan_out, add if settings.privacy.secure_sums else None)
     if federation.groups:
         return GroupSums(add, rule, federation.groups, settings.seed)
     return add if settings.privacy.secure_sums else rule

@@ -39,11 +39,13 @@ class RuleKind:
     adding, each with the array that weighs it; all other arrays are added.
     single: whether the rule must see single contributions, which secure sums hide; those of groups will do.
     every_method: whether it needs no arrays that may be combined otherwise than by adding.
+    adds: whether it is a sum, of whatever is sent.
     """
 
     make: Callable[[FederationSettings, Mapping[str, str]], Rule]
     single: bool = True
     every_method: bool = False
+    adds: bool = False
 
 
 class OpenSum:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hierfed.federated.tables import STEPS
+from hierfed.federated.tables import RULES, STEPS
 
 if TYPE_CHECKING:
     from hierfed.methods.kind import MethodKind
@@ -59,8 +59,12 @@ def _against_async(settings: Settings, kind: MethodKind) -> list[tuple[bool, str
             "the server replaces or weighs single answers, which secure sums hide: leave one of the two out",
         ),
         (
-            federation.rule != type(federation)().rule,
+            not RULES[federation.rule].adds,
             f"rule '{federation.rule}' compares answers to one model, and these answer several: leave it at 'sum'",
+        ),
+        (
+            federation.rule == "exact_sum",
+            "late answers are added as they are, in order: leave federation.rule at 'sum'",
         ),
         (federation.participation != 1, "whoever answers first takes part: leave federation.participation at 1"),
         (
@@ -94,7 +98,7 @@ def _against_tree(settings: Settings, kind: MethodKind) -> list[tuple[bool, str]
             "noise is measured out for the sum of all nodes, and an edge learns that of its own: leave it at 'star'",
         ),
         (
-            federation.rule != type(federation)().rule,
+            not RULES[federation.rule].adds,
             f"rule '{federation.rule}' compares nodes, and the root sees sums of edges: set groups at a star",
         ),
         (
@@ -121,9 +125,10 @@ def _against_gossip(settings: Settings, kind: MethodKind) -> list[tuple[bool, st
             "masked sums cannot be halved, and nobody would unmask them: leave one of the two out",
         ),
         (
-            federation.rule != type(federation)().rule,
+            not RULES[federation.rule].adds,
             f"rule '{federation.rule}' compares nodes, and a peer sees mixtures of them: leave it at 'sum'",
         ),
+        (federation.rule == "exact_sum", "peers halve sums, which rounds them: leave federation.rule at 'sum'"),
         (
             bool(federation.steps),
             f"step '{', '.join(federation.steps)}' sends what cannot be halved: leave it out",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hierfed.federated.centred_clipping import centred_clipping
 from hierfed.federated.deflate import Deflate
+from hierfed.federated.exact_sum import EXACT_SUM
 from hierfed.federated.fed_adagrad import FedAdagrad
 from hierfed.federated.fed_adam import FedAdam
 from hierfed.federated.fed_avgm import FedAvgM
@@ -33,7 +34,8 @@ def _robust(name: str, centre: Centre) -> RuleKind:
 
 
 RULES: Mapping[str, RuleKind] = {
-    "sum": RuleKind(lambda settings, averaged: OPEN_SUM, single=False),
+    "sum": RuleKind(lambda settings, averaged: OPEN_SUM, single=False, every_method=True, adds=True),
+    "exact_sum": RuleKind(lambda settings, averaged: EXACT_SUM, single=False, every_method=True, adds=True),
     "trimmed_mean": _robust("trimmed_mean", trimmed_mean),
     "median": _robust("median", median),
     "krum": _robust("krum", krum),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from hierfed.federated.exact_sum import ExactTotal, exact_total
 from hierfed.federated.rules import OPEN_SUM, Rule, Summed
 
 if TYPE_CHECKING:
@@ -26,20 +27,37 @@ def edges_of(nodes: int, fan_out: int) -> list[range]:
 
 @dataclass(frozen=True)
 class TreeSum:
-    """The sum of the edges' sums; see Rule. It is the star's up to rounding, and words add to the star's own bits.
+    """The sum of the edges' sums; see Rule. Open sums are exact: a star under rule `exact_sum` has the same bits.
 
-    add: sums the nodes of an edge, openly or securely. fan_out: the most nodes of an edge.
+    fan_out: the most nodes of an edge. add: sums the nodes of an edge securely; None for open sums.
     """
 
-    add: Rule
     fan_out: int
+    add: Rule | None = None
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
         """See Rule. Bytes are those of both levels."""
         given: Sequence[tuple[int, Contribution]] = list(contributions)
         if not given:
             raise ValueError("no node contributed")
-        sums = [self.add([given[place] for place in edge]) for edge in edges_of(len(given), self.fan_out)]
+        parts = [[given[place] for place in edge] for edge in edges_of(len(given), self.fan_out)]
+        if self.add is None:
+            return _exact(parts)
+        sums = [self.add(part) for part in parts]
         at_root = OPEN_SUM((number, each.total) for number, each in enumerate(sums))
         up = at_root.bytes_up + sum(each.bytes_up for each in sums)
         return Summed(at_root.total, up, sum(each.bytes_down for each in sums))
+
+
+def _exact(parts: Sequence[Sequence[tuple[int, Contribution]]]) -> Summed:
+    total: ExactTotal | None = None
+    up = 0
+    for part in parts:
+        found, sent = exact_total(part)
+        up += sent + found.nbytes
+        if total is None:
+            total = found
+        else:
+            total.add(found)
+    assert total is not None
+    return Summed(total.rounded(), up)

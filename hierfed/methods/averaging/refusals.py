@@ -157,7 +157,7 @@ def _tried_refusal(settings: Settings, begins: str) -> str:
         usual = type(getattr(settings, section))()
         if getattr(getattr(settings, section), name) != getattr(usual, name):
             return f"{begins}was never tried with {section}.{name}: leave that out"
-    if settings.federation.rule not in ("sum", "screen"):
+    if settings.federation.rule not in ("sum", "exact_sum", "screen"):
         return f"{begins}has several averages: leave federation.rule at 'sum'"
     if personal.validation or personal.node_level in ("bias", "ditto"):
         return (

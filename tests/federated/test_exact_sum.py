@@ -1,0 +1,71 @@
+"""The exact sum: the correctly rounded one, in any order and any grouping, and what does not fit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hierfed.errors import HierfedError
+from hierfed.federated.contract import Contribution
+from hierfed.federated.exact_sum import EXACT_SUM, FRACTION_BITS, LARGEST, ExactTotal, exact_total
+
+
+def contributions(*columns: list[float]) -> list[tuple[int, Contribution]]:
+    rows = torch.tensor(columns, dtype=torch.float64).T
+    return [(number, Contribution({"a": row.clone()})) for number, row in enumerate(rows)]
+
+
+def of_all_sizes(count: int, seed: int) -> list[float]:
+    random = torch.Generator().manual_seed(seed)
+    sizes = 2.0 ** (80 * torch.rand(count, generator=random, dtype=torch.float64) - 40)
+    numbers: list[float] = (torch.randn(count, generator=random, dtype=torch.float64) * sizes).tolist()
+    return numbers
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_pythons_exact_sum(seed):
+    numbers = of_all_sizes(200, seed)
+    found = EXACT_SUM(contributions(numbers)).total.arrays["a"].item()
+    assert found == pytest.approx(math.fsum(numbers), rel=3e-16, abs=200 * 2.0**-FRACTION_BITS)
+
+
+def test_any_order_and_any_grouping_give_the_same_bits():
+    given = contributions(of_all_sizes(60, 1), of_all_sizes(60, 2))
+    wanted = EXACT_SUM(given).total.arrays["a"]
+    random = torch.Generator().manual_seed(3)
+    for cut in (1, 17, 59):
+        mixed = [given[place] for place in torch.randperm(60, generator=random).tolist()]
+        first, _ = exact_total(mixed[:cut])
+        second, _ = exact_total(mixed[cut:])
+        second.add(first)
+        assert torch.equal(second.rounded().arrays["a"], wanted)
+
+
+def test_what_cancels_leaves_what_is_left():
+    numbers = [1e16, 3.0, -1e16, -(2.0**-80), -3.0]
+    assert EXACT_SUM(contributions(numbers)).total.arrays["a"].item() == -(2.0**-80)
+    assert EXACT_SUM(contributions([0.1, -0.1])).total.arrays["a"].item() == 0
+
+
+def test_carries_are_passed_on_before_limbs_overflow():
+    one = ExactTotal.of(Contribution({"a": torch.tensor([2.0**-40 - 2.0**-88], dtype=torch.float64)}))
+    for _ in range(20):
+        one.add(ExactTotal(dict(one.limbs), {}, one.like, one.added))
+    assert one.rounded().arrays["a"].item() == pytest.approx(2.0**20 * (2.0**-40 - 2.0**-88), rel=1e-15)
+
+
+def test_words_add_modulo_their_range_and_shapes_stay():
+    words = torch.tensor([30_000], dtype=torch.int16)
+    given = [(number, Contribution({"w": words, "a": torch.ones(2, 3, dtype=torch.float64)})) for number in range(2)]
+    found = EXACT_SUM(given)
+    assert found.total.arrays["w"].item() == 60_000 - 2**16
+    assert found.total.arrays["a"].shape == (2, 3)
+    assert exact_total(given)[0].nbytes == 6 * 18 + 2
+
+
+@pytest.mark.parametrize("wild", [math.nan, math.inf, LARGEST])
+def test_a_number_that_does_not_fit_is_refused(wild):
+    with pytest.raises(HierfedError, match="'a' is not finite, or not below"):
+        EXACT_SUM(contributions([wild]))
