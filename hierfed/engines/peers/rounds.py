@@ -305,5 +305,7 @@ class PeerRounds:
             now = self.clock()
             if self.post.reaches(peer):
                 reached = now
-            if now - reached >= self.waiting.patience or now - began >= self.waiting.deadline:
+            elif now - reached >= self.waiting.patience:
+                raise _Gone(frozenset([peer]))
+            if now - began >= self.waiting.deadline:
                 raise _Gone(frozenset([peer]))

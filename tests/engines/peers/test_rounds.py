@@ -19,6 +19,7 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.tables import GRAPHS
 from hierfed.ledger.keys import public_text
 from hierfed.ledger.shared import PeersOpening, SharedLedger, Statement, read_signed, sign
+from hierfed.methods.item_biases.item_biases import ItemBiases
 
 USERS, ITEMS, ROUNDS = 24, 15, 4
 
@@ -117,21 +118,26 @@ def ratings(make_pairs):
 
 @pytest.fixture
 def peers(ratings, divide_users, make_content, make_factors):
-    def made(count: int, **how) -> Peers:
+    def made(count: int, factors: bool = False, **how) -> Peers:
         nodes = divide_users(ratings, [user % count for user in range(USERS)])
-        return Peers(nodes, make_factors(make_content(ITEMS), momentum=0.85), **how)
+        large = make_factors(make_content(ITEMS), momentum=0.85) if factors else None
+        return Peers(nodes, large or ItemBiases(ITEMS, 2, (0.5, 5.0)), **how)
 
     return made
 
 
-def apart(one: SharedModel, other: SharedModel) -> float:
+def apart(one: SharedModel | Exception, other: SharedModel | Exception) -> float:
+    assert isinstance(one, SharedModel), one
+    assert isinstance(other, SharedModel), other
     assert one.round == other.round
     return max(float((array - other.arrays[name]).abs().max()) for name, array in one.arrays.items())
 
 
-@pytest.mark.parametrize(("count", "graph"), [(4, "exponential"), (3, "exponential"), (5, "complete")])
-def test_every_peer_has_the_servers_model_and_one_ledger(peers, count, graph):
-    found = peers(count, graph=graph).train()
+@pytest.mark.parametrize(
+    ("count", "graph", "factors"), [(4, "exponential", True), (3, "exponential", False), (5, "complete", False)]
+)
+def test_every_peer_has_the_servers_model_and_one_ledger(peers, count, graph, factors):
+    found = peers(count, factors, graph=graph).train()
     wanted = run_rounds(found.method, found.nodes, ROUNDS).shared
     assert all(apart(found.end[number], wanted) < 1e-9 for number in range(count))
     lines = [each.ledger.lines for each in found.rounds]
@@ -178,12 +184,23 @@ def test_a_peer_that_shows_two_histories_is_named(peers):
         assert "peer peer 1 shows two histories" in str(found.end[number])
 
 
-def test_a_round_that_is_over_for_one_is_over_for_all(peers):
+def test_a_round_that_is_over_for_one_is_over_for_all(peers, monkeypatch):
     """Peer 2 dies while it signs: peers 0 and 1 have its signature, and peer 3 takes it over from them."""
-    found = peers(4)
+    found, over = peers(4), threading.Semaphore(0)
+    for number in (0, 1):
+        ledger = found.rounds[number].ledger
+
+        def append(said, ledger: SharedLedger = ledger, append=ledger.append) -> bytes:
+            line = append(said)
+            if ledger.position == 4:
+                over.release()
+            return line
+
+        monkeypatch.setattr(ledger, "append", append)
 
     def die(sender: int, to: int, letter: Request) -> Request:
         if (sender, to, letter.kind, letter.facts["position"]) == (2, 3, STATEMENT, 3):
+            assert all(over.acquire(timeout=20) for _ in (0, 1))
             found.hands.gone.add(2)
             raise Killed
         return letter
