@@ -132,7 +132,7 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 
 def audit(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run, or a node's state.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or a node's or a peer's state.")],
     server_key: Annotated[
         str,
         typer.Option(help="The server's key: its fingerprint, SHA256:..., or its ledger.key.pub.", show_default=False),
@@ -140,6 +140,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Verify the signed ledger of a run's rounds, and that the run's files are those that it speaks of."""
+    if (folder / "peers.jsonl").is_file() and not (folder / "ledger.jsonl").is_file():
+        _audit_peers(folder / "peers.jsonl", as_json)
+        return
     from hierfed.ledger.audit import audit as verify  # noqa: PLC0415
     from hierfed.report.audit_words import audit_table  # noqa: PLC0415
 
@@ -153,3 +156,18 @@ def audit(
             f"{folder}: valid up to entry {found.entries}, not sealed: the training goes on, was interrupted, or its "
             "last entries were cut off"
         )
+
+
+def _audit_peers(path: Path, as_json: bool) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from hierfed.ledger.shared import audit_shared  # noqa: PLC0415
+
+    found = audit_shared(path)
+    if as_json:
+        print_json(found.model_dump_json())
+        return
+    rounds = ", ".join(f"{number} of '{stage}'" for stage, number in found.rounds.items())
+    print_content(f"Training {found.training}: {found.entries:,} entries, each link of which holds. {rounds}.")
+    for name, signed in found.signed.items():
+        print_content(Text(f"{name} signed {signed:,}{'' if name in found.members else '; it was gone at the end'}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -182,6 +183,29 @@ def read_shared(path: Path) -> SharedLedger:
         number = 1 if ledger is None else ledger.position + 1
         raise HierfedError(f"{path}, line {number}: the entry {broken}") from broken
     return ledger
+
+
+class SharedAudit(Record):
+    """The findings of an audit of a sound ledger of peers. signed: the entries that each has signed, by name."""
+
+    training: str
+    entries: int
+    signed: dict[str, int]
+    rounds: dict[str, int]
+    members: list[str]
+
+
+def audit_shared(path: Path) -> SharedAudit:
+    """An audit of the ledger in a file; raises HierfedError, which names the first line that does not fit."""
+    ledger = read_shared(path)
+    entries = [list(read_entry(line).said.values()) for line in ledger.lines[1:]]
+    last = entries[-1][0].statement.members if entries else list(ledger.opening.peers)
+    rounds = Counter(said[0].statement.stage for said in entries)
+    names = Counter(name for line in ledger.lines[1:] for name in read_entry(line).said)
+    signed = {name: names[name] for name in ledger.opening.peers}
+    return SharedAudit(
+        training=ledger.opening.training, entries=len(ledger.lines), signed=signed, rounds=dict(rounds), members=last
+    )
 
 
 def _common(said: Statement) -> tuple[object, ...]:

@@ -9,7 +9,9 @@ import pytest
 pytest.importorskip("cryptography")
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
+from hierfed.cli import app
 from hierfed.errors import HierfedError
 from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import canonical
@@ -20,6 +22,7 @@ from hierfed.ledger.shared import (
     SharedEntry,
     SharedLedger,
     Statement,
+    audit_shared,
     read_shared,
     sign,
     two_histories,
@@ -57,6 +60,19 @@ def test_a_line_of_all_statements_is_the_same_for_all_and_can_be_read_again(tmp_
         given = {name: sign(KEYS[name], said(ledger)) for name in reversed(NAMES)}
         other.adopt(ledger.append(given))
     assert ledger.lines == other.lines == read_shared(tmp_path / FILE).lines
+
+
+def test_an_audit_tells_who_signed_and_who_was_gone(tmp_path):
+    ledger = SharedLedger(OPENING, tmp_path)
+    ledger.adopt(line(ledger))
+    left = {name: sign(KEYS[name], said(ledger, members=["north", "west"], view=1)) for name in ("north", "west")}
+    ledger.append(left)
+    found = audit_shared(tmp_path / FILE)
+    assert (found.entries, found.rounds, found.members) == (3, {"rating": 2}, ["north", "west"])
+    assert found.signed == {"north": 2, "south": 1, "west": 2}
+    shown = CliRunner().invoke(app, ["audit", str(tmp_path)]).output
+    assert "3 entries" in shown
+    assert "south signed 1; it was gone at the end" in shown
 
 
 def test_every_changed_byte_is_found(tmp_path):
