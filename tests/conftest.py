@@ -20,6 +20,9 @@ from hierfed.data.ratings import Ratings
 from hierfed.methods.hierarchical.beliefs import Strengths
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.kernel import KernelSettings
+from hierfed.report.figures import figures_of
+from hierfed.results import Result
+from hierfed.runs import folder as folder_of_run
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 USERS, ITEMS, FEATURES = 7, 23, 5
@@ -36,6 +39,33 @@ Divide = Callable[[Ratings, Sequence[int]], list[Node]]
 def one_torch_thread() -> None:
     """Torch's own threads would compete with the tests' neighbours on the same cores."""
     torch.set_num_threads(1)
+
+
+drawing = [True]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Figures are drawn for the report's own tests, and for those that are marked; see placeholders."""
+    drawing[0] = "report" in item.path.parts or item.get_closest_marker("figures") is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def placeholders() -> Iterator[None]:
+    """Empty pictures in place of figures, which take most of a small run's time, where a test does not look at them."""
+    drawn = folder_of_run.save_figures
+
+    def save(result: Result, folder: Path) -> list[Path]:
+        if drawing[0]:
+            return drawn(result, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{name}.{end}" for name in figures_of(result) for end in ("png", "svg")]
+        for path in paths:
+            path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        return paths
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_of_run, "save_figures", save)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,6 @@ import numpy as np
 import pytest
 
 from hierfed import cli
-from hierfed.report.figures import FIGURES
-from hierfed.runs import folder as runs
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
 SMALL = [word for setting in SETS for word in ("--set", setting)]
@@ -91,18 +89,6 @@ def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return call
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Placeholders for figures, which take most of a small run's time, where a test does not look at them."""
-
-    def write_placeholders(result: Any, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-
-    monkeypatch.setattr(runs, "save_figures", write_placeholders)
-
-
 def assert_refused(found: Finished, *parts: str, code: int = 2) -> None:
     """One line `error: ...` on standard error that holds these parts, nothing else, and nothing on standard output."""
     assert found.code == code, found.err
@@ -120,6 +106,7 @@ def strict_json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.figures
 def test_run_trains_prints_tables_and_leaves_a_report(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, *SMALL)
     assert found.code == 0, found.err
@@ -134,7 +121,6 @@ def test_run_trains_prints_tables_and_leaves_a_report(hierfed: Hierfed, folder: 
     assert f"RMSE {result['rounds'][0]['global_rmse']:.4f}" in found.err
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_second_run_does_not_touch_the_first(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     for _ in range(2):
         assert hierfed("run", "network", "--data", folder, "--quiet", "--name", "x", *SMALL).code == 0
@@ -144,14 +130,12 @@ def test_a_second_run_does_not_touch_the_first(hierfed: Hierfed, folder: str, tm
     assert len(digests) == 1
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_quiet_prints_nothing(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--quiet", "--out", "elsewhere", *SMALL)
     assert (found.code, found.out, found.err) == (0, "", "")
     assert (tmp_path / "elsewhere" / "network" / "report.html").is_file()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_json_is_the_result_and_nothing_else(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL)
     assert (found.code, found.err) == (0, "")
@@ -161,7 +145,6 @@ def test_json_is_the_result_and_nothing_else(hierfed: Hierfed, folder: str, tmp_
     assert result["settings"]["training"]["rounds"] == 1
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_several_seeds_have_a_folder_each_and_a_summary(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--seed", "5", *SMALL)
     assert found.code == 0, found.err
@@ -179,14 +162,12 @@ def test_several_seeds_have_a_folder_each_and_a_summary(hierfed: Hierfed, folder
     assert (run / "report.html").is_file()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_several_seeds_as_json_are_the_summary(hierfed: Hierfed, folder: str) -> None:
     found = hierfed("run", "network", "--data", folder, "--seeds", "2", "--json", *SMALL)
     assert (found.code, found.err) == (0, "")
     assert strict_json(found.out)["seeds"] == [0, 1]
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_settings_that_a_run_left_behind_repeat_it(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     first = strict_json(hierfed("run", "network", "--data", folder, "--json", "--seed", "3", *SMALL).out)
     settings = str(tmp_path / "runs" / "network" / "settings.toml")
@@ -244,7 +225,6 @@ def test_data_alone_shows_the_embedded_source(hierfed: Hierfed) -> None:
     assert hierfed("data") == hierfed("data", "show", "embedded")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_ratings_that_data_makes_are_shown_and_run_on(hierfed: Hierfed, tmp_path: Path) -> None:
     found = hierfed("data", "make", "deep/new", *made(25, 60, 700), "--seed", "3")
     assert (found.code, found.err) == (0, "")
@@ -295,7 +275,6 @@ def test_data_shows_the_warning_of_the_paper_s_join(hierfed: Hierfed, tmp_path: 
     assert "warning" in text
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_with_the_paper_s_join_warns(hierfed: Hierfed, tmp_path: Path) -> None:
     write_folder(tmp_path / "ml")
     write_metadata(tmp_path / "ml")
@@ -304,7 +283,6 @@ def test_a_run_with_the_paper_s_join_warns(hierfed: Hierfed, tmp_path: Path) -> 
     assert "Warning: the join `paper`" in found.out
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "2", *SMALL)
     assert found.code == 0, found.err
@@ -316,8 +294,6 @@ def test_compare_runs_the_presets_on_the_same_seeds(hierfed: Hierfed, folder: st
     assert max(map(len, found.out.splitlines())) <= 80
 
 
-@pytest.mark.usefixtures("no_figures")
-@pytest.mark.usefixtures("no_figures")
 def test_compare_takes_the_first_one_s_seeds_for_all(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     (tmp_path / "later.toml").write_text('preset = "later"\nseed = 7\n')
     found = hierfed("compare", "network", "later.toml", "--data", folder, "--seeds", "1", "--quiet", *SMALL)
@@ -361,7 +337,6 @@ def test_compare_as_json_has_the_paired_differences(hierfed: Hierfed, folder: st
     assert pair["second"] == "network: rmse_after"
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_settings_files_of_one_name_are_not_mixed_up(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
     for name in ("paper", "network"):
         (tmp_path / name).mkdir()
@@ -371,7 +346,6 @@ def test_settings_files_of_one_name_are_not_mixed_up(hierfed: Hierfed, folder: s
     assert_refused(hierfed(*words, "--json", *SMALL), "different names")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
     rows = [f"{user};{film};{rating}" for user, film, rating, _ in small_ratings()]
     (tmp_path / "table.csv").write_text("\n".join(["who;what;stars", *rows]) + "\n")
@@ -381,7 +355,6 @@ def test_columns_can_be_named(hierfed: Hierfed, tmp_path: Path) -> None:
     assert strict_json(found.out)["data"]["ratings"] == 300
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_database_is_a_source_and_its_settings_repeat_the_run(hierfed: Hierfed, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
         base.execute("CREATE TABLE sold (who, what, stars, at)")
@@ -408,7 +381,6 @@ def test_a_password_in_an_address_is_refused_not_repeated_and_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_test_rows_can_be_given(hierfed: Hierfed, tmp_path: Path) -> None:
     lines = [",".join(map(str, row)) for row in small_ratings()]
     for name, chosen in (("train.csv", lines[:250]), ("test.csv", lines[250:])):
@@ -605,33 +577,25 @@ def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "whole"),
-    [
-        (["run", "network"], ["network/result.json", "network-2/result.json"]),
-        (["run", "network", "--seeds", "2"], ["network/summary.json", "network-2/summary.json"]),
-        (["compare", "network", "paper", "--seeds", "1"], ["compare/comparison.json", "compare-2/comparison.json"]),
-    ],
-    ids=["run", "seeds", "compare"],
-)
-def test_two_processes_that_start_together_keep_both_results(
-    folder: str, tmp_path: Path, words: list[str], whole: list[str]
-) -> None:
-    def start(seed: int) -> subprocess.Popen[str]:
-        own = ["--data", folder, *SMALL, "--quiet", "--seed", str(seed)]
-        command = [sys.executable, "-m", "hierfed", *words, *own]
+def test_processes_that_start_together_keep_all_results(folder: str, tmp_path: Path) -> None:
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hierfed", *words, "--data", folder, "--quiet"]
         return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
 
-    both = [start(seed) for seed in (3, 7)]
-    assert [(process.communicate(timeout=120)[1], process.returncode) for process in both] == [("", 0), ("", 0)]
+    alone = ("run", "item_biases", "--seed")
+    pair = ("compare", "item_biases", "item_biases", "--seeds", "1", "--seed")
+    all_of_them = [start(*words, seed) for words in (alone, pair) for seed in ("3", "7")]
+    for process in all_of_them:
+        assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
     runs = tmp_path / "runs"
-    assert all((runs / name).is_file() for name in whole)
-    results = [strict_json(path.read_text()) for path in runs.rglob("result.json")]
-    of_each = {"run": 1, "compare": 2}[words[0]] * (2 if words[-1] == "2" else 1)
-    seeds = sorted(result["seed"] for result in results)
-    firsts = [3] * of_each + [7] * of_each if words[-1] != "2" else [3, 4, 7, 8]
-    assert seeds == firsts
-    assert sorted(path.name for path in runs.iterdir()) == sorted(name.split("/")[0] for name in whole)
+    assert {path.name for path in runs.iterdir()} == {"item_biases", "item_biases-2", "compare", "compare-2"}
+    assert all((runs / name / "comparison.json").is_file() for name in ("compare", "compare-2"))
+    of_each = {
+        name: [strict_json(path.read_text())["seed"] for path in (runs / name).rglob("result.json")]
+        for name in ("item_biases", "item_biases-2", "compare", "compare-2")
+    }
+    assert sorted(map(sum, (of_each["item_biases"], of_each["item_biases-2"]))) == [3, 7]
+    assert {*of_each["compare"], *of_each["compare-2"]} == {3, 7}
 
 
 def test_a_training_that_diverges_is_one_line_and_keeps_the_rounds_before(
@@ -721,11 +685,9 @@ def test_colours_are_off_where_there_is_no_terminal(folder: str, tmp_path: Path)
 
 
 def test_compare_begins_at_the_seed_that_is_set(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
-    found = hierfed(
-        "compare", "paper", "network", "--data", folder, "--seeds", "1", "--set", "seed=7", "--quiet", *SMALL
-    )
+    found = hierfed("compare", "local", "item_biases", "--data", folder, "--seeds", "1", "--set", "seed=7", "--quiet")
     assert found.code == 0, found.err
-    assert (tmp_path / "runs" / "compare" / "network" / "seed-7" / "result.json").is_file()
+    assert (tmp_path / "runs" / "compare" / "item_biases" / "seed-7" / "result.json").is_file()
 
 
 def test_the_version_is_told(hierfed: Hierfed) -> None:
@@ -733,5 +695,5 @@ def test_the_version_is_told(hierfed: Hierfed) -> None:
 
 
 def test_compare_leaves_what_it_found(hierfed: Hierfed, folder: str, tmp_path: Path) -> None:
-    found = hierfed("compare", "paper", "network", "--data", folder, "--seeds", "1", "--json", *SMALL)
+    found = hierfed("compare", "local", "item_biases", "--data", folder, "--seeds", "1", "--json")
     assert (tmp_path / "runs" / "compare" / "comparison.json").read_text() == found.out

@@ -17,7 +17,6 @@ import pytest
 
 from hierfed import cli
 from hierfed.cli.interruption import INTERRUPTED, TOLD, Interruption
-from hierfed.report.figures import FIGURES
 from hierfed.results import Result
 from hierfed.runs import folder as runs
 
@@ -51,11 +50,6 @@ def hierfed(
 ) -> Hierfed:
     """Run a command in this process, in a folder of its own with a small table; figures are placeholders."""
 
-    def write_placeholders(result: Any, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            (folder / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-
     def call(*words: str) -> Finished:
         monkeypatch.setattr(sys, "argv", ["hierfed", *words])
         with pytest.raises(SystemExit) as ended:
@@ -63,7 +57,6 @@ def hierfed(
         printed = capsys.readouterr()
         return Finished(int(ended.value.code or 0), printed.out, printed.err)
 
-    monkeypatch.setattr(runs, "save_figures", write_placeholders)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     write_table(tmp_path)

@@ -19,7 +19,5 @@ def test_a_tutorial_runs(path, tmp_path):
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs go old: they are made when the docs are"
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(
-        "".join(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", ())
-    )
+    printed = "".join("".join(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "error:" not in printed.replace("unknown error:", "")
