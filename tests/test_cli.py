@@ -198,7 +198,8 @@ def test_all_settings_of_a_preset_are_valid_toml(hierfed: Hierfed) -> None:
     found = hierfed("presets", "--settings", "paper")
     assert (found.code, found.err) == (0, "")
     settings = tomllib.loads(found.out)
-    assert settings["model"] == {"hidden": [128, 64, 32], "dropout": 0.5, "output_bias": "random"}
+    expected = {"hidden": [128, 64, 32], "dropout": 0.5, "output_bias": "random"}
+    assert settings["model"].items() >= expected.items()
     assert settings["training"]["learning_rate"] == 0.01
 
 
@@ -583,19 +584,18 @@ def test_processes_that_start_together_keep_all_results(folder: str, tmp_path: P
         return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
 
     alone = ("run", "item_biases", "--seed")
-    pair = ("compare", "item_biases", "item_biases", "--seeds", "1", "--seed")
+    pair = ("compare", "local", "item_biases", "--seeds", "1", "--seed")
     all_of_them = [start(*words, seed) for words in (alone, pair) for seed in ("3", "7")]
     for process in all_of_them:
         assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
     runs = tmp_path / "runs"
     assert {path.name for path in runs.iterdir()} == {"item_biases", "item_biases-2", "compare", "compare-2"}
     assert all((runs / name / "comparison.json").is_file() for name in ("compare", "compare-2"))
-    of_each = {
-        name: [strict_json(path.read_text())["seed"] for path in (runs / name).rglob("result.json")]
-        for name in ("item_biases", "item_biases-2", "compare", "compare-2")
+    seeds = {
+        place: sorted({strict_json(path.read_text())["seed"] for path in runs.glob(f"{place}*/**/result.json")})
+        for place in ("item_biases", "compare")
     }
-    assert sorted(map(sum, (of_each["item_biases"], of_each["item_biases-2"]))) == [3, 7]
-    assert {*of_each["compare"], *of_each["compare-2"]} == {3, 7}
+    assert seeds == {"item_biases": [3, 7], "compare": [3, 7]}
 
 
 def test_a_training_that_diverges_is_one_line_and_keeps_the_rounds_before(
