@@ -14,7 +14,7 @@ from hierfed.errors import HierfedError
 from hierfed.plain_text import printable
 from hierfed.runs.kept_rows import kept_rows
 from hierfed.runs.private_files import user_file
-from hierfed.serving.renewing import Renewal, refuse_others, renew
+from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
 from hierfed.serving.served import Served
 
 LEAST_USERS = 5
@@ -47,6 +47,7 @@ def forget_users(
     many.
     Raises HierfedError for users whom the run does not know, and for a run that cannot go on.
     """
+    finish_move(folder)
     served, names = Served(folder), list(dict.fromkeys(users))
     refuse_others(folder, served)
     rows = kept_rows(folder, served.settings.method)

@@ -172,11 +172,22 @@ def _write(
         shutil.copyfile(folder / "settings.toml", place / "settings.toml")
         files = file_digests(place, ("settings.toml", RESULT, MODEL, RANKING))
         write_atomically(place / LEDGER, ledger.sealed(models, files))
-    former = folder / FORMER
-    shutil.rmtree(former, ignore_errors=True)
-    (folder / PRIVATE).rename(former)
-    (place / PRIVATE).rename(folder / PRIVATE)
-    for path in sorted(place.iterdir()):
-        path.replace(folder / path.name)
-    place.rmdir()
+    (folder / PRIVATE).rename(folder / FORMER)
+    finish_move(folder)
+
+
+def finish_move(folder: Path) -> None:
+    """Put what was written beside the run in its place; a move that was cut off is finished by the next call.
+
+    The former users' files are there from the moment when all is written until the move is over.
+    """
+    place, former = folder / UNFINISHED, folder / FORMER
+    if not former.is_dir():
+        return
+    if place.is_dir():
+        if (place / PRIVATE).is_dir():
+            (place / PRIVATE).rename(folder / PRIVATE)
+        for path in sorted(place.iterdir()):
+            path.replace(folder / path.name)
+        place.rmdir()
     shutil.rmtree(former)

@@ -17,7 +17,7 @@ from hierfed.plain_text import printable
 from hierfed.runs.kept_rows import KeptRows, kept_rows, ratings_of
 from hierfed.runs.private_files import list_files, read_private, write_user
 from hierfed.serving.changes import data_settings, grown, rows_of
-from hierfed.serving.renewing import Renewal, refuse_others, renew
+from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
 from hierfed.serving.served import Served
 
 Level = Literal["users", "rounds", "all"]
@@ -69,6 +69,7 @@ def update_run(
         raise HierfedError("nothing to learn from: name ratings with --data, or ratings to take back with --withdraw")
     if level not in LEVELS:
         raise HierfedError(f"no level '{level}': expected {', '.join(LEVELS)}")
+    finish_move(folder)
     served = Served(folder)
     relearn = served.method.relearner(served.shared)
     if relearn is None or served.folder != folder:

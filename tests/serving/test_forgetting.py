@@ -112,3 +112,24 @@ def test_what_users_have_seen_goes_too(run):
     left = type(before)(before.rows, seen).without(GONE)
     assert left.seen["user"].to_list() == ["u4"]
     assert not set(left.rows["user"]) & {*GONE}
+
+
+def test_a_move_that_was_cut_off_is_finished_by_the_next_command(run, monkeypatch):
+    move = Path.replace
+
+    def cut_off(path: Path, target: Path) -> Path:
+        if path.parent.name == ".unfinished-update" and target.parent == run:
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            forget_users(run, GONE, most_rounds=1)
+    assert (run / ".former").is_dir()
+    with pytest.raises(HierfedError, match="no user 'u1'"):
+        forget_users(run, GONE)
+    assert not (run / ".former").exists()
+    assert not (run / ".unfinished-update").exists()
+    assert audit(run).sealed
+    assert Served(run).user("u4") is not None
