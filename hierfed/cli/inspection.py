@@ -78,6 +78,9 @@ def data_make(
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     least: Annotated[int, typer.Option(help="Each user has so many ratings or more, in MovieLens 20.")] = 20,
     content: Annotated[bool, typer.Option(help="Write titles, years and genres.")] = True,
+    drift: Annotated[
+        float, typer.Option(help="How fast tastes and films turn, in radians a year: at .15, half is new in 10 years.")
+    ] = 0.0,
 ) -> None:
     """Make ratings like MovieLens', and the truth behind them, in a new folder."""
     from hierfed.generated.files import write_world  # noqa: PLC0415
@@ -85,7 +88,15 @@ def data_make(
 
     with counting("making ratings") as progress:
         write_world(
-            out, users=users, items=items, ratings=ratings, seed=seed, least=least, content=content, progress=progress
+            out,
+            users=users,
+            items=items,
+            ratings=ratings,
+            seed=seed,
+            least=least,
+            content=content,
+            drift=drift,
+            progress=progress,
         )
     print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)
 

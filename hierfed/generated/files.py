@@ -32,6 +32,7 @@ def write_world(
     seed: int = 0,
     least: int = LEAST_ACTIVITY,
     content: bool = True,
+    drift: float = 0.0,
     progress: Made | None = None,
 ) -> World:
     """Make a world and write it into a new folder; the same numbers and seed give the same bytes.
@@ -42,11 +43,12 @@ def write_world(
 
     least: ratings of each user, at least.
     content: False leaves titles, years and genres out of `items.parquet`.
+    drift: of the truth, in radians a year.
     progress: called with the number of ratings made so far, and of all.
     Raises SettingsError for numbers that no world can have, and DataError if the folder is not empty or cannot be
     written.
     """
-    world = make_world(seed, users, items, ratings, least)
+    world = make_world(seed, users, items, ratings, least, drift)
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         made = 0
@@ -57,9 +59,11 @@ def write_world(
                 progress(made, ratings)
 
     # One entry, since safetensors writes several in a random order.
-    numbers = {"users": users, "items": items, "ratings": ratings, "seed": seed}
+    numbers: dict[str, int | float] = {"users": users, "items": items, "ratings": ratings, "seed": seed}
     if least != LEAST_ACTIVITY:
         numbers["least"] = least
+    if drift:
+        numbers["drift"] = drift
     header = {FORMAT: json.dumps(numbers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)

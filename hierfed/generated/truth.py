@@ -23,6 +23,34 @@ NOISE, NOISE_SHAPE = 0.64, 3.5
 # stars still prefer whole ones; users who began before half stars existed rate in whole stars only.
 HALF_STARS = (1.20, 1.65, 1.90, 2.30, 2.60, 3.15, 3.60, 4.35, 4.90)
 WHOLE_STARS = (-np.inf, 1.70, 1.70, 2.35, 2.35, 3.30, 3.30, 4.35, 4.35)
+# Drift counts from the first year of ratings.
+SECONDS_A_YEAR, DRIFTS_SINCE = 365.25 * 86400, 1995.0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the truth turns with time: each bias and factor is v cos(a) + w sin(a), a = rate x years since 1995.
+
+    So its spread stays as it is, and what was true is forgotten at a known rate.
+
+    rate: radians a year, float64 [1].
+    later_user_bias, later_item_bias [users, items], later_user_factors, later_item_factors [users or items, RANK]: these
+    are w, distributed as v.
+    own_item_bias [items]: the part of films' biases beyond the content, which alone turns.
+    """
+
+    rate: np.ndarray
+    later_user_bias: np.ndarray
+    later_user_factors: np.ndarray
+    own_item_bias: np.ndarray
+    later_item_bias: np.ndarray
+    later_item_factors: np.ndarray
+
+    def angle(self, time: np.ndarray) -> np.ndarray:
+        """The angle at these times, in seconds since 1970: float64 [times]."""
+        years = time / SECONDS_A_YEAR + 1970 - DRIFTS_SINCE
+        angle: np.ndarray = self.rate * years
+        return angle
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,7 @@ class Truth:
     item_bias: float64 [items].
     item_factors: q, float64 [items, RANK].
     cuts: of users who rate in half stars, and of those who rate in whole stars, float64 [2, 9].
+    drift: how all that turns with time; None where nothing does.
     """
 
     mean: np.ndarray
@@ -46,40 +75,58 @@ class Truth:
     item_bias: np.ndarray
     item_factors: np.ndarray
     cuts: np.ndarray
+    drift: Drift | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All arrays by name, those of the drift too."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "drift"}
+        return own if self.drift is None else own | vars(self.drift)
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Truth:
         """The truth among these arrays."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        own = {field.name: arrays[field.name] for field in fields(cls) if field.name != "drift"}
+        drift = Drift(**{field.name: arrays[field.name] for field in fields(Drift)}) if "rate" in arrays else None
+        return cls(**own, drift=drift)
 
-    def latent_mean(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """The latent value without noise of each pair, float64 [pairs]."""
-        likes = np.einsum("nr,nr->n", self.user_factors[user], self.item_factors[item])
-        latent: np.ndarray = self.mean + self.user_bias[user] + self.item_bias[item] + likes
+    def latent_mean(self, user: np.ndarray, item: np.ndarray, time: np.ndarray | None = None) -> np.ndarray:
+        """The latent value without noise of each pair, float64 [pairs]; time: in seconds since 1970, for a drift."""
+        tastes, films = self.user_factors[user], self.item_factors[item]
+        biases = self.user_bias[user] + self.item_bias[item]
+        if self.drift is not None:
+            if time is None:
+                raise ValueError("a truth that drifts is asked at a time")
+            drift, angle = self.drift, self.drift.angle(time)
+            now, later = np.cos(angle), np.sin(angle)
+            tastes = tastes * now[:, None] + drift.later_user_factors[user] * later[:, None]
+            films = films * now[:, None] + drift.later_item_factors[item] * later[:, None]
+            biases += (now - 1) * (self.user_bias[user] + drift.own_item_bias[item])
+            biases += later * (drift.later_user_bias[user] + drift.later_item_bias[item])
+        latent: np.ndarray = self.mean + biases + np.einsum("nr,nr->n", tastes, films)
         return latent
 
-    def ratings(self, user: np.ndarray, item: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    def ratings(
+        self, user: np.ndarray, item: np.ndarray, chance: np.ndarray, time: np.ndarray | None = None
+    ) -> np.ndarray:
         """Ratings, float32 [pairs].
 
-        chance: standard normal, [pairs].
+        chance: standard normal, [pairs]. time: as in latent_mean.
         """
-        latent = self.latent_mean(user, item) + self.user_noise[user] * chance
+        latent = self.latent_mean(user, item, time) + self.user_noise[user] * chance
         above = np.zeros(len(latent), dtype=np.float32)
         for cut in self._cuts(user):
             above += latent > cut
         return np.float32(0.5) + above / 2
 
-    def prediction(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each pair's rating given the truth, float64 [pairs].
+    def prediction(
+        self, user: np.ndarray, item: np.ndarray, time: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each pair's rating given the truth, float64 [pairs]; time: as in latent_mean.
 
         The mean is the Bayes predictor under squared error, cuts included. The root of the variances' mean is the noise
         floor: the least RMSE that any predictor can be expected to reach.
         """
-        latent, noise = self.latent_mean(user, item), self.user_noise[user]
+        latent, noise = self.latent_mean(user, item, time), self.user_noise[user]
         # For r = .5 + k / 2: E r = .5 + sum P(k >= j) / 2, and E (r - .5)^2 = sum P(k >= j) (j^2 - (j - 1)^2) / 4.
         mean, square = np.zeros(len(latent)), np.zeros(len(latent))
         for number, cut in enumerate(self._cuts(user), start=1):
@@ -94,10 +141,11 @@ class Truth:
         return pairs
 
 
-def draw_truth(seed: int, films: Films, whole_stars: np.ndarray) -> Truth:
+def draw_truth(seed: int, films: Films, whole_stars: np.ndarray, drift: float = 0.0) -> Truth:
     """Draw a truth for these films and users.
 
-    whole_stars: True for users who rate in whole stars, [users].
+    whole_stars: True for users who rate in whole stars, [users]. drift: radians a year; what is drawn without is the
+    same.
     """
     users, items = len(whole_stars), len(films.year)
     of_users, of_items = (generator(seed, 0, 0, f"generated {what}") for what in ("users", "films"))
@@ -109,13 +157,29 @@ def draw_truth(seed: int, films: Films, whole_stars: np.ndarray) -> Truth:
     strengths = FACTOR_DECAY ** np.arange(RANK)
     strengths *= FACTOR_SPREAD / np.sqrt(np.sum(strengths**2))
     precision = of_users.gamma(NOISE_SHAPE, 1 / NOISE_SHAPE, users)
+    own_bias: np.ndarray
+    user_bias, user_factors = USER_SPREAD * of_users.standard_normal(users), of_users.standard_normal((users, RANK))
+    own_bias = FILM_SPREAD * of_items.standard_normal(items)
     return Truth(
         mean=np.array([MEAN]),
-        user_bias=USER_SPREAD * of_users.standard_normal(users),
+        user_bias=user_bias,
         user_noise=NOISE / np.sqrt(precision),
-        user_factors=strengths * of_users.standard_normal((users, RANK)),
+        user_factors=strengths * user_factors,
         whole_stars=whole_stars,
-        item_bias=films.quality() + FILM_SPREAD * of_items.standard_normal(items),
+        item_bias=films.quality() + own_bias,
         item_factors=factors,
         cuts=np.array([HALF_STARS, WHOLE_STARS]),
+        drift=_draw_drift(seed, drift, users, own_bias, strengths) if drift else None,
+    )
+
+
+def _draw_drift(seed: int, rate: float, users: int, own_bias: np.ndarray, strengths: np.ndarray) -> Drift:
+    of_users, of_items = (generator(seed, 0, 0, f"generated later {what}") for what in ("users", "films"))
+    return Drift(
+        rate=np.array([rate]),
+        later_user_bias=USER_SPREAD * of_users.standard_normal(users),
+        later_user_factors=strengths * of_users.standard_normal((users, RANK)),
+        own_item_bias=own_bias,
+        later_item_bias=FILM_SPREAD * of_items.standard_normal(len(own_bias)),
+        later_item_factors=of_items.standard_normal((len(own_bias), RANK)),
     )

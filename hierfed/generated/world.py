@@ -19,6 +19,7 @@ from hierfed.generated.truth import Truth, draw_truth
 from hierfed.randomness import ragged_bits, stream_keys, uniforms
 
 USERS_AT_ONCE = 4096
+MOST_DRIFT = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class World:
         shuffle = ragged_bits(stream_keys(seed, 0, users, "generated order"), activity)
         films = films[np.lexsort((shuffle, np.repeat(np.arange(len(users)), activity)))]
         chance = ndtri(uniforms(ragged_bits(stream_keys(seed, 0, users, "generated noise"), activity)))
-        value = self.truth.ratings(owner, films, chance)
         time = rating_times(seed, users, self.first_times[users], activity)
+        value = self.truth.ratings(owner, films, chance, time)
         return Ratings(owner.astype(np.int32), films.astype(np.int32), value, time)
 
     def batches(self, users_at_once: int = USERS_AT_ONCE) -> Iterator[Ratings]:
@@ -62,17 +63,21 @@ class World:
             yield self.ratings_of(np.arange(begin, min(begin + users_at_once, self.users)))
 
 
-def make_world(seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY) -> World:
+def make_world(
+    seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY, drift: float = 0.0
+) -> World:
     """A world with exactly these numbers of users, films and ratings. Each film has at least one rating.
 
-    least: ratings of each user, at least.
+    least: ratings of each user, at least. drift: of the truth, in radians a year; 0 for none.
 
     Raises SettingsError, in one line, for numbers that no world can have.
     """
     _refuse_impossible(seed, users, items, ratings, least)
+    if not 0 <= drift <= MOST_DRIFT:
+        raise SettingsError(f"a drift of {drift} cannot be; expected 0 to {MOST_DRIFT:g} radians a year")
     films = make_films(seed, items)
     first = first_times(seed, users)
-    truth = draw_truth(seed, films, first < HALF_STARS_SINCE)
+    truth = draw_truth(seed, films, first < HALF_STARS_SINCE, drift)
     rank = films.rank(seed, truth.item_bias - films.quality())
     activity = activities(seed, users, items, ratings, least)
     return World(films, truth, gather(seed, activity, rank, expected_raters(users, items, ratings)), first)

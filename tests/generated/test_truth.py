@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from hierfed.generated import truth as module
 from hierfed.generated.films import make_films
-from hierfed.generated.truth import Truth, draw_truth
+from hierfed.generated.truth import DRIFTS_SINCE, SECONDS_A_YEAR, Truth, draw_truth
+from hierfed.generated.world import make_world
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +80,29 @@ def test_genres_tell_their_share_of_the_films_factors(truth):
     fit = design @ np.linalg.lstsq(design, truth.item_factors, rcond=None)[0]
     left = (truth.item_factors - fit).var() / truth.item_factors.var()
     assert left == pytest.approx(1 - module.GENRE_SHARE, abs=0.04)
+
+
+def test_a_drift_of_none_draws_the_same_truth_and_another_turns_it_at_its_rate():
+    still, turned = make_world(3, 30, 40, 700), make_world(3, 30, 40, 700, drift=0.1)
+    now = int((DRIFTS_SINCE - 1970) * SECONDS_A_YEAR)
+    quarter = now + int(np.pi / 2 / 0.1 * SECONDS_A_YEAR)
+    user, item = np.arange(30), np.arange(30)
+    for name, array in still.truth.arrays().items():
+        np.testing.assert_array_equal(turned.truth.arrays()[name], array)
+    begun, turned_by = (turned.truth.latent_mean(user, item, np.full(30, when)) for when in (now, quarter))
+    np.testing.assert_allclose(begun, still.truth.latent_mean(user, item), atol=1e-6)
+    drift, films = turned.truth.drift, still.films.quality()[item]
+    later = still.truth.mean + drift.later_user_bias[user] + films + drift.later_item_bias[item]
+    later = later + (drift.later_user_factors[user] * drift.later_item_factors[item]).sum(1)
+    np.testing.assert_allclose(turned_by, later, atol=1e-6)
+    with pytest.raises(ValueError, match="asked at a time"):
+        turned.truth.latent_mean(user, item)
+    assert Truth.of(turned.truth.arrays()).drift.rate == [0.1]
+
+
+def test_the_oracle_of_a_drift_is_better_than_the_truth_of_the_beginning():
+    world = make_world(3, 100, 60, 3000, drift=0.15)
+    rows = world.ratings_of(np.arange(100))
+    knows = rows.value - world.truth.prediction(rows.user, rows.item, rows.time)[0]
+    stays = rows.value - replace(world.truth, drift=None).prediction(rows.user, rows.item)[0]
+    assert np.sqrt(np.mean(knows**2)) < np.sqrt(np.mean(stays**2)) - 0.1
