@@ -79,6 +79,13 @@ class PersonalModel(PrivateState):
         """
         return None
 
+    def strangeness(self, rows: Ratings) -> Tensor | None:
+        """log B_n of new ratings of the only user, in their order, as hierfed.models.strangeness has it: [rows].
+
+        None for models that cannot say.
+        """
+        return None
+
     def numbered(self, user: int) -> PersonalModel:
         """The model of the only user, under another number."""
         raise NotImplementedError

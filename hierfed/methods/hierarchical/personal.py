@@ -30,6 +30,7 @@ from hierfed.models.intervals import group_of
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Kriging, Observations
 from hierfed.models.places import numbers_of, places_among
+from hierfed.models.strangeness import log_densities
 from hierfed.models.symmetric import pack, unpack
 
 # Alternating updates of a new user's posterior and precision, which depend on each other.
@@ -231,6 +232,25 @@ class PersonalFactors(UncertainModel):
         kriging, vectors = knowledge.kriging(self.own), knowledge.kriging_vectors(item)
         times = None if time is None else torch.full(item.shape, time, dtype=torch.float64)
         return kriging.influence(0, item, vectors, times).times(knowledge.scale.unit)
+
+    def strangeness(self, rows: Ratings) -> Tensor | None:
+        """By the factors, without kriging, whose part new ratings share; see PersonalModel."""
+        if not len(self.users):
+            return None
+        knowledge, beliefs = self.knowledge, self.knowledge.beliefs
+        item = torch.from_numpy(rows.item).long()
+        vectors, size = knowledge.vectors(item), 1 + beliefs.rank
+        value = (torch.from_numpy(rows.value).double() - knowledge.scale.centre) / knowledge.scale.unit
+        value = value - beliefs.item_mean[item, 0]
+        of_items = unpack(beliefs.item_covariance[item], size)
+
+        def density(mean: Tensor, covariance: Tensor, precision: Tensor) -> Tensor:
+            products = factor_products(Posterior(mean[None], covariance[None], mean.new_zeros(1)), beliefs.rank)[0]
+            noise = 1 / precision + torch.einsum("nab,ab->n", of_items, products)
+            return log_densities(value, vectors, mean, covariance, noise)
+
+        own = density(self.posterior.mean[0], self.posterior.covariance[0], self.precision[0])
+        return density(self.newcomer, beliefs.user_spread, beliefs.precision[0]) - own
 
     def numbered(self, user: int) -> PersonalFactors:
         """See PersonalModel."""
