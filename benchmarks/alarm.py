@@ -1,10 +1,10 @@
-"""The alarm for users whose new ratings no longer fit: how many unchanged users it flags, and how many that are swapped.
+"""The alarm for users whose new ratings no longer fit: how many unchanged users it flags, and how many swapped ones.
 
     python benchmarks/alarm.py --data FOLDER [--order random|newest] [--seed 0]
 
-Users with 100 ratings or more have 50 held out, at random or the newest; the model learns from all else. An unchanged user
-gets the own 50 one by one, a swapped one those of another such user. Half of the users choose the level of the alarm, as
-many of them as the rate allows being flagged; the other half are judged. Beside it stands the level that theory gives.
+Users with 100 ratings or more have 50 held out, at random or the newest; the model learns from all else. An unchanged
+user gets the own 50 one by one, a swapped one those of another such user. Half of the users choose the level of the
+alarm, half of the rate being flagged; the other half are judged. Beside it stands the level that theory gives.
 """
 
 import argparse

@@ -120,9 +120,8 @@ def main() -> None:
         told.append(line)
         print(f"{number:5}{line[0]:9}" + f"{line[1]:11.0%}" + "".join(f"{each:20.5f}" for each in line[2:]), flush=True)
     mean = np.mean(told, 0)
-    print(
-        f"mean: {mean[0]:.1f} rounds, {mean[1]:.0%} of the CPU; anew {mean[3] / mean[2]:.0%}, alike {mean[5] / mean[4]:.0%}"
-    )
+    anew, alike = mean[3] / mean[2], mean[5] / mean[4]
+    print(f"mean: {mean[0]:.1f} rounds, {mean[1]:.0%} of the CPU; left: anew {anew:.0%}, alike {alike:.0%}")
     rows = allocation.dataset.ratings.take(allocation.split.train)
     after = forgotten(without(nodes, gone), options.rounds)[0]
     print("attack before", attack(method, before, rows, gone, never))

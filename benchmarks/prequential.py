@@ -90,7 +90,8 @@ def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: 
         share = won[counted].sum() / gain[counted].sum() if counted.any() else np.nan
         cost = sum(spent[name]) / sum(spent["retrain"])
         print(
-            f"{name}: {share:.0%} of the gain ({won[counted].mean():.4f} of {gain[counted].mean():.4f}), {cost:.0%} of the CPU"
+            f"{name}: {share:.0%} of the gain ({won[counted].mean():.4f} of {gain[counted].mean():.4f}), "
+            f"{cost:.0%} of the CPU"
         )
 
 

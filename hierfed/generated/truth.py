@@ -34,8 +34,7 @@ class Drift:
     So its spread stays as it is, and what was true is forgotten at a known rate.
 
     rate: radians a year, float64 [1].
-    later_user_bias, later_item_bias [users, items], later_user_factors, later_item_factors [users or items, RANK]: these
-    are w, distributed as v.
+    later_user_bias, later_user_factors, later_item_bias, later_item_factors: w, distributed as v and of its shapes.
     own_item_bias [items]: the part of films' biases beyond the content, which alone turns.
     """
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import polars as pl
 
+from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
 from hierfed.federated.method import Relearner
+from hierfed.models.strangeness import FALSE_ALARMS, first_alarm
 from hierfed.observer import SILENT, Observer
 from hierfed.plain_text import printable
-from hierfed.runs.kept_rows import KeptRows, kept_rows, ratings_of
+from hierfed.runs.kept_rows import PAIR, KeptRows, kept_rows, ratings_of
 from hierfed.runs.private_files import list_files, read_private, write_user
 from hierfed.serving.changes import data_settings, grown, rows_of
 from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
@@ -33,6 +36,7 @@ class Updated:
     fitted: users whose ratings have changed. new: those of them whom the run did not know.
     same: users in the data whose ratings are as they were. unknown: rows left out, of items that the run's catalogue
     does not have. new_items: items that the run did not know. rounds: how many there were.
+    strange: users whose new ratings do not fit what the run knew of them; see hierfed.models.strangeness.
     """
 
     fitted: int
@@ -41,6 +45,7 @@ class Updated:
     unknown: int
     new_items: int = 0
     rounds: int = 0
+    strange: tuple[str, ...] = ()
 
 
 def update_run(
@@ -89,7 +94,14 @@ def update_run(
     after = before.changed(new, taken, keep)
     users = before.differing(after)
     strangers = len(users) - len(before.rows["user"].unique().filter(before.rows["user"].unique().is_in(users)))
-    done = Updated(len(users), strangers, len(named) - len(users), unknown, len(catalogue) - len(served.catalogue))
+    done = Updated(
+        len(users),
+        strangers,
+        len(named) - len(users),
+        unknown,
+        len(catalogue) - len(served.catalogue),
+        strange=tuple(strange_users(served, before, after)),
+    )
     if not users:
         return done
     if alone:
@@ -98,6 +110,24 @@ def update_run(
     after.refuse_untimed()
     record = renew(folder, after, catalogue, Renewal(level, rounds if level == "rounds" else None), observer)
     return replace(done, rounds=record.rounds)
+
+
+def strange_users(
+    served: Served, before: KeptRows, after: KeptRows, false_alarms: float = FALSE_ALARMS
+) -> Iterator[str]:
+    """The users whose new ratings, in the order of time, raise the alarm of hierfed.models.strangeness.
+
+    Items that the run does not know yet tell nothing. Changed ratings are no new ones.
+    """
+    old = pl.col("user").is_in(before.rows["user"].unique().to_list())
+    new = after.rows.join(before.rows, on=PAIR, how="anti").filter(old & (pl.col("item") < len(served.catalogue)))
+    for part in new.sort("user", "time", "item").partition_by("user", maintain_order=True):
+        name = str(part["user"][0])
+        known, item = served.user(name), part["item"].to_numpy(writable=True)
+        rows = Ratings(np.zeros_like(item), item, part["rating"].to_numpy(writable=True))
+        factors = None if known is None or not len(known.own) else known.model.strangeness(rows)
+        if factors is not None and first_alarm(factors, false_alarms) is not None:
+            yield name
 
 
 def _fit_users(folder: Path, served: Served, relearn: Relearner, after: KeptRows, users: Sequence[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 import hierfed
+from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.ledger.audit import audit
@@ -17,7 +19,7 @@ from hierfed.runs.folder import read_results
 from hierfed.runs.kept_rows import kept_rows
 from hierfed.runs.private_files import PRIVATE, read_private
 from hierfed.serving.served import Served
-from hierfed.serving.update import Updated, update_run
+from hierfed.serving.update import Updated, strange_users, update_run
 
 USERS = 20
 
@@ -173,3 +175,22 @@ def test_an_estimator_learns_in_parts(table):
     assert estimator.partial_fit(more).n_users_ == USERS + 1
     assert estimator.n_items_ == 16
     assert estimator.predict({"user": ["anna"], "item": ["fresh"]}).shape == (1,)
+
+
+def test_users_whose_new_ratings_do_not_fit_are_named(run):
+    """At the level that the new ratings reach, and not above it; a changed rating is no new one."""
+    served, before = Served(run), kept_rows(run, "hierarchical")
+    item = min(set(range(15)) - set(before.rows.filter(pl.col("user") == "u3")["item"]))
+    first = before.rows.filter(pl.col("user") == "u4")["item"][0]
+    new = {
+        "user": ["u3", "u4", "anna"],
+        "item": [item, first, 0],
+        "rating": [0.5, 5.0, 1.0],
+        "time": [1_500_000_000] * 3,
+    }
+    schema = {"user": pl.String, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
+    after = before.changed(pl.DataFrame(new, schema=schema), None, keep=True)
+    row = Ratings(np.zeros(1, np.int32), np.array([item]), np.array([0.5], np.float32))
+    level = float(served.user("u3").model.strangeness(row).exp())
+    assert list(strange_users(served, before, after, 1.01 / level)) == ["u3"]
+    assert list(strange_users(served, before, after, 0.99 / level)) == []
