@@ -6,14 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierfed.api import Run, run
+    from hierfed.api import Run, prequential, run
     from hierfed.estimators import Hierarchical, Local
     from hierfed.evaluation.leaks import leak_test
     from hierfed.fitting import fit
     from hierfed.serving.recommender import Recommender, load
 
 __version__ = "0.1.0"
-__all__ = ["Hierarchical", "Local", "Recommender", "Run", "__version__", "fit", "leak_test", "load", "run"]
+__all__ = [
+    "Hierarchical",
+    "Local",
+    "Recommender",
+    "Run",
+    "__version__",
+    "fit",
+    "leak_test",
+    "load",
+    "prequential",
+    "run",
+]
 
 _PLACES = {
     "Hierarchical": "estimators",
@@ -23,6 +34,7 @@ _PLACES = {
     "fit": "fitting",
     "leak_test": "evaluation.leaks",
     "load": "serving.recommender",
+    "prequential": "api",
     "run": "api",
 }
 

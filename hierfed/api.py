@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import polars as pl
+
+from hierfed.data.division import load_dataset
 from hierfed.data.reading.raw_tables import IN_MEMORY, frame_of, is_table
+from hierfed.engines.going_on import can_go_on
+from hierfed.errors import HierfedError
+from hierfed.evaluation.prequential import Prequential, judge_then_learn
 from hierfed.experiment import run_experiment
+from hierfed.methods import Case, prepare
 from hierfed.methods.kind import ModuleMaker
+from hierfed.models.threads import one_torch_thread
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.results import Result
@@ -60,8 +68,46 @@ def run(
     >>> run.result.data.ratings
     100004
     """
+    overrides, table = _asked(data, settings)
+    return Run(run_experiment(load_settings(preset, overrides), table=table, module=module, observers=observers))
+
+
+def prequential(
+    preset: str = "hierarchical",
+    *,
+    data: Any = None,
+    by: str = "year",
+    update_rounds: int = 5,
+    first: float = 0.2,
+    tell: Callable[[str], None] = lambda line: None,
+    **settings: Any,
+) -> Prequential:
+    """Judge on each block of time, then learn from it, by each of five strategies; the answer is a table.
+
+    data, settings: as for `run`; nothing is selected, and vote averages are left out, since they are newer.
+    by: `year`, `month`, or a number of ratings. update_rounds: of an update.
+    first: share of the ratings that all begin with. tell: takes a line after each block.
+    Raises hierfed.errors.HierfedError for ratings without times, and methods that cannot go on.
+
+    >>> hierfed.prequential(data="ratings.csv", by="month").to_frame()
+    """
+    overrides, table = _asked(data, {"data.vote_average": "leave_out", **settings})
+    asked = load_settings(preset, overrides)
+    with one_torch_thread():
+        dataset = load_dataset(asked, table=table)
+        case = Case(asked, dataset.catalogue, asked.data.limits(dataset.ratings.limits))
+        method = prepare(case).method
+        if not can_go_on(method):
+            raise HierfedError(f"preset '{preset}': its model cannot go on from block to block: take hierarchical")
+        full = asked.training.rounds
+        return judge_then_learn(
+            method, dataset.ratings, by, full_rounds=full, rounds=update_rounds, first=first, tell=tell
+        )
+
+
+def _asked(data: Any, settings: Mapping[str, Any]) -> tuple[dict[str, Any], pl.DataFrame | None]:
+    """The overrides of the settings, and the ratings themselves where they are in memory."""
     overrides = {key: str(value) if isinstance(value, PurePath) else value for key, value in settings.items()}
     if data is not None:
         overrides["data.source"] = IN_MEMORY if is_table(data) else str(data)
-    table = frame_of(data) if is_table(data) else None
-    return Run(run_experiment(load_settings(preset, overrides), table=table, module=module, observers=observers))
+    return overrides, frame_of(data) if is_table(data) else None

@@ -25,6 +25,7 @@ from hierfed.cli.listing import runs
 from hierfed.cli.logs import LOG, logs_json
 from hierfed.cli.output import print_what_can_be, say
 from hierfed.cli.peers import peer
+from hierfed.cli.prequential import prequential
 from hierfed.cli.service import page, serve
 from hierfed.cli.status import status
 from hierfed.cli.study import study
@@ -58,6 +59,7 @@ def _application() -> typer.Typer:
         run,
         compare,
         study,
+        prequential,
         runs,
         presets,
         settings,

@@ -20,6 +20,7 @@ from hierfed.engines.going_on import resumed_training
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import DataError, SettingsError
 from hierfed.evaluation.half_life import AgedErrors
+from hierfed.exports import Tabular
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
 from hierfed.federated.private import PersonalModel
@@ -129,7 +130,7 @@ class BlockErrors:
 
 
 @dataclass(frozen=True)
-class Prequential:
+class Prequential(Tabular):
     """The outcome.
 
     errors: squared errors of each strategy, block after block. aged: errors of personal models by their age.
@@ -138,6 +139,27 @@ class Prequential:
     blocks: tuple[BlockErrors, ...]
     errors: Mapping[str, tuple[np.ndarray, ...]]
     aged: AgedErrors
+
+    @property
+    def strategies(self) -> list[str]:
+        """Those that were judged, without the candidates of forgetting."""
+        return [name for name in STRATEGIES if name in self.blocks[0].rmse]
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """RMSE of each block and strategy; then of all rows; then the CPU seconds of learning. See Tabular."""
+        names = self.strategies
+        found: list[dict[str, str | float]] = [
+            {"block": block.label, "ratings": float(block.rows), **{name: block.rmse[name] for name in names}}
+            for block in self.blocks
+        ]
+        every = {name: float(np.sqrt(np.concatenate(self.errors[name]).mean())) for name in names}
+        spent = {name: sum(block.seconds[name] for block in self.blocks) for name in names}
+        count = float(sum(block.rows for block in self.blocks))
+        return [*found, {"block": "all", "ratings": count, **every}, {"block": "CPU s", "ratings": count, **spent}]
+
+    def heading(self) -> str:
+        """See Tabular."""
+        return "RMSE of each block, judged before it is learned"
 
 
 def blocks_of(ratings: Ratings, by: str) -> list[tuple[str, np.ndarray]]:

@@ -14,6 +14,7 @@ from rich.text import Text
 from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
 from hierfed.evaluation.metrics import METRICS
+from hierfed.exports import Tabular
 from hierfed.report import contents, federation, seeds, tables, words
 from hierfed.results import FederationRecord, NodeRecord, PairedDifference, Result, Summary
 from hierfed.serving.answers import Answer, Recommendation
@@ -97,6 +98,19 @@ def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[Pai
         change = f"{words.signed(difference.mean)} ± {words.stars(difference.sd)}"
         pairs.add_row(Text(seeds.pair_label(difference, labels)), change, words.p_value(difference.p_value))
     return Group(table, pairs)
+
+
+def rows_table(found: Tabular) -> Table:
+    """A finding that is a table, as its rows are."""
+    rows = found.rows()
+    table = _table(found.heading(), *list(rows[0]))
+    for row in rows:
+        table.add_row(*(Text(each if isinstance(each, str) else _number(each)) for each in row.values()))
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else words.stars(value)
 
 
 def dataset_table(dataset: Dataset) -> Table:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
+import hierfed
+from hierfed.cli.prequential import prequential
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.going_on import Faded
 from hierfed.engines.in_process import run_rounds
-from hierfed.errors import DataError, SettingsError
+from hierfed.errors import DataError, HierfedError, SettingsError
 from hierfed.evaluation.half_life import AgedErrors
 from hierfed.evaluation.prequential import blocks_of, judge_then_learn
 from hierfed.generated.world import make_world
@@ -105,3 +108,29 @@ def test_ages_count_from_the_last_rating_that_is_known(method):
     aged = AgedErrors().and_those_of(method, shared, lambda rows: np.full(len(rows), 3.0), known, later)
     assert aged.rows.tolist() == [0, 1, 0, 1, 0, 0, 0]
     assert aged.personal.tolist() == [0, 1, 0, 1, 0, 0, 0]
+
+
+def test_the_command_prints_a_table_and_leaves_a_figure(ratings, tmp_path, capsys):
+    frame = pl.DataFrame({"user": ratings.user, "item": ratings.item, "rating": ratings.value, "time": ratings.time})
+    frame.write_csv(tmp_path / "ratings.csv")
+    prequential(
+        data=str(tmp_path / "ratings.csv"),
+        by="600",
+        update_rounds=1,
+        first=0.3,
+        sets=["rounds=2", "rank=2"],
+        out=tmp_path / "found",
+    )
+    told = capsys.readouterr()
+    assert "frozen" in told.out
+    assert "half-life of a personal model" in told.err
+    table = pl.read_csv(tmp_path / "found" / "prequential.csv")
+    assert table.columns == ["block", "ratings", "frozen", "users", "rounds", "forgetting", "retrain"]
+    assert table["ratings"][0] == 600
+    assert (tmp_path / "found" / "prequential.png").is_file()
+
+
+def test_methods_that_cannot_go_on_are_refused(ratings):
+    frame = {"user": ratings.user, "item": ratings.item, "rating": ratings.value, "time": ratings.time}
+    with pytest.raises(HierfedError, match="take hierarchical"):
+        hierfed.prequential("item_biases", data=pl.DataFrame(frame))
