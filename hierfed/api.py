@@ -10,7 +10,6 @@ import polars as pl
 
 from hierfed.data.division import load_dataset
 from hierfed.data.reading.raw_tables import IN_MEMORY, frame_of, is_table
-from hierfed.engines.going_on import can_go_on
 from hierfed.errors import HierfedError
 from hierfed.evaluation.prequential import Prequential, judge_then_learn
 from hierfed.experiment import run_experiment
@@ -97,7 +96,7 @@ def prequential(
         dataset = load_dataset(asked, table=table)
         case = Case(asked, dataset.catalogue, asked.data.limits(dataset.ratings.limits))
         method = prepare(case).method
-        if not can_go_on(method):
+        if not method.resumes:
             raise HierfedError(f"preset '{preset}': its model cannot go on from block to block: take hierarchical")
         full = asked.training.rounds
         return judge_then_learn(

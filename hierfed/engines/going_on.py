@@ -47,11 +47,6 @@ def resumed_training(
     return opened.shared, train(trains, nodes, before.round + rounds, begin=begun, observer=observer)
 
 
-def can_go_on(method: Method) -> bool:
-    """Whether a finished model of this method can be a start; see Method.resumed."""
-    return type(method).resumed is not Method.resumed
-
-
 @dataclass(frozen=True)
 class Faded(SumMethod):
     """A method whose sums of some nodes count less, by their numbers: exponential forgetting of sufficient statistics.

@@ -92,6 +92,7 @@ class Method:
     """A federated model of ratings, which nodes and their users make their own; see SumMethod for its rounds.
 
     user_models: whether each user of a federated node gets a model, so that all can be served.
+    resumes: whether a finished model can go on over other rows; see `resumed`.
     first_ratings_curve: whether new users' first ratings are measured under protocol cold.
     recommends_by: which of the scorers makes the lists.
     remedy: what to do where a training diverged.
@@ -99,6 +100,7 @@ class Method:
     """
 
     user_models: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
     first_ratings_curve: ClassVar[bool] = False
     recommends_by: ClassVar[str] = RATING
     rival_name: ClassVar[str] = ""

@@ -41,6 +41,7 @@ class HierarchicalDuties(Method):
     """The parts of the hierarchical model that a run calls outside its rounds; see HierarchicalFactors."""
 
     user_models = True
+    resumes = True
     first_ratings_curve = True
     recommends_by = BLEND
     rival_name = ALONE
