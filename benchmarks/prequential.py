@@ -1,7 +1,7 @@
 """Judge, then learn, block by block: what strategies of updating are worth, what they cost, and how long models last.
 
     python benchmarks/prequential.py --data FOLDER [--by year] [--seeds 1] [--rounds 5] [--first .2]
-    python benchmarks/prequential.py --drift .15 --by year    # generated data with a known drift, and its oracle
+    hierfed data make FOLDER --users 150 --items 300 --ratings 10000 --drift .15    # a known drift, and its oracle
 
 The hierarchical model with the settings of its preset and no choice of hyperparameters; the vote averages of the
 metadata are left out, since they are newer than the ratings. Rows are predicted at their own times. Prints the RMSE of
@@ -11,15 +11,18 @@ age. Then one step: strategies begin at each block from the training anew, learn
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from hierfed.data.division import load_dataset
-from hierfed.data.ratings import Ratings, concatenated
+from hierfed.data.ratings import Dataset, Ratings, concatenated
 from hierfed.evaluation.paired import paired_p_value
 from hierfed.evaluation.prequential import Learner, Prequential, blocks_of, judge_then_learn
 from hierfed.federated.method import Method
+from hierfed.generated.files import TRUTH, read_truth
 from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
 
@@ -55,6 +58,19 @@ def print_blocks(found: Prequential, names: list[str], oracle: list[float]) -> N
             )
     for fading in sorted({name for name in found.errors if name.startswith("forgetting ")}):
         print(f"{fading}: {rmse(every[fading]):.4f}")
+
+
+def oracle(options: argparse.Namespace, dataset: Dataset) -> list[float]:
+    """The RMSE by block of whoever knows the truth of generated ratings and its drift; empty for others."""
+    place, ratings = Path(options.data), dataset.ratings
+    if not (place / TRUTH).is_file():
+        return []
+    ids = [each.cast(pl.Int64).to_numpy() - 1 for each in (dataset.user_ids, dataset.catalogue.frame["item_id"])]
+    expected = read_truth(place).prediction(ids[0][ratings.user], ids[1][ratings.item], ratings.time)[0]
+    parts = blocks_of(ratings, options.by)
+    sizes = np.cumsum([len(rows) for _, rows in parts])
+    begin = int(np.searchsorted(sizes, options.first * len(ratings))) + 1
+    return [rmse((expected[rows] - ratings.value[rows]) ** 2) for _, rows in parts[begin:]]
 
 
 def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: int, first: float) -> None:
@@ -99,7 +115,6 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="embedded")
-    parser.add_argument("--drift", type=float, default=-1.0)
     parser.add_argument("--by", default="year")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
@@ -125,7 +140,7 @@ def main() -> None:
                 **common,
                 tell=lambda line: print(line, flush=True),
             )
-            print_blocks(found, ["frozen", "users", "rounds", "forgetting", "retrain"], [])
+            print_blocks(found, ["frozen", "users", "rounds", "forgetting", "retrain"], oracle(options, dataset))
             print("gain of a personal model over the global one, by its age")
             for age, rows, gain in found.aged.gains():
                 print(f"  {age:18}{rows:9}{gain:+9.4f}")
