@@ -47,6 +47,9 @@ def print_blocks(found: Prequential, names: list[str], oracle: list[float]) -> N
         print(f"{block.label:12}{block.rows:8}{block.newcomers:7}/{block.users:<4}{told}{block.fading:7.1f}{known}")
     every = {name: np.concatenate(found.errors[name]) for name in found.errors}
     print(f"{'all rows':31}" + "".join(f"{rmse(every[name]):12.4f}" for name in names))
+    if oracle:
+        squares = [block.rows * each**2 for block, each in zip(found.blocks, oracle, strict=True)]
+        print(f"oracle, all rows: {(sum(squares) / sum(block.rows for block in found.blocks)) ** 0.5:.4f}")
     costs = {name: sum(block.seconds[name] for block in found.blocks) for name in names}
     print(f"{'CPU s':31}" + "".join(f"{costs[name]:12.1f}" for name in names))
     for first, second in (("users", "frozen"), ("rounds", "users"), ("forgetting", "rounds"), ("retrain", "rounds")):
