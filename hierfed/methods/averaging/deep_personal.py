@@ -60,7 +60,7 @@ class PersonalDeepNetwork(PersonalModel):
         parts = [self.parameters[None, part] for part in network.slices()]
         ratings, hidden = [], []
         with torch.no_grad():
-            for users, items in zip(user.split(CHUNK_ROWS), item.split(CHUNK_ROWS), strict=True):
+            for users, items in zip(torch.split(user, CHUNK_ROWS), torch.split(item, CHUNK_ROWS), strict=True):
                 vectors = self._item_vectors(items), _looked_up(self.users, self.user_vectors, users)
                 here = [each[None] for each in (self.shared.features[items], *vectors)]
                 rating, top = network.outputs(parts, *here)
@@ -121,8 +121,8 @@ def restored(shared: SharedDeep, parameters: Tensor, kept: Mapping[str, Tensor])
         heads = UserHeads(one, kept["user_bias"], kept["user_weights"][None])
     items, stars = kept["items"].numpy(), kept["ratings"].numpy()
     own = Ratings(np.zeros(len(items), np.int32), items, stars)
-    vectors = kept["own_items"], kept["own_vectors"], one, kept["user_vector"][None]
-    return PersonalDeepNetwork(shared, network.flat(kept), *vectors, own, heads)
+    of_items, of_users = (kept["own_items"], kept["own_vectors"]), (one, kept["user_vector"][None])
+    return PersonalDeepNetwork(shared, network.flat(kept), *of_items, *of_users, own, heads)
 
 
 def _looked_up(numbers: Tensor, vectors: Tensor, asked: Tensor) -> Tensor:

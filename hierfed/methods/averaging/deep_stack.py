@@ -192,4 +192,5 @@ def _codes(node: Node, own: Own) -> Tensor:
 
 def _table(rows: Tensor, first: int, count: int, size: int) -> Tensor:
     """The view [..., count, size] of a part of rows [..., length]."""
-    return rows[..., first : first + count * size].unflatten(-1, (count, size))
+    part = rows[..., first : first + count * size]
+    return part.view(*part.shape[:-1], count, size)
