@@ -29,7 +29,7 @@ from hierfed.generated.files import write_world
 from hierfed.settings import load_settings
 
 GENERATED = {"users": 300, "items": 500, "ratings": 15_000, "seed": 0}
-SIZE = 8
+SIZE = 4
 VECTORS: Mapping[str, Mapping[str, Any]] = {
     "none": {},
     "items": {"item_vector_size": SIZE},
@@ -42,15 +42,17 @@ DEPTHS: Mapping[str, Mapping[str, Any]] = {
     **{str(depth): {"depth": depth, "hidden": [32]} for depth in range(1, 7)},
 }
 RATES: Sequence[Mapping[str, Any]] = ({"learning_rate": 0.003}, {"learning_rate": 0.001})
-PENALTIES: Sequence[Mapping[str, Any]] = ({"vector_penalty": 0.05}, {"vector_penalty": 0.15})
+# A user's head weighs hidden units: those of blocks are normalised, and without layers they are features.
+STEPS = {"learning_rate": 0.001, "vector_rate": 0.02, "vector_penalty": 0.2, "tuning_epochs": 2}
+PENALTIES: Sequence[Mapping[str, Any]] = ({"head_penalty": 30}, {"head_penalty": 300})
 
 
 def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
     """The settings that are tried for a form."""
     form = {**DEPTHS[depth], **VECTORS[vectors]}
-    if vectors == "none":
+    if (depth, vectors) == ("plain", "none"):
         return [{**form, **rate} for rate in RATES]
-    return [{**form, "learning_rate": 0.001, "vector_rate": 0.02, **penalty} for penalty in PENALTIES]
+    return [{**form, **STEPS, **penalty} for penalty in PENALTIES]
 
 
 def base_of(source: str, protocol: str, seed: int, rounds: int) -> dict[str, Any]:
