@@ -223,7 +223,7 @@ class FederatedAveraging(Method):
 
     def personalise(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
-    ) -> list[PersonalNetwork]:
+    ) -> Sequence[PersonalModel]:
         """The node level, then each user's head on top of it; see Method."""
         local = personalise_nodes(
             self.predictor,
@@ -234,7 +234,7 @@ class FederatedAveraging(Method):
             self.node_level,
             self.seed,
         )
-        models = []
+        models: list[PersonalModel] = []
         for parameters, node in zip(local, nodes, strict=True):
             heads = None
             if self.user_level.how != "none":

@@ -231,7 +231,7 @@ class ExpertsAveraging(FederatedAveraging):
             how = replace(self.node_level, training=weighed)
             rows = personalise_nodes(self.predictor, self.trainer, rows, coded, pairs, how, self.seed)
         trained = [int((gate.shares > 0).sum()) for gate in gates]
-        found = list(zip(rows.split(trained), losses.split(trained), strict=True))
+        found = list(zip(torch.split(rows, trained), torch.split(losses, trained), strict=True))
         return [
             self._with_untrained(begin, gate, *each) if streams else each
             for gate, each in zip(gates, found, strict=True)
