@@ -45,8 +45,8 @@ drawing = [True]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Figures are drawn for the report's own tests, and for those that are marked; see placeholders."""
-    drawing[0] = "report" in item.path.parts or item.get_closest_marker("figures") is not None
+    """Runs are saved with figures for tests that are marked; see placeholders."""
+    drawing[0] = item.get_closest_marker("figures") is not None
 
 
 @pytest.fixture(scope="session", autouse=True)

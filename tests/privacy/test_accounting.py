@@ -50,7 +50,7 @@ def test_releases_compose_however_they_are_listed():
     assert epsilon_of(split, 1e-5) == pytest.approx(epsilon_of([Releases(3.0, 10)], 1e-5), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(st.floats(0.5, 10), st.integers(1, 50), st.sampled_from([1.0, 0.3, 0.01]))
 def test_the_least_noise_spends_the_whole_budget(epsilon, count, sampling):
     noise = noise_multiplier_of(epsilon, 1e-5, count, sampling)

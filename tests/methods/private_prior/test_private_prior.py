@@ -162,7 +162,7 @@ def test_without_noise_and_with_many_users_the_prior_finds_what_they_have_in_com
     """All users rate an item of those with many votes by a bias of its own, half a star up or down."""
     rng, method = np.random.default_rng(9), make_method(0.0)
     bias = rng.choice([-0.6, 0.6], len(content))
-    rows = ratings_of(rng, range(120), len(content), 25)
+    rows = ratings_of(rng, range(60), len(content), 25)
     mean = method.prior(method.start()).mean.numpy()
     value = np.clip(mean[rows.item] + bias[rows.item] + rng.normal(0, 0.2, len(rows)), *LIMITS)
     rows = replace(rows, value=value.astype(np.float32))
