@@ -78,7 +78,7 @@ class JoinSummary(Record):
 class DataSummary(Record):
     """The ratings that the run learned from; rows_in = ratings + the sum of dropped.
 
-    warnings: about the ratings, a line each.
+    warnings: about the ratings, a line each. scale: the lowest and the highest possible rating; empty where unknown.
     """
 
     source: str
@@ -94,6 +94,7 @@ class DataSummary(Record):
     missing_features: list[str]
     protocol: str = "two_groups"
     split: dict[str, int]
+    scale: list[float] = []
 
 
 class Errors(Record):
@@ -278,6 +279,17 @@ class NewUserRecord(Record):
     network: Number
 
 
+class SampleList(Record):
+    """What a made-up person is recommended who has rated one item, as high as can be.
+
+    loved: the title of that item. titles: the list, the best first. expected: the rating that each is expected to get.
+    """
+
+    loved: str
+    titles: list[str]
+    expected: list[Number]
+
+
 class RankingRecord(Record):
     """Lists of unseen items from the full catalogue, means over users with a held-out item: NDCG@10, Recall@20, HR@10.
 
@@ -451,6 +463,7 @@ class Result(Record, Tabular):
     baselines: on the federated users' test rows, to compare with the last round's global_rmse.
     personal_baselines: on the personalisation users' held-out rows, to compare with users.rmse_after.
     ranking: `ndcg@10`, `recall@20` and `hr@10` of the model that recommends. rankers: of all models that make lists.
+    samples: lists of made-up people.
     digest: sha256 of the global model. updates: of the run since it was judged, in order.
     ended_early: whether training was stopped before the last round that the settings ask for; every figure is then that
     of the finished rounds.
@@ -479,6 +492,7 @@ class Result(Record, Tabular):
     new_users: list[NewUserRecord] = Field(default_factory=list)
     ranking: dict[str, Number] = Field(default_factory=dict)
     rankers: list[RankingRecord] = Field(default_factory=list)
+    samples: list[SampleList] = Field(default_factory=list)
     threshold: ThresholdRecord | None = None
     privacy: PrivacyRecord | None = None
     federation: FederationRecord | None = None
@@ -513,13 +527,17 @@ class Spread(Record):
 
 
 class PairedDifference(Record):
-    """first - second on the same seeds: mean, standard deviation, and p-value of a paired two-sided t-test."""
+    """first - second on the same seeds: mean, standard deviation, and p-value of a paired two-sided t-test.
+
+    p_holm: the same p-value by Holm's correction over all differences that are reported with it.
+    """
 
     first: str
     second: str
     mean: Number
     sd: Number
     p_value: float | None
+    p_holm: float | None = None
 
 
 class Summary(Record, Tabular):

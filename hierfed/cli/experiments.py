@@ -183,6 +183,7 @@ def _tell_comparison(
     """Write the comparison into its folder, and show it."""
     from hierfed.evaluation.summary import compare as compare_results  # noqa: PLC0415
     from hierfed.report import terminal  # noqa: PLC0415
+    from hierfed.report.page import write_comparison_page  # noqa: PLC0415
 
     differences = compare_results(results)
     found = {
@@ -190,11 +191,12 @@ def _tell_comparison(
         "differences": [difference.model_dump(mode="json") for difference in differences],
     }
     (folder / "comparison.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    page = write_comparison_page(folder.name, summaries, differences, folder)
     if as_json:
         print_json((folder / "comparison.json").read_text(encoding="utf-8"))
     elif not quiet:
         print_content(terminal.comparison_table(summaries, differences))
-        print_path("The reports", folder)
+        print_path("The reports", page)
 
 
 def _run_seeds(

@@ -120,7 +120,17 @@ def forget(
     print_path(f"{done.users:,} users forgotten in {done.rounds} rounds", folder)
 
 
-def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    figure_format: Annotated[
+        Literal["png", "svg", "pdf"] | None,
+        typer.Option(metavar="TEXT", help="png, svg or pdf: also write figures for a paper, with text as text."),
+    ] = None,
+    figure_title: Annotated[
+        Literal["finding", "none"],
+        typer.Option(metavar="TEXT", help="finding, or none: figures for a paper without their headline."),
+    ] = "finding",
+) -> None:
     """Write a run's figures and page again, from its result."""
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.results import Result  # noqa: PLC0415
@@ -129,6 +139,10 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
     found = runs.rewrite_report(folder)
     print_content(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
     print_path("The report", folder / "report.html")
+    if figure_format or figure_title == "none":
+        written = runs.write_for_papers(folder, figure_format or "", figure_title != "none")
+        for place in dict.fromkeys(path.parent for path in written):
+            print_path("Figures for a paper", place)
 
 
 def audit(

@@ -48,7 +48,11 @@ METRICS: Mapping[str, Metric] = {
     "gain_on_tuned_rows": Metric(
         "Gain per node, tuned rows", 4, lambda result: over_nodes(result, "train_gain", fmean)
     ),
-    "nodes_harmed": Metric("Nodes harmed", 1, lambda result: result.verdict.nodes_harmed if result.nodes else math.nan),
+    "nodes_harmed": Metric(
+        "Nodes harmed",
+        1,
+        lambda result: result.verdict.nodes_harmed if math.isfinite(over_nodes(result, "gain", fmean)) else math.nan,
+    ),
     "users_harmed": Metric(
         "Users worse off", 1, lambda result: result.verdict.users_harmed if result.users.users else math.nan
     ),

@@ -12,6 +12,8 @@ from hierfed.evaluation.paired import paired_p_value
 from hierfed.results import Baselines, PairedDifference, Result, Spread, Summary
 
 SIGNIFICANT = 0.05
+# A t-test of fewer differences hangs on the assumption that they are normal, and finds hardly anything.
+ENOUGH_SEEDS = 5
 
 
 def summarise(name: str, results: Sequence[Result]) -> Summary:
@@ -38,6 +40,7 @@ def summarise(name: str, results: Sequence[Result]) -> Summary:
         )
         for rival in Baselines.model_fields
     ]
+    differences = with_holm([difference for difference in differences if math.isfinite(difference.mean)])
     return Summary(
         name=name,
         preset=results[0].preset,
@@ -45,7 +48,7 @@ def summarise(name: str, results: Sequence[Result]) -> Summary:
         protocol=results[0].data.protocol,
         seeds=[result.seed for result in results],
         figures={key: figure for key, figure in figures.items() if math.isfinite(figure.mean)},
-        differences=[difference for difference in differences if math.isfinite(difference.mean)],
+        differences=differences,
         verdict=_words(differences, results),
     )
 
@@ -54,7 +57,7 @@ def compare(results: Mapping[str, Sequence[Result]]) -> list[PairedDifference]:
     """Each pair of presets on the same seeds: differences of the metrics that presets are compared by."""
     names = list(results)
     pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
-    return [
+    found = [
         paired(
             f"{first}: {key}",
             f"{second}: {key}",
@@ -65,6 +68,21 @@ def compare(results: Mapping[str, Sequence[Result]]) -> list[PairedDifference]:
         if metric.paired
         for first, second in pairs
     ]
+    return with_holm(found)
+
+
+def with_holm(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
+    """The differences with their p-values by Holm's correction; a difference without one counts as no test.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    tested = [place for place, each in enumerate(differences) if each.p_value is not None]
+    ascending = sorted(tested, key=lambda place: differences[place].p_value or 0.0)
+    corrected, largest = dict[int, float](), 0.0
+    for rank, place in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(ascending) - rank) * (differences[place].p_value or 0.0)))
+        corrected[place] = largest
+    return [each.model_copy(update={"p_holm": corrected.get(place)}) for place, each in enumerate(differences)]
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -91,22 +109,33 @@ def _columns(results: Sequence[Result], figure: str, group: str, rival: str) -> 
 
 def _words(differences: Sequence[PairedDifference], results: Sequence[Result]) -> list[str]:
     named = {(difference.first, difference.second): difference for difference in differences}
+    few = len(results) if len(results) < ENOUGH_SEEDS else 0
     harmed = sum(result.verdict.nodes_harmed for result in results)
     nodes = sum(len(result.nodes) for result in results)
-    words = [
-        _sentence("The global model", named["global_rmse", "baseline_global_mean"], "predicting the mean"),
-        _sentence("The global model", named["global_rmse", "baseline_biases"], "user and item biases"),
-        _sentence("Personalisation", named["rmse_after", "rmse_before"], "the global model alone"),
-        _sentence("The personalised model", named["rmse_after", "personal_baseline_biases"], "user and item biases"),
+    asked = [
+        ("The global model", ("global_rmse", "baseline_global_mean"), "predicting the mean"),
+        ("The global model", ("global_rmse", "baseline_biases"), "user and item biases"),
+        ("Personalisation", ("rmse_after", "rmse_before"), "the global model alone"),
+        ("The personalised model", ("rmse_after", "personal_baseline_biases"), "user and item biases"),
     ]
     if results[0].words.names_alone:
-        alone = named["rmse_after", "personal_baseline_local_only"]
-        words.append(_sentence("The personalised model", alone, f"{results[0].words.alone_short}, with nothing sent"))
-    return [*words, f"{harmed} of {nodes} nodes harmed over {len(results)} seeds."]
+        rival = f"{results[0].words.alone_short}, with nothing sent"
+        asked.append(("The personalised model", ("rmse_after", "personal_baseline_local_only"), rival))
+    words = [_sentence(who, named[pair], rival) for who, pair, rival in asked if pair in named]
+    if not words:
+        return list(results[0].verdict.words)
+    tested = any(difference.p_value is not None for difference in differences)
+    caution = (
+        f"p-values from {few} seeds, by Holm's correction, say little: run {ENOUGH_SEEDS} or more."
+        if few and tested
+        else ""
+    )
+    return [*words, f"{harmed} of {nodes} nodes harmed over {len(results)} seeds.", *filter(None, [caution])]
 
 
 def _sentence(who: str, difference: PairedDifference, rival: str) -> str:
     verb = "beats" if difference.mean < 0 else "does not beat"
-    chance = "" if difference.p_value is None or math.isnan(difference.p_value) else f", p = {difference.p_value:.2g}"
-    chance += "" if difference.p_value is not None and difference.p_value < SIGNIFICANT else " (not significant)"
+    p_value = difference.p_holm
+    chance = "" if p_value is None or math.isnan(p_value) else f", p = {p_value:.2g}"
+    chance += "" if p_value is not None and p_value < SIGNIFICANT else " (not significant)"
     return f"{who} {verb} {rival}: RMSE {difference.mean:+.4f} ± {difference.sd:.4f} over seeds{chance}."

@@ -59,6 +59,8 @@ def lead(result: Result) -> str:
 def _judged(result: Result) -> str:
     if result.federation is not None:
         return federation.judged(result.federation)
+    if result.rankers and not result.users.users:
+        return "; of what users have seen a part is held out, and the lists alone are judged on it"
     users = words.plural(result.users.users, "user")
     seen = "that no round had seen" if had_rounds(result) else "held out by protocol cold"
     judged = {
@@ -67,6 +69,7 @@ def _judged(result: Result) -> str:
         "warm": f"; judged on rows held out of all {users}",
         "temporal": f"; judged on the newest rows of all {users}",
         "loo": f"; judged on the newest row of each of {users}",
+        "none": "; it learned from every row, and nothing was judged",
         "given": f"; judged on the test rows that the data name, of {users}",
     }
     return judged.get(result.data.protocol, "")
@@ -120,7 +123,7 @@ def _width(result: Result) -> str:
     """The mean width of the intervals; nothing where nobody tells it."""
     if result.intervals is None or not math.isfinite(result.intervals.mean_width):
         return ""
-    return f"mean width {words.decimals(result.intervals.mean_width, 2)} stars"
+    return f"mean width {words.decimals(result.intervals.mean_width, 2)} {words.unit(result)}"
 
 
 TOLD_SHARE = 0.05
@@ -183,7 +186,11 @@ def selection_sentence(selection: Selection) -> str:
 
 
 def key_numbers(result: Result) -> list[tuple[str, str, str]]:
-    """The key numbers of a run: for each a label, the number and a note."""
+    """The key numbers of a run that there are: for each a label, the number and a note."""
+    return [(label, value, note) for label, value, note in _key_numbers(result) if value != words.MISSING]
+
+
+def _key_numbers(result: Result) -> list[tuple[str, str, str]]:
     if result.federation is not None:
         return [*_federation_models(result), *_intervals(result), *federation.numbers(result), _sent(result)]
     notes = [f"RMSE, {short}" for short, _ in words.row_sets(result)]
@@ -206,7 +213,7 @@ def key_numbers(result: Result) -> list[tuple[str, str, str]]:
     if math.isfinite(personal.local_only):
         added = personal.local_only - users.rmse_after
         keys.append((names.alone, words.stars(personal.local_only), last))
-        keys.append(("Federation adds", words.signed(added), f"stars, against {names.alone_short}"))
+        keys.append(("Federation adds", words.signed(added), f"{words.unit(result)}, against {names.alone_short}"))
     keys.append(("User + item biases", words.stars(personal.biases), last))
     keys.append((names.shared_short, words.stars(users.rmse_before), "RMSE, no own ratings"))
     keys += _gains(result)
@@ -262,6 +269,18 @@ def ranking_table(result: Result) -> Table:
     return Table("Recommendation lists, means over users", tuple(headings), rows, own)
 
 
+def sample_tables(result: Result) -> list[Table]:
+    """The lists of made-up people."""
+    return [
+        Table(
+            f"For someone who gave the highest rating to {each.loved}, and rated nothing else",
+            ("Item", "Expected rating"),
+            [(title, words.decimals(rating, 2)) for title, rating in zip(each.titles, each.expected, strict=True)],
+        )
+        for each in result.samples
+    ]
+
+
 def metric_table(result: Result) -> Table:
     """Every metric that the result has."""
     return Table("Every metric", ("Metric", "Value"), words.metric_rows(result))
@@ -288,7 +307,7 @@ def _federation_models(result: Result) -> list[tuple[str, str, str]]:
     return [
         (result.words.personal_short, words.stars(users.rmse_after), note),
         (result.words.shared_short, words.stars(users.rmse_before), note),
-        ("Gain", words.signed(users.rmse_before - users.rmse_after), "stars, on all rows together"),
+        ("Gain", words.signed(users.rmse_before - users.rmse_after), f"{words.unit(result)}, on all rows together"),
     ]
 
 
@@ -306,7 +325,9 @@ def _sent(result: Result) -> tuple[str, str, str]:
 
 def _gains(result: Result) -> list[tuple[str, str, str]]:
     users, verdict = result.users, result.verdict
-    gain = f"± {words.stars(verdict.gain_sd)}, p {words.p_value(verdict.p_value)}"
+    if not users.users:
+        return []
+    gain = f"± {words.stars(verdict.gain_sd)} over nodes, p {words.p_value(verdict.p_value)}"
     measured = words.count(len(words.measured(result.nodes)))
     worse = f"{words.count(verdict.users_harmed)} of {words.count(users.users)}"
     return [

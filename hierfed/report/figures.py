@@ -12,7 +12,7 @@ from hierfed.report import contents, headlines, words
 from hierfed.report.model_figures import baselines
 from hierfed.report.node_figures import node_rmse, weight_change
 from hierfed.report.round_figures import global_rmse, training_loss
-from hierfed.report.style import save, styled
+from hierfed.report.style import save, save_for_print, styled
 from hierfed.report.tables import Table
 from hierfed.report.user_figures import new_users, ranking, user_gain
 from hierfed.results import Result
@@ -53,7 +53,7 @@ FIGURES: Mapping[str, Figure] = {
         "RMSE of the global model after each round, on rows that no node trained on. A model that knows nothing but "
         "the mean rating scores the dashed line; one bias per user and per item scores the dotted line. Below a line "
         "is better than that baseline.",
-        lambda result: contents.had_rounds(result) and result.federation is None,
+        lambda result: contents.had_rounds(result) and words.any_measured(result.rounds, "global_rmse"),
         {
             "cold": "RMSE of the global model after each round, on rows of users that no round has seen, none of whose "
             "ratings are known. A model that knows nothing but the mean rating scores the dashed line; one bias per "
@@ -72,14 +72,14 @@ FIGURES: Mapping[str, Figure] = {
         headlines.node_headline,
         "Each row is a node: from the open circle (global model) to the filled mark (personal model), on held-out "
         "rows. To the left is better. A triangle on a dashed line is a node that personalisation made worse.",
-        lambda result: bool(result.nodes),
+        lambda result: words.any_measured(result.nodes, "gain"),
     ),
     "weight_change": Figure(
         weight_change,
         headlines.weight_headline,
         "How far personalisation moved the weights of the first layer on each node. The norm grows with the number of "
         "steps and the width of the layer; it does not measure how much a node needed its own model.",
-        lambda result: words.any_measured(result.nodes, "weight_change_l2"),
+        lambda result: any(node.weight_change_l2 > 0 for node in result.nodes),
     ),
     "baselines": Figure(
         baselines,
@@ -149,3 +149,10 @@ def save_figures(result: Result, folder: Path) -> list[Path]:
     """Draw every figure and write it as NAME.png and NAME.svg; returns the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     return [path for name, figure in all_figures(result).items() for path in save(figure, name, folder)]
+
+
+@styled
+def save_for_papers(result: Result, folder: Path, kind: str, titled: bool) -> list[Path]:
+    """Draw every figure for a paper and write it as NAME.KIND; see save_for_print."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [save_for_print(figure, name, folder, kind, titled) for name, figure in all_figures(result).items()]

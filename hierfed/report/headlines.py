@@ -10,12 +10,25 @@ from hierfed.results import NewUserRecord, Result
 
 def global_headline(result: Result) -> str:
     """The global model against the mean and the biases."""
-    after = f"after {plural(len(result.rounds), 'round')}"
+    after = f"after {plural(len(result.rounds), 'round')}: RMSE {stars(result.final_rmse)}{_better_before(result)}"
     if result.verdict.beats_biases:
         return f"The global model beats user and item biases {after}"
     if result.verdict.beats_global_mean:
         return f"The global model beats the mean, but not the biases, {after}"
     return f"The global model does not beat predicting the mean {after}"
+
+
+# A curve is told to have been better before if it was so by more than this share of the last error.
+BETTER = 0.002
+
+
+def _better_before(result: Result) -> str:
+    """A note on the best round, where the model became worse after it; empty elsewhere."""
+    judged = [record for record in result.rounds if math.isfinite(record.global_rmse)]
+    best = min(judged, key=lambda record: record.global_rmse, default=None)
+    if best is None or best.global_rmse >= (1 - BETTER) * result.final_rmse:
+        return ""
+    return f"; it was best after round {best.round}, {stars(best.global_rmse)}"
 
 
 def loss_headline(result: Result) -> str:

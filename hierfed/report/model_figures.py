@@ -29,7 +29,7 @@ def baselines(result: Result, headline: str) -> Figure:
         draw_models(panel, entries)
         panel.set_title(title, loc="left", fontsize=9, color=INK)
         set_limits(panel, "x", [value for every in parts for _, _, value in every])
-    panels[-1].set_xlabel("RMSE (stars); left is better")
+    panels[-1].set_xlabel(f"RMSE ({words.unit(result)}); left is better")
     return fit(figure, [len(entries) for entries in parts])
 
 

@@ -49,7 +49,7 @@ def node_rmse(result: Result, headline: str) -> Figure:
     texts = [words.signed(gain) + (" worse" if gain < 0 else "") for gain in gains]
     value_column(panel, "Gain", texts, [HARM if worse else MUTED for worse in harmed])
     set_limits(panel, "x", [*before, *after])
-    panel.set_xlabel("RMSE on held-out rows (stars); left is better")
+    panel.set_xlabel(f"RMSE on held-out rows ({words.unit(result)}); left is better")
     panel.set_ylabel(node_label(nodes, "gain"))
     return fit(figure)
 

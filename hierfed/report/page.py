@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 
+from hierfed.evaluation.metrics import METRICS
 from hierfed.report import contents, federation, seeds, words
 from hierfed.report.figures import caption, figures_of
 from hierfed.report.round_figures import seeds_rmse
 from hierfed.report.style import save
-from hierfed.results import Result, Summary
+from hierfed.results import PairedDifference, Result, Summary
 
 
 def write_page(result: Result, folder: Path) -> Path:
@@ -58,6 +60,36 @@ def write_summary_page(summary: Summary, results: Sequence[Result], folder: Path
         figure=figure,
         figures=seeds.figure_rows(summary),
         differences=seeds.difference_rows(summary),
+    )
+
+
+def write_comparison_page(
+    name: str, summaries: Mapping[str, Summary], differences: Sequence[PairedDifference], folder: Path
+) -> Path:
+    """Write `report.html` of presets side by side on the same seeds; gives its path."""
+    columns = {key: metric.column for key, metric in METRICS.items() if metric.column}
+    rows = [
+        (label, *(words.spread(found) if (found := each.figures.get(key)) else words.MISSING for key in columns))
+        for label, each in summaries.items()
+    ]
+    labels = seeds.figure_labels(next(iter(summaries.values())))
+    pairs = [
+        (seeds.pair_label(each, labels), words.signed(each.mean), words.stars(each.sd), *seeds.p_values(each))
+        for each in differences
+        if math.isfinite(each.mean)
+    ]
+    number = max(len(each.seeds) for each in summaries.values())
+    return _write(
+        "comparison.html",
+        folder,
+        name=name,
+        seeds=words.plural(number, "seed"),
+        headings=("", *columns.values()),
+        rows=rows,
+        pairs=pairs,
+        caution=seeds.caution(number),
+        linked=[label for label in summaries if (folder / label / "report.html").is_file()],
+        verdicts={label: each.verdict for label, each in summaries.items()},
     )
 
 

@@ -35,7 +35,7 @@ def global_rmse(result: Result, headline: str) -> Figure:
     """RMSE of the global model over rounds, between two baselines."""
     figure, (panel,) = blank(headline, global_rows(result), 3.9)
     errors = finite([record.global_rmse for record in result.rounds])
-    draw_rounds(panel, [record.round for record in result.rounds], errors)
+    draw_rounds(panel, [record.round for record in result.rounds], errors, words.unit(result))
     draw_baselines(panel, result.baselines.global_mean, result.baselines.biases, errors)
     return fit(figure)
 
@@ -46,13 +46,13 @@ def global_rows(result: Result) -> str:
     return f"RMSE of the global model on {rows.get(result.data.protocol, 'the test rows')}"
 
 
-def draw_rounds(panel: Axes, rounds: Sequence[int], errors: np.ndarray) -> None:
+def draw_rounds(panel: Axes, rounds: Sequence[int], errors: np.ndarray, unit: str) -> None:
     """RMSE by round, with an axis of whole rounds."""
     few = len(rounds) <= 50
     panel.plot(rounds, errors, color=MODEL, marker="o" if few else "", label="global model")
     panel.set_xlim(rounds[0] - 0.5, rounds[-1] + 0.5)
     panel.set_xlabel("Round")
-    panel.set_ylabel("RMSE (stars)")
+    panel.set_ylabel(f"RMSE ({unit})")
     panel.xaxis.set_major_locator(whole_ticks())
     panel.yaxis.set_major_locator(few_ticks())
 
@@ -81,7 +81,7 @@ def training_loss(result: Result, headline: str) -> Figure:
     panel.plot(epochs, losses, color=MODEL, marker="o" if len(epochs) <= 60 else "", markersize=4)
     panel.set_xlim(0.5, max(len(epochs), 1) + 0.5)
     panel.set_xlabel("Local epoch (all rounds after each other)" if by_epoch else "Round")
-    panel.set_ylabel(f"Training loss ({'MSE, ' if by_epoch else ''}stars²)")
+    panel.set_ylabel(f"Training loss ({'MSE, ' if by_epoch else ''}{words.unit(result)}²)")
     panel.xaxis.set_major_locator(whole_ticks())
     positive = losses[losses > 0]
     if len(positive) and positive.max() > 10 * positive.min():
@@ -108,7 +108,7 @@ def seeds_rmse(results: Sequence[Result]) -> Figure:
     )
     panel.fill_between(rounds, errors.min(axis=0), errors.max(axis=0), color=BAND, linewidth=0)
     panel.plot(rounds, errors.T, color=MUTED, linewidth=0.6)
-    draw_rounds(panel, rounds, errors.mean(axis=0))
+    draw_rounds(panel, rounds, errors.mean(axis=0), words.unit(results[0]))
     mean, biases = np.mean([[result.baselines.global_mean, result.baselines.biases] for result in results], axis=0)
     draw_baselines(panel, mean, biases, errors)
     return fit(figure)

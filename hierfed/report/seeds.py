@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from hierfed.evaluation.metrics import METRICS
+from hierfed.evaluation.summary import ENOUGH_SEEDS
 from hierfed.report import words
 from hierfed.results import PairedDifference, Summary
 
@@ -49,11 +50,23 @@ def figure_rows(summary: Summary) -> list[tuple[str, ...]]:
 PARTS = ("mean", "sd", "min", "max")
 
 
-def difference_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
-    """The two figures, their mean difference, its deviation and its p-value, for each pair that is defined."""
+def p_values(difference: PairedDifference) -> tuple[str, str]:
+    """The p-value of a difference, and by Holm's correction over all that are shown with it."""
+    return words.p_value(difference.p_value), words.p_value(difference.p_holm)
+
+
+def caution(number: int) -> str:
+    """A warning of p-values of few seeds; empty where there are enough, or none."""
+    if not 1 < number < ENOUGH_SEEDS:
+        return ""
+    return f"p-values from {number} seeds say little: run {ENOUGH_SEEDS} or more."
+
+
+def difference_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """The two figures, their mean difference, its deviation and its p-values, for each pair that is defined."""
     labels = figure_labels(summary)
     return [
-        (pair_label(each, labels), words.signed(each.mean), words.stars(each.sd), words.p_value(each.p_value))
+        (pair_label(each, labels), words.signed(each.mean), words.stars(each.sd), *p_values(each))
         for each in summary.differences
         if math.isfinite(each.mean)
     ]

@@ -124,6 +124,23 @@ def save(figure: Figure, name: str, folder: Path) -> list[Path]:
     return [png, svg]
 
 
+FORMATS = ("png", "svg", "pdf")
+
+
+def save_for_print(figure: Figure, name: str, folder: Path, kind: str, titled: bool = True) -> Path:
+    """Write NAME.KIND for a paper: the text of SVG and PDF stays text.
+
+    kind: one of FORMATS. titled: False to leave out the headline; what the marks mean stays.
+    """
+    path = folder / f"{name}.{kind}"
+    if not titled:
+        figure.suptitle("")
+    nameless = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": name}):
+        figure.savefig(path, format=kind, metadata=nameless[kind], bbox_inches="tight", dpi=300)
+    return path
+
+
 def finite(values: Sequence[float]) -> np.ndarray:
     """Values as an array; NaN, which is drawn as a gap, stands for values that are not finite."""
     array = np.asarray(values, dtype=float)
@@ -158,12 +175,12 @@ def whole_ticks() -> MaxNLocator:
 
 def row_fontsize(rows: int) -> float:
     """The size of the writing beside this many rows."""
-    return 8.5 if rows <= 30 else 6.5
+    return 8.5 if rows <= MOST_LABELS else 6.5
 
 
 def rows_height(rows: int) -> float:
     """Inches of a panel with this many rows."""
-    return min(max(0.26 * rows, 0.8), 7.4)
+    return min(max(0.26 * rows, 0.8), 7.4 if rows > MOST_LABELS else 0.19 * MOST_LABELS)
 
 
 def value_column(panel: Axes, title: str, texts: Sequence[str], colours: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ def result_tables(result: Result) -> Group:
     parts: list[RenderableType] = []
     if result.federation is not None:
         parts += _federation(result.federation)
-    if result.nodes:
+    if words.any_measured(result.nodes, "gain"):
         parts.append(_node_table(result))
     if contents.has_models(result):
         parts.append(_model_table(result))
@@ -43,7 +43,7 @@ def result_tables(result: Result) -> Group:
     for warning in filter(None, [result.data.join.warning, *result.data.warnings]):
         parts.append(Text(f"Warning: {words.sentence(warning)}", style="bold"))
     if result.data.missing_features:
-        parts.append(Text(f"The paper's features that these data lack: {', '.join(result.data.missing_features)}."))
+        parts.append(Text(f"Features of items that these data lack: {', '.join(result.data.missing_features)}."))
     if contents.secure_sums_sentence(result):
         parts.append(Text(contents.secure_sums_sentence(result)))
     if result.privacy is not None:
@@ -92,12 +92,13 @@ def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[Pai
     for label, summary in summaries.items():
         figures = (summary.figures.get(key) for key in columns)
         table.add_row(Text(label), *(words.spread(each) if each else words.MISSING for each in figures))
-    pairs = _table("Paired differences in RMSE on the same seeds", "first - second", "mean ± sd", "p")
+    pairs = _table("Paired differences in RMSE on the same seeds", "first - second", "mean ± sd", "p", "p by Holm")
     labels = seeds.figure_labels(next(iter(summaries.values())))
     for difference in differences:
         change = f"{words.signed(difference.mean)} ± {words.stars(difference.sd)}"
-        pairs.add_row(Text(seeds.pair_label(difference, labels)), change, words.p_value(difference.p_value))
-    return Group(table, pairs)
+        pairs.add_row(Text(seeds.pair_label(difference, labels)), change, *seeds.p_values(difference))
+    caution = seeds.caution(number)
+    return Group(table, pairs, *([Text(caution)] if caution else []))
 
 
 def rows_table(found: Tabular) -> Table:
@@ -126,14 +127,17 @@ def dataset_table(dataset: Dataset) -> Table:
 def recommendations_table(answer: Answer) -> Group:
     """A user's recommendations in their order, and under each the own ratings that moved it most."""
     scored = answer.ordered_by == "score"
-    sure = all(item.lowest is not None for item in answer.items)
-    headings = [*(["score"] if scored else []), "rating", *(["90% interval"] if sure else [])]
+    sure = answer.rated and all(item.lowest is not None for item in answer.items)
+    headings = ["score"] if scored else []
+    headings += ["rating"] if answer.rated else []
+    headings += ["90% interval"] if sure else []
     table = _table(f"For user {answer.user}", "item", *headings)
     for item in answer.items:
         interval = [f"{item.lowest:.1f} to {item.highest:.1f}"] if sure else []
         score = [words.decimals(item.score, 2)] if scored else []
-        table.add_row(_with_reasons(item), *score, f"{item.rating:.2f}", *interval)
-    captions = [ORDERED_BY_SCORE] if scored else []
+        rating = [f"{item.rating:.2f}"] if answer.rated else []
+        table.add_row(_with_reasons(item), *score, *rating, *interval)
+    captions = [ORDERED_BY_SCORE] if scored and answer.rated else []
     if any(item.reasons for item in answer.items):
         captions.append("Under each item: how far the expected rating falls (+) or rises (-) without an own rating.")
     if captions:

@@ -44,7 +44,7 @@ def user_gain(result: Result, headline: str) -> Figure:
         kept = edges[np.concatenate([chosen, [False]]) | np.concatenate([[False], chosen])]
         panel.stairs(counts, kept, fill=True, facecolor=colour, edgecolor="white", hatch=hatch)
     panel.axvline(0, color=INK, linewidth=1.3)
-    panel.set_xlabel("Gain in RMSE (stars); right of zero is better")
+    panel.set_xlabel(f"Gain in RMSE ({words.unit(result)}); right of zero is better")
     panel.set_ylabel("Users")
     panel.yaxis.set_major_locator(whole_ticks())
     panel.grid(visible=False, axis="x")
@@ -90,7 +90,7 @@ def new_users(result: Result, headline: str) -> Figure:
     panel.set_xticks(places, [words.count(number) for number in ratings])
     panel.set_xlim(places[0] - 0.12, places[-1] + 0.12)
     panel.set_xlabel("Own ratings of each new user (spaced as a logarithm)")
-    panel.set_ylabel("RMSE (stars)")
+    panel.set_ylabel(f"RMSE ({words.unit(result)})")
     panel.yaxis.set_major_locator(few_ticks())
     label_right(panel, labels)
     return fit(figure)

@@ -77,13 +77,19 @@ def decimals(value: float, digits: int, sign: str = "") -> str:
     return f"{value:{sign},.{digits}f}" if abs(value) < 1e5 else f"{value:{sign}.2e}"
 
 
+def unit(result: Result) -> str:
+    """The unit of ratings: stars where a scale ends at five, as most scales of stars do; else points."""
+    scale = result.data.scale
+    return "stars" if scale and scale[0] >= 0 and scale[-1] == 5 else "points"
+
+
 def stars(value: float) -> str:
-    """An error in stars, to 4 decimals."""
+    """An error in the ratings' unit, to 4 decimals."""
     return decimals(value, 4)
 
 
 def signed(value: float) -> str:
-    """A gain in stars, always with its sign."""
+    """A gain in the ratings' unit, always with its sign."""
     return decimals(value, 4, sign="+")
 
 

@@ -46,6 +46,7 @@ def result(seed: int, final: float, before: float, after: float, harmed: int, pr
         protocol="warm",
         split={},
         warnings=[],
+        scale=[],
     )
     verdict = Verdict(
         beats_global_mean=False,
@@ -144,14 +145,19 @@ def test_differences_pair_the_seeds():
 
 
 def test_the_words_follow_the_mean_differences():
-    words = summarise("mine", results()).verdict
+    found = summarise("mine", results())
+    words = found.verdict
     assert words[0].startswith("The global model does not beat predicting the mean: RMSE +0.0160")
     assert words[1].startswith("The global model does not beat user and item biases: RMSE +0.1145")
     assert words[2].startswith("Personalisation beats the global model alone: RMSE -0.0275")
     assert words[3].startswith("The personalised model beats user and item biases: RMSE -0.1500")
     assert words[4] == "3 of 12 nodes harmed over 4 seeds."
+    assert words[5] == "p-values from 4 seeds, by Holm's correction, say little: run 5 or more."
     p_value = ttest_rel(AFTER, BEFORE).pvalue
-    assert words[2].endswith(f", p = {p_value:.2g}.")
+    tests = sorted(each.p_value for each in found.differences if each.p_value is not None)
+    corrected = max((len(tests) - rank) * p for rank, p in enumerate(tests) if p <= p_value + 1e-12)
+    chance = "" if corrected < 0.05 else " (not significant)"
+    assert f", p = {min(corrected, 1.0):.2g}{chance}." in words[2]
     assert "The global model beats predicting the mean" in summarise("better", results(shift=-0.05)).verdict[0]
 
 

@@ -113,6 +113,7 @@ def make_result() -> MakeResult:
                 features=["popularity", "runtime", "vote_average"],
                 missing_features=["vote_count", "revenue"],
                 split={"federated_train": 6_298, "federated_test": 9_447, "personal_train": 10_480},
+                scale=[0.5, 5.0],
             ),
             "rounds": make_rounds(rounds),
             "nodes": records,
@@ -298,7 +299,9 @@ def make_summary(preset: str, global_rmse: float, rmse_after: float) -> Summary:
             "baseline_global_mean": spread(1.0543),
         },
         differences=[
-            PairedDifference(first="rmse_before", second="rmse_after", mean=0.0264, sd=0.0140, p_value=0.0004),
+            PairedDifference(
+                first="rmse_before", second="rmse_after", mean=0.0264, sd=0.0140, p_value=0.0004, p_holm=0.0012
+            ),
             PairedDifference(first="global_rmse", second="baseline_global_mean", mean=0.0111, sd=0.004, p_value=None),
         ],
         verdict=["The global model does not beat predicting the mean."],

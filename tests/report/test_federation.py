@@ -52,7 +52,7 @@ def federation(preset: str = "hierarchical", **replaced: Any) -> Result:
         "digest": "5f" * 32,
         "seconds": 12.5,
     }
-    return collect_federation("village", load_settings(preset), **(given | replaced))
+    return collect_federation("village", load_settings(preset), scale=(0.5, 5.0), **(given | replaced))
 
 
 def page_of(result: Result, folder: Path) -> Page:

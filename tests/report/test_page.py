@@ -243,8 +243,8 @@ def test_the_summary_page_links_every_seed_by_relative_address(
     for sentence in summary.verdict:
         assert sentence in page.text
     assert page.row("Global model, test rows", "1.0654")[2:] == ["0.0091", "1.0554", "1.0754"]
-    (pair,) = [row for row in page.rows if row[-3:] == ["+0.0264", "0.0140", "< 0.001"]]
-    names = " ".join(pair[:-3])
+    (pair,) = [row for row in page.rows if row[-4:] == ["+0.0264", "0.0140", "< 0.001", "0.001"]]
+    names = " ".join(pair[:-4])
     assert names.index("Global model, held-out rows") < names.index("Personal models, held-out rows")
 
 

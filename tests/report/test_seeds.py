@@ -76,7 +76,7 @@ def test_differences_to_what_is_undefined_are_left_out(hierarchical: Result) -> 
     rows = seeds.difference_rows(summary_of(hierarchical))
     assert len(rows) == 2 * 5
     label = "Personal models, with own ratings - Each user alone (local), with own ratings"
-    assert (label, "-0.0292", "0.0000", "n/a") in rows
+    assert (label, "-0.0292", "0.0000", "n/a", "n/a") in rows
     assert not [row for row in rows if "one place" in row[0]]
 
 
