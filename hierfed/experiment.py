@@ -23,7 +23,7 @@ from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, needs_times, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
 from hierfed.models.threads import one_torch_thread
-from hierfed.observer import Observer, Observers, SharesOnly, tell
+from hierfed.observer import FirstRoundOnly, Observer, Observers, SharesOnly, tell
 from hierfed.outcome import Outcome
 from hierfed.private_randomness import foreseeable_streams
 from hierfed.results import RoundRecord
@@ -52,7 +52,7 @@ def run_experiment(
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))
         tell(observer, "warning", warnings_of(allocation))
         settings, dataset, split = allocation.settings, allocation.dataset, allocation.split
-        nodes, personal_nodes, parts = allocation.nodes, allocation.personal_nodes, allocation.parts()
+        nodes, personal_nodes, parts, rated = *allocation.all_nodes, allocation.parts(), allocation.rated()
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
         case = Case(settings, dataset.catalogue, limits, module=module, streams=streams)
         case = after_earlier_stages(case, nodes, how)
@@ -74,7 +74,7 @@ def run_experiment(
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
-            rounds.append(judge_round(finished, method, parts.test))
+            rounds.append(judge_round(finished, method, rated.test))
             observer.round(rounds[-1])
 
         ledger = ledger_of(settings, dataset.catalogue, nodes, lambda done: prepared.privacy(nodes, done))
@@ -96,7 +96,7 @@ def run_experiment(
         # Who has asked for an end gets what is there: no rival is trained any more.
         ended = trained.shared.round < first.rounds and not observer.should_continue()
         baselines, new_users = run_comparisons(
-            settings, dataset, parts, method, trained.shared, nodes, personal_nodes, with_rivals=not ended
+            settings, dataset, rated, method, trained.shared, nodes, personal_nodes, with_rivals=not ended
         )
 
         if later:
@@ -107,7 +107,7 @@ def run_experiment(
                 nodes,
                 stage.rounds,
                 how=how.with_everyone(),
-                observer=Observers([shares, *recorders]),
+                observer=Observers([shares, *recorders, *([FirstRoundOnly()] if ended else [])]),
                 stage=stage.name,
             ).shared
         scorers = method.scorers(tuned, models, personal_models, parts.personal_train)

@@ -71,6 +71,14 @@ class SharesOnly(Observer):
         self._observer.share(number, share)
 
 
+class FirstRoundOnly(Observer):
+    """Ends a training after its first round: for the stages that are left once somebody has asked for an end."""
+
+    def should_continue(self) -> bool:
+        """See Observer."""
+        return False
+
+
 class Observers(Observer):
     """Several observers as one; one that wants to stop stops the training."""
 

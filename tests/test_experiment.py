@@ -557,6 +557,18 @@ def test_a_run_that_ended_early_is_a_run_of_fewer_rounds(folder: str, changes: d
     assert found["digest"] != figures(run_experiment(asked).result)["digest"]
 
 
+def test_after_an_end_was_asked_for_the_stages_of_lists_take_one_round_each(folder: str) -> None:
+    """What is done after Ctrl-C has a bound that hangs on no setting."""
+    small = {"rank": 2, "embedding_rank": 3, "embedding_rounds": 1, "implicit_rank": 3, "implicit_rounds": 9}
+    changes = {"data.source": folder, "nodes": 3, "personal_nodes": 3, "select": False, **small}
+    asked = load_settings("hierarchical", {**changes, "rounds": 5})
+    stopped, whole = (run_experiment(asked, observers=[Stopping(rounds)]) for rounds in (2, 5))
+    assert stopped.result.ended_early
+    assert (stopped.models["rating"].round, whole.models["rating"].round) == (2, 5)
+    assert (stopped.models["implicit"].round, whole.models["implicit"].round) == (1, 9)
+    assert stopped.result.ranking.keys() == whole.result.ranking.keys()
+
+
 def figures(result: Any) -> Any:
     """All that a result says, but for what it was asked for and the time that it took."""
     told = json.loads(result.model_dump_json(exclude={"settings", "seconds", "ended_early"}))

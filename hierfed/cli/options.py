@@ -33,7 +33,7 @@ Join = Annotated[str | None, typer.Option(help="links, paper, title or none: how
 Test = Annotated[str | None, typer.Option(help="A table with the test rows, or a named split such as u1.")]
 ProtocolOption = Annotated[
     str | None,
-    typer.Option("--protocol", help="two_groups, warm, temporal, loo, cold or given: what is held out of whom."),
+    typer.Option("--protocol", help="two_groups, warm, temporal, loo, cold, given or none: what is held out."),
 ]
 Seed = Annotated[
     int | None,
@@ -113,6 +113,9 @@ class DataOptions(TableOptions):
     join: Join = None
     protocol: ProtocolOption = None
     test: Test = None
+    implicit: Annotated[
+        bool, typer.Option("--implicit", help="Each row says that the user has seen the item; no rating is read.")
+    ] = False
 
     def overrides(self) -> dict[str, Any]:
         """The settings that were given, by key. Raises SettingsError where they contradict each other."""
@@ -121,7 +124,7 @@ class DataOptions(TableOptions):
                 f"--test gives the test rows, so --protocol {self.protocol} cannot choose others: leave one out"
             )
         named = {"data.source": self.data, "data.query": self.query, "data.join": self.join, "data.test": self.test}
-        named |= {"split.protocol": self.protocol}
+        named |= {"split.protocol": self.protocol, "data.implicit": self.implicit or None}
         return {key: value for key, value in named.items() if value is not None} | super().overrides()
 
 

@@ -38,9 +38,18 @@ class Allocation:
     nodes: Nodes
     personal_nodes: Nodes
 
+    @property
+    def all_nodes(self) -> tuple[Nodes, Nodes]:
+        """The federated and the personalisation nodes."""
+        return self.nodes, self.personal_nodes
+
     def parts(self) -> Parts:
-        """The ratings in the parts of the split."""
+        """The rows in the parts of the split."""
         return Parts(self.dataset.ratings, self.split)
+
+    def rated(self) -> Parts:
+        """The same, without held-out rows where these are no ratings, so that no rating is judged."""
+        return Parts(self.dataset.ratings, _rated(self.split, self.settings))
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,12 @@ def allocate(dataset: Dataset, settings: Settings, with_times: bool = False) -> 
     """Divide a data set as the settings say."""
     settings = with_own_protocol(settings, dataset)
     split = divide(dataset, settings)
-    return Allocation(settings, dataset, split, *assign(dataset, split, settings, with_times))
+    return Allocation(settings, dataset, split, *assign(dataset, _rated(split, settings), settings, with_times))
+
+
+def _rated(split: splits.Split, settings: Settings) -> splits.Split:
+    nothing = split.train[:0]
+    return replace(split, test=nothing, personal_test=nothing) if settings.data.implicit else split
 
 
 def warnings_of(allocation: Allocation) -> list[str]:
@@ -112,6 +126,12 @@ def warnings_of(allocation: Allocation) -> list[str]:
     return [line for line in found if line]
 
 
+def as_seen(dataset: Dataset) -> Dataset:
+    """The data set without its ratings: each row says that the user has seen the item, and has the value 1."""
+    ratings = dataset.ratings
+    return replace(dataset, ratings=replace(ratings, value=np.ones(len(ratings), np.float32)))
+
+
 def load_dataset(settings: Settings, progress: Progress | None = None, table: pl.DataFrame | None = None) -> Dataset:
     """The ratings and the catalogue that the settings name.
 
@@ -119,7 +139,7 @@ def load_dataset(settings: Settings, progress: Progress | None = None, table: pl
     table: the ratings themselves, in place of the settings' source.
     """
     data = settings.data
-    return load(
+    found = load(
         data.source if table is None else table,
         join=data.join,
         unmatched=data.unmatched or None,
@@ -128,6 +148,7 @@ def load_dataset(settings: Settings, progress: Progress | None = None, table: pl
         query=data.query,
         progress=progress,
     )
+    return as_seen(found) if data.implicit else found
 
 
 def with_own_protocol(settings: Settings, dataset: Dataset) -> Settings:
@@ -147,8 +168,8 @@ def divide(dataset: Dataset, settings: Settings) -> splits.Split:
     share = choice.test_share or TEST_SHARE.get(choice.protocol, 0.0)
     if choice.protocol == "warm":
         return splits.warm(ratings, test_share=share, rng=rng)
-    if choice.protocol == "temporal":
-        return splits.temporal(ratings, test_share=share)
+    if choice.protocol in ("temporal", "none"):
+        return splits.temporal(ratings, test_share=share) if choice.newest else splits.everything(len(ratings))
     if choice.protocol == "loo":
         return splits.loo(ratings, rng=rng)
     if choice.protocol == "cold":

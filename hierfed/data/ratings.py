@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -146,6 +146,7 @@ class Dataset:
     user_ids: a polars Series; entry u is the source's own id of user u.
     test_rows: bool [rows], True for test rows that the source itself names; None if it names none.
     seen: int32 [pairs, 2], user and item of pairs that are no ratings: the user has seen the item.
+    seen_alone: the numbers of the items that users without any rating have seen, by the user's id.
     Raises ValueError if rows in are not rows used + rows dropped.
     """
 
@@ -155,6 +156,7 @@ class Dataset:
     provenance: Provenance
     test_rows: np.ndarray | None = field(default=None)
     seen: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
+    seen_alone: Mapping[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that every row of the source is accounted for."""

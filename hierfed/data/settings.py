@@ -10,7 +10,7 @@ from hierfed.errors import SettingsError
 from hierfed.section import OpenShare, Section, Share
 
 Join = Literal["links", "paper", "title", "none"]
-Protocol = Literal["two_groups", "warm", "temporal", "loo", "cold", "given"]
+Protocol = Literal["two_groups", "warm", "temporal", "loo", "cold", "given", "none"]
 EMPTY = "empty"
 
 
@@ -49,6 +49,8 @@ class TableSettings(Section):
     kept as seen, and are no ratings.
     repeats: what becomes of a user's ratings of one item: `error`, `first`, `last` or `mean`.
     bad_rows: `error` refuses the table; `skip` leaves such rows out, and counts them by reason.
+    implicit: each row says that the user has seen the item, or bought it. No rating is read, a pair that is there
+    again is there once, and the lists of the ranking models are all that is learned and judged.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
@@ -59,6 +61,18 @@ class TableSettings(Section):
     no_rating: Annotated[tuple[float | Literal["empty"], ...], BeforeValidator(_listed)] = ()
     repeats: Literal["error", "first", "last", "mean"] = "error"
     bad_rows: Literal["error", "skip"] = "error"
+    implicit: bool = False
+
+    @model_validator(mode="after")
+    def _no_codes_of_ratings_that_are_not_read(self) -> TableSettings:
+        if self.implicit and (self.no_rating or "rating" in self.columns):
+            raise ValueError("data.implicit: no rating is read, so leave out data.no_rating and the rating's column")
+        return self
+
+    @property
+    def kept_repeats(self) -> str:
+        """`repeats`, but that what was seen again was seen."""
+        return "first" if self.implicit and self.repeats == "error" else self.repeats
 
     @property
     def strict(self) -> bool:
@@ -91,6 +105,8 @@ class DataSettings(TableSettings):
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> DataSettings:
+        if self.scale and self.implicit:
+            raise ValueError("data.scale: with data.implicit there is no rating, so leave it out")
         if self.scale and self.scale[0] >= self.scale[1]:
             raise ValueError(f"data.scale: from {self.scale[0]:g} to {self.scale[1]:g}; expected the lower one first")
         return self
@@ -111,7 +127,8 @@ class SplitSettings(Section):
     """The users that make the global model, and the rows that train it; see hierfed.data.splits.
 
     protocol: `two_groups` as in the paper, or `warm`, `temporal`, `loo` (leave one out: each user's newest rating) or
-    `cold`; `given` if the data name their test rows.
+    `cold`; `given` if the data name their test rows; `none` learns from every row, for a model to use, and judges
+    nothing.
     test_share: share of each user's rows under warm, temporal and cold; 0 means 0.2, and 0.3 under cold.
     federated_users: share of the users who train the global model, under two_groups and cold.
     train_rows: share of their rows that train it, under two_groups.

@@ -151,6 +151,14 @@ def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> 
     return checked(Split(train, test, train, test, unused), len(test_rows))
 
 
+def everything(rows: int) -> Split:
+    """Every row is learned from, by the global and by the personal models, and nothing is judged."""
+    train = np.arange(rows)
+    if not rows:
+        raise DataError("there are no ratings to learn from")
+    return Split(train, train[:0], train, train[:0], train[:0])
+
+
 def _users_themselves(is_test: np.ndarray) -> Split:
     """The split in which every user is a personalisation user with the rows that train the global model."""
     train, test = rows_where(~is_test), rows_where(is_test)

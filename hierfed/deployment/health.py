@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ def health_of(
     if where is None:
         yield None
         return
+    host, port = where
     if importlib.util.find_spec("prometheus_client") is None:
         raise HierfedError("--health takes one more package: pip install 'hierfed[health]'")
 
@@ -52,25 +54,22 @@ def health_of(
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Monitors ask every few seconds."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
-        if ":" in where[0]:
-            import socket  # noqa: PLC0415 - for this case alone
-
-            address_family = socket.AF_INET6
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
     try:
-        server = Server(where, Handler)
+        server = Server((host, port), Handler)
     except OSError as error:
         raise HierfedError(
-            f"cannot listen at {where[0]}:{where[1]}: {error.strerror or error}; choose another --health"
+            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --health"
         ) from error
-    found: tuple[str, int] = server.server_address[:2]  # type: ignore[assignment]
-    tell(f"answers monitors at http://{where[0]}:{found[1]}/healthz and /metrics")
-    if not _is_loopback(where[0]):
+    found = host, int(server.server_address[1])
+    tell(f"answers monitors at http://{host}:{found[1]}/healthz and /metrics")
+    if not _is_loopback(host):
         tell("warning: --health is open to other machines, without TLS: they can read names of nodes, and rounds")
     thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()

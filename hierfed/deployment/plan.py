@@ -167,6 +167,10 @@ def check_deployable(settings: Settings, topology: str = "star") -> None:
             raise SettingsError(f"federation.{name} '{value}': {by}: leave it at '{usual}'")
     if settings.federation.lost_messages:
         raise SettingsError("federation.lost_messages: simulates losses; real ones come by themselves: leave it at 0")
+    if settings.data.implicit:
+        raise SettingsError(
+            "data.implicit: nodes of a real federation learn from ratings; what was seen is for `hierfed run` alone"
+        )
     kind, unit = kind_of(settings), settings.privacy.privacy_unit
     if not kind.sends:
         raise SettingsError(

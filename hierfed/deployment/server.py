@@ -238,6 +238,7 @@ def conduct(
         privacy=plan.record(rating.round),
         digest=rating.digest(),
         seconds=time.monotonic() - began,
+        scale=plan.limits,
     )
 
 

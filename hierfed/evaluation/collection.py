@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from math import isfinite, isnan, nan
 
 from hierfed.data.federation import Node
+from hierfed.evaluation.comparison import NO_BASELINES
 from hierfed.evaluation.judging import JudgedRows, judge_intervals, judge_users, judged_items
 from hierfed.evaluation.metrics import with_metrics
 from hierfed.evaluation.ranking import figures_of
-from hierfed.evaluation.verdict import give_verdict, verdict_of_gain
+from hierfed.evaluation.verdict import give_verdict, verdict_of_gain, verdict_of_lists
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.stage import RATING
 from hierfed.methods import Prepared, kind_of
@@ -86,15 +87,15 @@ def collect(
         rankers=rankers,
         threshold=method.threshold_record(shared, judged_items(rows)),
         privacy=privacy,
-        verdict=give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, rivals, epsilon),
+        verdict=(
+            give_verdict(rounds[-1].global_rmse, on_test, personal, records, users, rivals, epsilon)
+            if users.users
+            else verdict_of_lists(rankers, method.recommends_by)
+        ),
         digest=shared.digest(),
         seconds=seconds,
     )
     return with_metrics(found)
-
-
-NO_BASELINES = Baselines(**dict.fromkeys(Baselines.model_fields, nan))
-"""Of a federation, whose server sees no rating."""
 
 
 def collect_federation(
@@ -109,6 +110,7 @@ def collect_federation(
     privacy: PrivacyRecord | None,
     digest: str,
     seconds: float,
+    scale: Sequence[float] = (),
     features: Sequence[str] = (),
     missing_features: Sequence[str] = (),
 ) -> Result:
@@ -118,7 +120,7 @@ def collect_federation(
     ratings: learned from, over all nodes; 0 where nodes do not tell.
     rounds: of every stage, from the first on; a server that was started again has the earlier ones in rounds.jsonl.
     gain: on the rows that nodes held out; None where there are none. digest: sha256 of the model of ratings.
-    seconds: of the whole training.
+    seconds: of the whole training. scale: the lowest and the highest possible rating, as nodes agreed.
     """
     nothing = dict.fromkeys(("mae_before", "mae_after", "macro_rmse_before", "macro_rmse_after", "share_worse"), nan)
     before, after = (nan, nan) if gain is None else (gain.rmse_before, gain.rmse_after)
@@ -141,6 +143,7 @@ def collect_federation(
             missing_features=list(missing_features),
             protocol=settings.split.protocol,
             split={},
+            scale=list(scale),
         ),
         rounds=list(_finished(rounds)),
         nodes=[],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from hierfed.methods import Case, Prepared, prepare
 from hierfed.randomness import generator
 from hierfed.results import Baselines, DataSummary, JoinSummary, NewUserRecord
 from hierfed.settings import Settings, load_settings
+
+NO_BASELINES = Baselines(**dict.fromkeys(Baselines.model_fields, nan))
+"""Where nothing was held out, or nobody sees what was."""
 
 RIVAL = "network"
 """The preset that new users' first ratings are compared with."""
@@ -40,6 +44,8 @@ def run_comparisons(
 
     with_rivals: False to train nothing: the baselines that need no training are then all there is.
     """
+    if not len(parts.split.personal_test):
+        return (NO_BASELINES, NO_BASELINES), []
     rounds = shared.round if with_rivals else None
     baselines = run_baselines(dataset, parts, method, nodes, personal_nodes, rounds)
     return baselines, run_new_users(settings, dataset, parts, method, shared, nodes) if with_rivals else []
@@ -122,4 +128,5 @@ def summarise_data(settings: Settings, dataset: Dataset, split: Split, prepared:
         protocol=settings.split.protocol,
         split=split.sizes(),
         warnings=list(provenance.warnings),
+        scale=list(settings.data.limits(dataset.ratings.limits)),
     )

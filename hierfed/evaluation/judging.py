@@ -50,7 +50,8 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
     """
     errors = rating_errors(method.predict(finished.shared, test).numpy(), test.value, test.user)
     losses = method.train_loss(finished.total)
-    if not (finished.shared.finite and np.isfinite([errors.rmse, *losses]).all()):
+    judged = [errors.rmse] if len(test) else []
+    if not (finished.shared.finite and np.isfinite([*judged, *losses]).all()):
         raise HierfedError(f"training diverged in round {finished.number}: {method.remedy}")
     return RoundRecord(
         round=finished.number,
@@ -262,7 +263,7 @@ def judge_users(judged: Sequence[JudgedRows]) -> UserSummary:
         mae_after=rows_after.mae,
         macro_rmse_before=rows_before.user_macro_rmse,
         macro_rmse_after=rows_after.user_macro_rmse,
-        share_worse=float((gains < 0).mean()),
+        share_worse=float((gains < 0).mean()) if len(gains) else float("nan"),
         gains=np.sort(gains).tolist(),
     )
 

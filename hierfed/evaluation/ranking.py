@@ -150,7 +150,7 @@ def lists_of(settings: Settings, note: Callable[[str], None]) -> dict[str, Any]:
     """What the settings say of lists, and who is told of it, as arguments of `judge_scorers`."""
     return {
         "sampling_seed": sampling_seed(settings),
-        "relevant_from": settings.ranking.relevant_from,
+        "relevant_from": () if settings.data.implicit else settings.ranking.relevant_from,
         "most_scores": settings.ranking.most_scores,
         "note": note,
     }
@@ -171,7 +171,7 @@ def judge_scorers(
     relevant_from: empty if every held-out rating is relevant.
     note: is told where not all users' lists are judged.
     """
-    if not scorers:
+    if not scorers or not len(held_out):
         return []
     lowest = -math.inf if isinstance(relevant_from, tuple) else relevant_from
     judged = judge_ranking(

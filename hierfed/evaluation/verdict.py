@@ -8,7 +8,7 @@ from math import isnan, nan
 import numpy as np
 
 from hierfed.evaluation.paired import paired_p_value
-from hierfed.results import Baselines, Gain, NodeRecord, UserSummary, Verdict
+from hierfed.results import Baselines, Gain, NodeRecord, RankingRecord, UserSummary, Verdict
 
 
 def give_verdict(
@@ -69,6 +69,26 @@ def verdict_of_gain(gain: Gain | None) -> Verdict:
             f"Personalisation {change} the RMSE on {gain.rows:,} held-out ratings: {gain.rmse_before:.4f} before, "
             f"{gain.rmse_after:.4f} after."
         ]
+    return _open(words)
+
+
+def verdict_of_lists(rankers: Sequence[RankingRecord], recommends: str) -> Verdict:
+    """The verdict where no rating was judged: on lists, where these were, or on a model that learned from every row."""
+    ndcg = {record.model: record.ndcg_at_10 for record in rankers}
+    if recommends in ndcg and "popularity" in ndcg:
+        own, popular = ndcg[recommends], ndcg["popularity"]
+        verb = "beats" if own > popular else "does not beat"
+        return _open([f"What is recommended {verb} popularity: NDCG@10 {own:.4f} against {popular:.4f}."])
+    return _open(
+        [
+            "The model learned from every row, for use: nothing was held out, so nothing was judged. "
+            "Another protocol says how good such a model is."
+        ]
+    )
+
+
+def _open(words: list[str]) -> Verdict:
+    """A verdict on nothing that was compared."""
     return Verdict(
         beats_global_mean=None,
         beats_biases=None,

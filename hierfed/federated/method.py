@@ -219,7 +219,7 @@ class Method:
         """Choose hyperparameters on validation rows inside the train rows.
 
         train: trains a candidate on nodes. rule: adds up the nodes' errors on their validation rows.
-        Gives the settings with the chosen values, and the record of the choice.
+        Gives the settings with the chosen values, and the record of the choice; data without ratings allow none.
         """
         return settings, None
 

@@ -69,15 +69,22 @@ def stages_from_rating(case: Case) -> list[Stage]:
     """The training stage of the rating model, and the stages after it.
 
     case: holds the models of the stages before.
+    Raises SettingsError where what was seen, without ratings, teaches the method nothing.
     """
     kind, settings = kind_of(case.settings), case.settings
+    later = kind.later_stages(case)
+    if settings.data.implicit and not later:
+        raise SettingsError(
+            f"data.implicit: method '{settings.method}' makes its lists by expected ratings, and these data hold none: "
+            "take preset hierarchical, with ranking.rank_items"
+        )
     rating = Stage(
         RATING,
         kind.rounds(settings),
         lambda models: prepare(replace(case, models={**case.models, **models})).method,
         -kind.opening_rounds(settings),
     )
-    return [rating, *kind.later_stages(case)]
+    return [rating, *later]
 
 
 def prepare(case: Case) -> Prepared:

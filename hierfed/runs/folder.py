@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError, storing
 from hierfed.evaluation.metrics import with_metrics
+from hierfed.evaluation.samples import sample_lists
 from hierfed.evaluation.summary import summarise
 from hierfed.federated.stage import RATING
 from hierfed.ledger.entries import FILE as LEDGER
@@ -25,7 +26,7 @@ from hierfed.methods import METHODS
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.plain_text import printable
-from hierfed.report.figures import save_figures
+from hierfed.report.figures import save_figures, save_for_papers
 from hierfed.report.page import write_page, write_summary_page
 from hierfed.results import Result, RoundRecord, Summary, write_record
 from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
@@ -127,7 +128,10 @@ def save_run(outcome: Outcome, folder: Path) -> Result:
 def _save_run(outcome: Outcome, folder: Path) -> Result:
     began = time.perf_counter()
     make_folder(folder)
-    result = outcome.result.model_copy(update={"name": folder.name})
+    samples = sample_lists(
+        outcome.tuned, outcome.dataset.catalogue, outcome.method, outcome.models, outcome.dataset.ratings
+    )
+    result = outcome.result.model_copy(update={"name": folder.name, "samples": samples})
     (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
     lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
     (folder / ROUNDS).write_text(lines, encoding="utf-8")
@@ -171,6 +175,23 @@ def rewrite_report(folder: Path) -> Result | Summary:
     for result in results:
         write_report(result, seed_folder(folder, result.seed))
     return save_summary(results, folder)
+
+
+PAPERS = "figures-for-papers"
+
+
+def write_for_papers(folder: Path, kind: str = "", titled: bool = True) -> list[Path]:
+    """Write a run's figures for a paper into `figures-for-papers` of its folder, or of each seed's; gives their paths.
+
+    kind: `png`, `svg` or `pdf`; `pdf` if empty.
+    """
+    several = (folder / "summary.json").is_file()
+    found = []
+    for result in read_results(folder):
+        place = (seed_folder(folder, result.seed) if several else folder) / PAPERS
+        with storing(place):
+            found += save_for_papers(result, place, kind or "pdf", titled)
+    return found
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -228,5 +249,5 @@ def save_models(outcome: Outcome, folder: Path) -> None:
     models = models_for_use(outcome, held)
     # What a user has rated besides is for lists alone.
     seen = besides_ratings(outcome, held)
-    save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen)
+    save_private(folder, outcome.settings.method, models, outcome.dataset.user_ids, seen, outcome.dataset.seen_alone)
     save_model(folder, kept, outcome.method, (RANKING, INDEX))

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import polars as pl
@@ -57,11 +58,17 @@ def private_format(method: str, version: str = FORMAT) -> str:
 
 
 def save_private(
-    folder: Path, kind: str, models: Mapping[str, PersonalModel], user_ids: pl.Series, held: RowsByNode
+    folder: Path,
+    kind: str,
+    models: Mapping[str, PersonalModel],
+    user_ids: pl.Series,
+    held: RowsByNode,
+    seen_alone: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> None:
     """Write a folder per node, and in it a file per user; models: by node's name.
 
     held: rows, user by user, that models may not have learned from; each user's own file keeps their items.
+    seen_alone: the numbers of the items that users without any rating have seen, by the user's id.
     """
     place, unfinished = folder / PRIVATE, folder / f".{PRIVATE}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -76,10 +83,12 @@ def save_private(
                 continue
             missed.discard(user)
             _save_user(own, told, str(user_ids[user]), tensors | _seen(held, user, tensors.get("items")))
-    if missed:
+    if missed or seen_alone:
         (unfinished / NOWHERE).mkdir(mode=0o700, exist_ok=True)
         for user in sorted(missed):
             _save_user(unfinished / NOWHERE, told, str(user_ids[user]), _seen(held, user, None))
+        for user_id, items in seen_alone.items():
+            _save_user(unfinished / NOWHERE, told, user_id, {"seen": torch.tensor(items, dtype=torch.int64)})
     names = sorted(str(path.relative_to(unfinished)) for path in unfinished.glob("*/*"))
     write_atomically(unfinished / Path(INDEX).name, sealed_json({"files": names}), 0o600)
     if place.exists():

@@ -56,9 +56,11 @@ class Answer:
     """Items for a user, best first. known: whether the run knows the user; else they suit anyone.
 
     ordered_by: `score`, or the expected `rating`, which the score then equals.
+    rated: False where all ratings are one, as in data that say what was seen alone; `rating` then says nothing.
     """
 
     user: str
     known: bool
     ordered_by: Literal["score", "rating"]
     items: tuple[Recommendation, ...]
+    rated: bool = True

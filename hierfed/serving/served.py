@@ -173,7 +173,7 @@ class Served:
             )
             for row, item in enumerate(chosen.tolist())
         )
-        return Answer(user_id, known, ordered_by, listed)
+        return Answer(user_id, known, ordered_by, listed, self.limits[0] < self.limits[1])
 
     def reasons_of(self, user: ServedUser, items: Tensor, now: int | None = None) -> list[tuple[Reason, ...]]:
         """The own ratings that moved each of these items most; nothing where the model does not say."""

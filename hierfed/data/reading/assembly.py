@@ -83,7 +83,8 @@ def assemble(source: Source, join: Join, unmatched: Unmatched | None) -> Dataset
         warnings=unknown_test_ids(source) + _unknown_films(whole.item.ids, source.films) + whole.remarks,
     )
     seen = seen_pairs(whole.seen, user_ids, described["item_id"])
-    return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows, seen)
+    alone = seen_alone(whole.seen, user_ids, described["item_id"])
+    return Dataset(ratings, Catalogue(described), user_ids, provenance, test_rows, seen, alone)
 
 
 def seen_pairs(seen: pl.DataFrame | None, user_ids: pl.Series, item_ids: pl.Series) -> np.ndarray:
@@ -92,6 +93,15 @@ def seen_pairs(seen: pl.DataFrame | None, user_ids: pl.Series, item_ids: pl.Seri
         return np.empty((0, 2), np.int32)
     found = pl.DataFrame({"user": places(seen["user"], user_ids), "item": places(seen["item"], item_ids)})
     return found.drop_nulls().cast(pl.Int32).to_numpy()
+
+
+def seen_alone(seen: pl.DataFrame | None, user_ids: pl.Series, item_ids: pl.Series) -> dict[str, list[int]]:
+    """The numbers of the items that users without any rating have seen, by the user's id, without unknown items."""
+    if seen is None:
+        return {}
+    numbered = seen.with_columns(user_row=places(seen["user"], user_ids), row=places(seen["item"], item_ids))
+    found = numbered.filter(pl.col("user_row").is_null() & pl.col("row").is_not_null())
+    return {str(user): sorted(rows) for user, rows in found.group_by("user").agg("row").sort("user").iter_rows()}
 
 
 def refuse_repeated_pairs(part: RatingPart, train_rows: int) -> None:

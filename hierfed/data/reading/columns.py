@@ -41,9 +41,13 @@ _MOST, _SHOWN = 12, 40
 # A table with so many columns, none of them an item's, has a column for each item.
 _WIDE = 20
 _REQUIRED = ("user", "item", "rating")
+# What to do where no rating is there at all; the readers of databases want the column.
+IMPLICIT = "; or --implicit, where each row says that the user has seen the item (a query: with `1 as rating` too)"
 
 
-def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place: str) -> dict[str, str]:
+def find_columns(
+    names: Sequence[str], mapping: Mapping[str, str] | None, place: str, implicit: bool = False
+) -> dict[str, str]:
     """The file's own column for each role: user, item, rating, and time if there is one.
 
     Columns are found by their usual names (userId, user_id, movieId, item_id, timestamp, ...) in any case.
@@ -51,11 +55,14 @@ def find_columns(names: Sequence[str], mapping: Mapping[str, str] | None, place:
     mapping: role to column or its number from 1; it comes before any usual name. `timestamp` is another word for the
     role `time`, and an empty name for it leaves the times out.
     place: the place of the names, for messages.
+    implicit: True to leave out the rating.
     Raises DataError for a role that is unknown or missing, or for which two columns qualify.
     """
     asked = {role: named(column, names) for role, column in _roles(mapping or {}).items()}
     found: dict[str, str] = {}
     for role in ALIASES:
+        if role == "rating" and implicit:
+            continue
         if role in asked:
             if role == "time" and not asked[role]:
                 continue
@@ -144,4 +151,5 @@ def _missing(role: str, names: Sequence[str], place: str) -> str:
     return (
         f"{place}: {start}no column for the {role}{hints[0] if hints else ''}; found {_listed(names) or 'none'}; "
         f"expected {' or '.join(aliases)}, or a column mapped to it: --column {role}=NAME"
+        f"{IMPLICIT if role == 'rating' else ''}"
     )

@@ -62,10 +62,10 @@ def read_database(source: str, query: str, rules: Rules) -> RatingFile:
     frame = selected.frame.rename({role: selected.columns[role] for role in selected.frame.columns}, strict=False)
     part = checked_part(frame.get_column, selected.columns, place, rules)
     # Among repeats the server's order must not decide, unless they are refused, which tells the rows as they came.
-    ties = () if rules.how.repeats == "error" else (part.value,)
+    ties = () if rules.how.kept_repeats == "error" else (part.value,)
     part = part.take(np.lexsort((*ties, part.item.numbers, part.user.numbers)))
     file = _as_file(selected.label, part)
-    return RatingFile(without_repeats(part, rules.how.repeats, ordered=False), file)
+    return RatingFile(without_repeats(part, rules.how.kept_repeats, ordered=False), file)
 
 
 def _as_file(label: str, part: RatingPart) -> SourceFile:

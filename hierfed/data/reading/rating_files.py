@@ -36,7 +36,7 @@ def read_delimited(table: Delimited, rules: Rules) -> RatingFile:
 
     Raises DataError with file, line and column at the first bad row.
     """
-    columns = find_columns(table.names, rules.how.columns, f"{table.path}, line 1")
+    columns = find_columns(table.names, rules.how.columns, f"{table.path}, line 1", rules.how.implicit)
 
     def place(row: int) -> str:
         return f"{table.path}, line {table.line(row)}"
@@ -47,14 +47,14 @@ def read_delimited(table: Delimited, rules: Rules) -> RatingFile:
     if frame is None:
         frame = table.strings()
     malformed = sum(1 for _ in table.rows()) - frame.height if table.skip else 0
-    part = without_repeats(checked_part(frame.get_column, columns, place, rules, malformed), rules.how.repeats)
+    part = without_repeats(checked_part(frame.get_column, columns, place, rules, malformed), rules.how.kept_repeats)
     return RatingFile(part, table.source_file(part.rows_in))
 
 
 def read_raw(table: RawTable, rules: Rules) -> RatingFile:
     """The ratings of a table that is columns already."""
-    columns = find_columns(table.frame.columns, rules.how.columns, table.where)
-    part = without_repeats(checked_part(table.frame.get_column, columns, table.place, rules), rules.how.repeats)
+    columns = find_columns(table.frame.columns, rules.how.columns, table.where, rules.how.implicit)
+    part = without_repeats(checked_part(table.frame.get_column, columns, table.place, rules), rules.how.kept_repeats)
     return RatingFile(part, SourceFile(table.name, table.size, table.sha256, part.rows_in))
 
 
@@ -85,8 +85,9 @@ def _parse_parquet(path: Path, rules: Rules) -> RatingPart:
     def place(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    part = checked_part(read, find_columns(names, rules.how.columns, str(path)), place, rules)
-    return without_repeats(part, rules.how.repeats)
+    columns = find_columns(names, rules.how.columns, str(path), rules.how.implicit)
+    part = checked_part(read, columns, place, rules)
+    return without_repeats(part, rules.how.kept_repeats)
 
 
 @contextmanager

@@ -67,6 +67,8 @@ class RatingPart:
     def of(cls, column: Callable[[str], pl.Series], roles: Collection[str], place: Callable[[int], str]) -> RatingPart:
         """Make a part from columns by role: user, item, rating, and time if there is one.
 
+        Where there is no rating, each row says "seen", and has the value 1.
+
         Each column is released once it is numbered or copied, so memory holds at most two at a time if `column` reads
         them. If several roles have errors, the first role's is raised.
 
@@ -81,12 +83,13 @@ class RatingPart:
 
         with ThreadPoolExecutor(_THREADS) as threads:
             user, item = threads.submit(numbered, "user"), threads.submit(numbered, "item")
-            value = threads.submit(copied, "rating")
+            value = threads.submit(copied, "rating") if "rating" in roles else None
             time = threads.submit(copied, "time") if "time" in roles else None
+            seen = np.ones(len(user.result().numbers), np.float32)
             return cls(
                 user.result(),
                 item.result(),
-                value.result().astype(np.float32, copy=False),
+                seen if value is None else value.result().astype(np.float32, copy=False),
                 None if time is None else time.result(),
                 place,
             )
@@ -133,7 +136,7 @@ def _ratings_of(
         if bad.any():
             dropped[f"column {name}: no {'id' if role in ('user', 'item') else role}"] = int(bad.sum())
             good &= ~bad
-    coded = good & frame["rating"].is_nan().fill_null(False)
+    coded = good & (frame["rating"].is_nan().fill_null(False) if "rating" in columns else False)
     seen = None
     if coded.any():
         codes = " or ".join(code if isinstance(code, str) else f"{code:g}" for code in rules.how.no_rating)

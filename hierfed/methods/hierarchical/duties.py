@@ -119,6 +119,8 @@ class HierarchicalDuties(Method):
         self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
     ) -> tuple[Settings, Selection | None]:
         """See Method."""
+        if settings.data.implicit:  # There is no rating to try anything on.
+            return settings, None
         from hierfed.methods.hierarchical.selection import select  # noqa: PLC0415 - it makes candidates of this class
 
         return select(settings, self._own, nodes, train, rule)

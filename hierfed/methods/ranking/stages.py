@@ -73,6 +73,8 @@ def ranking_scorers(
     scorers = {name: _once(scorer) for name, scorer in scorers.items()}
     weights = {name: getattr(settings.ranking, f"{name}_weight") for name in scorers}
     scorers[BLEND] = _blended(dict(scorers), {name: weight for name, weight in weights.items() if weight})
+    if settings.data.implicit:  # All expected ratings are equal.
+        del scorers["rating"]
     return scorers
 
 
