@@ -123,8 +123,8 @@ class _Collected:
         )
         yield GaugeMetricFamily("hierfed_began_timestamp_seconds", "When it was started.", status.began)
         if status.kind == "node":
-            contact = "hierfed_last_contact_timestamp_seconds"
-            yield GaugeMetricFamily(contact, "When the server was reached.", status.last_contact)
+            reached = "hierfed_last_contact_timestamp_seconds"
+            yield GaugeMetricFamily(reached, "When the server was reached.", status.last_contact)
             return
         yield GaugeMetricFamily("hierfed_rounds_done", "Rounds since it was started.", status.done)
         yield GaugeMetricFamily("hierfed_rounds_planned", "Rounds to come when it was started.", status.rounds)
