@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from hierfed.deployment.keys import new_certificates, new_key
+from hierfed.deployment.keys import new_certificates, new_key, read_public_key
+from hierfed.deployment.signing import fingerprint
 from tests.deployment.processes.federations import SETTINGS, free_port, read_until
 
 pytestmark = pytest.mark.slow
@@ -54,8 +55,10 @@ def test_strangers_are_refused_in_one_line_each_and_a_known_node_is_let_in(start
     assert "not who it should be: unable to get local issuer certificate" in told["another authority"]
     assert server.poll() is None
     friend = join(port, "e", "--ca", certificates.ca, "--key", tmp_path / "known.key")
-    read_until(server, "digest")
+    lines = read_until(server, "digest")
     assert [server.wait(), friend.wait()] == [0, 0]
+    refused = f"WARNING a node is refused: from 127.0.0.1, with the key {fingerprint(read_public_key(unknown))}"
+    assert any(refused in line for line in lines), lines
 
 
 def test_an_expired_certificate_is_refused_by_node_and_server(start, join, tables, tmp_path):
