@@ -240,7 +240,7 @@ class _Peer:
         _, total = rounds.run(JUDGE, 1, sums, lambda total: SharedModel(total.arrays))
         rounds.end()
         self._tell_gain(total)
-        self._tell(f"digest {shared.digest()}; {rounds.bytes:,} bytes of sums sent")
+        self._tell(f"digest {shared.digest()}; {rounds.sent:,} bytes of sums sent")
         return shared
 
     def _stage(

@@ -12,10 +12,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hierfed.engines.exchange import Request
+from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.gossip import with_whole_counts
 from hierfed.engines.peers.letters import (
     HEARD,
@@ -67,7 +68,7 @@ class Terms:
 class PeerRounds:
     """The rounds of one peer; `run` makes one. tell: takes a line for each event.
 
-    view: how often the members were agreed on anew. members: the numbers of those that are there. bytes: sent.
+    view: how often the members were agreed on anew. members: the numbers of those that are there. sent: bytes of sums.
     """
 
     terms: Terms
@@ -80,7 +81,7 @@ class PeerRounds:
     clock: Callable[[], float] = time.monotonic
     view: int = 0
     members: tuple[int, ...] = ()
-    bytes: int = 0
+    sent: int = 0
     _suspects: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -132,13 +133,11 @@ class PeerRounds:
         for exchange in range(fixed or exchanges_needed(neighbours, peers)):
             for other, (count, sent) in mass.send(exchange).items():
                 self._send(self.members[other], Request(MASS, self._place(count), {ARRAY: sent}))
-                self.bytes += sent.nbytes
+                self.sent += sent.nbytes
             for other, count in mass.awaited(exchange).items():
                 sender = self.members[other]
 
-                def come(count: int = count, sender: int = sender) -> Request | None:
-                    return self.inbox.first(MASS, position, view, count, sender)
-
+                come = partial(self.inbox.first, MASS, position, view, count, sender)
                 letter = self._wait(sender, come)
                 found = letter.arrays.get(ARRAY)
                 if found is None or found.shape != mass.held.shape or not bool(found.isfinite().all()):
@@ -166,7 +165,7 @@ class PeerRounds:
             self._send(member, letter)
         for member in self._others():
             slot = (STATEMENT, self.ledger.position, self.view, 0, member)
-            found = self._wait(member, lambda slot=slot: self.inbox.find(slot))
+            found = self._wait(member, partial(self.inbox.find, slot))
             signed[self.terms.names[member]] = self._checked(member, found)
         try:
             self.ledger.append(signed)
@@ -237,7 +236,7 @@ class PeerRounds:
                 return self._go_on(heard)
 
     def _call(self) -> Request:
-        facts = {"suspects": json.dumps(sorted(self._suspects)), "ends": self.ledger.position}
+        facts: dict[str, Fact] = {"suspects": json.dumps(sorted(self._suspects)), "ends": self.ledger.position}
         return Request(REGROUP, {**self._place(0, 0), **facts, "line": self.ledger.lines[-1].decode()})
 
     def _go_on(self, heard: tuple[int, ...]) -> bool:
@@ -278,7 +277,7 @@ class PeerRounds:
     def _others(self) -> list[int]:
         return [member for member in self.members if member != self.terms.me]
 
-    def _place(self, number: int = 0, position: int | None = None) -> dict[str, str | int | float | bytes]:
+    def _place(self, number: int = 0, position: int | None = None) -> dict[str, Fact]:
         where = self.ledger.position if position is None else position
         return {"training": self.ledger.opening.training, "position": where, "view": self.view, "number": number}
 

@@ -218,12 +218,12 @@ def test_a_round_that_is_over_for_one_is_over_for_all(peers, monkeypatch):
 def test_what_is_sent_is_the_stars_times_log2_n(peers):
     found = peers(4)
     found.train()
-    assert all(each.bytes == found.rounds[0].bytes for each in found.rounds)
+    assert all(each.sent == found.rounds[0].sent for each in found.rounds)
     sent = []
     run_rounds(found.method, found.nodes, ROUNDS, lambda done: sent.append(done.bytes_up))
     # A weight goes with each message.
     messages = 2 * (ROUNDS - found.method.start().round)
-    assert found.rounds[0].bytes == 2 * sum(sent) // 4 + 8 * messages
+    assert found.rounds[0].sent == 2 * sum(sent) // 4 + 8 * messages
 
 
 def test_a_letter_that_is_no_part_of_the_sum_is_refused(peers):
