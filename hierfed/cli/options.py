@@ -123,7 +123,12 @@ class DataOptions(TableOptions):
             raise SettingsError(
                 f"--test gives the test rows, so --protocol {self.protocol} cannot choose others: leave one out"
             )
-        named = {"data.source": self.data, "data.query": self.query, "data.join": self.join, "data.test": self.test}
+        named: dict[str, Any] = {
+            "data.source": self.data,
+            "data.query": self.query,
+            "data.join": self.join,
+            "data.test": self.test,
+        }
         named |= {"split.protocol": self.protocol, "data.implicit": self.implicit or None}
         return {key: value for key, value in named.items() if value is not None} | super().overrides()
 

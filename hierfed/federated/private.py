@@ -137,4 +137,5 @@ class ModelsTogether(Sequence[PersonalModel]):
 
     def among(self, place: np.ndarray, user: np.ndarray) -> np.ndarray:
         """The number of a user of the node at this place, in place of the node's own, int64 [rows]."""
-        return place.astype(np.int64) * self.stride + user
+        numbers: np.ndarray = place.astype(np.int64) * self.stride + user
+        return numbers

@@ -58,11 +58,11 @@ class ItemKernel:
             norms = [each.square().sum(2, keepdim=True) * 3 for each in (first, second)]
             first = torch.cat([first * -6, norms[0], ones.expand(*left.shape, 1)], 2).to(kind)
             second = torch.cat([second, ones.expand(*right.shape, 1), norms[1]], 2).to(kind)
-            for rows, columns in _tiles(*total.shape, same):
+            for rows, columns in _tiles(len(total), total.shape[1], total.shape[2], same):
                 distance = torch.bmm(first[:, rows], second[:, columns].transpose(1, 2)).clamp_min_(1e-12).sqrt_()
                 decay = distance.neg().exp_()
                 total[:, rows, columns].addcmul_(distance.add_(1), decay, value=amplitude)
-        for rows, columns in _tiles(*total.shape, left is right):
+        for rows, columns in _tiles(len(total), total.shape[1], total.shape[2], left is right):
             if times is not None:
                 self.time.join(total[:, rows, columns], times[0][:, rows], times[1][:, columns])
             if left is right:

@@ -138,7 +138,8 @@ class Kriging:
             kind = torch.float32 if int(counts.max()) > SINGLE_FROM else torch.float64
             try:
                 found = self._predicted(users, item, x, when, kind)
-            except torch.linalg.LinAlgError:
+            except RuntimeError:
+                # torch's LinAlgError, which torch.linalg does not export, is one; any other comes again.
                 # Nearly equal ratings with next to no noise need all digits.
                 found = self._predicted(users, item, x, when, torch.float64)
             expected, gained, signal, louder = found
@@ -301,7 +302,7 @@ def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor)
 
     counts: each user's number of ratings, without padding, [users].
     """
-    levels = LEVELS
+    levels: tuple[float, ...] = LEVELS
     if len(noise) == 1 and noise.shape[1] >= 2 * PILOT:
         some = torch.arange(PILOT, device=noise.device) * noise.shape[1] // PILOT
         pilot = _at_levels(

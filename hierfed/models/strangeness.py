@@ -25,7 +25,7 @@ def log_densities(value: Tensor, vectors: Tensor, mean: Tensor, covariance: Tens
     joint = vectors @ covariance @ vectors.T + torch.diag(noise)
     root = torch.linalg.cholesky(joint)
     left = torch.linalg.solve_triangular(root, (value - vectors @ mean)[:, None], upper=False)[:, 0]
-    each = left.square() / 2 + root.diagonal().log() + math.log(2 * math.pi) / 2
+    each: Tensor = left.square() / 2 + root.diagonal().log() + math.log(2 * math.pi) / 2
     return -each.cumsum(0)
 
 

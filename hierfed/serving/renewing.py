@@ -95,7 +95,7 @@ def renew(
         watching = Observers(watchers)
 
         def train(*given: object, **named: object) -> Trained:
-            return run_rounds(*given, how=shape, **named)  # type: ignore[arg-type]
+            return run_rounds(*given, how=shape, **named)  # type: ignore[arg-type,misc]
 
         first, *later = stages_from_rating(case)
         models: dict[str, SharedModel] = dict(case.models)

@@ -227,7 +227,7 @@ class HierarchicalFactors(HierarchicalDuties):
         nodes: Sequence[Node],
         private: Sequence[PrivateState | None],
         besides: Callable[[Node], Ratings | None] = nothing_besides,
-    ) -> Sequence[PersonalFactors | PiecewiseFactors]:
+    ) -> Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether:
         """Each node's users, kriged. Users who took part in all rounds take their own sums out again. See Method.
 
         If there are more ratings than memory should hold vectors of, models are made on demand.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -41,7 +41,9 @@ class NodeBlock:
         whole, here = self.model, slice(int(self.users[node]), int(self.users[node + 1]))
         rows = slice(int(self.rows[here.start]), int(self.rows[here.stop]))
         own = whole.own
-        parts = {name: None if value is None else value[rows] for name, value in vars(own).items() if name != "counts"}
+        parts: dict[str, Any] = {
+            name: None if value is None else value[rows] for name, value in vars(own).items() if name != "counts"
+        }
         return replace(
             whole,
             users=numbers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,7 +50,7 @@ class Validators:
         within = models[0].within
         found = ((place, _errors(within(mean), rows[place])) for place, mean, _ in self.predicted(models, rows))
         sums = self.rule(found).total.arrays
-        return float(sums["squares"] / sums["rows"].clamp_min(1)) ** 0.5
+        return math.sqrt(float(sums["squares"] / sums["rows"].clamp_min(1)))
 
     def gains(self, before: Models, after: Models, rows: Mapping[int, Ratings]) -> bool:
         """True if the later models' gain is more than its standard error, with the users' own gains as a sample."""
@@ -79,7 +80,9 @@ def _predicted(
             together = concatenated(list(here.values()))
             user = models.among(np.repeat(np.array(list(here)), lengths), together.user)
             mean, variance = models.together(block).distribution(replace(together, user=user))
-            yield from zip(numbers[list(here)].tolist(), mean.split(lengths), variance.split(lengths), strict=True)
+            yield from zip(
+                numbers[list(here)].tolist(), torch.split(mean, lengths), torch.split(variance, lengths), strict=True
+            )
 
 
 def _gain(first: Tensor, then: Tensor, rows: Ratings) -> Contribution:

@@ -104,7 +104,7 @@ class Ease:
         found = _unpacked(total.arrays["co_raters"], len(known))
         if self.likeness is not None:
             root = shared.arrays["raters"][known].sqrt()
-            for rows in torch.arange(len(known)).split(ROWS):
+            for rows in torch.split(torch.arange(len(known)), ROWS):
                 likeness = self.likeness.between(known[None, rows], known[None])[0]
                 found[rows] += likeness.mul_(root[rows, None]).mul_(root)
         return found
