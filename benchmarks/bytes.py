@@ -1,24 +1,30 @@
-"""How many bytes does a node send for the hierarchical model, and what does it cost to send fewer?
+"""How many bytes does a node send, and what does it cost to send fewer?
 
     python benchmarks/bytes.py --data FOLDER [--protocol warm] [--seeds 5] [--steps words8,deflate words8 ...]
+    python benchmarks/bytes.py --data FOLDER --preset network [--seeds 5] [--rounds 10] [--steps eden1 top_k ...]
 
 Every line is a way of sending: numbers as they are, then the steps of each entry of --steps, joined by commas, with
 open sums, and under secure sums where the steps allow it. Bytes are what a node sends on average in the rating stage,
 its opening rounds included (MB: 10^6 bytes). RMSE is on the personalisation users' held-out rows; the differences are
 paired by seed. Under secure sums the model is that of open words, so its bytes alone are counted, for the first seed.
+For a network, RMSE is on validation rows, one in five of the personalisation users' train rows, and with --test on
+their held-out rows.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import mean
 
+import numpy as np
 import torch
 from hierarchical import rmse
 
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import run_rounds
-from hierfed.engines.rounds import Round, round_of, steps_of
+from hierfed.engines.rounds import PLAIN, Round, round_of, steps_of
+from hierfed.engines.stages import after_earlier_stages
 from hierfed.federated.method import Trained
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
@@ -32,17 +38,58 @@ def train(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]
     return trained, sum(sent) / len(nodes) / 1e6
 
 
+def with_validation(nodes: Sequence[Node], seed: int) -> list[Node]:
+    """The nodes with one in five of their train rows in the place of their test rows."""
+    found = []
+    for node in nodes:
+        order = np.random.default_rng([seed, node.number]).permutation(len(node.train))
+        held, kept = np.sort(order[::5]), np.sort(np.delete(order, np.s_[::5]))
+        found.append(replace(node, train=node.train.take(kept), test=node.train.take(held)))
+    return found
+
+
+def of_a_network(options: argparse.Namespace) -> None:
+    """A line for each way of sending a network's changes."""
+    ways = {"numbers": (), **{name: tuple(name.split(",")) for name in options.steps or ["eden1", "eden2", "top_k"]}}
+    errors: dict[str, list[float]] = {name: [] for name in ways}
+    for seed in range(options.seeds):
+        plain = load_settings("network", {"source": options.data, "seed": seed, "threads": 1})
+        dataset = load_dataset(plain)
+        nodes, personal = assign(dataset, divide(dataset, plain), plain)
+        judged = personal if options.test else with_validation(personal, seed)
+        case = Case(plain, dataset.catalogue, dataset.ratings.limits)
+        method = prepare(after_earlier_stages(case, nodes, PLAIN)).method
+        for name, steps in ways.items():
+            settings = load_settings("network", {"seed": seed, "steps": list(steps)})
+            how, sent = Round(steps=steps_of(settings)), list[int]()
+            rounds = options.rounds or plain.training.rounds
+            trained = run_rounds(method, nodes, rounds, lambda done, sent=sent: sent.append(done.bytes_up), how)
+            personalised = method.personalise(trained.shared, judged, [None] * len(judged))
+            errors[name].append(rmse(judged, personalised))
+            megabytes, off = sum(sent) / len(nodes) / 1e6, errors[name][-1] - errors["numbers"][-1]
+            print(f"seed {seed}  {name:16} {megabytes:7.4f} MB  {errors[name][-1]:.5f}  {off:+.5f}", flush=True)
+    for name, found in errors.items():
+        print(f"mean    {name:16} {mean(found):.5f}  {mean(found) - mean(errors['numbers']):+.5f}", flush=True)
+
+
 def main() -> None:
     """Print a line for each way of sending."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--protocol", default="warm")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", nargs="*", default=["words16", "words8", "words8,deflate"])
+    parser.add_argument("--preset", choices=["hierarchical", "network"], default="hierarchical")
+    parser.add_argument("--rounds", type=int, default=0, help="of a network; 0: the preset's")
+    parser.add_argument("--test", action="store_true", help="judge a network on test rows")
+    parser.add_argument("--steps", nargs="*")
     parser.add_argument("--without-secure-sums", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    ways = {"numbers": (), **{name: tuple(name.split(",")) for name in options.steps}}
+    if options.preset == "network":
+        of_a_network(options)
+        return
+    chosen = options.steps or ["words16", "words8", "words8,deflate"]
+    ways = {"numbers": (), **{name: tuple(name.split(",")) for name in chosen}}
     errors: dict[str, list[float]] = {name: [] for name in ways}
     for seed in range(options.seeds):
         plain = load_settings(

@@ -142,13 +142,19 @@ class Settings(Section):
         return ""
 
     def _steps_refusal(self) -> str:
-        federation, steps = self.federation, [(name, STEPS[name]) for name in self.federation.steps]
+        kind, federation = METHODS[self.method], self.federation
+        steps = [(name, STEPS[name]) for name in federation.steps]
         words = [step.bits for _, step in steps if step.bits]
         for place, (name, step) in enumerate(steps):
             if step.single and self.privacy.secure_sums:
                 reason = "it changes single contributions, which secure sums hide: leave one of the two out"
             elif step.single and place < len(steps) - 1:
                 reason = "what it sends cannot be changed further: name it last"
+            elif step.averaged and not kind.averaged:
+                reason = (
+                    f"it is for parameters that are averaged, and the sums of method '{self.method}' can only be "
+                    "added: take words8 or words16"
+                )
             elif not step.bits:
                 continue
             elif len(words) > 1:

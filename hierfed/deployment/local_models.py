@@ -23,6 +23,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check, counts, not_negative, within
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.federated.remembered import of_method
 from hierfed.federated.stage import RATING
 from hierfed.models.intervals import half_width
 from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
@@ -129,7 +130,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
         )
     plan, number = known
     own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
-    kept = state.recall(plan.training, RATING, shared.round, own.digest)
+    kept = of_method(state.recall(plan.training, RATING, shared.round, own.digest))
     node = Node(number, state.name, own.train, own.test)
     models: Sequence[PersonalModel] = plan.method.personalise(shared, [node], [kept])
     if refit == "users":

@@ -36,6 +36,7 @@ from hierfed.engines.secure_round import STEPS, UNMASK, SecureNode
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.private import PrivateState
+from hierfed.federated.remembered import beside, of_method, of_steps
 from hierfed.federated.stage import RATING
 from hierfed.federated.steps import Known, send
 
@@ -246,11 +247,14 @@ class NodeSide:
         method, node = self._methods[stage], self._node()
         steps, before = steps_of(plan.settings), self._recall_last(stage, number - 1)
         try:
-            contribution, kept = next(iter(method.contribute(shared, [node], [before])))
+            contribution, kept = next(iter(method.contribute(shared, [node], [of_method(before)])))
             check_sum(plan.settings.method, stage, contribution)
-            contribution = send(steps, contribution, Known.of(method, shared, steps), self._number)
+            # Steps may turn what is not finite into words or bits that hide it.
             if not all(array.isfinite().all() for array in contribution.arrays.values()):
                 return self._refuse(f"its part of {stage}, round {number}, is not finite: the model diverges")
+            known = Known.of(method, shared, steps)
+            contribution, remembered = send(steps, contribution, known, self._number, of_steps(before))
+            kept = beside(kept, remembered)
             # The server sees a contribution of its own where sums are open, and looks at it there.
             reason = "" if self._secure is None else look_by(method, shared, steps)(contribution)
         except UNUSABLE as error:
@@ -281,7 +285,7 @@ class NodeSide:
         """Sums of squared errors before and after personalisation, on rows that were never learned from."""
         self._refuse_without_noise()
         plan, own, shared = self._known(self._plan), self._known(self._own), self._known(self._models.get(RATING))
-        kept = self._recall(RATING, shared.round)
+        kept = of_method(self._recall(RATING, shared.round))
         try:
             (model,) = plan.method.personalise(shared, [self._node()], [kept])
             sums = judged(plan, shared, model, len(own.train), own.test)

@@ -19,6 +19,7 @@ from hierfed.engines.rounds import PLAIN, Lateness, Round
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
+from hierfed.federated.remembered import beside, of_method, of_steps
 from hierfed.federated.speeds import Asked
 from hierfed.federated.stage import RATING
 from hierfed.federated.steps import Known, arrive, send
@@ -77,10 +78,12 @@ def run_asynchronous(
             clock, place = heapq.heappop(work.due)
             old = work.given.pop(place)
             known = Known.of(method, old, steps)
-            contribution, private[place] = next(iter(method.contribute(old, [nodes[place]], [private[place]])))
-            message = send(steps, contribution, known, nodes[place].number)
-            single = any(step.single for step in steps)
-            last[place] = arrive(steps, message, template(method, old, steps)) if single else message
+            before, number = private[place], nodes[place].number
+            contribution, state = next(iter(method.contribute(old, [nodes[place]], [of_method(before)])))
+            message, remembered = send(steps, contribution, known, number, of_steps(before))
+            private[place], last[place] = beside(state, remembered), message
+            if any(step.single for step in steps):
+                last[place] = arrive(steps, message, template(method, old, steps), old.round + 1, number)
             bytes_up += message.nbytes
             work.answered[place] += 1
             stale[place] = shared.round - old.round
@@ -93,7 +96,7 @@ def run_asynchronous(
             seconds, learned_from = time.perf_counter() - began, int(rows[arrived].sum())
             on_round(FinishedRound(shared.round, shared, total, learned_from, bytes_up, bytes_down, seconds, clock))
             bytes_up, bytes_down, began = 0, 0, time.perf_counter()
-    return Trained(shared, private)
+    return Trained(shared, [of_method(state) for state in private])
 
 
 def _total(last: dict[int, Contribution], stale: dict[int, int], late: Lateness) -> Contribution:

@@ -15,6 +15,7 @@ from hierfed.engines.rounds import PLAIN, Round
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
+from hierfed.federated.remembered import beside, of_method, of_steps
 from hierfed.federated.rules import OPEN_SUM, Summed, rule_of_round
 from hierfed.federated.stage import RATING
 from hierfed.federated.steps import Known, arrive, receive, send
@@ -91,7 +92,7 @@ def run_rounds(
             seconds, learned_from = time.perf_counter() - began, int(rows[places].sum())
             on_round(FinishedRound(shared.round, shared, total, learned_from, bytes_up, bytes_down, seconds))
             bytes_up, bytes_down, began = 0, 0, time.perf_counter()
-    return Trained(shared, private)
+    return Trained(shared, [of_method(state) for state in private] if how.steps else private)
 
 
 def _sum_one_by_one(
@@ -108,17 +109,18 @@ def _sum_one_by_one(
     on_done: called with the share of the nodes' ratings that is in the sum.
     """
     before, kept = [private[place] for place in places], list(private)
+    own = [of_method(state) for state in before]
     passed, shared, saved = row_counts(present).cumsum(), known.shared, list[int]()
     single = any(step.single for step in how.steps)
     alike = template(method, shared, how.steps) if single else Contribution({})
 
     def sent() -> Iterator[tuple[int, Contribution]]:
-        pairs = method.contribute(shared, present, before)
-        for place, node, rows, (contribution, state) in zip(places, present, passed, pairs, strict=True):
-            kept[place] = state
+        pairs = method.contribute(shared, present, own)
+        for place, node, rows, last, (contribution, state) in zip(places, present, passed, before, pairs, strict=True):
             on_done(float(rows / max(passed[-1], 1)))
-            message = send(how.steps, contribution, known, node.number)
-            arrived = arrive(how.steps, message, alike)
+            message, remembered = send(how.steps, contribution, known, node.number, of_steps(last))
+            kept[place] = beside(state, remembered)
+            arrived = arrive(how.steps, message, alike, shared.round + 1, node.number)
             saved.append(arrived.nbytes - message.nbytes)
             yield node.number, arrived
 

@@ -96,7 +96,7 @@ def template(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = ())
     rows = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32), np.zeros(1, np.int64))
     contribution, _ = next(iter(method.contribute(shared, [Node(0, "probe", rows, rows)], [None])))
     additive = [step for step in steps if not step.single]
-    return send(additive, contribution, Known.of(method, shared, steps), 0)
+    return send(additive, contribution, Known.of(method, shared, steps), 0)[0]
 
 
 def look_by(method: SumMethod, shared: SharedModel, steps: Sequence[Step] = (), error: float = 0.0) -> Look:
@@ -124,7 +124,7 @@ def _arrived(
     if REFUSAL in answer.reply.facts:
         return expected, f"takes no part: {printable(answer.reply.facts[REFUSAL])}"
     try:
-        arrived = arrive(steps, answer.reply.contribution, expected)
+        arrived = arrive(steps, answer.reply.contribution, expected, asked.number, answer.number)
     except ValueError as error:
         return expected, printable(error)
     return arrived, _reason(answer.reply, answer.number, asked, arrived, expected) or look(arrived)

@@ -84,7 +84,8 @@ def round_of(settings: Settings) -> Round:
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:
     """The steps of the settings, in their order."""
-    return tuple(STEPS[name].make(settings.federation, settings.seed) for name in settings.federation.steps)
+    federation, averaged = settings.federation, frozenset(kind_of(settings).averaged)
+    return tuple(STEPS[name].make(federation, settings.seed, averaged) for name in federation.steps)
 
 
 def rule_of(settings: Settings) -> Rule:

@@ -39,7 +39,7 @@ class Deflate(Step):
         data = zlib.compress(b"".join(planes), self.level)
         return Contribution({PACKED: torch.frombuffer(bytearray(data), dtype=torch.uint8)})
 
-    def on_arrival(self, sent: Contribution, alike: Contribution) -> Contribution:
+    def on_arrival(self, sent: Contribution, alike: Contribution, asked: int, node: int) -> Contribution:
         """The arrays; see Step. No more is unpacked than they can hold."""
         import numpy as np  # noqa: PLC0415 - settings are checked without it
         import torch  # noqa: PLC0415

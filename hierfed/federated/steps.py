@@ -6,8 +6,9 @@ that does not is `single`, and changes each contribution back as it arrives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from hierfed.federated.contract import Contribution, SharedModel
     from hierfed.federated.settings import FederationSettings
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,20 @@ class Step:
         """The contribution that the node of this number sends to round known.shared.round + 1."""
         return contribution
 
-    def on_arrival(self, sent: Contribution, alike: Contribution) -> Contribution:
+    def with_memory(
+        self, contribution: Contribution, known: Known, node: int, kept: Mapping[str, Tensor]
+    ) -> tuple[Contribution, Mapping[str, Tensor]]:
+        """The same for a step that remembers: what is sent, and the arrays that the node keeps for its next round.
+
+        kept: those of the node's last round; empty before it. They never leave the node.
+        """
+        return self.at_node(contribution, known, node), {}
+
+    def on_arrival(self, sent: Contribution, alike: Contribution, asked: int, node: int) -> Contribution:
         """A single contribution, as it was before this step; only `single` steps need it.
 
-        alike: a contribution of the right names, types and shapes. Raises ValueError for one that cannot be read.
+        alike: a contribution of the right names, types and shapes. asked: the number of the round that it is for.
+        node: its sender's number. Raises ValueError for one that cannot be read.
         """
         return sent
 
@@ -96,31 +109,36 @@ class Step:
 class StepKind:
     """A step as the settings name it.
 
-    make: gives the step, from the settings and the run's seed.
+    make: gives the step, from the settings, the run's seed and the arrays that may be averaged (MethodKind.averaged).
     single: whether the server must see single contributions, which secure sums hide. Such a step is the last one.
     bits: of the words that it rounds to; 0 for none.
+    averaged: whether it changes arrays that may be averaged, and no others.
     """
 
-    make: Callable[[FederationSettings, int], Step]
+    make: Callable[[FederationSettings, int, Collection[str]], Step]
     single: bool = False
     bits: int = 0
+    averaged: bool = False
 
 
-def send(steps: Sequence[Step], contribution: Contribution, known: Known, node: int) -> Contribution:
-    """The contribution after the node's half of every step, in order."""
-    for step in steps:
-        contribution = step.at_node(contribution, known, node)
-    return contribution
+def send(
+    steps: Sequence[Step], contribution: Contribution, known: Known, node: int, kept: Mapping[str, Tensor] = NOTHING
+) -> tuple[Contribution, Mapping[str, Tensor]]:
+    """The contribution after the node's half of every step, in order, and the arrays that the node keeps.
 
-
-def arrive(steps: Sequence[Step], sent: Contribution, alike: Contribution) -> Contribution:
-    """A contribution as rules add it.
-
-    alike: see Step.on_arrival.
+    kept: see Step.with_memory. One step at most remembers: it is `single`, and so the last one.
     """
+    keeps: Mapping[str, Tensor] = NOTHING
+    for step in steps:
+        contribution, keeps = step.with_memory(contribution, known, node, kept)
+    return contribution, keeps
+
+
+def arrive(steps: Sequence[Step], sent: Contribution, alike: Contribution, asked: int, node: int) -> Contribution:
+    """A contribution as rules add it; see Step.on_arrival."""
     for step in reversed(steps):
         if step.single:
-            sent = step.on_arrival(sent, alike)
+            sent = step.on_arrival(sent, alike, asked, node)
     return sent
 
 

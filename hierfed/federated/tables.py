@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hierfed.federated.centred_clipping import centred_clipping
 from hierfed.federated.deflate import Deflate
+from hierfed.federated.eden import Eden
 from hierfed.federated.exact_sum import EXACT_SUM
 from hierfed.federated.fed_adagrad import FedAdagrad
 from hierfed.federated.fed_adam import FedAdam
@@ -22,6 +23,7 @@ from hierfed.federated.screen import Screen
 from hierfed.federated.server_optimizers import PlainStep, ServerOptimizer
 from hierfed.federated.speeds import Speed, constant, lognormal, one_slow, sleeping
 from hierfed.federated.steps import StepKind
+from hierfed.federated.top_k import TopK
 from hierfed.federated.trimmed_mean import trimmed_mean
 from hierfed.federated.words import Words
 
@@ -47,9 +49,12 @@ RULES: Mapping[str, RuleKind] = {
 """The rules that make one total of contributions."""
 
 STEPS: Mapping[str, StepKind] = {
-    "words16": StepKind(lambda settings, seed: Words(16, seed), bits=16),
-    "words8": StepKind(lambda settings, seed: Words(8, seed), bits=8),
-    "deflate": StepKind(lambda settings, seed: Deflate(), single=True),
+    "words16": StepKind(lambda settings, seed, averaged: Words(16, seed), bits=16),
+    "words8": StepKind(lambda settings, seed, averaged: Words(8, seed), bits=8),
+    "deflate": StepKind(lambda settings, seed, averaged: Deflate(), single=True),
+    "eden1": StepKind(lambda settings, seed, averaged: Eden(1, averaged, seed), single=True, averaged=True),
+    "eden2": StepKind(lambda settings, seed, averaged: Eden(2, averaged, seed), single=True, averaged=True),
+    "top_k": StepKind(lambda settings, seed, averaged: TopK(averaged), single=True, averaged=True),
 }
 """The steps that change what nodes send."""
 

@@ -32,7 +32,7 @@ class Doubled(Step):
 
 @pytest.fixture(autouse=True)
 def a_step(monkeypatch):
-    steps = {**STEPS, "doubled": StepKind(lambda federation, seed: Doubled())}
+    steps = {**STEPS, "doubled": StepKind(lambda federation, seed, averaged: Doubled())}
     for place in ("federated.settings", "engines.rounds", "settings"):
         monkeypatch.setattr(f"hierfed.{place}.STEPS", steps)
 
@@ -55,6 +55,8 @@ def a_step(monkeypatch):
         ("network", {"correction": "nova", "server_optimizer": "yogi", "server_learning_rate": 0.01}),
         ("network", {"steps": ["doubled"]}),
         ("hierarchical", {"steps": ["words8", "deflate"], "rank_items": False, "select": False}),
+        ("network", {"steps": ["eden2"]}),
+        ("network", {"steps": ["top_k"], "optimizer": "sgd", "correction": "scaffold"}),
         ("network", {"steps": ["doubled"], "rule": "trimmed_mean", "rule_share": 0.34, "server_optimizer": "adam"}),
     ],
 )
@@ -64,9 +66,12 @@ def test_the_digest_is_that_of_one_process(preset, changes, village, make_settin
     values = data.table["rating"]
     case = Case(settings, data.catalogue, (float(values.min()), float(values.max())))
     method = prepare(after_earlier_stages(case, nodes, how)).method
-    expected = run_rounds(method, nodes, kind_of(settings).rounds(settings), how=how).shared
+    sent: list[int] = []
+    rounds = kind_of(settings).rounds(settings)
+    expected = run_rounds(method, nodes, rounds, lambda done: sent.append(done.bytes_up), how).shared
     assert result.digest == expected.digest()
-    assert len(result.rounds) == kind_of(settings).rounds(settings)
+    assert [each.bytes_up for each in result.rounds] == sent
+    assert len(result.rounds) == rounds
     if changes:
         plain: Any = village(make_settings(preset, steps=changes.get("steps", []))).serve()
         # Ranking and the selection leave the rating model's digest as it is, and honest nodes pass a screen.
@@ -82,6 +87,7 @@ def test_the_digest_is_that_of_one_process(preset, changes, village, make_settin
         ("network", {"correction": "scaffold", "optimizer": "sgd"}, set()),
         ("network", {"kept": "head"}, set()),
         ("network", {"own_model": "fedala"}, set()),
+        ("network", {"steps": ["top_k"]}, set()),
         ("hierarchical", {"momentum": 0.7, "rank_items": False, "select": False}, set()),
     ],
 )

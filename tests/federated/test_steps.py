@@ -49,7 +49,8 @@ class Plus(Step):
 def test_the_server_undoes_steps_in_reverse_order():
     known, one = Known(SharedModel({})), Contribution({"a": torch.tensor([3.0]).double()})
     steps = (Times(2.0), Plus(5.0, 1))
-    sent = send(steps, one, known, 0)
+    sent, kept = send(steps, one, known, 0)
+    assert kept == {}
     assert sent.arrays["a"].item() == 11.0
     assert receive(steps, sent, known).arrays["a"].item() == 3.0
 
@@ -81,7 +82,7 @@ def test_the_template_of_an_answer_went_through_the_steps():
 def test_settings_name_steps(monkeypatch):
     with pytest.raises(SettingsError, match="no step 'times'"):
         load_settings("network", {"steps": ["times"]})
-    monkeypatch.setattr(tables, "STEPS", {"times": StepKind(lambda federation, seed: Times(2.0))})
+    monkeypatch.setattr(tables, "STEPS", {"times": StepKind(lambda federation, seed, averaged: Times(2.0))})
     monkeypatch.setattr("hierfed.federated.settings.STEPS", tables.STEPS)
     monkeypatch.setattr("hierfed.engines.rounds.STEPS", tables.STEPS)
     monkeypatch.setattr("hierfed.settings.STEPS", tables.STEPS)

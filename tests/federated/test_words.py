@@ -79,13 +79,13 @@ def test_single_nodes_may_wrap_and_a_total_may_not():
 def test_deflate_gives_back_what_was_sent_and_refuses_what_cannot_be():
     sent = Words(8).at_node(contributions()[0], KNOWN, 0)
     packed = Deflate().at_node(sent, KNOWN, 0)
-    found = Deflate().on_arrival(packed, sent)
+    found = Deflate().on_arrival(packed, sent, 1, 0)
     assert all(torch.equal(found.arrays[name], array) for name, array in sent.arrays.items())
     zeros = Contribution({"a": torch.zeros(10_000, dtype=torch.int8)})
     assert Deflate().at_node(zeros, KNOWN, 0).nbytes < 60
     for wrong in (sent, Deflate().at_node(zeros, KNOWN, 0), Contribution({"packed": packed.arrays["packed"][:-30]})):
         with pytest.raises(ValueError, match=r"agreed|unpack"):
-            Deflate().on_arrival(wrong, sent)
+            Deflate().on_arrival(wrong, sent, 1, 0)
 
 
 @pytest.fixture(scope="module")
