@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -135,20 +136,27 @@ def train(
     return Found(rmse if np.isfinite(rmse) else float("inf"), float(np.mean(ranks)))
 
 
+def with_validation(node: Node, seed: int) -> Node:
+    """The node with one in five of its train rows in the place of its test rows."""
+    order = np.random.default_rng([seed, node.number]).permutation(len(node.train))
+    held, kept = np.sort(order[::5]), np.sort(np.delete(order, np.s_[::5]))
+    return replace(node, train=node.train.take(kept), test=node.train.take(held))
+
+
 def cases(options: argparse.Namespace) -> Iterator[dict]:
     """Every line of the tables."""
     for seed in range(options.seeds):
         for preset in options.presets.split(","):
             for text in options.settings:
                 for nodes in map(int, options.nodes.split(",")):
-                    for attack in options.attacks.split(","):
-                        share = options.share or ({8: 2 if attack == "collusion" else 1, 64: 12}[nodes] / nodes)
+                    for attack, given in product(options.attacks.split(","), options.share):
+                        share = given or ({8: 2 if attack == "collusion" else 1, 64: 12}[nodes] / nodes)
                         liars = round(share * nodes)
                         about = {"preset": preset, "rule": text, "nodes": nodes, "liars": liars}
                         yield about | {"attack": attack, "seed": seed}
 
 
-def run(case_of: dict, data: str) -> dict:
+def run(case_of: dict, data: str, validation: bool) -> dict:
     """One line: the damage, and the move of the pushed film."""
     preset, seed, attack = case_of["preset"], case_of["seed"], case_of["attack"]
     changes = dict(part.split("=") for part in case_of["rule"].split()) if case_of["rule"] != "sum" else {}
@@ -164,6 +172,8 @@ def run(case_of: dict, data: str) -> dict:
     with one_torch_thread():
         allocation = allocate(load_dataset(settings), settings)
         nodes, dataset = list(allocation.nodes), allocation.dataset
+        if validation:
+            nodes = [with_validation(node, seed) for node in nodes]
         liars = frozenset(np.random.default_rng(seed).permutation(len(nodes))[: case_of["liars"]].tolist())
         honest = [node for node in nodes if node.number not in liars]
         film = pushed_film(honest, len(dataset.catalogue))
@@ -231,8 +241,10 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=["sum"], help="such as 'rule=median' or 'sum'")
     parser.add_argument("--nodes", default="8,64")
     parser.add_argument("--attacks", default=",".join(ATTACKS))
-    parser.add_argument("--share", type=float, default=0.0, help="of liars; 0: 1 of 8 (collusion: 2), 12 of 64")
+    told = "of liars, one or several; 0: 1 of 8 (collusion: 2), 12 of 64"
+    parser.add_argument("--share", type=float, nargs="+", default=[0.0], help=told)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--validation", action="store_true", help="judge on one in five of the train rows")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
@@ -247,7 +259,7 @@ def main() -> None:
     for case_of in cases(options):
         if any(all(line[name] == value for name, value in case_of.items()) for line in done):
             continue
-        line = run(case_of, options.data)
+        line = run(case_of, options.data, options.validation)
         print(json.dumps(line), flush=True)
         if options.out:
             with options.out.open("a") as file:

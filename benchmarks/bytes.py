@@ -13,11 +13,10 @@ their held-out rows.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import mean
 
-import numpy as np
 import torch
+from attack import with_validation
 from hierarchical import rmse
 
 from hierfed.data.division import assign, divide, load_dataset
@@ -38,16 +37,6 @@ def train(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]
     return trained, sum(sent) / len(nodes) / 1e6
 
 
-def with_validation(nodes: Sequence[Node], seed: int) -> list[Node]:
-    """The nodes with one in five of their train rows in the place of their test rows."""
-    found = []
-    for node in nodes:
-        order = np.random.default_rng([seed, node.number]).permutation(len(node.train))
-        held, kept = np.sort(order[::5]), np.sort(np.delete(order, np.s_[::5]))
-        found.append(replace(node, train=node.train.take(kept), test=node.train.take(held)))
-    return found
-
-
 def of_a_network(options: argparse.Namespace) -> None:
     """A line for each way of sending a network's changes."""
     ways = {"numbers": (), **{name: tuple(name.split(",")) for name in options.steps or ["eden1", "eden2", "top_k"]}}
@@ -56,7 +45,7 @@ def of_a_network(options: argparse.Namespace) -> None:
         plain = load_settings("network", {"source": options.data, "seed": seed, "threads": 1})
         dataset = load_dataset(plain)
         nodes, personal = assign(dataset, divide(dataset, plain), plain)
-        judged = personal if options.test else with_validation(personal, seed)
+        judged = personal if options.test else [with_validation(node, seed) for node in personal]
         case = Case(plain, dataset.catalogue, dataset.ratings.limits)
         method = prepare(after_earlier_stages(case, nodes, PLAIN)).method
         for name, steps in ways.items():

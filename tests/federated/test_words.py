@@ -106,6 +106,18 @@ def test_the_hierarchical_model_learns_from_words(world, steps):
     assert 0 < sum(own_bytes) < 0.6 * sum(plain_bytes)
 
 
+def test_what_is_reduced_is_smaller_and_comes_back_whole(world):
+    method, nodes = world
+    shared = run_rounds(method, nodes, 2).shared
+    sums, _ = next(iter(method.contribute(shared, nodes[:1], [None])))
+    sent = method.reduced(sums, shared)
+    size = len(sums.arrays["user_moments"])
+    for name in ("user_moments", "covariate_products"):
+        assert sent.arrays[name].shape == (size * (size + 1) // 2,)
+    for name, array in method.restored(sent, shared).arrays.items():
+        assert torch.allclose(array, sums.arrays[name], rtol=1e-9, atol=1e-12), name
+
+
 def test_words_under_secure_sums_give_the_model_of_open_words(world):
     method, nodes = world
     opened, secure = (

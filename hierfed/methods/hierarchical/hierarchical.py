@@ -41,7 +41,7 @@ from hierfed.methods.hierarchical.factor_states import (
 )
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
-from hierfed.methods.hierarchical.limits import limits_of, moved_pull
+from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
@@ -184,11 +184,11 @@ class HierarchicalFactors(HierarchicalDuties):
 
     def reduced(self, contribution: Contribution, shared: SharedModel) -> Contribution:
         """Pulls from the items' means in place of pulls from zero; see Limited."""
-        return moved_pull(contribution, shared, self.design(shared), -1) if shared.round >= 0 else contribution
+        return reduced(contribution, shared, self.design(shared)) if shared.round >= 0 else contribution
 
     def restored(self, total: Contribution, shared: SharedModel) -> Contribution:
         """See Limited."""
-        return moved_pull(total, shared, self.design(shared), 1) if shared.round >= 0 else total
+        return restored(total, shared, self.design(shared)) if shared.round >= 0 else total
 
     def screened(self, shared: SharedModel, given: Sequence[Contribution]) -> list[Contribution]:
         """The contributions of users and ratings that there can be; see hierfed.federated.screen."""

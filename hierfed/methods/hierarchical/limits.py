@@ -19,10 +19,12 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.embedding import REGULARISATION
-from hierfed.models.symmetric import inverse, unpack
+from hierfed.models.symmetric import inverse, pack, unpack
 
 # Factors on what is expected; totals stayed below half of the limits on all data that they were tried on.
 PRECISION, FIRST_PULL, PULL, CO_RATINGS, OF_USERS = 2.0, 4.0, 1.0, 8.0, 1000.0
+
+SYMMETRIC = ("covariate_products", "user_moments")
 
 
 def limits_of(arrays: Mapping[str, Tensor], design: Design, rank: int, round_number: int) -> dict[str, Limit]:
@@ -54,9 +56,21 @@ def limits_of(arrays: Mapping[str, Tensor], design: Design, rank: int, round_num
     }
 
 
-def moved_pull(sums: Contribution, shared: SharedModel, design: Design, sign: int) -> Contribution:
-    """The sums with `item_pull` from the items' means in place of zero (sign -1), or back again (sign 1)."""
+def reduced(sums: Contribution, shared: SharedModel, design: Design) -> Contribution:
+    """The sums with `item_pull` from the items' means in place of zero, and symmetric matrices packed."""
+    packed = {name: pack(sums.arrays[name]) for name in SYMMETRIC}
+    return Contribution({**sums.arrays, "item_pull": _moved_pull(sums, shared, design, -1), **packed})
+
+
+def restored(sums: Contribution, shared: SharedModel, design: Design) -> Contribution:
+    """The sums of reduced ones, as they were."""
+    size = len(sums.arrays["covariate_targets"])
+    whole = {name: unpack(sums.arrays[name], size) for name in SYMMETRIC}
+    return Contribution({**sums.arrays, "item_pull": _moved_pull(sums, shared, design, 1), **whole})
+
+
+def _moved_pull(sums: Contribution, shared: SharedModel, design: Design, sign: int) -> Tensor:
     mean = shared.arrays["item_mean"][design.shared_items]
     precision = unpack(sums.arrays["item_precision"], mean.shape[1])
-    pull = sums.arrays["item_pull"] + sign * torch.bmm(precision, mean[:, :, None])[:, :, 0]
-    return Contribution({**sums.arrays, "item_pull": pull})
+    pull: Tensor = sums.arrays["item_pull"] + sign * torch.bmm(precision, mean[:, :, None])[:, :, 0]
+    return pull
