@@ -56,7 +56,7 @@ def figure(lines: list[dict]) -> Figure:
         axes.set_ylim(-LINEAR * 3, MOST * 1.2)
         axes.set_title(preset, loc="left")
         axes.set_xlabel("share of colluding nodes, of 8")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=7.5, loc="upper left")
     panels[0].set_ylabel("RMSE over that without liars")
     return drawn
 

@@ -24,6 +24,8 @@ from hierfed.models.symmetric import inverse, pack, unpack
 # Factors on what is expected; totals stayed below half of the limits on all data that they were tried on.
 PRECISION, FIRST_PULL, PULL, CO_RATINGS, OF_USERS = 2.0, 4.0, 1.0, 8.0, 1000.0
 
+# The last product with the co-rating matrix follows round -2.
+FIRST_FINE_PRODUCT = -3
 SYMMETRIC = ("covariate_products", "user_moments")
 
 
@@ -32,8 +34,9 @@ def limits_of(arrays: Mapping[str, Tensor], design: Design, rank: int, round_num
     raters = design.raters[design.shared_items][:, None]
     if "basis" in arrays:
         weights = raters.clamp_min(1) ** -0.25 * arrays["basis"][design.shared_items].abs()
-        # In 8 bits the error of most entries would be as large as the entries, and the embedding would suffer.
-        return {"co_ratings": Limit(CO_RATINGS * raters * (raters * weights).sum(0) / raters.sum(), 16)}
+        # In 8 bits the errors are as large as many entries; two products in 16 wash out what they did to the subspace.
+        bits = 16 if round_number >= FIRST_FINE_PRODUCT else 8
+        return {"co_ratings": Limit(CO_RATINGS * raters * (raters * weights).sum(0) / raters.sum(), bits)}
     everybody = Limit(OF_USERS * arrays["users"], 32)
     if round_number < 0:
         # A user's vector x has |x|^2 <= 1 / REGULARISATION, and more than a column or two of it are never as large.
