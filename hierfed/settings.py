@@ -221,7 +221,7 @@ class Settings(Section):
     def digest(self) -> str:
         """sha256 of the settings that a federation's nodes agree to, without preset, description, PRIVATE_SETTINGS."""
         told = self.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return _digest(told)
 
     def to_toml(self) -> str:
         """The whole settings as TOML, for `hierfed run FILE` to repeat the run."""
@@ -233,6 +233,24 @@ class Settings(Section):
             sections.append(f"\n[{name}]")
             sections += [f"{key} = {_toml(entry)}" for key, entry in value.items()]
         return "\n".join([*top, *sections]) + "\n"
+
+
+def digest_as_written(path: Path) -> str:
+    """Settings.digest of a file that `to_toml` wrote, without the keys that have come since.
+
+    Raises SettingsError for a file that is no TOML.
+    """
+    written = _read(str(path))
+    for name in ("preset", "description", *(name for name, part in PRIVATE_SETTINGS.items() if part is True)):
+        written.pop(name, None)
+    for name, keys in PRIVATE_SETTINGS.items():
+        if name in written and keys is not True:
+            written[name] = {key: value for key, value in written[name].items() if key not in keys}
+    return _digest(written)
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def preset_names() -> list[str]:

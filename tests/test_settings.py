@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -12,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfed.errors import SettingsError
-from hierfed.settings import Section, Settings, load_settings, parse_assignments, parse_value, preset_names
+from hierfed.settings import (
+    PRIVATE_SETTINGS,
+    Section,
+    Settings,
+    digest_as_written,
+    load_settings,
+    parse_assignments,
+    parse_value,
+    preset_names,
+)
 
 few = settings(max_examples=100, deadline=None)
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from("\"'\\#=\n\t[]{}"), max_size=20)
@@ -315,3 +327,18 @@ def test_a_settings_file_that_is_not_utf_8_is_refused(tmp_path):
     (tmp_path / "a.toml").write_bytes(b'description = "\xff"\n')
     with pytest.raises(SettingsError, match="UTF-8"):
         load_settings(tmp_path / "a.toml")
+
+
+def test_a_written_file_has_the_digest_of_its_settings_without_keys_that_came_later(tmp_path):
+    settings, path = load_settings("network", {"rounds": 7, "data.source": "mine.csv"}), tmp_path / "settings.toml"
+    path.write_text(settings.to_toml(), encoding="utf-8")
+    assert digest_as_written(path) == settings.digest()
+    # Of a version that knew a key less: the file and the digest lack it, and today's settings have it.
+    told = settings.model_dump(mode="json", exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
+    del told["training"]["own_strength"]
+    before = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    text = re.sub(r"(?m)^own_strength = .*\n", "", settings.to_toml())
+    path.write_text(text, encoding="utf-8")
+    assert digest_as_written(path) == before
+    path.write_text(text.replace("rounds = 7", "rounds = 8"), encoding="utf-8")
+    assert digest_as_written(path) != before

@@ -85,19 +85,24 @@ def load_model(folder: Path) -> KeptModel:
     path = folder / MODEL
     header, arrays = read_tensors(path)
     found = header.get("format", "a model without a format")
+    settings = read_settings(header["settings"]) if "settings" in header else None
+    if settings is None or found not in (model_format(settings.method), model_format(settings.method, FORMAT_BEFORE)):
+        raise HierfedError(f"{path}: holds '{found}', which this version cannot serve: run it again")
+    if not (folder / CATALOGUE).is_file():
+        raise HierfedError(
+            f"{folder / CATALOGUE}: there is none, and lists need it: put it back from a copy; if an earlier version "
+            "saved this run of networks, which kept none, run it again"
+        )
     catalogue = _catalogue(folder / CATALOGUE, header)
     with sound(path):
         for name in json.loads(header.get("beside", "[]")):
             if not (folder / name).is_file():
                 raise damaged(folder / name, "it is missing, and the model needs it")
         shared = SharedModel(arrays, int(header["round"]))
-        settings = read_settings(header["settings"])
         if found == model_format(settings.method):
             low, high = json.loads(header["limits"])
             return KeptModel(settings, (low, high), catalogue, shared, header)
-        if found == model_format(settings.method, FORMAT_BEFORE):
-            return _of_the_version_before(header, settings, catalogue, shared)
-    raise HierfedError(f"{path}: holds '{found}', and this version reads '{model_format(settings.method)}'")
+        return _of_the_version_before(header, settings, catalogue, shared)
 
 
 def _catalogue(path: Path, header: Mapping[str, str]) -> Catalogue:
