@@ -36,6 +36,8 @@ from hierfed.sealed import check_json
 from hierfed.settings import Settings
 
 ROUNDS = "rounds.jsonl"
+# Times that a folder is made again while others take it away.
+TRIES = 100
 Kind = TypeVar("Kind", Result, Summary)
 
 
@@ -94,10 +96,17 @@ def _claim(out: Path, name: str) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it; raises HierfedError where that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_make(folder, error) from error
+    for left in reversed(range(TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # Another run has failed, and has taken away an empty folder above.
+            if not left:
+                raise _cannot_make(folder, error) from error
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
+        else:
+            return
 
 
 def _cannot_make(folder: Path, error: OSError) -> HierfedError:
