@@ -159,10 +159,26 @@ def with_own_protocol(settings: Settings, dataset: Dataset) -> Settings:
 
 
 def divide(dataset: Dataset, settings: Settings) -> splits.Split:
-    """The split by the settings' protocol. If the source names its test rows, the split has those."""
-    rng, choice, ratings = generator(settings.seed, 0, 0, "split"), settings.split, dataset.ratings
-    if dataset.test_rows is not None:
+    """The split by the settings' protocol. If the source names its test rows, the split has those.
+
+    Judged on validation rows, the test rows are unused, and the same protocol splits the others once more.
+    """
+    ratings, choice = dataset.ratings, settings.split
+    if choice.judged_on == "test" and dataset.test_rows is not None:
+        rng = generator(settings.seed, 0, 0, "split")
         return splits.given(dataset.test_rows, sample=choice.sample, rng=rng)
+    if choice.judged_on == "test":
+        return _drawn(ratings, settings, "split")
+    if dataset.test_rows is not None or choice.protocol in ("given", "none"):
+        raise SettingsError("split.judged_on 'validation': needs a protocol that draws its test rows: choose 'warm'")
+    split = _drawn(ratings, settings, "split")
+    known = np.union1d(split.train, split.personal_train)
+    again = _drawn(ratings.take(known), settings, "validation split")
+    return splits.renumbered(again, known, np.setdiff1d(np.arange(len(ratings)), known))
+
+
+def _drawn(ratings: Ratings, settings: Settings, purpose: str) -> splits.Split:
+    rng, choice = generator(settings.seed, 0, 0, purpose), settings.split
     if choice.protocol == "given":
         raise SettingsError("protocol 'given' needs test rows: name them with --test (a file, or a split such as u1)")
     share = choice.test_share or TEST_SHARE.get(choice.protocol, 0.0)
@@ -206,7 +222,9 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times
             nodes=count,
             skew=federation.skew,
             concentration=federation.concentration,
+            sorted_share=federation.sorted_share,
             genre_flags=lambda: genre_flags(dataset.catalogue)[0],
+            value=lambda: _chosen(_known_values(ratings, test), rows),
             rng=generator(settings.seed, 0, 0, purpose),
         )
         node = partitioner.divide(divided_rows)
@@ -231,6 +249,13 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times
             "personal partition",
         ),
     )
+
+
+def _known_values(ratings: Ratings, test: np.ndarray) -> np.ndarray:
+    """The ratings, NaN where they are test rows, so that a division tells nothing of them."""
+    known = ratings.value.copy()
+    known[test] = np.nan
+    return known
 
 
 def _chosen(column: np.ndarray, rows: np.ndarray | None) -> np.ndarray:

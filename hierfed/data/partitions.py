@@ -1,4 +1,4 @@
-"""Partitions of rows among nodes: uniform, skewed in size, in taste, in time or in the items.
+"""Partitions of rows among nodes: uniform, skewed in size, in taste, in time, in the items or in the use of the scale.
 
 Each partitioner takes the rows to divide and gives the node number of each [rows], in the smallest unsigned type. All
 except `by_rows` and `by_catalogue` keep a user's rows together.
@@ -13,7 +13,8 @@ import numpy as np
 
 from hierfed.data.activity import by_activity
 from hierfed.data.popularity import by_catalogue, by_popularity
-from hierfed.data.users_of_rows import equal_groups, of_rows, refuse_fewer, users_of
+from hierfed.data.rating_scale import by_scale
+from hierfed.data.users_of_rows import equal_groups, of_rows, refuse_fewer, swapped, users_of
 from hierfed.errors import DataError
 from hierfed.lookup import look_up as look_up_in
 
@@ -97,7 +98,9 @@ class RowsToDivide:
     user, item, time: of each row, [rows]; time is None if the source has none.
     nodes: number of nodes that share the rows.
     skew, concentration: see `by_group_size` and `by_favourite_genre`.
+    sorted_share: of the users, or items, that stay where a partitioner that sorts them puts them.
     genre_flags: gives bool [items, genres]; only a partitioner that needs genres calls it.
+    value: gives the rating of each row, [rows], NaN for rows that are not learned from; likewise.
     rng: the generator of this division.
     """
 
@@ -107,7 +110,9 @@ class RowsToDivide:
     nodes: int
     skew: float
     concentration: float
+    sorted_share: float
     genre_flags: Callable[[], np.ndarray]
+    value: Callable[[], np.ndarray]
     rng: np.random.Generator
 
 
@@ -135,6 +140,14 @@ def _time(rows: RowsToDivide) -> np.ndarray:
     return by_time(rows.user, rows.time, rows.nodes)
 
 
+def _users_sorted(divide: Callable[[RowsToDivide], np.ndarray]) -> Callable[[RowsToDivide], np.ndarray]:
+    return lambda rows: swapped(divide(rows), rows.user, rows.sorted_share, rows.rng)
+
+
+def _catalogue(rows: RowsToDivide) -> np.ndarray:
+    return swapped(by_catalogue(rows.item, rows.nodes, rows.rng), rows.item, rows.sorted_share, rows.rng)
+
+
 PARTITIONERS: Mapping[str, Partitioner] = {
     "rows": Partitioner(_rows, keeps_users=False),
     "users": Partitioner(lambda rows: by_users(rows.user, rows.nodes, rows.rng)),
@@ -144,10 +157,11 @@ PARTITIONERS: Mapping[str, Partitioner] = {
             rows.user, rows.genre_flags(), rows.nodes, rows.concentration, rows.rng, rows.item
         )
     ),
-    "time": Partitioner(_time),
-    "activity": Partitioner(lambda rows: by_activity(rows.user, rows.nodes)),
-    "popularity": Partitioner(lambda rows: by_popularity(rows.user, rows.item, rows.nodes)),
-    "catalogue": Partitioner(lambda rows: by_catalogue(rows.item, rows.nodes, rows.rng), keeps_users=False),
+    "time": Partitioner(_users_sorted(_time)),
+    "activity": Partitioner(_users_sorted(lambda rows: by_activity(rows.user, rows.nodes))),
+    "popularity": Partitioner(_users_sorted(lambda rows: by_popularity(rows.user, rows.item, rows.nodes))),
+    "scale": Partitioner(_users_sorted(lambda rows: by_scale(rows.user, rows.value(), rows.nodes))),
+    "catalogue": Partitioner(_catalogue, keeps_users=False),
 }
 """The partitioners by their names in the settings."""
 

@@ -17,7 +17,7 @@ def by_popularity(user: np.ndarray, item: np.ndarray, nodes: int) -> np.ndarray:
     Gives the node of each row, [rows]. Raises DataError where there are fewer users than nodes.
     """
     users = users_of(user, nodes)
-    popularity = np.log(np.bincount(item))[item]
+    popularity = np.log(np.bincount(item)[item])
     mean = np.bincount(user, popularity)[users] / np.bincount(user)[users]
     rank = np.empty(len(users), np.int64)
     # Sums in another order differ in their last digits, which must not part users alike.

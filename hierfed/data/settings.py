@@ -129,6 +129,8 @@ class SplitSettings(Section):
     protocol: `two_groups` as in the paper, or `warm`, `temporal`, `loo` (leave one out: each user's newest rating) or
     `cold`; `given` if the data name their test rows; `none` learns from every row, for a model to use, and judges
     nothing.
+    judged_on: `test` rows; or `validation` rows, to choose settings by: test rows are then left out, and the protocol
+    splits the others once more.
     test_share: share of each user's rows under warm, temporal and cold; 0 means 0.2, and 0.3 under cold.
     federated_users: share of the users who train the global model, under two_groups and cold.
     train_rows: share of their rows that train it, under two_groups.
@@ -137,6 +139,7 @@ class SplitSettings(Section):
     """
 
     protocol: Protocol = "two_groups"
+    judged_on: Literal["test", "validation"] = "test"
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     federated_users: OpenShare = 0.7
     train_rows: OpenShare = 0.7

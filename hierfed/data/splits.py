@@ -151,6 +151,21 @@ def given(test_rows: np.ndarray, *, sample: float, rng: np.random.Generator) -> 
     return checked(Split(train, test, train, test, unused), len(test_rows))
 
 
+def renumbered(split: Split, rows: np.ndarray, unused: np.ndarray) -> Split:
+    """The split of some rows of a data set as one of the whole.
+
+    rows: their numbers in it, ascending. unused: the numbers of the others.
+    """
+    parts = {id(part): rows[part] for part in (split.train, split.test, split.personal_train, split.personal_test)}
+    return Split(
+        parts[id(split.train)],
+        parts[id(split.test)],
+        parts[id(split.personal_train)],
+        parts[id(split.personal_test)],
+        np.union1d(rows[split.unused], unused),
+    )
+
+
 def everything(rows: int) -> Split:
     """Every row is learned from, by the global and by the personal models, and nothing is judged."""
     train = np.arange(rows)

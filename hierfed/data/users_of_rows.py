@@ -1,4 +1,4 @@
-"""Shared by partitioners: the users of rows, and a node for each row from a node for each user."""
+"""Shared by partitioners: the users of rows, a node for each row from a node for each user, and swaps at random."""
 
 from __future__ import annotations
 
@@ -26,6 +26,23 @@ def of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray
     of_user = np.empty(users[-1] + 1, np.min_scalar_type(int(node.max())))
     of_user[users] = node
     return look_up(of_user, user)
+
+
+def swapped(node: np.ndarray, unit: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """A division in which each unit keeps its node with this chance; the others swap theirs among them at random.
+
+    So every node has as many units as before, and with 0 they are drawn as if they were all alike.
+
+    node: of each row, [rows]; the rows of a unit have one node. unit: the user or the item of each row, [rows].
+    """
+    if share == 1:
+        return node
+    units, first, place = np.unique(unit, return_index=True, return_inverse=True)
+    of_unit = node[first]
+    loose = np.flatnonzero(rng.random(len(units)) >= share)
+    of_unit[loose] = of_unit[rng.permutation(loose)]
+    found: np.ndarray = of_unit[place]
+    return found
 
 
 def equal_groups(count: int, groups: int) -> np.ndarray:

@@ -24,6 +24,8 @@ class FederationSettings(Section):
     partition: who holds which rows; a name in hierfed.data.partitions.PARTITIONERS.
     skew: of partition `sizes`, how unequal the nodes are; 0 for equal ones.
     concentration: of partition `genre`, of its Dirichlet distribution; the smaller, the more a node has of few genres.
+    sorted_share: of partitions `time`, `activity`, `popularity`, `scale` and `catalogue`, which sort users, or items:
+    the share that stays where it is sorted to; the others swap places at random.
     participation: the share of the nodes that take part in a round, or above 1 their number; see
     hierfed.federated.participation.
     rule: makes one total of contributions; a name in hierfed.federated.tables.RULES.
@@ -49,6 +51,7 @@ class FederationSettings(Section):
     partition: Annotated[str, AfterValidator(named_in(_partitioners, "partition"))] = "rows"
     skew: NonNegative = 1.0
     concentration: Positive = 0.5
+    sorted_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     participation: Positive = 1.0
     rule: Annotated[str, AfterValidator(named_in(lambda: RULES, "rule"))] = "sum"
     rule_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.partitions import RowsToDivide, partitioner_of
 from hierfed.data.ratings import Dataset
+from hierfed.errors import SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import load_settings
 
@@ -59,7 +62,16 @@ def assert_divided(dataset: Dataset, nodes, train: np.ndarray, test: np.ndarray,
     rng = generator(0, 0, 0, "partition")
     everything = dataset.ratings.take(rows)
     to_divide = RowsToDivide(
-        everything.user, everything.item, everything.time, 3, 1.0, 0.5, genre_flags=lambda: np.empty(0), rng=rng
+        everything.user,
+        everything.item,
+        everything.time,
+        nodes=3,
+        skew=1.0,
+        concentration=0.5,
+        sorted_share=1.0,
+        genre_flags=lambda: np.empty(0),
+        value=lambda: everything.value,
+        rng=rng,
     )
     place = partitioner_of(how).divide(to_divide)
     for node in nodes:
@@ -67,3 +79,33 @@ def assert_divided(dataset: Dataset, nodes, train: np.ndarray, test: np.ndarray,
             mine = rows[first : first + count][place[first : first + count] == node.number]
             np.testing.assert_array_equal(part.user, dataset.ratings.user[mine])
             np.testing.assert_array_equal(part.item, dataset.ratings.item[mine])
+
+
+def test_a_division_by_the_scale_does_not_depend_on_test_ratings(table):
+    asked = {"data.source": table, "protocol": "warm", "nodes": 4, "join": "none"}
+    settings = load_settings("paper", {**asked, "partition": "scale"})
+    dataset = load_dataset(settings)
+    split = divide(dataset, settings)
+    value = dataset.ratings.value.copy()
+    value[split.test] = 6 - value[split.test]
+    other = replace(dataset, ratings=replace(dataset.ratings, value=value))
+    for node, again in zip(assign(dataset, split, settings)[0], assign(other, split, settings)[0], strict=True):
+        np.testing.assert_array_equal(node.train.user, again.train.user)
+
+
+@pytest.mark.parametrize("protocol", ["warm", "cold", "temporal", "two_groups"])
+def test_judged_on_validation_rows_no_test_row_is_seen(table, protocol):
+    asked = {"data.source": table, "protocol": protocol, "join": "none"}
+    settings, validation = (load_settings("paper", {**asked, "judged_on": rows}) for rows in ("test", "validation"))
+    dataset = load_dataset(settings)
+    split, again = divide(dataset, settings), divide(dataset, validation)
+    assert np.isin(np.union1d(split.test, split.personal_test), again.unused).all()
+    assert sum({id(part): len(part) for part in vars(again).values()}.values()) == len(dataset.ratings)
+    assert (again.personal_train is again.train) == (split.personal_train is split.train)
+    assert 0 < len(again.personal_test) < len(split.personal_test)
+
+
+def test_validation_rows_are_refused_where_nothing_draws_test_rows(table):
+    settings = load_settings("paper", {"data.source": table, "protocol": "none", "judged_on": "validation"})
+    with pytest.raises(SettingsError, match=r"split\.judged_on 'validation': needs a protocol"):
+        divide(load_dataset(settings), settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,10 +37,21 @@ def flags_of_items() -> np.ndarray:
     return np.arange(9)[:, None] % GENRES == np.arange(GENRES)[None, :]
 
 
-def divide(how: str, rows: Ratings, nodes: int, seed: int = 0, skew: float = 1.0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    asked = parts.RowsToDivide(rows.user, rows.item, rows.time, nodes, skew, 50.0, flags_of_items, rng)
-    return parts.partitioner_of(how).divide(asked)
+def asked_of(rows: Ratings, nodes: int, seed: int = 0, **changes: Any) -> parts.RowsToDivide:
+    usual = {"skew": 1.0, "concentration": 50.0, "sorted_share": 1.0, "genre_flags": flags_of_items}
+    return parts.RowsToDivide(
+        user=rows.user,
+        item=rows.item,
+        time=rows.time,
+        nodes=nodes,
+        value=lambda: rows.value,
+        rng=np.random.default_rng(seed),
+        **{**usual, **changes},
+    )
+
+
+def divide(how: str, rows: Ratings, nodes: int, seed: int = 0, **changes: Any) -> np.ndarray:
+    return parts.partitioner_of(how).divide(asked_of(rows, nodes, seed, **changes))
 
 
 def node_of_users(rows: Ratings, node: np.ndarray) -> dict[int, int]:
@@ -189,8 +201,7 @@ def test_a_favourite_is_the_genre_of_most_rows_and_the_first_on_a_tie():
 def test_by_genre_asks_for_the_genres_of_each_rows_own_item():
     rows = Ratings(np.arange(6, dtype=np.int32), np.array([0, 1, 3, 4, 6, 7], np.int32), np.ones(6, np.float32))
     flags = flags_of_items()[:, :2].astype(float)
-    asked = parts.RowsToDivide(rows.user, rows.item, None, 2, 1, 1e-4, lambda: flags, np.random.default_rng(0))
-    node = parts.partitioner_of("genre").divide(asked)
+    node = divide("genre", rows, 2, concentration=1e-4, genre_flags=lambda: flags)
     assert node[0] == node[2] == node[4] != node[1] == node[3] == node[5]
 
 
@@ -233,9 +244,7 @@ def test_by_genre_gives_up_where_one_taste_cannot_fill_the_nodes():
 def test_by_genre_without_genres_is_refused():
     rows = Ratings(np.arange(4, dtype=np.int32), np.zeros(4, np.int32), np.ones(4, np.float32))
     with pytest.raises(DataError, match="genres"):
-        parts.partitioner_of("genre").divide(
-            parts.RowsToDivide(rows.user, rows.item, None, 2, 1, 1, lambda: np.zeros((1, 0)), np.random.default_rng(0))
-        )
+        divide("genre", rows, 2, genre_flags=lambda: np.zeros((1, 0)))
 
 
 def test_an_unknown_partition_is_an_error_that_names_the_nearest():
@@ -243,7 +252,7 @@ def test_an_unknown_partition_is_an_error_that_names_the_nearest():
         parts.partitioner_of("user")
     assert str(refused.value) == (
         "no partition 'user', did you mean 'users'?; there are: activity, catalogue, genre, popularity, rows, "
-        "sizes, time, users"
+        "scale, sizes, time, users"
     )
 
 
@@ -251,10 +260,28 @@ def test_a_partitioner_says_truly_whether_it_keeps_users_whole():
     rows = Ratings(
         np.repeat(np.arange(12, dtype=np.int32), 8),
         np.tile(np.arange(8, dtype=np.int32), 12),
-        np.ones(96, np.float32),
+        np.arange(96, dtype=np.float32),
         np.arange(96),
     )
     for name, partitioner in parts.PARTITIONERS.items():
         node = divide(name, rows, 3)
         whole = all(len(set(node[rows.user == user].tolist())) == 1 for user in range(12))
         assert whole == partitioner.keeps_users == (name in parts.WHOLE_USERS), name
+
+
+@pytest.mark.parametrize("how", ["time", "activity", "popularity", "scale", "catalogue"])
+def test_a_share_stays_where_it_is_sorted_to_and_the_others_swap(how):
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(300, dtype=np.int32), 3)
+    rows = Ratings(
+        user, rng.integers(400, size=900, dtype=np.int32), rng.random(900).astype(np.float32), np.arange(900)
+    )
+    unit = rows.item if how == "catalogue" else rows.user
+    apart, mixed, alike = (divide(how, rows, 3, sorted_share=share) for share in (1.0, 0.7, 0.0))
+    for node in (mixed, alike):
+        units = [np.unique(np.stack([unit, found]), axis=1)[1] for found in (apart, node)]
+        assert [len(found) for found in units] == [len(np.unique(unit))] * 2, "a unit is on two nodes"
+        np.testing.assert_array_equal(*(np.bincount(found) for found in units))
+    # Of those who swap, a third finds its own node again.
+    assert (mixed == apart).mean() == pytest.approx(0.7 + 0.3 / 3, abs=0.06)
+    assert (alike == apart).mean() == pytest.approx(1 / 3, abs=0.09)
