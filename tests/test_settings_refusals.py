@@ -127,7 +127,7 @@ UNKNOWN = [
     (
         {"partition": "user"},
         "federation.partition: no partition 'user', did you mean 'users'?; there are: activity, catalogue, genre, "
-        "popularity, rows, sizes, time, users",
+        "popularity, rows, scale, sizes, time, users",
     ),
     (
         {"personal_partition": "tim"},
