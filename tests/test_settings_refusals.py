@@ -132,12 +132,12 @@ UNKNOWN = [
     (
         {"personal_partition": "tim"},
         "personalisation.personal_partition: no partition of whole users 'tim', did you mean 'time'?; "
-        "there are: activity, genre, popularity, sizes, time, users",
+        "there are: activity, genre, popularity, scale, sizes, time, users",
     ),
     (
         {"personal_partition": "rows"},
         "personalisation.personal_partition: no partition of whole users 'rows'; there are: activity, genre, "
-        "popularity, sizes, time, users",
+        "popularity, scale, sizes, time, users",
     ),
     ({"privacy_unit": "everyone"}, "privacy.privacy_unit: "),
 ]

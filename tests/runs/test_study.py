@@ -9,8 +9,10 @@ import pytest
 from hierfed.errors import SettingsError
 from hierfed.experiment import run_experiment
 from hierfed.generated.files import write_world
+from hierfed.report.study import lines_of, study_figure
 from hierfed.results import Result
-from hierfed.runs.study import read_study, run_study, study_json, summaries_of
+from hierfed.runs.study import run_settings, run_study, study_json, summaries_of
+from hierfed.runs.study_file import named_studies, read_study
 from hierfed.settings import Settings, load_settings
 
 FILE = """
@@ -23,6 +25,17 @@ partition = "users"
 [variants.sizes]
 partition = "sizes"
 skew = 2.0
+"""
+GRID = """
+presets = ["item_biases"]
+[methods.small]
+preset = "network"
+trials.hidden = [[4], [8]]
+[grid.sizes]
+partition = "sizes"
+skew = [0.5, 1.0, 2.0]
+[grid.genre]
+partition = "genre"
 """
 
 
@@ -41,20 +54,77 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_a_study_is_every_preset_variant_and_seed(tmp_path):
-    found = read_study(write(tmp_path, FILE))
+    found = read_study(write(tmp_path, FILE)).cells
     assert list(found) == ["users", "sizes"]
     assert list(found["sizes"]) == ["network", "item_biases"]
-    assert [settings.seed for settings in found["sizes"]["network"]] == [0, 1]
-    assert {each.federation.skew for each in found["sizes"]["network"]} == {2.0}
-    assert {each.training.rounds for each in found["users"]["network"]} == {1}
+    assert not found["sizes"]["network"].trials
+    (sizes,), (users,) = found["sizes"]["network"].runs, found["users"]["network"].runs
+    assert [settings.seed for settings in sizes] == [0, 1]
+    assert {each.federation.skew for each in sizes} == {2.0}
+    assert {each.training.rounds for each in users} == {1}
+
+
+def test_a_grid_has_a_variant_for_each_value_and_one_choice_for_all_of_them(tmp_path):
+    plan = read_study(write(tmp_path, GRID), {"source": "elsewhere"})
+    assert plan.groups == {"sizes": ["sizes, skew 0.5", "sizes, skew 1.0", "sizes, skew 2.0"], "genre": ["genre"]}
+    first, last = (plan.cells[f"sizes, skew {skew}"]["small"] for skew in ("0.5", "2.0"))
+    assert first.trials is last.trials
+    assert [each.federation.skew for each in first.trials] == [1.0, 1.0]
+    assert {each.split.judged_on for each in first.trials} == {"validation"}
+    assert [[each.model.hidden for each in runs] for runs in last.runs] == [[(4,), (4,)], [(8,), (8,)]]
+    assert {each.split.judged_on for runs in last.runs for each in runs} == {"test"}
+    assert not plan.cells["genre"]["item_biases"].trials
+    assert last.runs[0][0].data.source == "elsewhere"
+
+
+def test_validation_rows_choose_for_the_whole_group(tmp_path, finished):
+    def run(settings: Settings) -> Result:
+        best = settings.model.hidden == (8,) and settings.federation.partition == "sizes"
+        users = finished.users.model_copy(update={"rmse_after": 0.5 if best else 0.7})
+        return finished.model_copy(update={"users": users, "settings": settings.model_dump(mode="json")})
+
+    found = run_study(read_study(write(tmp_path, GRID)), tmp_path, run=run)
+    widths = {variant: methods["small"][0].settings["model"]["hidden"] for variant, methods in found.items()}
+    assert widths == {"sizes, skew 0.5": [8], "sizes, skew 1.0": [8], "sizes, skew 2.0": [8], "genre": [4]}
+
+
+@pytest.mark.parametrize("name", named_studies())
+def test_studies_that_come_with_the_package_can_be_read(name):
+    plan = read_study(name)
+    assert plan.reference
+    assert all(len(variants) in (1, 3) for variants in plan.groups.values())
+
+
+def test_an_unknown_name_lists_the_studies_and_says_that_a_file_may_be_given():
+    with pytest.raises(SettingsError) as refused:
+        read_study("skw")
+    assert str(refused.value) == (
+        "no study 'skw', did you mean 'skew'?; there are: skew, skew-small; or give a file, NAME.toml"
+    )
+
+
+def test_the_table_counts_the_nodes_that_are_better_off_with_the_reference(finished):
+    nodes = [node.model_copy(update={"rmse_after": 1.0}) for node in finished.nodes]
+    others = [node.model_copy(update={"rmse_after": value}) for node, value in zip(nodes, (0.9, 1.1, 1.2), strict=True)]
+    alone, all_together = (finished.model_copy(update={"nodes": each}) for each in (nodes, others))
+    mine, theirs = lines_of({"users": {"alone": [alone], "all": [all_together]}}, "alone")
+    assert mine.less_reference is None
+    assert (theirs.worse, theirs.nodes) == (2, 3)
+    assert theirs.less_reference is not None
+    assert theirs.less_reference.mean == 0
+    assert theirs.users == finished.users.users
+    study_figure([mine, theirs], {"users": ["users"]}, "alone")
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ('presets = ["network"]\nseed = 3', "seed: Extra inputs"),
-        ("seeds = 2", "presets: Field required"),
+        ("seeds = 2", "presets: there is none"),
         ("presets = []", "presets"),
+        ('presets = ["network"]\nreference = "netwrok"', "no method 'netwrok', did you mean 'network'"),
+        ("[methods.a]\nrounds = 3", "methods.a: expected a preset's name"),
+        ('[methods.a]\npreset = "network"\ntrials.nods = [1, 2]', "preset 'a', variant 'as it is'.*nods"),
         ('presets = ["network"]\nseeds = 0', "seeds"),
         ("presets = [", "not a study"),
         ('presets = ["netwrok"]', "did you mean 'network'"),
@@ -105,3 +175,22 @@ def test_a_study_that_was_killed_goes_on_and_has_the_same_table(tmp_path, finish
     summaries, differences = summaries_of(whole)
     assert list(summaries) == ["users, network", "users, item_biases", "sizes, network", "sizes, item_biases"]
     assert all(difference.first.split(",")[0] == difference.second.split(",")[0] for difference in differences)
+
+
+def test_two_processes_give_the_table_of_one(tmp_path):
+    folder = tmp_path / "ratings"
+    write_world(folder, users=40, items=40, ratings=900)
+    text = f"""
+presets = ["item_biases"]
+[settings]
+source = "{folder}"
+nodes = 3
+personal_nodes = 3
+"""
+    plan, lines = read_study(write(tmp_path, text)), list[str]()
+    one = run_study(plan, tmp_path / "one")
+    two = run_study(plan, tmp_path / "two", lines.append, run_settings, processes=2)
+    assert [each.digest for each in one["as it is"]["item_biases"]] == [
+        each.digest for each in two["as it is"]["item_biases"]
+    ]
+    assert lines[-1] == "2 of 2 runs, about 0 min left"
