@@ -86,7 +86,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
-        checks = (self._privacy_refusal, self._device_refusal, self._local_steps_refusal)
+        checks = (self._privacy_refusal, self._device_refusal, self._local_steps_refusal, self._halves_refusal)
         for check in (*checks, self._groups_refusal, self._rule_refusal, self._steps_refusal, self._shape_refusal):
             reason = check()
             if reason:
@@ -115,6 +115,19 @@ class Settings(Section):
             return (
                 f"privacy.privacy_unit '{unit}': method '{self.method}' does not protect this unit (it protects: "
                 f"{hides}): leave it at 'none', or choose another method"
+            )
+        return ""
+
+    def _halves_refusal(self) -> str:
+        privacy = self.privacy
+        if privacy.halves and not privacy.secure_sums:
+            return (
+                "privacy.halves: there is a search by halves under secure sums alone: set secure_sums, or leave it out"
+            )
+        if privacy.halves and (self.federation.groups or privacy.privacy_unit != "none"):
+            return (
+                "privacy.halves: halves are searched where all nodes add, without noise: leave federation.groups and "
+                "privacy_unit out, or leave it out"
             )
         return ""
 

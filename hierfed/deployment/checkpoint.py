@@ -37,6 +37,7 @@ class Checkpoint:
     entry: the ledger's line of that round, which may not be in the ledger yet.
     models: the shared model of each stage that has begun.
     tags: the name of each node's ratings; see Introduction.
+    put_out: the nodes that spoilt sums, by name. halvings: how many the search for them has used.
     """
 
     plan: Plan
@@ -44,6 +45,8 @@ class Checkpoint:
     entry: bytes
     models: Mapping[str, SharedModel] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    put_out: frozenset[str] = frozenset()
+    halvings: int = 0
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
         """The same checkpoint with this model of a stage."""
@@ -65,6 +68,8 @@ class Checkpoint:
             "agreeing": str(self.plan.nodes),
             "nodes": json.dumps(dict(self.nodes)),
             "tags": json.dumps(dict(self.tags)),
+            "put out": json.dumps(sorted(self.put_out)),
+            "halvings": str(self.halvings),
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
@@ -124,7 +129,9 @@ def _checkpoint(
         for stage, number in rounds.items()
     }
     nodes, tags = json.loads(metadata["nodes"]), json.loads(metadata["tags"])
-    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, tags)
+    # Checkpoints from before there were halves have none of it.
+    put_out, used = frozenset(json.loads(metadata.get("put out", "[]"))), int(metadata.get("halvings", "0"))
+    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, tags, put_out, used)
 
 
 def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | None:

@@ -30,6 +30,7 @@ _WHOSE = {"version": "of the protocol", "hierfed": "the release"}
 _ROUND = {"training": "which one", "stage": "of the training", "round": "its number"}
 _SECURE = {"message": "one of the secure sum's, see below"}
 _DRAWN = {"drawn": "under secure sums: random bytes, so that no two sums are alike"}
+_HALVING = {"halving": "under privacy.halves, in a search: which of the plan's halvings the round is added by"}
 _ENTRIES = {"entries": "the ledger's last ones"}
 _SIGNED = {"countersignature": "of the ledger's last entry", "unsigned": "or why there is none"}
 _REFUSED = {"refusal": "why the node takes no part"}
@@ -72,7 +73,8 @@ ASKED: Mapping[str, Asked] = {
         }
     ),
     "round": Asked(
-        {**_ROUND, **_DRAWN, **_ENTRIES}, {**_ROUND, "number": "the node's", **_SECURE, **_REFUSED, **_SIGNED}
+        {**_ROUND, **_DRAWN, **_HALVING, **_ENTRIES},
+        {**_ROUND, "number": "the node's", **_SECURE, **_REFUSED, **_SIGNED},
     ),
     **{step: Asked(_SECURE, {**_SECURE, **_REFUSED}) for step in STEPS},
     "finish": Asked({"stage": "that is over", "round": "its last", **_ENTRIES}, _SIGNED),

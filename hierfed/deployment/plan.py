@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from hierfed.engines.secure_round import SecureGroup
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.groups import groups_of
+from hierfed.federated.halves import halvings
 from hierfed.federated.method import Method
 from hierfed.federated.stage import RATING, Stage
 from hierfed.methods import Case, Prepared, earlier_stages, kind_of, prepare, stages_of
@@ -53,16 +54,20 @@ class Plan:
             return None
         share, groups = self.settings.privacy.colluding, self.settings.federation.groups
         keys = {number: PublicKey(key) for number, key in enumerate(self.keys)}
-        if not groups:
-            return SecureGroup(keys, self.threshold, colluders(len(keys), share))
-        if 2 * groups > len(keys):
-            raise SettingsError(f"federation.groups: {groups} groups of {len(keys)} nodes leave one alone: take fewer")
-        parts = []
-        for members in groups_of(len(keys), groups, self.settings.seed):
+
+        def part(members: Sequence[int]) -> SecureGroup:
             colluding = colluders(len(members), share)
             own = {number: keys[number] for number in members}
-            parts.append(SecureGroup(own, smallest_threshold(len(own), colluding), colluding))
-        return SecureGroup(keys, self.threshold, colluders(len(keys), share), tuple(parts))
+            return SecureGroup(own, smallest_threshold(len(own), colluding), colluding)
+
+        if not groups:
+            halves = halvings(len(keys), self.settings.seed) if self.settings.privacy.halves else ()
+            pairs = tuple((part(zeros), part(ones)) for zeros, ones in halves)
+            return SecureGroup(keys, self.threshold, colluders(len(keys), share), halvings=pairs)
+        if 2 * groups > len(keys):
+            raise SettingsError(f"federation.groups: {groups} groups of {len(keys)} nodes leave one alone: take fewer")
+        parts = tuple(part(members) for members in groups_of(len(keys), groups, self.settings.seed))
+        return SecureGroup(keys, self.threshold, colluders(len(keys), share), parts)
 
     @property
     def private(self) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from hierfed.deployment.plan import Plan
 from hierfed.engines.exchange import Request
+from hierfed.engines.secure_round import HALVING
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import digest_of
 from hierfed.lookup import nearest
@@ -25,6 +26,7 @@ class Policy(Section):
     least_raters: of an item that is summed, under methods that sum by item; by default the package's own threshold.
     methods, stages: the only ones that it takes part in; empty for any.
     sums: `secure` refuses a server that would see this node's own contributions.
+    halves: False refuses a plan under which the server may add some rounds by halves of the nodes (privacy.halves).
     epsilon: the most that a training may cost each of its users in differential privacy; infinite for any training.
     most_rounds: of a stage, those before round 1 too. most_requests: for contributions, in one training.
     """
@@ -36,6 +38,7 @@ class Policy(Section):
     methods: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     sums: Literal["any", "secure"] = "any"
+    halves: bool = True
     epsilon: NonNegative = float("inf")
     most_rounds: Count = 1000
     most_requests: Count = 10_000
@@ -52,6 +55,8 @@ class Policy(Section):
             raise _beyond("least_raters", f"sums items with {raters} raters", f"{self.least_raters} at the least", True)
         if self.sums == "secure" and plan.secure_group is None:
             raise _beyond("sums", "has no secure sums", "secure")
+        if privacy.halves and not self.halves:
+            raise _beyond("halves", "has privacy.halves", "none")
         if self.epsilon != float("inf") and not (plan.private and privacy.epsilon <= self.epsilon):
             offered = f"epsilon {privacy.epsilon:g}" if plan.private else "no differential privacy"
             raise HierfedError(f"the server's plan has {offered}, and --epsilon asks for {self.epsilon:g} at the most")
@@ -104,6 +109,7 @@ class Asked:
         self._training = training
         self._count = int(record["count"]) if same else 0
         self._known: list[tuple[str, int, str]] = [tuple(each) for each in record["known"]] if same else []
+        self._halved: tuple[str, int, int] | None = tuple(record["halved"]) if same and record.get("halved") else None
 
     def note(self, request: Request, plan: Plan, most: int) -> None:
         """Raise HierfedError for a request that goes back, beyond the stage, or is one too many.
@@ -124,10 +130,34 @@ class Asked:
             raise HierfedError(f"the server goes back to round {number} of '{name}': rounds go forward only")
         if any(each[:2] == (name, number) and each[2] != digest for each in self._known):
             raise HierfedError(f"the server asks again for round {number} of '{name}', with another model")
+        self._note_halving(request, plan, place)
         self._count += 1
         if (name, number, digest) not in self._known:
             self._known = [*self._known, (name, number, digest)][-2:]
 
+    def _note_halving(self, request: Request, plan: Plan, place: int) -> None:
+        """Raise HierfedError for a halving that the plan does not have, or a second one of one round.
+
+        Each halving is of one round, and each round has one at the most: so no contribution is in two halves' sums.
+        """
+        if HALVING not in request.facts:
+            return
+        name, number, halving = str(request.facts["stage"]), int(request.facts["round"]), request.facts[HALVING]
+        known = len(plan.secure_group.halvings) if plan.secure_group is not None else 0
+        if not isinstance(halving, int) or not 0 <= halving < known:
+            raise HierfedError(f"the server asks for halves of round {number} of '{name}' that the plan does not have")
+        asked = (name, number, halving)
+        if self._halved is not None and asked != self._halved:
+            before = [stage.name for stage in plan.stages()].index(self._halved[0]), *self._halved[1:]
+            if not ((place, number) > before[:2] and halving > before[2]):
+                raise HierfedError(
+                    f"the server asks for other halves of round {number} of '{name}', or for those of an earlier round "
+                    "again: a difference of two such sums would tell of single nodes"
+                )
+        self._halved = asked
+
     def record(self) -> dict[str, Any]:
         """What is to be kept."""
-        return {"training": self._training, "count": self._count, "known": [list(each) for each in self._known]}
+        known = [list(each) for each in self._known]
+        halved = None if self._halved is None else list(self._halved)
+        return {"training": self._training, "count": self._count, "known": known, "halved": halved}

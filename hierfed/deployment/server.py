@@ -23,11 +23,14 @@ from hierfed.engines.rounds import rule_of, steps_of
 from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.groups import GroupSums
+from hierfed.federated.halves import Search
 from hierfed.federated.stage import RATING
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.results import DeployedRound, RefusedAnswer, Result
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings
+
+SPOILS = "was put out: every sum that it is in is beyond what ratings can give"
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class NodeAdmission:
     nonces: of greetings without an answer yet.
     tags: the name of each node's ratings; see Introduction.
     over: True once no more is learned: nodes may then come back with other ratings.
+    put_out: nodes that spoilt sums, and may not come back.
     """
 
     catalogue: Catalogue
@@ -99,6 +103,7 @@ class NodeAdmission:
     nonces: set[bytes] = field(default_factory=set)
     tags: dict[str, str] = field(default_factory=dict)
     over: bool = False
+    put_out: set[str] = field(default_factory=set)
 
     def hello(self) -> Request:
         """The catalogue, and a nonce to sign."""
@@ -122,6 +127,8 @@ class NodeAdmission:
             raise AdmissionRefused("the nodes that add securely were settled before it came")
         if self.nodes.setdefault(found.name, found.identity) != found.identity:
             raise AdmissionRefused(f"another node is already called '{found.name}': choose another --name")
+        if found.name in self.put_out:
+            raise AdmissionRefused(f"node '{found.name}' {SPOILS}")
         if self.plan is not None and self.tags.get(found.name, found.tag) != found.tag and not self.over:
             raise AdmissionRefused(
                 f"node '{found.name}' comes back with other ratings than it began this training with: give it those, "
@@ -192,7 +199,7 @@ def conduct(
         observer.tell(lacking)
     if checkpoint is not None:
         admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        admission.tags = dict(checkpoint.tags)
+        admission.tags, admission.put_out = dict(checkpoint.tags), set(checkpoint.put_out)
         admission.ledger.append(checkpoint.entry)
         finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
         rounds = max((model.round for model in checkpoint.models.values()), default=0)
@@ -200,8 +207,9 @@ def conduct(
         admission.over = finished
         observer.tell(anew if finished else f"goes on after round {rounds}")
     federation = connect(admission)
-    observer.tell(f"waiting for {requirements.nodes} nodes")
-    federation.gather(requirements.nodes)
+    waited_for = requirements.nodes - len(admission.put_out)
+    observer.tell(f"waiting for {waited_for} nodes")
+    federation.gather(waited_for)
     if checkpoint is None:
         names = sorted((member.name for member in federation.members.values()), key=natural)
         admission.nodes = {name: admission.nodes[name] for name in names}
@@ -257,6 +265,10 @@ class _Training:
         self.plan, self.checkpoint, self._federation = plan, checkpoint, federation
         self._admission, self._requirements, self._folder = admission, requirements, folder
         self.records: list[DeployedRound] = []
+        self._search: Search | None = None
+        if plan.secure_group is not None:
+            halvings = len(plan.secure_group.halvings)
+            self._search = Search(halvings, checkpoint.halvings, over=checkpoint.halvings > 0)
 
     def run(self, stage: str, rounds: int) -> None:
         """Run the remaining rounds of a stage, and hand out its model."""
@@ -271,8 +283,10 @@ class _Training:
         strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, secure_group, rule, steps)
         strategy.last, ledger = rounds, self._admission.ledger
         strategy.extra_facts = ledger.facts()
+        strategy.search = self._search or strategy.search
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
+            self._follow(strategy.search)
             released = self.plan.record(strategy.shared.round)
             names, keys = list(self._admission.nodes), self._admission.ledger_keys()
             line = ledger.round(outcome, strategy.shared, names, keys, released)
@@ -281,6 +295,8 @@ class _Training:
                     self.checkpoint.with_model(stage, strategy.shared),
                     nodes=dict(self._admission.nodes),
                     tags=dict(self._admission.tags),
+                    put_out=frozenset(self._admission.put_out),
+                    halvings=strategy.search.used,
                     entry=line,
                 )
                 self.checkpoint.save(self._folder)
@@ -297,6 +313,24 @@ class _Training:
             "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
         )
         self._federation.ask(lambda _: finished, 1)
+
+    def _follow(self, search: Search) -> None:
+        """Tell of a search by halves, and put out the node that it has found."""
+        before, self._search = self._search, search
+        if search == before:
+            return
+        tell = self._admission.tell
+        if search.found is not None and (before is None or before.found is None):
+            name = list(self._admission.nodes)[search.found]
+            self._admission.put_out.add(name)
+            self._federation.put_out(name, f"it {SPOILS}")
+        elif search.over or (search.used == search.halvings > 0 and search.found is None):
+            tell("the search by halves has found no node: more than one spoils sums, or one does so now and then")
+        elif search.halving is not None:
+            tell(
+                f"two sums in a row were spoilt: the next round is added by halves, {search.used + 1} of the "
+                f"{search.halvings} that there are"
+            )
 
     def _record(self, outcome: RoundOutcome, bytes_down: int, seconds: float) -> DeployedRound:
         names, losses = list(self._admission.nodes), list[float]()

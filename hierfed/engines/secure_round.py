@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hierfed.engines.exchange import REFUSAL, Fact, Member, Reply, Request
 from hierfed.engines.replies import NodeAnswer, Refusal
@@ -31,7 +31,7 @@ from hierfed.privacy.secure_sum.setup import Setup, Signer, VerifyKey
 SHARE, MASK, CONSENT, UNMASK = "share", "mask", "consent", "unmask"
 STEPS = (SHARE, MASK, CONSENT, UNMASK)
 ROUND = "round"
-MESSAGE, DRAWN = "message", "drawn"
+MESSAGE, DRAWN, HALVING = "message", "drawn", "halving"
 THE_SUM = "the sum itself"
 
 Ask = Callable[[Callable[[Member], Request | None], int], list[NodeAnswer]]
@@ -44,16 +44,21 @@ class SecureGroup:
     keys: each node's public key by its number.
     threshold, colluding: see Setup.
     parts: the groups within it, each of which adds up a sum of its own in rounds; empty for one sum of all.
+    halvings: the two halves of each round of a search; see hierfed.federated.halves. Empty where there is none.
     """
 
     keys: Mapping[int, VerifyKey]
     threshold: int
     colluding: int
     parts: tuple[SecureGroup, ...] = ()
+    halvings: tuple[tuple[SecureGroup, SecureGroup], ...] = ()
 
-    def adding(self, number: int, kind: str) -> SecureGroup:
-        """The nodes with which the node of this number adds up a sum of this kind."""
-        own = [part for part in self.parts if number in part.keys and kind == ROUND]
+    def adding(self, number: int, request: Request) -> SecureGroup:
+        """The nodes with which the node of this number adds up the sum of this request."""
+        parts = self.parts if request.kind == ROUND else ()
+        if HALVING in request.facts:
+            parts = self.halvings[int(request.facts[HALVING])]
+        own = [part for part in parts if number in part.keys]
         return own[0] if own else self
 
     def error(self, shapes: Mapping[str, Sequence[int]], words: Mapping[str, int] = NO_WORDS) -> float:
@@ -80,6 +85,7 @@ class SecureOutcome:
     contributors: the numbers of the nodes in the sum.
     refused: the answers that were not used.
     bytes_up, bytes_down: of the protocol's messages, without the request.
+    names: of the nodes that answered, by number.
     """
 
     total: Contribution | None
@@ -87,6 +93,7 @@ class SecureOutcome:
     refused: tuple[Refusal, ...]
     bytes_up: int
     bytes_down: int
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def sum_securely(
@@ -117,7 +124,9 @@ def sum_securely(
     except SecureSumError as error:
         exchange.refused.append(Refusal(THE_SUM, str(error)))
         total, contributors = None, ()
-    return SecureOutcome(total, contributors, tuple(exchange.refused), exchange.bytes_up, exchange.bytes_down)
+    return SecureOutcome(
+        total, contributors, tuple(exchange.refused), exchange.bytes_up, exchange.bytes_down, exchange.names
+    )
 
 
 class _SumExchange:
@@ -127,9 +136,11 @@ class _SumExchange:
         self._ask, self.server, self._threshold = ask, server, threshold
         self.refused: list[Refusal] = []
         self.bytes_up = self.bytes_down = 0
+        self.names: dict[int, str] = {}
 
     def gather(self, make: Callable[[Member], Request | None]) -> None:
         for answer in self._ask(make, self._threshold):
+            self.names[answer.number] = answer.name
             try:
                 self.server.receive(self._read(answer))
             except Refused as error:
@@ -176,7 +187,7 @@ class SecureNode:
         self._client = None
         shapes = {name: tuple(array.shape) for name, array in contribution.arrays.items()}
         try:
-            group = self._secure_group.adding(self._number, request.kind)
+            group = self._secure_group.adding(self._number, request)
             setup = group.setup(request, shapes, contribution.words)
             self._client = Client(setup, self._number, self._signer, contribution)
         except SecureSumError as error:

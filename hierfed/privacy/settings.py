@@ -14,6 +14,8 @@ class PrivacySettings(Section):
 
     secure_sums: the server sees masked contributions, and learns their sum alone.
     colluding: the share of the nodes that may side with the server.
+    halves: under secure sums of 6 nodes or more: once a node has spoilt two sums in a row, a few rounds are added by
+        halves of the nodes, which find it, and it is put out. The server then learns the sums of those halves.
     privacy_unit: the unit that differential privacy hides: `none`, each `example` (rating), each `user` with all
         ratings, or each `node` with all users.
     epsilon, delta: the budget of the whole run.
@@ -26,6 +28,7 @@ class PrivacySettings(Section):
 
     secure_sums: bool = False
     colluding: Annotated[float, Field(ge=0, lt=0.5)] = 0.33
+    halves: bool = False
     privacy_unit: Literal["none", "example", "user", "node"] = "none"
     epsilon: Positive = 8.0
     delta: OpenShare = 1e-5

@@ -352,6 +352,12 @@ class Federation:
             connection.name = name
             self._admission.changed(Change("joined", name))
 
+    def put_out(self, name: str, reason: str) -> None:
+        """Send a member away; the admission sees to it that it stays away."""
+        for node_id, connection in self._connections.items():
+            if connection.name == name:
+                self._refuse(node_id, reason)
+
     def _refuse(self, node_id: int, reason: str) -> None:
         connection = self._connections[node_id]
         self._admission.changed(Change("refused", connection.name, reason))

@@ -14,9 +14,10 @@ from flwr.serverapp.strategy import Strategy
 from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
 from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, look_by, template
-from hierfed.engines.secure_round import DRAWN, THE_SUM, Ask, SecureGroup, sum_securely
+from hierfed.engines.secure_round import DRAWN, HALVING, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod
+from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.halves import Search
 from hierfed.federated.rules import OPEN_SUM, Rule, rule_of_round
 from hierfed.federated.steps import Known, Step, receive
 from hierfed.plain_text import LONGEST, printable
@@ -72,6 +73,7 @@ class SumStrategy(Strategy):
     outcome: of the last round.
     extra_facts: facts that go to every node with the next request.
     last: the stage's last round, which no model has to be fit for.
+    search: for a node that spoils secure sums.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SumStrategy(Strategy):
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
         self.extra_facts: Mapping[str, Fact] = {}
+        self.search = Search(len(secure_group.halvings) if secure_group else 0)
 
     @property
     def name(self) -> RoundName:
@@ -138,28 +141,39 @@ class SumStrategy(Strategy):
         """Lead the nodes through a secure sum, and update the model if enough of them stay to the end."""
         name, expected = self.name, self.expected
         shapes = {array: tuple(values.shape) for array, values in expected.arrays.items()}
-        request = Request(
-            "round", {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}, self.shared.arrays
-        )
+        halving, facts = self.search.halving, {**name.facts(), **self.extra_facts, DRAWN: secrets.token_bytes(32)}
         groups = secure_group.parts or (secure_group,)
+        if halving is not None:
+            groups, facts = secure_group.halvings[halving], {**facts, HALVING: halving}
+        request = Request("round", facts, self.shared.arrays)
         found = [sum_securely(ask, request, group, shapes, expected.words) for group in groups]
         look = look_by(self.method, self.shared, self.steps, secure_group.error(shapes, expected.words))
         refused = [refusal for each in found for refusal in each.refused]
-        sums = list[tuple[int, Contribution]]()
+        sums, spoilt = list[tuple[int, Contribution]](), list[tuple[int, ...]]()
         for each in found:
             reason = "" if each.total is None else look(each.total)
             if reason:
                 refused.append(Refusal(THE_SUM, reason))
+                spoilt.append(each.contributors)
+                if halving is not None:
+                    told = f"is in a half whose sum is spoilt: {reason}"
+                    refused += [Refusal(each.names[number], told) for number in each.contributors]
             elif each.total is not None:
                 sums.append((min(each.contributors), each.total))
         sums.sort(key=lambda numbered: numbered[0])
         contributors = tuple(sorted(number for each in found for number in each.contributors))
+        if halving is not None:
+            contributors = tuple(number for number in contributors if not any(number in half for half in spoilt))
+        if sums or spoilt:
+            search = self.search
+            self.search = search.after_all(bool(spoilt)) if halving is None else search.after_halves(spoilt)
         total = None
         try:
             if secure_group.parts and len(contributors) >= self.quorum:
                 total = self._ruled(sums, refused)
             elif sums and not secure_group.parts:
-                total = self._combine(sums[0][1])
+                # What the two halves add up to is what all nodes would have.
+                total = self._combine(ordered_sum([part for _, part in sums]) if len(sums) > 1 else sums[0][1])
         except UnfitModel as unfit:
             refused.append(Refusal(THE_SUM, str(unfit)))
         up, down = sum(each.bytes_up for each in found), sum(each.bytes_down for each in found)
