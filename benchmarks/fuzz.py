@@ -1,5 +1,8 @@
 """Damages every file that hierfed reads, and prints what became of it: `python benchmarks/fuzz.py --minutes 10`.
 
+`--messages` damages every kind of message of a federation instead, requests at a node and replies at the server. There
+"as before" is what was taken or made no difference: a lie within bounds is no damage.
+
 Counts by kind: read as before, refused in one line, other numbers without a word, tracebacks. The last two must be 0.
 `--findings DIR` keeps the bytes of every failure, which then go into tests/attacks/findings.
 """
@@ -9,12 +12,14 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from fuzzing.messages import over_kinds
 from fuzzing.readers import READERS, make_base
 from fuzzing.trial import BAD, REFUSED, SAME, trial
 
@@ -26,7 +31,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**9, help="damages of each kind, at the most")
     parser.add_argument("--kind", action="append", choices=list(READERS), help="this kind alone; repeatable")
     parser.add_argument("--findings", type=Path)
+    parser.add_argument("--messages", action="store_true")
     given = parser.parse_args()
+    if given.messages:
+        ends = time.monotonic() + 60 * given.minutes
+        most = range(given.most) if given.most < 10**9 else itertools.count()
+        told(over_kinds(most, lambda: time.monotonic() < ends))
     kinds = given.kind or list(READERS)
     counts = {name: collections.Counter[str]() for name in kinds}
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +55,11 @@ def main() -> None:
                         given.findings.mkdir(parents=True, exist_ok=True)
                         (given.findings / f"{name}.{seed}").write_bytes(hurt)
             seed += 1
+    told(counts)
+
+
+def told(counts: dict[str, collections.Counter[str]]) -> None:
+    """Print the table, and end with 1 where anything failed."""
     print(f"{'kind':28}{'damages':>9}{'as before':>11}{'refused':>9}{'other':>7}{'traceback':>11}{'long':>6}")
     for name, found in counts.items():
         bad = "".join(f"{found[each]:>{width}}" for each, width in zip(BAD, (7, 11, 6), strict=True))

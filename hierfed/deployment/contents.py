@@ -83,6 +83,11 @@ ASKED: Mapping[str, Asked] = {
     "goodbye": Asked({"reason": "why a node cannot stay, where it is not over"}),
 }
 
+# Facts of requests that are no texts, and those that not every request of their kind has.
+_WHOLE_NUMBERS = {"round", "halving", "threshold", "number", "nodes"}
+_BYTES = {"drawn", "message", "entries", "ledger"}
+_OPTIONAL = {"drawn", "halving", "entries", "ledger", "reason"}
+
 JUDGED_SUMS: Purposes = {
     "learned": "ratings that were learned from, for the report",
     "rows": "held-out ratings",
@@ -108,6 +113,8 @@ def check_request(request: Request, method: str) -> None:
             check_models(method, {str(request.facts.get("stage")): SharedModel(request.arrays)})
     elif request.kind != "setup":
         _check(f"the server's '{request.kind}'", request.arrays, ())
+    if request.kind != "hello":  # It may be of another version, which is told first.
+        _check_types(request, known.request)
 
 
 def check_models(method: str, models: Mapping[str, SharedModel]) -> None:
@@ -163,6 +170,18 @@ def _together() -> Iterator[tuple[str, Asked]]:
 def _row(kind: str, stage: str, way: str, holds: Purposes) -> str:
     cell = "; ".join(f"`{name}`: {purpose}" for name, purpose in holds.items()) or "nothing"
     return f"| {kind} | {stage} | {way} | {cell} |"
+
+
+def _check_types(request: Request, declared: Collection[str]) -> None:
+    """Raise HierfedError for a request that lacks a fact, or has one of another type."""
+    for name in declared:
+        kind = int if name in _WHOLE_NUMBERS else bytes if name in _BYTES else str
+        if name in request.facts or name not in _OPTIONAL:
+            value = request.facts.get(name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise HierfedError(
+                    f"the server's '{request.kind}' cannot be read: its '{name}' is missing or malformed"
+                )
 
 
 def _check(whose: str, found: Collection[str], declared: Collection[str]) -> None:

@@ -126,7 +126,7 @@ class NodeSide:
         reason = other_version(request)
         if reason:
             return self._refuse(reason)
-        found, nonce = request.facts["catalogue"], request.facts["nonce"]
+        found, nonce = request.facts.get("catalogue"), request.facts.get("nonce")
         if not isinstance(found, bytes) or not isinstance(nonce, bytes):
             return self._refuse("the server's greeting cannot be read")
         catalogue = catalogue_of_bytes(found)

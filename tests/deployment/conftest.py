@@ -102,8 +102,13 @@ class Data:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Everybody's ratings."""
+    return make_data(tmp_path_factory.mktemp("ratings"))
+
+
+def make_data(place: Path) -> Data:
     """The users take turns among the nodes; each holds out two rows."""
-    rng, place = np.random.default_rng(11), tmp_path_factory.mktemp("ratings")
+    rng = np.random.default_rng(11)
     quality, taste = rng.normal(0, 0.7, ITEMS), rng.normal(0, 0.5, USERS)
     rows = [
         (
@@ -211,6 +216,13 @@ class Grid:
     messages: int = 0
     stopped: bool = False
 
+    def on_request(self, side: NodeSide, message: Message) -> None:
+        """A request is about to reach a node."""
+
+    def on_reply(self, name: str, kind: str, reply: Message) -> Message:
+        """A node's reply, as it reaches the server."""
+        return reply
+
     def get_nodes(self) -> list[Any]:
         present = [node_id for node_id, side in self.sides.items() if not side.over]
         return [SimpleNamespace(node_id=node_id, last_activated_at="") for node_id in present]
@@ -233,6 +245,7 @@ class Grid:
         message.metadata.__dict__["_message_id"] = name
         request = read_request(message)
         what = self.meddle(side.name, request.kind, request.facts)
+        self.on_request(side, message)
         if what == "lost":
             return name
         try:
@@ -241,6 +254,7 @@ class Grid:
         except Exception as error:  # noqa: BLE001 - whatever a node says, the server goes on
             reply = Message(Error(0, type(error).__name__), reply_to=message)
             side.__dict__.setdefault("failure", error)
+        reply = self.on_reply(side.name, request.kind, reply)
         reply.metadata.__dict__["_src_node_id"] = node_id
         if request.facts.get("round") != self.round:
             self.replies |= self.held_back
@@ -267,6 +281,7 @@ class Village:
     events: list[str] = field(default_factory=list)
     records: list[DeployedRound] = field(default_factory=list)
     planned: list[int] = field(default_factory=list)
+    make_grid: Callable[..., Grid] = Grid
 
     @property
     def server(self) -> Path:
@@ -311,7 +326,9 @@ class Village:
                 on_round(record)
 
         # Flower numbers connections anew for each server.
-        self.grid = Grid({7 * number + 3: side for number, side in enumerate(self.sides.values())}, meddle, self.sent)
+        self.grid = self.make_grid(
+            {7 * number + 3: side for number, side in enumerate(self.sides.values())}, meddle, self.sent
+        )
         wanted = Requirements(**{"nodes": len(self.sides), "quorum": 1, "patience": patience} | wants)
         return conduct(
             self.settings,

@@ -70,11 +70,12 @@ def test_a_sum_of_what_no_one_round_declares_is_not_sent(method, stage, names):
 
 
 def test_what_is_declared_is_sent():
+    asked = {"training": "f00d", "round": 1}
     for method, kind in METHODS.items():
         for sums in kind.sums:
             check_sum(method, sums.stage, Contribution(ones(*sums.arrays)))
         for model in kind.models:
-            check_request(Request("round", {"stage": model.stage}, ones(*model.arrays)), method)
+            check_request(Request("round", {**asked, "stage": model.stage}, ones(*model.arrays)), method)
 
 
 def with_rare_items(data: Any, place: Path) -> Any:

@@ -47,10 +47,11 @@ from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.exchange import REFUSAL, Reply, Request
 from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.secure_round import STEPS
 from hierfed.errors import HierfedError
+from hierfed.plain_text import printable
 
 # The shortest that Flower allows: a node that is silent for twice as long counts as gone.
 HEARTBEAT_SECONDS = 10.0
@@ -88,11 +89,16 @@ class Traffic:
 
 
 def client_app(answer: Callable[[Request], Reply]) -> ClientApp:
-    """Flower's ClientApp in which `answer` answers every kind of request."""
+    """Flower's ClientApp in which `answer` answers every kind of request; a message that is none is refused."""
     app = ClientApp()
 
     def handle(message: Message, _: Context) -> Message:
-        return Message(reply_records(answer(read_request(message))), reply_to=message)
+        try:
+            request = read_request(message)
+        except ValueError as error:
+            refusal = Reply({REFUSAL: f"the server's message cannot be read: {printable(error)}"})
+            return Message(reply_records(refusal), reply_to=message)
+        return Message(reply_records(answer(request)), reply_to=message)
 
     for kind in KINDS:
         app.query(kind)(handle)
