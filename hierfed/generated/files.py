@@ -9,13 +9,14 @@ from pathlib import Path
 import polars as pl
 from polars.io.plugins import register_io_source
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from hierfed.atomic import written_atomically
 from hierfed.errors import DataError
 from hierfed.generated.tails import LEAST_ACTIVITY
 from hierfed.generated.truth import Truth
 from hierfed.generated.world import World, make_world, rating_frame
+from hierfed.sealed import MALFORMED, sealed_tensors, tensor_facts
 
 RATINGS, ITEMS, TRUTH = "ratings.parquet", "items.parquet", "truth.safetensors"
 FORMAT = "hierfed generated ratings 1"
@@ -78,7 +79,7 @@ def write_world(
         ):
             films = world.films.frame()
             (films if content else films.select("item_id")).write_parquet(items_path)
-            truth_path.write_bytes(save(world.truth.arrays(), header))
+            truth_path.write_bytes(sealed_tensors(save(world.truth.arrays(), header)))
             schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
             register_io_source(frames, schema=schema).sink_parquet(ratings_path, row_group_size=ROW_GROUP)
     except (OSError, pl.exceptions.ComputeError) as error:
@@ -87,9 +88,15 @@ def write_world(
 
 
 def read_truth(folder: Path) -> Truth:
-    """The truth that `write_world` wrote."""
-    world_numbers(folder / TRUTH)
-    return Truth.of(load_file(folder / TRUTH))
+    """The truth that `write_world` wrote. Raises DataError for a file that is no truth, or is not as it was written."""
+    path = folder / TRUTH
+    world_numbers(path)
+    content = path.read_bytes()
+    try:
+        tensor_facts(content)
+        return Truth.of(load(content))
+    except (SafetensorError, *MALFORMED) as error:
+        raise DataError(f"{path}: damaged: {error}; make the world again") from error
 
 
 def world_numbers(path: Path) -> dict[str, int]:

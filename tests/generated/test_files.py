@@ -138,6 +138,17 @@ def test_another_file_in_the_truth_s_place_is_refused_in_one_line(tmp_path, cont
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("place", [-1, -100])
+def test_a_truth_with_a_flipped_bit_is_refused_in_one_line(tmp_path, place):
+    write_world(tmp_path / "world", **NUMBERS)
+    path = tmp_path / "world" / "truth.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged: its content is not what was written; make the world again"):
+        read_truth(tmp_path / "world")
+
+
 def test_a_sparse_world_without_content_has_users_of_few_ratings_and_items_of_no_word(tmp_path):
     world = write_world(tmp_path / "sparse", users=300, items=500, ratings=2_400, seed=1, least=5, content=False)
     counts = np.bincount(pl.read_parquet(tmp_path / "sparse" / "ratings.parquet")["user"].to_numpy() - 1)
