@@ -24,6 +24,7 @@ from tests.attacks.test_lies import NAMES, everywhere, lies, one_cell
 
 QUORUM = 2
 LIES = {"rubbish": everywhere(-1e6), "no number": one_cell(math.nan)}
+TROUBLES = ["lost", "late", *LIES]
 # Each reason is one that a person can act on.
 CLEAR = ("was abandoned", "takes no part")
 
@@ -33,7 +34,7 @@ class Ended(Exception):
 
 
 class Machine(RuleBasedStateMachine):
-    """troubled: what was done to a node since the last round. lost: nodes whose disk is gone."""
+    """lost: nodes whose disk is gone. whole: every node was in every round. stop: the server's last word."""
 
     make: Any
     wanted: str
@@ -42,7 +43,6 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.place = Path(tempfile.mkdtemp())
         self.village = type(self).make(self.place)
-        self.troubles: dict[str, str] = {}
         self.lost: set[str] = set()
         self.whole, self.digest, self.stop = True, "", ""
 
@@ -54,13 +54,6 @@ class Machine(RuleBasedStateMachine):
     def restart(self, name: str) -> None:
         if name not in self.lost:
             self.village.start(name)
-            self.troubles.pop(name, None)
-
-    @precondition(running)
-    @rule(name=st.sampled_from(NAMES), trouble=st.sampled_from(["lost", "late", *LIES]))
-    def trouble(self, name: str, trouble: str) -> None:
-        if name not in self.lost:
-            self.troubles[name] = trouble
 
     @precondition(lambda self: self.running() and self.village.planned and len(self.lost) == 0)
     @rule(name=st.sampled_from(NAMES))
@@ -68,17 +61,19 @@ class Machine(RuleBasedStateMachine):
         self.village.sides.pop(name).state.close()
         shutil.rmtree(self.village.place / name)
         self.lost.add(name)
-        self.troubles.pop(name, None)
 
     @precondition(running)
-    @rule(rounds=st.integers(1, 4))
-    def run(self, rounds: int) -> None:
-        """Let the server live for so many rounds; those who are in trouble are so in the first of them."""
+    @rule(troubles=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(TROUBLES), min_size=1, max_size=2))
+    def run(self, troubles: dict[str, str]) -> None:
+        """Let the server live for a round, in which some nodes are in trouble."""
+        self.live(1, {name: what for name, what in troubles.items() if name not in self.lost})
+
+    def live(self, rounds: float, troubles: dict[str, str]) -> None:
         seen: list[Any] = []
-        expected = [name for name in NAMES if name not in self.lost and name not in self.troubles]
+        expected = [name for name in NAMES if name not in self.lost and name not in troubles]
 
         def meddle(name: str, kind: str, facts: Any) -> str:
-            trouble = self.troubles.get(name, "")
+            trouble = troubles.get(name, "")
             return trouble if kind == "round" and not seen and trouble in ("lost", "late") else ""
 
         def on_round(record: Any) -> None:
@@ -87,7 +82,7 @@ class Machine(RuleBasedStateMachine):
                 assert set(record.contributors) <= set(NAMES) - self.lost
                 assert not record.abandoned or len(expected) < QUORUM
                 if not record.abandoned:
-                    liars = {name for name, what in self.troubles.items() if what in LIES}
+                    liars = {name for name, what in troubles.items() if what in LIES}
                     assert not liars & set(record.contributors)
                     assert set(expected) <= set(record.contributors)
             self.whole &= record.abandoned or len(record.contributors) == len(NAMES)
@@ -95,7 +90,7 @@ class Machine(RuleBasedStateMachine):
                 raise Ended
 
         honest = {name: side.answer for name, side in self.village.sides.items()}
-        for name, trouble in self.troubles.items():
+        for name, trouble in troubles.items():
             if trouble in LIES:
                 lies(self.village.sides[name], LIES[trouble], when=lambda request: not seen)
         try:
@@ -108,7 +103,6 @@ class Machine(RuleBasedStateMachine):
         finally:
             for name, answer in honest.items():
                 self.village.sides[name].answer = answer
-            self.troubles.clear()
         if self.stop:
             assert self.stop.isprintable()
             assert any(each in self.stop for each in CLEAR), self.stop
@@ -123,8 +117,7 @@ class Machine(RuleBasedStateMachine):
             return
         try:
             if self.running():
-                self.troubles.clear()
-                self.run(10**6)
+                self.live(math.inf, {})
                 assert self.digest
             if self.digest and self.whole:
                 assert self.digest == type(self).wanted
@@ -154,7 +147,7 @@ def test_whatever_happens_the_outcome_is_honest_or_a_clear_stop(
     run_state_machine_as_test(
         Driven,
         settings=settings(
-            max_examples=6, stateful_step_count=5, deadline=None, derandomize=True, database=None,
+            max_examples=6, stateful_step_count=6, deadline=None, derandomize=True, database=None,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
