@@ -62,7 +62,7 @@ class Eden(Step):
             rotated = _transformed(_transformed(rows * signs[0]) * signs[1])
             lengths = np.sqrt(np.square(rotated).sum(1, keepdims=True))
             levels = _levels(self.bits)
-            normal = rotated * rows.shape[1] ** 0.5 / np.where(lengths > 0, lengths, 1)
+            normal = rotated * signs.shape[2] ** 0.5 / np.where(lengths > 0, lengths, 1)
             place = np.searchsorted((levels[1:] + levels[:-1]) / 2, normal)
             along = (rotated * levels[place]).sum(1)
             scales = lengths[:, 0] ** 2 / np.where(along > 0, along, 1)
