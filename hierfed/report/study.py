@@ -126,4 +126,4 @@ def study_figure(lines: Sequence[Line], groups: Mapping[str, Sequence[str]], ref
             (value(variants[-1], method), tidy(method), _COLOURS[place % 4]) for place, method in enumerate(methods)
         ]
         label_right(panel, last)
-    return fit(figure)
+    return fit(figure, [1] * len(groups))

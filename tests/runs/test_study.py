@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,8 @@ def test_the_table_counts_the_nodes_that_are_better_off_with_the_reference(finis
     assert theirs.less_reference is not None
     assert theirs.less_reference.mean == 0
     assert theirs.users == finished.users.users
-    study_figure([mine, theirs], {"users": ["users"]}, "alone")
+    twice = [replace(line, variant=variant) for variant in ("users", "time") for line in (mine, theirs)]
+    assert len(study_figure(twice, {"users": ["users"], "time": ["time"]}, "alone").axes) == 2
 
 
 @pytest.mark.parametrize(
