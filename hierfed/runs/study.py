@@ -85,14 +85,16 @@ def _each(
     """Run each of the settings, in some order."""
     if processes == 1 or len(missing) < 2:
         for settings in missing:
-            yield _run_to(_place(folder, settings), settings, run)
+            _run_to(_place(folder, settings), settings, run)
+            yield
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_end_with_parent)
     try:
         waiting = [pool.submit(_run_to, _place(folder, settings), settings, run) for settings in missing]
         for finished in as_completed(waiting):
-            yield finished.result()
+            finished.result()
+            yield
     finally:
         pool.shutdown(cancel_futures=True)
 

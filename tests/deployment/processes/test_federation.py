@@ -31,20 +31,18 @@ from tests.deployment.processes.proxy import Proxy
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("preset", [("paper", 2), ("hierarchical", 3)], ids=lambda preset: preset[0])
-def test_the_same_digest_as_in_one_process(preset, tmp_path):
-    name, rounds = preset
+def test_the_command_has_the_digest_of_one_process(tmp_path):
+    """The hierarchical model's is compared below, over kills."""
     command = [sys.executable, "-m", "hierfed"]
-    more = ["--set", "rank_items=false", "--out", str(tmp_path), "--json"]
-    asked = [*command, "federation", name, "--nodes", "3", "--rounds", str(rounds), *more]
-    ran = subprocess.run(asked, capture_output=True, text=True, check=True)
-    settings = load_settings(name, {"nodes": 3, "rounds": rounds})
+    asked = [*command, "federation", "paper", "--nodes", "3", "--rounds", "1", "--set", "rank_items=false"]
+    ran = subprocess.run([*asked, "--out", str(tmp_path), "--json"], capture_output=True, text=True, check=True)
+    settings = load_settings("paper", {"nodes": 3, "rounds": 1})
     dataset = load_dataset(settings)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
     case = Case(settings, dataset.catalogue, dataset.ratings.limits)
     method = prepare(after_earlier_stages(case, nodes)).method
     with one_torch_thread():
-        expected = run_rounds(method, nodes, rounds).shared.digest()
+        expected = run_rounds(method, nodes, 1).shared.digest()
     assert json.loads(ran.stdout)["digest"] == expected
 
 
