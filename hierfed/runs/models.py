@@ -87,7 +87,8 @@ def load_model(folder: Path) -> KeptModel:
     found = header.get("format", "a model without a format")
     settings = read_settings(header["settings"]) if "settings" in header else None
     if settings is None or found not in (model_format(settings.method), model_format(settings.method, FORMAT_BEFORE)):
-        raise HierfedError(f"{path}: holds '{found}', which this version cannot serve: run it again")
+        wanted = "other files" if settings is None else f"'{model_format(settings.method)}'"
+        raise HierfedError(f"{path}: holds '{found}', and this version reads {wanted}: run it again")
     if not (folder / CATALOGUE).is_file():
         raise HierfedError(
             f"{folder / CATALOGUE}: there is none, and lists need it: put it back from a copy; if an earlier version "

@@ -25,6 +25,7 @@ from hierfed.deployment.round_log import read_rounds
 from hierfed.deployment.server import NodeAdmission, ServerObserver
 from hierfed.deployment.state import NodeState
 from hierfed.engines.flower.federation import AdmissionRefused, Patience
+from hierfed.engines.flower.records import read_reply
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.methods.averaging.averaging import FederatedAveraging
@@ -279,7 +280,7 @@ def test_a_node_that_missed_the_last_round_is_judged_as_its_own_models_will_be(
     (model,) = expected.method.personalise(shared, [expected.nodes[1]], [None])
     plan, _ = found.sides["node 2"].state.plan()
     by_hand = judged(plan, shared, model, len(expected.nodes[1].train), expected.nodes[1].test)
-    sent = {name: float(array.numpy()[0]) for name, array in answer.content["arrays"].items()}
+    sent = {name: float(array[0]) for name, array in read_reply(answer).contribution.arrays.items()}
     assert sent == pytest.approx({name: float(array) for name, array in by_hand.arrays.items()}, rel=1e-12)
     assert personalise(found.sides["node 2"].state).users == len(np.unique(expected.nodes[1].train.user))
 
@@ -491,7 +492,7 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
     # Had a message held one, it would have been found.
     sent = next(reply for name, kind, reply in found.sent if kind == "round")
     content = b"".join(each.deflate() for each in get_all_nested_objects(sent).values())
-    assert all(array.numpy().tobytes() in content for array in sent.content["arrays"].values())
+    assert all(array.numpy().tobytes() in content for array in read_reply(sent).contribution.arrays.values())
 
 
 def test_an_introduction_is_taken_once_and_answers_a_greeting(data, tmp_path):
