@@ -80,7 +80,8 @@ def of_weights(predictor: Predictor, parameters: Tensor, gradient: Tensor, batch
     """
     weights, v, difference = parameters.chunk(3, 1)
     mixed = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    slopes = torch.empty_like(mixed)
+    # Numbers between the layers belong to none, and nothing writes them.
+    slopes = torch.zeros_like(mixed)
     own = gradient_of(predictor, mixed, slopes, batch)
 
     def compute(inputs: Tensor, target: Tensor, scale: Tensor, keep: Tensor | None, errors: Tensor) -> None:
