@@ -78,7 +78,7 @@ def _node_lines(found: Status, now: float) -> list[str]:
 
 
 def serves(folder: Path) -> str:
-    """What a node recommends from, in words."""
+    """The models that a node recommends from, in words."""
     from hierfed.runs.models import MODEL, read_header  # noqa: PLC0415 - torch takes seconds to load
     from hierfed.runs.served_pair import pair_folder  # noqa: PLC0415
 

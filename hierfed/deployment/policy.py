@@ -157,7 +157,7 @@ class Asked:
         self._halved = asked
 
     def record(self) -> dict[str, Any]:
-        """What is to be kept."""
+        """The conditions that a node keeps."""
         known = [list(each) for each in self._known]
         halved = None if self._halved is None else list(self._halved)
         return {"training": self._training, "count": self._count, "known": known, "halved": halved}

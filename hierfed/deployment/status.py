@@ -1,4 +1,4 @@
-"""What a server or a node is doing now: kept in `status.json` of its folder, for `hierfed status` and monitors.
+"""The present work of a server or a node: kept in `status.json` of its folder, for `hierfed status` and monitors.
 
 It names nodes, rounds and reasons. It holds nothing of a rating, an item or a user.
 """

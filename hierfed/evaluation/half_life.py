@@ -1,4 +1,4 @@
-"""How long a personal model stays better than the global one while its user rates nothing."""
+"""The half-life of personal models: the time for which one stays better than the global one without new ratings."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def judge_round(finished: FinishedRound, method: Method, test: Ratings) -> Round
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the models predict of held-out rows, [rows].
+    """Predictions of held-out rows, [rows].
 
     before: of the shared model. after, deviation, dated, dated_deviation: as the errors of JudgedRows, in stars.
     """

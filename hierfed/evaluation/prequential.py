@@ -52,7 +52,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Learner:
-    """What a strategy may do with all ratings so far. rounds: of an update. full: of a training anew."""
+    """Means of a strategy to learn from all ratings so far. rounds: of an update. full: of a training anew."""
 
     method: Method
     rounds: int

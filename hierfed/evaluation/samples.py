@@ -25,7 +25,7 @@ PEOPLE, LENGTH, LONGEST_TITLE = 2, 5, 80
 def sample_lists(
     settings: Settings, catalogue: Catalogue, method: Method, models: Mapping[str, SharedModel], ratings: Ratings
 ) -> list[SampleList]:
-    """What people are recommended who have given the highest rating to one of the most rated items, and no other.
+    """Lists for made-up people who have given the highest rating to one of the most rated items, and no other.
 
     models: the finished shared models, by stage. ratings: tell the most rated items and the highest rating.
     None where the ratings say nothing, since all are one.

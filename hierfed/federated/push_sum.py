@@ -96,7 +96,7 @@ class Masses:
         self.held = kept
 
     def total(self) -> Tensor:
-        """What all peers hold, and what is under way, [numbers + 1]."""
+        """The sum of all that peers hold and of all that is under way, [numbers + 1]."""
         return self.held.sum(0) + sum(link.under_way for link in self.links.values())
 
     def estimates(self) -> Tensor:

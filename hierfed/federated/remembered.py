@@ -1,4 +1,4 @@
-"""What steps remember at a node, beside what its method keeps there."""
+"""The memory of steps at a node, beside that of its method."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Screen:
 
 
 def alike_in_direction(given: Sequence[Contribution]) -> list[bool]:
-    """Whether each contribution has about the size and the direction of the others, array by array."""
+    """For each contribution, True where it has about the size and the direction of the others, array by array."""
     import torch  # noqa: PLC0415 - settings are checked without it
 
     alike = torch.ones(len(given), dtype=torch.bool)
@@ -81,7 +81,7 @@ def alike_in_direction(given: Sequence[Contribution]) -> list[bool]:
 
 
 def within(values: Tensor, floor: float, above: bool = True) -> Tensor:
-    """Whether each of the nodes' values [nodes] lies near their median.
+    """For each of the nodes' values [nodes], True where it lies near their median.
 
     floor: the least distance that counts as far. above: whether values far above the median are far too.
     """

@@ -39,7 +39,7 @@ class TopK(Step):
     averaged: Collection[str]
 
     def at_node(self, contribution: Contribution, known: Known, node: int) -> Contribution:
-        """What a node without a memory sends; see Step."""
+        """The contribution of a node without a memory; see Step."""
         return self.with_memory(contribution, known, node, NOTHING)[0]
 
     def with_memory(
@@ -92,5 +92,5 @@ class TopK(Step):
 
 
 def _chosen(entries: int) -> int:
-    """How many of so many entries are sent."""
+    """The number of entries that are sent, of so many."""
     return -(-entries // SHARE)

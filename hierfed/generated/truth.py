@@ -29,7 +29,7 @@ SECONDS_A_YEAR, DRIFTS_SINCE = 365.25 * 86400, 1995.0
 
 @dataclass(frozen=True)
 class Drift:
-    """How the truth turns with time: each bias and factor is v cos(a) + w sin(a), a = rate x years since 1995.
+    """The truth's turn with time: each bias and factor is v cos(a) + w sin(a), a = rate x years since 1995.
 
     So its spread stays as it is, and what was true is forgotten at a known rate.
 

@@ -48,7 +48,7 @@ def stop_leashed(child: subprocess.Popen[bytes]) -> int:
 
 
 def run_leashed() -> None:
-    """What such a process does."""
+    """Run the function that such a process is for."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     module, _, function = sys.argv[1].partition(":")
     sys.argv[:2] = [function]

@@ -39,7 +39,7 @@ class PeersOpening(Record):
 
 
 class Statement(Record):
-    """What a peer says of a round.
+    """A peer's statement on a round.
 
     position: the number of lines before the entry. previous: sha256 of the last of them.
     view: how often the peers had to agree anew who is there. members: those that are.

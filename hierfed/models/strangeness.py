@@ -1,4 +1,4 @@
-"""Whether ratings still are a user's: a test that may be looked at after every rating.
+"""A test of whether ratings still are a user's, one that may be looked at after every rating.
 
     B_n = p(y_1 .. y_n | somebody unknown) / p(y_1 .. y_n | the user)
 

@@ -31,7 +31,7 @@ class KeptRows:
 
     @property
     def timed(self) -> bool:
-        """Whether the run keeps times."""
+        """True where the run keeps times."""
         return self.rows["time"].count() > 0
 
     @property
@@ -50,7 +50,7 @@ class KeptRows:
         return found
 
     def seen_by_user(self) -> RowsByNode:
-        """What users have seen besides, user by user; these rows bear no rating."""
+        """The items that users have seen besides, user by user; these rows bear no rating."""
         users = self.user_ids
         numbers = users.search_sorted(self.seen["user"]).cast(pl.Int32).to_numpy() if len(self.seen) else _none()
         items = self.seen["item"].to_numpy() if len(self.seen) else _none()

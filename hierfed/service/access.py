@@ -1,4 +1,4 @@
-"""Who may ask: tokens, each for one user or for all, and how often."""
+"""Access: tokens, each for one user or for all, and how often."""
 
 from __future__ import annotations
 

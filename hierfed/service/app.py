@@ -64,7 +64,7 @@ def create_app(current: Current, tokens: Tokens | None = None, limits: Limits = 
 
     @app.get("/healthz")
     def healthz() -> dict[str, Any]:
-        """Whether a model answers, and which."""
+        """Say that a model answers, and which."""
         served = current.answering.model.served
         return {"status": "ok", "method": served.settings.method, "digest": served.header.get("digest", "")}
 

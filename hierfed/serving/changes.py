@@ -1,4 +1,4 @@
-"""What new data change in a run: its catalogue, and the ratings of its users."""
+"""The changes that new data make in a run: its catalogue, and the ratings of its users."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ TOLD = ("features", "data", "licence")
 
 @dataclass(frozen=True)
 class Renewal:
-    """How a run goes on.
+    """The way in which a run goes on.
 
     level: `rounds` or `all`, for the record. rounds: at most so many; None for as many as the run's settings say, from
     the start. tolerance: of Settled; 0 for none. forgotten: how many users left.

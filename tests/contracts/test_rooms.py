@@ -123,3 +123,16 @@ def test_names_of_methods_are_found(source, found):
 )
 def test_looks_at_a_methods_type_are_found(source, found):
     assert bool(looks_at_types(ast.parse(source))) is found
+
+
+def test_docstrings_begin_with_what_a_thing_is():
+    """Not with a question: few of them may."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    asking = [
+        f"{path.name}: {text.splitlines()[0]}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds) and (text := ast.get_docstring(node) or "")
+        if text.split()[0] in {"What", "Who", "How", "Whether", "If"}
+    ]
+    assert len(asking) <= 30, asking

@@ -19,7 +19,7 @@ Message = tuple[int, Tensor]
 
 @dataclass
 class OwnMass:
-    """What one peer holds during a sum: its share of all contributions, and of their weights.
+    """The mass of one peer during a sum: its share of all contributions, and of their weights.
 
     held: [numbers + 1]; the last one is the weight. place: the peer's, among `peers`.
     """

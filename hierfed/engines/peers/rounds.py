@@ -50,7 +50,7 @@ class _Gone(Exception):
 
 @dataclass(frozen=True)
 class Terms:
-    """What all peers know of the rounds.
+    """Facts of the rounds that all peers know.
 
     names: the peers', by number. me: this one's number. quorum: the fewest that go on.
     exchanges: of a round; 0 for as many as bring all to one total.

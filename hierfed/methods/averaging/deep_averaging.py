@@ -199,7 +199,7 @@ class DeepAveraging(FederatedAveraging):
     def _train(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[tuple[Own, tuple[Trained, Tensor]]]:
-        """What each node starts from; its own numbers after the round's training, and the losses, [epochs]."""
+        """The start of each node; its own numbers after the round's training, and the losses, [epochs]."""
         streams, begin = Streams(self.seed, shared.round + 1, "training"), shared.arrays["parameters"]
 
         def train(stack: DeepStack) -> list[tuple[Trained, Tensor]]:
@@ -213,7 +213,7 @@ class DeepAveraging(FederatedAveraging):
     def _personal(
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[tuple[Own, Trained]]:
-        """What each node starts from, and its own numbers after personalisation."""
+        """The start of each node, and its own numbers after personalisation."""
         begin, level = shared.arrays["parameters"], self.node_level
 
         def tune(stack: DeepStack) -> list[Trained]:
@@ -238,7 +238,7 @@ class DeepAveraging(FederatedAveraging):
         private: Sequence[PrivateState | None],
         work: Callable[[DeepStack], Sequence[Result]],
     ) -> list[tuple[Own, Result]]:
-        """What each node starts from and the result of the work on its stack, in the order of the nodes."""
+        """The start of each node and the result of the work on its stack, in the order of the nodes."""
         owns = [self._own(shared, node, state) for node, state in zip(nodes, private, strict=True)]
         stacks = stacks_of(row_counts(nodes), self.threads)
 

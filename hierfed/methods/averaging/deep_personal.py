@@ -23,7 +23,7 @@ CHUNK_ROWS = 2**15
 
 @dataclass(frozen=True)
 class SharedDeep:
-    """What all nodes know: the network's form, public features and the shared item vectors.
+    """Knowledge of all nodes: the network's form, public features and the shared item vectors.
 
     features: [items, features], of no column where the network takes none. item_vectors: [items, size].
     """

@@ -159,7 +159,7 @@ class DeepStack:
 def own_of(
     node: Node, network: DeepNetwork, item_vectors: Tensor, allowed: Tensor, users: Tensor, user_vectors: Tensor
 ) -> Own:
-    """What a node starts from.
+    """The start of a node.
 
     item_vectors: the shared ones, [items, size]. allowed: bool [items], those that may be learned. users, user_vectors:
     what the node kept; others start at 0.

@@ -30,7 +30,7 @@ class GateState(PrivateState):
 
 @dataclass(frozen=True)
 class Gate:
-    """What a gate says in a round.
+    """The choice of a gate in a round.
 
     asked: int64 [asked], ascending, the experts that the node downloads.
     shares: of each in the node's model, [asked], sum 1; those of share 0 are not trained.
