@@ -264,7 +264,7 @@ DAMAGED = {
     "more numbers": GOOD + b"12345678",
     "no dictionary": block("[]"),
     "no order": block(json.dumps({"sum": {"dtype": "F64", "shape": [0], "data_offsets": [0, 0]}})),
-    "an array more than its order": GOOD.replace(b'[\\"sum\\"]', b'[       ]'),
+    "an array more than its order": GOOD.replace(b'[\\"sum\\"]', b"[       ]"),
     "another order": GOOD.replace(b'sum\\"', b'mus\\"'),
     "beyond all memory": block(array(shape=[10_000_000_000_000], data_offsets=[0, 80_000_000_000_000])),
     "of another size": block(array(shape=[3]), np.ones(2).tobytes()),
