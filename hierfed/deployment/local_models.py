@@ -145,7 +145,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     def fill(place: Path) -> None:
         if len(ranking) == len(later):
             save_ranking(place, ranking)
-        save_private(place, kind, named, own.user_ids, held)
+        save_private(place, kind, named, own.user_ids, held, own.seen_alone)
         save_model(place, kept_model(plan, shared), plan.method, (RANKING, INDEX))
 
     learned = own.train if refit == "none" else concatenated([own.train, own.test])

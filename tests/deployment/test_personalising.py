@@ -135,6 +135,34 @@ def test_rows_of_items_that_the_catalogue_does_not_know_are_counted(village, mak
     assert (made.ratings, made.unknown) == (len(rows), 3)
 
 
+def test_who_has_only_seen_items_gets_a_newcomers_list_without_them(village, make_settings, data, tmp_path):
+    """Rows without a rating: of users who have rated nothing else, and of those who have."""
+    found, table = village(make_settings("hierarchical")), tmp_path / "looked.parquet"
+    rows = pl.read_parquet(data.file("node 2", False))
+    every = [str(item) for item in data.catalogue.frame["item_id"]]
+    rater = str(rows["user"][0])
+    rated = {str(item) for user, item in rows.select("user", "item").iter_rows() if str(user) == rater}
+    looked = {"99": every[:4], rater: [item for item in every if item not in rated][:3]}
+    pairs = [(int(user), int(item), -1.0) for user, items in looked.items() for item in items]
+    unrated = pl.DataFrame([*pairs, (98, 90_001, -1.0)], schema=["user", "item", "rating"], orient="row")
+    unrated = unrated.select(pl.col(name).cast(rows.schema[name]) for name in unrated.columns)
+    pl.concat([rows.select("user", "item", "rating"), unrated]).write_parquet(table)
+    found.start("node 2", origin=Origin(str(table), table={"no_rating": [-1]}))
+    found.serve()
+    state = found.sides["node 2"].state
+    made = personalise(state)
+    assert (made.users, made.ratings) == (len(rows["user"].unique()), len(rows))
+    served = Served(state.folder)
+    newcomer = [each.item for each in served.recommend("nobody", 1000).items]
+    looker, other = served.recommend("99", 1000), served.recommend(rater, 1000)
+    assert [each.item for each in looker.items] == [item for item in newcomer if item not in looked["99"]]
+    assert len(looker.items) == len(every) - 4
+    assert (looker.known, looker.ordered_by) == (True, served.recommend("nobody", 3).ordered_by)
+    assert {each.item for each in other.items} == set(every) - rated - set(looked[rater])
+    # Who has seen items alone that the catalogue does not know is no one that a list could know.
+    assert not served.recommend("98", 3).known
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The exit code of a command."""
     monkeypatch.setattr(sys, "argv", ["hierfed", *words])

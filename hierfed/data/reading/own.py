@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,7 +16,7 @@ from hierfed.data.ids import places, strangers
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.order import in_order
 from hierfed.data.ratings import Ratings
-from hierfed.data.reading.assembly import Source, refuse_repeated_pairs, seen_pairs, unknown_test_ids
+from hierfed.data.reading.assembly import Source, refuse_repeated_pairs, seen_alone, seen_pairs, unknown_test_ids
 from hierfed.data.reading.rating_part import join_parts
 from hierfed.errors import DataError
 from hierfed.randomness import generator
@@ -29,6 +30,7 @@ class OwnRatings:
     unknown: number of rows left out, since the catalogue lacks their items.
     warnings: warnings on the node's ids, a line each.
     seen: int32 [pairs, 2], user and item of pairs that are no ratings: the user has seen the item.
+    seen_alone: the numbers of the items that users without any rating have seen, by the user's id.
     """
 
     train: Ratings
@@ -37,6 +39,7 @@ class OwnRatings:
     unknown: int
     warnings: tuple[str, ...] = ()
     seen: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
+    seen_alone: Mapping[str, list[int]] = field(default_factory=dict)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -88,4 +91,5 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     warnings = (*unknown_test_ids(source), *([warning] if warning else []))
     train, test = ratings.take(known & ~held), ratings.take(known & held)
     seen = seen_pairs(whole.seen, whole.user.ids, known_ids)
-    return OwnRatings(train, test, whole.user.ids, int((~known).sum()), (*warnings, *whole.remarks), seen)
+    alone = seen_alone(whole.seen, whole.user.ids, known_ids)
+    return OwnRatings(train, test, whole.user.ids, int((~known).sum()), (*warnings, *whole.remarks), seen, alone)
