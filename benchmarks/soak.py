@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.loopback import run_federation
-from hierfed.deployment.server import ServerObserver
 from hierfed.engines.flower.federation import Patience
 from hierfed.engines.flower.surroundings import settle
 from hierfed.settings import load_settings

@@ -188,8 +188,8 @@ def hosted(tmp_path, monkeypatch, nodes, keys, fails=None):
     """What a server tells until its training would begin. fails: what Flower's server ends with as it starts."""
     from hierfed.data.reading.sources import load
     from hierfed.deployment import hosting
+    from hierfed.deployment.admission import ServerObserver
     from hierfed.deployment.keys import new_key
-    from hierfed.deployment.server import ServerObserver
     from hierfed.engines.flower.federation import Patience
 
     told: list[str] = []

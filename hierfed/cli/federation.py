@@ -85,14 +85,27 @@ def server(
     begin_anew: Annotated[
         bool, typer.Option("--begin-anew", help="Keep what is in the folder as before-1, and train from the start.")
     ] = False,
+    update: Annotated[
+        Path | None,
+        typer.Option(help="The folder of a finished training to go on from, with ratings as they are now."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="With --update: how many, after the opening ones; 5 if not given.")
+    ] = None,
     set_: Sets = None,
     name: Name = None,
     out: Out = Path("runs"),
     health: Health = None,
     log_format: LogFormat = "text",
 ) -> None:
-    """Serve a federation until it is trained; started again, it goes on where it was."""
+    """Serve a federation until it is trained; started again, it goes on where it was.
+
+    With --update it begins from a finished model, and a few rounds over all ratings
+    follow. Items keep their numbers, and new ones come after them.
+    """
     require_flower()
+    if rounds is not None and update is None:
+        raise SettingsError("--rounds goes with --update; for a training from the start say --set rounds=")
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
     log_to_stderr(log_format)
     where, port = address_of("--listen", listen)
@@ -104,15 +117,17 @@ def server(
     from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
     from hierfed.data.division import load_dataset  # noqa: PLC0415
     from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
-    from hierfed.deployment.hosting import Hosting, host  # noqa: PLC0415
+    from hierfed.deployment.hosting import Hosting, Update, host  # noqa: PLC0415
     from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
+    from hierfed.serving.update import USUAL_ROUNDS  # noqa: PLC0415
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure, _health(health))
     observer = LoggedLines()
     least = quorum if quorum is not None else nodes // 2 + 1
-    result = host(settings, items, folder, hosting, nodes, least, Patience(deadline=deadline), observer, begin_anew)
+    patience, going_on = Patience(deadline=deadline), None if update is None else Update(update, rounds or USUAL_ROUNDS)
+    result = host(settings, items, folder, hosting, nodes, least, patience, observer, begin_anew, going_on)
     observer.on_result(result)
     print_path("The model", folder)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hierfed.cli.logs import LOG
-from hierfed.deployment.server import ServerObserver
+from hierfed.deployment.admission import ServerObserver
 from hierfed.plain_text import printable
 from hierfed.report.console import PlainConsole
 from hierfed.results import DeployedRound, Result

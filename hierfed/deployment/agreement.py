@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.deployment.former import Former
 from hierfed.deployment.local_models import JUDGED, judged_checks
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
@@ -21,19 +23,30 @@ from hierfed.results import Gain
 from hierfed.settings import Settings
 
 
-def agree(settings: Settings, catalogue: Catalogue, nodes: list[Introduction], quorum: int) -> Plan:
+def agree(
+    settings: Settings,
+    catalogue: Catalogue,
+    nodes: list[Introduction],
+    quorum: int,
+    former: Former | None = None,
+) -> Plan:
     """The plan that follows from all nodes' introductions.
 
     nodes: the introductions, in the order of the nodes' numbers.
     quorum: the least number of nodes in a sum.
+    former: the training that it goes on from; None for one from the start.
     """
-    limits_of_nodes, training = [node.limits for node in nodes if node.limits is not None], secrets.token_hex(8)
-    limits = settings.data.scale or (min(low for low, _ in limits_of_nodes), max(high for _, high in limits_of_nodes))
+    ratings = [node.limits for node in nodes if node.limits is not None]
+    # Where no scale is set, a training that goes on has one that holds the former's.
+    ratings += [] if former is None else [former.limits]
+    limits = settings.data.scale or (min(low for low, _ in ratings), max(high for _, high in ratings))
+    update = None if former is None else former.update
+    plan = Plan(secrets.token_hex(8), settings, catalogue, limits, nodes=len(nodes), update=update)
     if not settings.privacy.secure_sums:
-        return Plan(training, settings, catalogue, limits, nodes=len(nodes))
+        return plan
     keys = tuple(node.key for node in nodes)
     threshold = max(quorum, smallest_threshold(len(keys), colluders(len(keys), settings.privacy.colluding)))
-    return Plan(training, settings, catalogue, limits, keys, threshold, nodes=len(nodes))
+    return replace(plan, keys=keys, threshold=threshold)
 
 
 def _add(

@@ -15,7 +15,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book
 from hierfed.ledger.chain import BrokenLink
-from hierfed.ledger.entries import FILE, RefusedContribution, RoundEntry, Seal, node_text
+from hierfed.ledger.entries import FILE, Opening, RefusedContribution, RoundEntry, Seal, node_text
 from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import ANEW, KEY, fingerprint, is_signed, kept_key, public_text
 from hierfed.ledger.scribe import Scribe
@@ -65,6 +65,11 @@ class Bookkeeper:
             self._book.path.rename(self._folder / f"ledger-{self._book.chain.opening.training}.jsonl")
             self._read()
         return self._scribe.opening(plan.training, plan.settings.digest(), plan.catalogue.digest(), nodes)
+
+    def go_on(self, plan: Plan) -> None:
+        """Write the line after the opening, unless it is there, where the plan goes on from a finished model."""
+        if plan.update is not None and isinstance(self._book.chain.last, Opening):
+            self.append(self._scribe.continued(plan.update.model, 0, self._signatures))
 
     def round(
         self,

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
-from hierfed.deployment.plan import Plan
+from hierfed.deployment.plan import Plan, read_update
+from hierfed.engines.going_on import OPENING
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.sealed import MALFORMED, damaged
@@ -25,7 +26,7 @@ KIND = "hierfed checkpoint"
 FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 5"
 COPY = "checkpoint.copy.safetensors"
 ADVICE = "no copy of it is whole either: put one back, or start the server with --begin-anew"
-SERVER = "server "
+SERVER, FORMER = "server ", "former model"
 METADATA_KEYS = {"training", "agreed", "limits", "keys", "threshold", "agreeing", "nodes", "tags", "rounds", "entry"}
 
 
@@ -38,6 +39,7 @@ class Checkpoint:
     models: the shared model of each stage that has begun.
     tags: the name of each node's ratings; see Introduction.
     put_out: the nodes that spoilt sums, by name. halvings: how many the search for them has used.
+    former: the model that the training goes on from; None for one from the start.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Checkpoint:
     tags: Mapping[str, str] = field(default_factory=dict)
     put_out: frozenset[str] = frozenset()
     halvings: int = 0
+    former: SharedModel | None = None
 
     def with_model(self, stage: str, shared: SharedModel) -> Checkpoint:
         """The same checkpoint with this model of a stage."""
@@ -56,8 +59,12 @@ class Checkpoint:
         """Write the checkpoint in place of the one before."""
         tensors = dict[str, Tensor]()
         for stage, shared in self.models.items():
-            tensors |= {f"{stage}.{name}": array.contiguous() for name, array in shared.arrays.items()}
+            # The model that goes on shares arrays with the one after the opening rounds, which no file may.
+            own = Tensor.clone if stage == OPENING else Tensor.contiguous
+            tensors |= {f"{stage}.{name}": own(array) for name, array in shared.arrays.items()}
             tensors |= {f"{SERVER}{stage}.{name}": array.contiguous() for name, array in shared.server.items()}
+        if self.former is not None:
+            tensors |= {f"{FORMER}.{name}": array.contiguous() for name, array in self.former.arrays.items()}
         metadata = {
             "format": FORMAT,
             "training": self.plan.training,
@@ -70,6 +77,7 @@ class Checkpoint:
             "tags": json.dumps(dict(self.tags)),
             "put out": json.dumps(sorted(self.put_out)),
             "halvings": str(self.halvings),
+            "update": json.dumps(None if self.plan.update is None else asdict(self.plan.update)),
             "entry": self.entry.decode("ascii"),
             "rounds": json.dumps({stage: shared.round for stage, shared in self.models.items()}),
         }
@@ -95,6 +103,25 @@ def load_checkpoint(
 
     tell: takes a line where the copy serves, since the first one is damaged.
     """
+    found = read_checkpoint(folder, settings, catalogue, tell)
+    if found is None:
+        return None
+    checkpoint, agreed = found
+    if agreed != agreement(settings, catalogue):
+        raise HierfedError(
+            f"{folder / FILE}: is of a training with other settings or another catalogue; choose another --name, or "
+            "--begin-anew"
+        )
+    return checkpoint
+
+
+def read_checkpoint(
+    folder: Path, settings: Settings, catalogue: Catalogue, tell: Callable[[str], None] = lambda event: None
+) -> tuple[Checkpoint, str] | None:
+    """The checkpoint in a folder, of whatever training, and its `agreement`; None without one.
+
+    settings, catalogue: those of its plan. tell: see load_checkpoint.
+    """
     found = _whole(folder)
     if found is None:
         return None
@@ -102,27 +129,24 @@ def load_checkpoint(
     if path.name != FILE:
         tell(f"{folder / FILE} is missing or damaged; goes on from its copy, {path.name}")
     try:
-        return _checkpoint(path, metadata, tensors, settings, catalogue)
+        return _checkpoint(metadata, tensors, settings, catalogue), metadata["agreed"]
     except MALFORMED as error:
         raise damaged(path, error, ADVICE) from error
 
 
 def _checkpoint(
-    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor], settings: Settings, catalogue: Catalogue
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], settings: Settings, catalogue: Catalogue
 ) -> Checkpoint:
-    if metadata["agreed"] != agreement(settings, catalogue):
-        raise HierfedError(
-            f"{path}: is of a training with other settings or another catalogue; choose another --name, or --begin-anew"
-        )
     low, high = json.loads(metadata["limits"])
     arrays: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         stage, _, array = name.partition(".")
         arrays.setdefault(stage, {})[array] = tensor
     keys, threshold = tuple(json.loads(metadata["keys"])), int(metadata["threshold"])
-    plan = Plan(
-        metadata["training"], settings, catalogue, (low, high), keys, threshold, nodes=int(metadata["agreeing"])
-    )
+    # Checkpoints from before there were updates say nothing of them.
+    agreeing, update = int(metadata["agreeing"]), read_update(metadata.get("update", "null"))
+    plan = Plan(metadata["training"], settings, catalogue, (low, high), keys, threshold, nodes=agreeing, update=update)
+    former = None if update is None else SharedModel(arrays.get(FORMER, {}), update.round)
     rounds = json.loads(metadata["rounds"])
     models = {
         stage: SharedModel(arrays.get(stage, {}), number, server=arrays.get(SERVER + stage, {}))
@@ -131,7 +155,7 @@ def _checkpoint(
     nodes, tags = json.loads(metadata["nodes"]), json.loads(metadata["tags"])
     # Checkpoints from before there were halves have none of it.
     put_out, used = frozenset(json.loads(metadata.get("put out", "[]"))), int(metadata.get("halvings", "0"))
-    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, tags, put_out, used)
+    return Checkpoint(plan, nodes, metadata["entry"].encode("ascii"), models, tags, put_out, used, former)
 
 
 def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | None:
@@ -160,5 +184,9 @@ def _whole(folder: Path) -> tuple[Path, dict[str, str], dict[str, Tensor]] | Non
 
 def agreement(settings: Settings, catalogue: Catalogue) -> str:
     """A text that must stay the same for a training to resume: settings that decide its numbers, and catalogue."""
-    decisive = settings.model_dump_json(exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})
-    return f"{catalogue.digest()} {decisive}"
+    return f"{catalogue.digest()} {decisive(settings)}"
+
+
+def decisive(settings: Settings) -> str:
+    """The settings that decide a training's numbers, as JSON."""
+    return settings.model_dump_json(exclude={**PRIVATE_SETTINGS, "preset": True, "description": True})

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.going_on import OPENING
 from hierfed.engines.secure_round import STEPS
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.stage import RATING
 from hierfed.methods import METHODS
 from hierfed.methods.messages import Purposes
 
@@ -68,6 +70,7 @@ ASKED: Mapping[str, Asked] = {
             "threshold": "how many of them a sum takes",
             "number": "the node's",
             "nodes": "how many have agreed",
+            "update": "the round and sha256 of the model that the training goes on from, and for how many rounds",
             "finished": "the stages that are over, whose models are beside it",
             "ledger": "all its lines so far",
         }
@@ -120,17 +123,22 @@ def check_request(request: Request, method: str) -> None:
 def check_models(method: str, models: Mapping[str, SharedModel]) -> None:
     """Raise HierfedError for shared models, by stage, that hold more arrays than are declared."""
     for stage, shared in models.items():
-        names = [name for each in METHODS[method].models if each.stage == stage for name in each.arrays]
+        names = [name for each in METHODS[method].models if each.stage == _of(stage) for name in each.arrays]
         _check(f"the server's model of stage '{stage}'", shared.arrays, names)
 
 
 def check_sum(method: str, stage: str, sent: Contribution) -> None:
     """Raise HierfedError for a contribution to a round that holds more than is declared for any one round."""
-    declared = [each.arrays for each in METHODS[method].sums if each.stage == stage]
+    declared = [each.arrays for each in METHODS[method].sums if each.stage == _of(stage)]
     if not any(sent.arrays.keys() <= names.keys() for names in declared):
         raise HierfedError(
             f"a contribution to stage '{stage}' holds {', '.join(sent.arrays)}: not declared, so not sent"
         )
+
+
+def _of(stage: str) -> str:
+    """The stage that is declared: the opening rounds of a training that goes on are those of the model of ratings."""
+    return RATING if stage == OPENING else stage
 
 
 def check_reply(request: Request, reply: Reply) -> None:

@@ -11,13 +11,15 @@ from pathlib import Path
 from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
+from hierfed.deployment.admission import NodeAdmission, ServerObserver
 from hierfed.deployment.checkpoint import check_version, has_checkpoint
+from hierfed.deployment.former import read_former
 from hierfed.deployment.health import health_of
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.node import NodeSide
 from hierfed.deployment.plan import check_deployable
 from hierfed.deployment.policy import Policy
-from hierfed.deployment.server import NodeAdmission, Requirements, ServerObserver, conduct
+from hierfed.deployment.server import Requirements, conduct
 from hierfed.deployment.signing import fingerprint
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.status import SERVER_LOCK
@@ -55,6 +57,17 @@ class Hosting:
     health: tuple[str, int] | None = None
 
 
+@dataclass(frozen=True)
+class Update:
+    """What a training goes on from.
+
+    former: the folder of a finished server. rounds: how many, after the opening ones.
+    """
+
+    former: Path
+    rounds: int
+
+
 def host(
     settings: Settings,
     catalogue: Catalogue,
@@ -65,12 +78,19 @@ def host(
     patience: Patience,
     observer: ServerObserver,
     begin_anew: bool = False,
+    update: Update | None = None,
 ) -> Result:
     """Run a server until its training is over, and write `result.json`, the models and the settings into `folder`.
 
-    begin_anew: whether to keep what is there as `before-1` and so on, and to train from the start.
+    begin_anew: whether to keep what is there as `before-1` and so on, and to begin it anew.
+    update: what to go on from; None trains from the start. Its items come first, then those that only catalogue has.
     """
     check_deployable(settings)
+    former = None if update is None else read_former(update.former, settings, update.rounds)
+    if update is not None and former is not None:
+        if folder.resolve() == update.former.resolve():
+            raise SettingsError(f"--update {update.former}: a training cannot go on from itself; choose another --name")
+        catalogue = former.grown(catalogue)
     _check_protected(hosting)
     _check_secure_sums(settings, nodes)
     if quorum > nodes:
@@ -108,7 +128,7 @@ def host(
             return Federation(grid, admission, patience, allow=partial(raise_limit, folder / FLOWER))
 
         try:
-            result = conduct(settings, catalogue, folder, connect, requirements, watched)
+            result = conduct(settings, catalogue, folder, connect, requirements, watched, former)
         except HierfedError as error:
             watched.on_failure(str(error))
             raise

@@ -93,8 +93,7 @@ def keep_finished(state: NodeState, plan: Plan, stage: str, models: Mapping[str,
     plan = plan.after(models)
     if stage == RATING:
         save_model(state.folder, kept_model(plan, models[stage]), plan.method)
-    names = [each.name for each in plan.stages()]
-    later = names[names.index(RATING) + 1 :]
+    later = plan.later
     if stage in later and all(name in models for name in later):
         save_ranking(state.folder, {name: models[name] for name in later})
     return plan
@@ -139,7 +138,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     seen = Ratings(own.seen[:, 0], own.seen[:, 1], np.zeros(len(own.seen), np.float32))
     besides = concatenated([replace(own.test, time=None), seen])
     held = rows_by_node(besides, besides.user, len(own.user_ids))
-    later = [stage.name for stage in plan.stages() if stage.name != RATING]
+    later = plan.later
     ranking = {stage: found for stage in later if (found := state.model(stage)) is not None}
 
     def fill(place: Path) -> None:

@@ -14,8 +14,8 @@ from hierfed.data.division import assign, divide, load_dataset, with_own_protoco
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.deployment.server import ServerObserver
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.federation import Node
-from hierfed.data.reading.catalogue_file import catalogue_of_bytes
+from hierfed.data.reading.catalogue_file import catalogue_of_bytes, listed
 from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
 from hierfed.deployment.local_models import judged, keep_finished, read_source
-from hierfed.deployment.plan import Plan, check_deployable, read_finished, read_plan
+from hierfed.deployment.plan import Plan, check_deployable, check_update, read_finished, read_plan
 from hierfed.deployment.policy import Asked, Policy
 from hierfed.deployment.protocol import (
     LEDGER,
@@ -130,7 +130,7 @@ class NodeSide:
         if not isinstance(found, bytes) or not isinstance(nonce, bytes):
             return self._refuse("the server's greeting cannot be read")
         catalogue = catalogue_of_bytes(found)
-        if self._agreed and catalogue.digest() != self._agreed:
+        if self._agreed and listed(catalogue).digest() != self._agreed:
             return self._refuse("the server has another catalogue than the one that --catalogue names")
         securely = request.facts.get("sums") == SECURE
         if not securely and (self._peers or self._policy.sums == "secure"):
@@ -160,6 +160,7 @@ class NodeSide:
         catalogue = self._known(self._catalogue)
         asked = read_plan(request.facts, catalogue)
         check_deployable(asked.settings)
+        check_update(asked)
         self._policy.check(asked)
         self._check_budget(asked)
         finished = read_finished(request)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.deployment.signing import PublicKey
 from hierfed.engines.exchange import Fact, Request
+from hierfed.engines.going_on import OPENING, GoingOn
 from hierfed.engines.secure_round import SecureGroup
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import SharedModel, SumMethod
@@ -36,6 +37,7 @@ class Plan:
     threshold: the least number of these nodes in a sum.
     nodes: how many have agreed.
     earlier: the finished models of the stages before the one of ratings, once all are over.
+    update: what the training goes on from; None for one from the start.
     """
 
     training: str
@@ -46,6 +48,7 @@ class Plan:
     threshold: int = 0
     nodes: int = field(kw_only=True)
     earlier: Mapping[str, SharedModel] = field(default_factory=dict)
+    update: GoingOn | None = None
 
     @cached_property
     def secure_group(self) -> SecureGroup | None:
@@ -107,7 +110,14 @@ class Plan:
     def stages(self) -> list[Stage]:
         """Every training, in order."""
         check_deployable(self.settings, "gossip" if self.settings.federation.topology == "gossip" else "star")
-        return stages_of(self._case())
+        stages = stages_of(self._case())
+        return stages if self.update is None else self.update.stages(stages)
+
+    @property
+    def later(self) -> list[str]:
+        """The names of the stages after the one of ratings."""
+        names = [stage.name for stage in self.stages()]
+        return names[names.index(RATING) + 1 :]
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """The number of rounds to come in all stages, opening rounds included.
@@ -129,7 +139,7 @@ class Plan:
         """
         for place, stage in enumerate(stages := self.stages()):
             if stage.name == name and all(before.name in finished for before in stages[:place]):
-                return self._prepared(streams).method if name == RATING else stage.build(finished)
+                return self._prepared(streams).method if name in (OPENING, RATING) else stage.build(finished)
         raise HierfedError(f"this training has no stage '{name}', or it has not come to it yet")
 
     def request(self, number: int, finished: Mapping[str, SharedModel]) -> Request:
@@ -146,12 +156,28 @@ class Plan:
             "threshold": self.threshold,
             "number": number,
             "nodes": self.nodes,
+            "update": json.dumps(None if self.update is None else asdict(self.update)),
             "finished": json.dumps({stage: shared.round for stage, shared in finished.items()}),
         }
         arrays = {
             f"{stage}.{name}": array for stage, shared in finished.items() for name, array in shared.arrays.items()
         }
         return Request("setup", facts, arrays)
+
+
+def check_update(plan: Plan) -> None:
+    """Raise SettingsError for a plan that goes on from a finished model where none can."""
+    if plan.update is None:
+        return
+    if plan.private:
+        raise SettingsError(
+            "privacy.privacy_unit: under differential privacy no training goes on from a finished one, since each "
+            "release costs the users anew: train anew, without --update"
+        )
+    if earlier_stages(Case(plan.settings, plan.catalogue, plan.limits)) or not plan.method.resumes:
+        raise SettingsError(
+            f"a model of method '{plan.settings.method}' cannot go on from a finished one: train anew, without --update"
+        )
 
 
 def check_deployable(settings: Settings, topology: str = "star") -> None:
@@ -196,11 +222,25 @@ def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
         settings = Settings.model_validate_json(str(facts["settings"]))
         keys = tuple(str(key) for key in json.loads(str(facts["keys"])))
         threshold, nodes = int(facts["threshold"]), int(facts["nodes"])
+        # Plans from before there were updates say nothing of them.
+        update = read_update(str(facts.get("update", "null")))
     except (KeyError, TypeError, ValueError) as error:
         raise HierfedError(f"the server's plan cannot be read: {printable(error)}") from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (keys and len(keys) != nodes):
         raise HierfedError(f"the server's plan cannot be true: ratings from {low} to {high}, {nodes} nodes")
-    return Plan(str(facts["training"]), settings, catalogue, (low, high), keys, threshold, nodes=nodes)
+    training = str(facts["training"])
+    return Plan(training, settings, catalogue, (low, high), keys, threshold, nodes=nodes, update=update)
+
+
+def read_update(text: str) -> GoingOn | None:
+    """What a training goes on from, of its JSON; raises KeyError, TypeError or ValueError for another text."""
+    found = json.loads(text)
+    if found is None:
+        return None
+    update = GoingOn(str(found["model"]), int(found["round"]), int(found["rounds"]))
+    if update.round < 1 or update.rounds < 1:
+        raise ValueError("it goes on from no round, or for none")
+    return update
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:

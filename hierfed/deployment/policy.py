@@ -11,9 +11,11 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from hierfed.deployment.plan import Plan
 from hierfed.engines.exchange import Request
+from hierfed.engines.going_on import OPENING
 from hierfed.engines.secure_round import HALVING
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import digest_of
+from hierfed.federated.stage import RATING
 from hierfed.lookup import nearest
 from hierfed.section import Count, NonNegative, Section
 from hierfed.settings import Settings
@@ -61,7 +63,7 @@ class Policy(Section):
             offered = f"epsilon {privacy.epsilon:g}" if plan.private else "no differential privacy"
             raise HierfedError(f"the server's plan has {offered}, and --epsilon asks for {self.epsilon:g} at the most")
         for stage in stages:
-            if self.stages and stage.name not in self.stages:
+            if self.stages and (RATING if stage.name == OPENING else stage.name) not in self.stages:
                 raise _beyond("stages", f"has stage '{stage.name}'", ", ".join(self.stages))
             if stage.rounds - stage.before > self.most_rounds:
                 rounds = stage.rounds - stage.before

@@ -1,27 +1,30 @@
-"""The server's side: it admits nodes, runs and resumes rounds, hands out models, and adds up the gain."""
+"""The server's side: it runs and resumes rounds, hands out models, and adds up the gain."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.deployment.admission import SPOILS, NodeAdmission, ServerObserver
 from hierfed.deployment.agreement import agree, gain
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
+from hierfed.deployment.former import Former
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.protocol import Introduction, hello, natural, new_nonce, read_introduction
+from hierfed.deployment.protocol import natural
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
-from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import AdmissionRefused, Change, Federation, Patience
+from hierfed.engines.exchange import Request
+from hierfed.engines.flower.federation import Federation, Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
-from hierfed.engines.replies import NodeAnswer
+from hierfed.engines.going_on import OPENING, begun
 from hierfed.engines.rounds import rule_of, steps_of
+from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
-from hierfed.federated.contract import SharedModel
+from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.halves import Search
 from hierfed.federated.stage import RATING
@@ -29,8 +32,6 @@ from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.results import DeployedRound, RefusedAnswer, Result
 from hierfed.runs.models import KeptModel, save_model, save_ranking
 from hierfed.settings import Settings
-
-SPOILS = "was put out: every sum that it is in is beyond what ratings can give"
 
 
 @dataclass(frozen=True)
@@ -48,133 +49,6 @@ class Requirements:
     keys: frozenset[str] | None = None
 
 
-class ServerObserver:
-    """Observes a server; each method may be overridden."""
-
-    def tell(self, event: str) -> None:
-        """Takes a line for each event."""
-
-    def warn(self, event: str) -> None:
-        """Takes a line for an event that somebody should look at."""
-        self.tell(event)
-
-    def on_change(self, change: Change) -> None:
-        """A node has joined, is gone, or is refused."""
-        (self.tell if change.kind == "joined" else self.warn)(str(change))
-
-    def on_contact(self, name: str) -> None:
-        """A node has answered."""
-
-    def on_plan(self, rounds: int) -> None:
-        """Training begins or resumes; rounds: the number to come, opening rounds included."""
-
-    def on_round(self, record: DeployedRound) -> None:
-        """A round has ended, or was abandoned."""
-
-    def check(self) -> None:
-        """Called again and again while the server waits; an exception ends the wait."""
-
-
-@dataclass
-class NodeAdmission:
-    """Admits nodes, numbers them and sets them up; see Admission.
-
-    secure_sums: True if nodes add securely; a node outside the plan then cannot join any more.
-    scale: the lowest and the highest possible rating; None asks nodes for theirs.
-    nodes: each node's identity by its name, in the order of their numbers.
-    finished: the models of the finished stages.
-    introduced: the introductions of nodes that joined since this server started.
-    nonces: of greetings without an answer yet.
-    tags: the name of each node's ratings; see Introduction.
-    over: True once no more is learned: nodes may then come back with other ratings.
-    put_out: nodes that spoilt sums, and may not come back.
-    """
-
-    catalogue: Catalogue
-    keys: frozenset[str] | None
-    observer: ServerObserver
-    ledger: Bookkeeper
-    secure_sums: bool = False
-    scale: tuple[float, float] | None = None
-    plan: Plan | None = None
-    nodes: dict[str, str] = field(default_factory=dict)
-    finished: dict[str, SharedModel] = field(default_factory=dict)
-    introduced: dict[str, Introduction] = field(default_factory=dict)
-    nonces: set[bytes] = field(default_factory=set)
-    tags: dict[str, str] = field(default_factory=dict)
-    over: bool = False
-    put_out: set[str] = field(default_factory=set)
-
-    def hello(self) -> Request:
-        """The catalogue, and a nonce to sign."""
-        nonce = new_nonce()
-        self.nonces.add(nonce)
-        return hello(self.catalogue, nonce, self.ledger.public, self.secure_sums, self.scale)
-
-    def admit(self, reply: Reply) -> str:
-        """The node's own name, which no other node has; raises AdmissionRefused."""
-        value = reply.facts.get("nonce")
-        nonce = value if isinstance(value, bytes) else b""
-        found = read_introduction(reply, nonce, self.keys)
-        if isinstance(found, str):
-            raise AdmissionRefused(found)
-        if nonce not in self.nonces:
-            raise AdmissionRefused("its introduction answers no greeting of this server")
-        self.nonces.remove(nonce)
-        if (found.limits is None) != (self.secure_sums or self.scale is not None):
-            raise AdmissionRefused("it says more or less of its ratings than it was asked")
-        if self.plan is not None and self.plan.keys and found.key not in self.plan.keys:
-            raise AdmissionRefused("the nodes that add securely were settled before it came")
-        if self.nodes.setdefault(found.name, found.identity) != found.identity:
-            raise AdmissionRefused(f"another node is already called '{found.name}': choose another --name")
-        if found.name in self.put_out:
-            raise AdmissionRefused(f"node '{found.name}' {SPOILS}")
-        if self.plan is not None and self.tags.get(found.name, found.tag) != found.tag and not self.over:
-            raise AdmissionRefused(
-                f"node '{found.name}' comes back with other ratings than it began this training with: give it those, "
-                "or begin a training anew with another --name"
-            )
-        self.tags.setdefault(found.name, found.tag)
-        if self.ledger.known_key(found.name) not in (None, found.ledger):
-            raise AdmissionRefused("the ledger has another key of it to countersign with")
-        self.introduced[found.name] = found
-        return found.name
-
-    def number(self, name: str) -> int:
-        """Its place among the names."""
-        return list(self.nodes).index(name)
-
-    def setup(self, member: Member) -> Request | None:
-        """The plan, once there is one."""
-        if self.plan is None:
-            return None
-        return self.ledger.with_lines(self.plan.request(member.number, self.finished))
-
-    def on_answer(self, answer: NodeAnswer) -> None:
-        """Keep the countersignature in the answer, if there is one."""
-        if answer.reply is not None:
-            self.observer.on_contact(answer.name)
-        event = self.ledger.keep_countersignature(answer)
-        if event:
-            self.tell(event)
-
-    def ledger_keys(self) -> dict[str, str]:
-        """The ledger keys of nodes that joined since this server started."""
-        return {name: found.ledger for name, found in self.introduced.items()}
-
-    def changed(self, change: Change) -> None:
-        """Pass the change to the observer."""
-        self.observer.on_change(change)
-
-    def tell(self, event: str) -> None:
-        """Pass the event to the observer."""
-        self.observer.tell(event)
-
-    def check(self) -> None:
-        """Let the observer end the wait."""
-        self.observer.check()
-
-
 def conduct(
     settings: Settings,
     catalogue: Catalogue,
@@ -182,14 +56,16 @@ def conduct(
     connect: Callable[[NodeAdmission], Federation],
     requirements: Requirements,
     observer: ServerObserver,
+    former: Former | None = None,
 ) -> Result:
     """Train with the nodes that join, from the last checkpoint in `folder` if there is one, and keep the models there.
 
-    connect: makes the federation that this admission serves.
+    connect: makes the federation that this admission serves. former: see read_former; catalogue has its items first.
     Raises HierfedError if rounds fail again and again.
     """
     began = time.monotonic()
     checkpoint = load_checkpoint(folder, settings, catalogue, observer.tell)
+    _check_begun(folder, checkpoint, former)
     scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
     admission = NodeAdmission(catalogue, requirements.keys, observer, Bookkeeper(folder), secure_sums, scale)
     observer.tell(f"signs its ledger with the key {admission.ledger.fingerprint}")
@@ -198,28 +74,21 @@ def conduct(
     if lacking:
         observer.tell(lacking)
     if checkpoint is not None:
-        admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
-        admission.tags, admission.put_out = dict(checkpoint.tags), set(checkpoint.put_out)
-        admission.ledger.append(checkpoint.entry)
-        finished = checkpoint.plan.rounds_left(checkpoint.models) == 0
-        rounds = max((model.round for model in checkpoint.models.values()), default=0)
-        anew = "was trained before, and is handed out again; choose another --name to train anew"
-        admission.over = finished
-        observer.tell(anew if finished else f"goes on after round {rounds}")
+        _take_up(checkpoint, admission)
+    elif former is not None:
+        admission.identities = former.nodes
+        told = f"round {former.update.round} of the model {former.update.model[:12]}"
+        observer.tell(f"goes on from {told}, for {former.update.rounds} rounds")
     federation = connect(admission)
     waited_for = requirements.nodes - len(admission.put_out)
     observer.tell(f"waiting for {waited_for} nodes")
     federation.gather(waited_for)
     if checkpoint is None:
-        names = sorted((member.name for member in federation.members.values()), key=natural)
-        admission.nodes = {name: admission.nodes[name] for name in names}
-        admission.plan = agree(settings, catalogue, [admission.introduced[name] for name in names], requirements.quorum)
-        opening = admission.ledger.opening(admission.plan, {name: admission.introduced[name].ledger for name in names})
-        admission.tags = {name: admission.introduced[name].tag for name in names}
-        checkpoint = Checkpoint(admission.plan, admission.nodes, opening, tags=admission.tags)
+        checkpoint = _agreed(settings, federation, admission, requirements.quorum, former)
         checkpoint.save(folder)
         admission.ledger.append(checkpoint.entry)
     plan = admission.plan = checkpoint.plan
+    admission.ledger.go_on(plan)
     observer.on_plan(plan.rounds_left(checkpoint.models))
     training = _Training(plan, checkpoint, federation, admission, requirements, folder)
     for stage in plan.stages():
@@ -227,7 +96,7 @@ def conduct(
     plan, models = training.plan, training.checkpoint.models
     rating = models[RATING]
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
-    save_ranking(folder, {name: models[name] for name in models if name != RATING and name not in plan.earlier})
+    save_ranking(folder, {name: models[name] for name in plan.later})
     learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience, observer.tell)
     if not admission.ledger.ended:
         seal = admission.ledger.seal(training.checkpoint.models)
@@ -248,6 +117,40 @@ def conduct(
         seconds=time.monotonic() - began,
         scale=plan.limits,
     )
+
+
+def _check_begun(folder: Path, checkpoint: Checkpoint | None, former: Former | None) -> None:
+    """Raise HierfedError for a training that was begun otherwise than it is gone on with."""
+    if checkpoint is not None and checkpoint.plan.update != (None if former is None else former.update):
+        raise HierfedError(
+            f"{folder}: this training was begun with another --update, or another --rounds of it: say the same, choose "
+            "another --name, or --begin-anew"
+        )
+
+
+def _take_up(checkpoint: Checkpoint, admission: NodeAdmission) -> None:
+    """Let an admission know what the server knew when it stopped."""
+    admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
+    admission.tags, admission.put_out = dict(checkpoint.tags), set(checkpoint.put_out)
+    admission.ledger.append(checkpoint.entry)
+    admission.over = checkpoint.plan.rounds_left(checkpoint.models) == 0
+    rounds = max((model.round for model in checkpoint.models.values()), default=0)
+    anew = "was trained before, and is handed out again; choose another --name to train anew"
+    admission.tell(anew if admission.over else f"goes on after round {rounds}")
+
+
+def _agreed(
+    settings: Settings, federation: Federation, admission: NodeAdmission, quorum: int, former: Former | None
+) -> Checkpoint:
+    """The checkpoint of a training that begins with the nodes that are there."""
+    names = sorted((member.name for member in federation.members.values()), key=natural)
+    introduced = {name: admission.introduced[name] for name in names}
+    admission.nodes = {name: admission.nodes[name] for name in names}
+    plan = agree(settings, admission.catalogue, list(introduced.values()), quorum, former)
+    opening = admission.ledger.opening(plan, {name: each.ledger for name, each in introduced.items()})
+    admission.tags = {name: each.tag for name, each in introduced.items()}
+    begins = None if former is None else former.shared
+    return Checkpoint(plan, admission.nodes, opening, tags=admission.tags, former=begins)
 
 
 class _Training:
@@ -275,7 +178,7 @@ class _Training:
         # The server draws noise only for `template`, a contribution of one made-up rating that shows the arrays.
         streams = PrivateStreams(secrets.token_bytes(KEY_BYTES)) if self.plan.private else None
         method = self.plan.trainer(stage, self.checkpoint.models, streams)
-        shared = self.checkpoint.models.get(stage) or method.start()
+        shared = self.checkpoint.models.get(stage) or self._first(stage, method)
         quorum, secure_group, rule = self._requirements.quorum, self.plan.secure_group, rule_of(self.plan.settings)
         if secure_group is not None and isinstance(rule, GroupSums):
             rule = rule.rule  # The nodes of a group have added already.
@@ -313,6 +216,13 @@ class _Training:
             "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
         )
         self._federation.ask(lambda _: finished, 1)
+
+    def _first(self, stage: str, method: SumMethod) -> SharedModel:
+        """The model that a stage begins with."""
+        models, former = self.checkpoint.models, self.checkpoint.former
+        if stage == RATING and former is not None:
+            return begun(self.plan.method, models[OPENING], former)
+        return method.start()
 
     def _follow(self, search: Search) -> None:
         """Tell of a search by halves, and put out the node that it has found."""

@@ -35,6 +35,7 @@ FORMAT = "hierfed node 4"
 PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED, ASKED, PINNED = "node.key", "node.secret", "released.json", "asked.json", "peers.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number", "nodes")
+UPDATE = "update"
 ANEW = "put it back from a copy, or begin with another --state"
 LOST = "put it back from a copy, or give --key; or join as a new node: another --state and --name"
 REJOIN = "the next start of `hierfed node` gets it again from the server"
@@ -175,7 +176,7 @@ class NodeState:
                 path.unlink()
         content = catalogue_bytes(catalogue)
         write_atomically(self.folder / CATALOGUE, content)
-        facts = {name: str(request.facts[name]) for name in PLAN_FACTS} | {CATALOGUE: bytes_digest(content)}
+        facts = {name: str(request.facts[name]) for name in (*PLAN_FACTS, UPDATE)} | {CATALOGUE: bytes_digest(content)}
         write_atomically(self.folder / PLAN, tensor_bytes({}, facts), 0o600)
 
     def mend(self) -> list[str]:
@@ -203,7 +204,7 @@ class NodeState:
         kept = self.folder / CATALOGUE
         if kept.is_file() and facts.get(CATALOGUE, bytes_digest(kept.read_bytes())) != bytes_digest(kept.read_bytes()):
             raise damaged(kept, "its content is not what was written", REJOIN)
-        catalogue = read_catalogue(kept)
+        catalogue = read_catalogue(kept, as_written=True)
         try:
             plan = read_plan(facts, catalogue)
             return self._after_earlier_stages(plan), int(facts["number"])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hierfed.deployment.server import ServerObserver
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.status import MOST_REFUSALS, Member, Refused, Status, StatusFile
 from hierfed.engines.exchange import Reply, Request
 from hierfed.engines.flower.federation import Change

@@ -13,7 +13,7 @@ from hierfed.engines.secure_round import MASK
 from hierfed.federated.contract import SharedModel, digest_of
 from hierfed.ledger.book import Book, name_of
 from hierfed.ledger.chain import BrokenLink
-from hierfed.ledger.entries import FILE, End, Entry, Opening, RoundEntry, Seal, line_hash, read_line
+from hierfed.ledger.entries import FILE, Continued, End, Entry, Opening, RoundEntry, Seal, line_hash, read_line
 from hierfed.ledger.files import file_digests
 from hierfed.ledger.keys import kept_key, public_text
 from hierfed.ledger.scribe import countersign
@@ -120,7 +120,7 @@ class Witness:
             if self._book.lines(entry.position)[0] != line:
                 raise BrokenLink(f"is another number {entry.position} than the one that this node knows")
             return entry
-        reason = self._unagreed(entry) if isinstance(entry, Opening) else ""
+        reason = self._unagreed(entry) if isinstance(entry, Opening) else self._begun_otherwise(entry)
         if reason:
             raise BrokenLink(reason)
         chain.check(line)
@@ -133,6 +133,14 @@ class Witness:
             self._remember()
         self._book.append(line)
         return entry
+
+    def _begun_otherwise(self, entry: Entry) -> str:
+        """The error in an entry about the model that the training goes on from, which stands after the opening."""
+        update = None if self._plan is None else self._plan.update
+        if isinstance(entry, Continued):
+            return "" if update and update.model == entry.model else "goes on from another model than the plan"
+        late = update is not None and entry.position == 1
+        return "begins from the start, where the plan goes on from a model" if late else ""
 
     def _unagreed(self, opening: Opening) -> str:
         plan = self._plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,11 +16,39 @@ from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.method import Method, Trained
 from hierfed.federated.private import PrivateState
-from hierfed.federated.stage import RATING
+from hierfed.federated.stage import RATING, Stage
 from hierfed.observer import SILENT, Observer
 
 OPENING = "opening"
 """What observers are told that the opening rounds of a training that goes on are called."""
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """What a training goes on from. model: its sha256. round: its last one. rounds: at most so many are to come."""
+
+    model: str
+    round: int
+    rounds: int
+
+    def stages(self, stages: Sequence[Stage]) -> list[Stage]:
+        """The stages of a training from the start, as those of one that goes on: the opening rounds come by themselves.
+
+        After them, `begun` gives the model of ratings that the next stage begins with.
+        """
+        place = [stage.name for stage in stages].index(RATING)
+        rating = stages[place]
+        opening = replace(rating, name=OPENING, rounds=0)
+        after = replace(rating, rounds=self.round + self.rounds, before=self.round)
+        return [*stages[:place], opening, after, *stages[place + 1 :]]
+
+
+def begun(method: Method, opened: SharedModel, before: SharedModel) -> SharedModel:
+    """The model to go on with. opened: the model after the opening rounds. Raises HierfedError for other methods."""
+    found = method.resumed(opened, before)
+    if found is None:
+        raise HierfedError("this run's method cannot go on from a finished model: train it anew with `hierfed run`")
+    return found
 
 
 def resumed_training(
@@ -40,11 +68,8 @@ def resumed_training(
     """
     trains: SumMethod = method if faded is None else Faded(method, faded)
     opened = train(trains, nodes, 0, stage=OPENING, observer=observer)
-    begin = method.resumed(opened.shared, before)
-    if begin is None:
-        raise HierfedError("this run's method cannot go on from a finished model: train it anew with `hierfed run`")
-    begun = Trained(begin, opened.private)
-    return opened.shared, train(trains, nodes, before.round + rounds, begin=begun, observer=observer)
+    begin = Trained(begun(method, opened.shared, before), opened.private)
+    return opened.shared, train(trains, nodes, before.round + rounds, begin=begin, observer=observer)
 
 
 @dataclass(frozen=True)

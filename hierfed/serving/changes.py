@@ -8,7 +8,8 @@ import polars as pl
 
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.division import load_dataset
-from hierfed.data.ids import alike, places
+from hierfed.data.growing import with_further_items
+from hierfed.data.ids import places
 from hierfed.data.ratings import concatenated
 from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.data.reading.sources import read_ratings
@@ -36,16 +37,7 @@ def grown(catalogue: Catalogue, source: str, how: DataSettings, settings: Settin
         return catalogue
     data = how.model_copy(update={"source": source, "query": "", "test": ""})
     described = load_dataset(settings.model_copy(update={"data": data})).catalogue.frame
-    new = described.filter(places(described["item_id"], known).is_null())
-    ids, others = alike(known, new["item_id"])
-    frame = catalogue.frame.with_columns(ids)
-    missing = [pl.lit(None, kind).alias(name) for name, kind in frame.schema.items() if name not in new.columns]
-    new = (
-        new.with_columns(others)
-        .with_columns(missing)
-        .select(pl.col(name).cast(kind) for name, kind in frame.schema.items())
-    )
-    return Catalogue(pl.concat([frame, new]))
+    return with_further_items(catalogue, described)
 
 
 def rows_of(source: str, how: DataSettings, catalogue: Catalogue) -> tuple[pl.DataFrame, int]:

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from hierfed.atomic import held
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment import hosting
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.checkpoint import COPY, FILE, has_checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting
 from hierfed.deployment.keys import new_key
 from hierfed.deployment.round_log import missing_rounds, read_rounds
-from hierfed.deployment.server import ServerObserver
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import DamagedError, HierfedError

@@ -34,6 +34,7 @@ from hierfed.settings import Settings, load_settings
 if TYPE_CHECKING:
     from flwr.app import Message
 
+    from hierfed.deployment.former import Former
     from hierfed.deployment.node import NodeSide
     from hierfed.results import DeployedRound, Result
 
@@ -305,10 +306,12 @@ class Village:
         self,
         meddle: Meddle = leave_alone,
         on_round: Callable[[DeployedRound], None] = lambda record: None,
+        former: Former | None = None,
         **wants: Any,
     ) -> Result:
-        """Run a server from its folder to the end."""
-        from hierfed.deployment.server import Requirements, ServerObserver, conduct
+        """Run a server from its folder to the end; former: the training that it goes on from."""
+        from hierfed.deployment.admission import ServerObserver
+        from hierfed.deployment.server import Requirements, conduct
         from hierfed.engines.flower.federation import Federation, Patience
 
         village, patience, clock = self, Patience(deadline=5.0), Clock()
@@ -332,18 +335,29 @@ class Village:
         wanted = Requirements(**{"nodes": len(self.sides), "quorum": 1, "patience": patience} | wants)
         return conduct(
             self.settings,
-            self.data.catalogue,
+            self.data.catalogue if former is None else former.grown(self.data.catalogue),
             self.server,
             lambda admission: Federation(self.grid, admission, patience, clock.monotonic, clock.sleep),  # type: ignore[arg-type]
             wanted,
             Noting(),
+            former,
         )
 
-    def models(self) -> dict[str, SharedModel]:
-        """The server's models, as its checkpoint has them."""
+    def finished(self, rounds: int) -> Former:
+        """The training that is over, for an update of so many rounds; the server's folder is free for another one."""
+        from hierfed.deployment.former import read_former
+
+        if not (self.place / "former").is_dir():
+            (self.server / "result.json").write_text("{}")
+            self.server.rename(self.place / "former")
+        return read_former(self.place / "former", self.settings, rounds)
+
+    def models(self, former: Former | None = None) -> dict[str, SharedModel]:
+        """The server's models, as its checkpoint has them; former: the training that it goes on from."""
         from hierfed.deployment.checkpoint import load_checkpoint
 
-        found = load_checkpoint(self.server, self.settings, self.data.catalogue)
+        catalogue = self.data.catalogue if former is None else former.grown(self.data.catalogue)
+        found = load_checkpoint(self.server, self.settings, catalogue)
         assert found is not None
         return dict(found.models)
 

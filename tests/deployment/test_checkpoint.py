@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from hierfed.data.catalogue import Catalogue
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.checkpoint import COPY, FILE, Checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.server import ServerObserver
 from hierfed.engines.flower.federation import Patience
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.deployment.server import ServerObserver
 from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.federation import Patience
 from hierfed.engines.in_process import run_rounds

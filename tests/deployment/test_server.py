@@ -16,13 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hierfed.atomic import held
+from hierfed.deployment.admission import NodeAdmission, ServerObserver
 from hierfed.deployment.agreement import agree
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, introduce
 from hierfed.deployment.round_log import read_rounds
-from hierfed.deployment.server import NodeAdmission, ServerObserver
 from hierfed.deployment.state import NodeState
 from hierfed.engines.flower.federation import AdmissionRefused, Patience
 from hierfed.engines.flower.records import read_reply

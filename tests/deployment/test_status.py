@@ -11,8 +11,8 @@ import pytest
 from hierfed import cli
 from hierfed.atomic import held
 from hierfed.cli.status import status_lines
+from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.health import answer, health_of
-from hierfed.deployment.server import ServerObserver
 from hierfed.deployment.status import FILE, MOST_REFUSALS, SERVER_LOCK, Status, StatusFile, read_status
 from hierfed.deployment.watched import WatchedNode, WatchedServer
 from hierfed.engines.exchange import Reply, Request

@@ -15,6 +15,7 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Reply, Request
+from hierfed.engines.going_on import GoingOn
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.ledger.book import read_chain
@@ -121,6 +122,18 @@ def test_signing_twice_gives_the_same_signature_in_another_process_too(meeting):
 )
 def test_an_opening_that_says_something_else_is_not_signed(meeting, changes, words):
     assert words in meeting.ask(meeting.opening(**changes), after=0)
+
+
+def test_a_training_goes_on_from_the_model_of_the_plan_alone(meeting):
+    """The line after the opening says from which; a plan without one has no such line."""
+    update, other = GoingOn("a" * 64, 3, 2), "goes on from another model than the plan"
+    assert meeting.ask(meeting.append(meeting.opening()), after=0) == ""
+    wrong, right = (meeting.scribe.continued(digest * 64, 0, {}) for digest in ("b", "a"))
+    assert other in meeting.ask(right, after=0)
+    meeting.witness.begin(replace(meeting.plan, update=update), b"")
+    assert other in meeting.ask(wrong, after=0)
+    assert "begins from the start, where the plan goes on" in meeting.ask(meeting.round(1), after=1)
+    assert meeting.ask(meeting.append(right), after=0) == ""
 
 
 def test_an_opening_by_another_key_than_the_server_s_greeting_named_is_not_signed(meeting):

@@ -47,12 +47,17 @@ def catalogue_bytes(catalogue: Catalogue) -> bytes:
 
 
 def catalogue_of_bytes(content: bytes) -> Catalogue:
-    """The catalogue that `catalogue_bytes` wrote. Raises DataError for bytes that hold none."""
+    """The catalogue that `catalogue_bytes` wrote, numbered as written. Raises DataError for bytes that hold none."""
     try:
         frame = pl.read_parquet(content)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"the server's catalogue cannot be read: {str(error).splitlines()[0]}") from error
-    return _checked(frame, Path("the server's catalogue"))
+    return _checked(frame, Path("the server's catalogue"), as_written=True)
+
+
+def listed(catalogue: Catalogue) -> Catalogue:
+    """The same items in the ascending order of their ids, in which files are read."""
+    return Catalogue(catalogue.frame[ascending(catalogue.frame["item_id"])])
 
 
 def _checked(frame: pl.DataFrame, path: Path, as_written: bool = False) -> Catalogue:
