@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
-from hierfed.lookup import look_up
+from hierfed.errors import SettingsError
+from hierfed.lookup import nearest
 from hierfed.section import Section
 from hierfed.settings import Settings
 
@@ -50,7 +51,10 @@ def setting(key: str) -> Setting:
     """One setting, by its key with or without its section; raises SettingsError for an unknown one."""
     every = {each.key: each for each in every_setting()}
     short = {name.rpartition(".")[2]: each for name, each in every.items()}
-    return every[key] if key in every else look_up({**short, **every}, key, "setting")
+    found = every.get(key) or short.get(key)
+    if found is None:
+        raise SettingsError(f"no setting '{key}'{nearest(key, [*short, *every])}; `hierfed settings` lists them all")
+    return found
 
 
 def meanings(section: type[Section]) -> dict[str, str]:

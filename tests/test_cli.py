@@ -423,6 +423,12 @@ WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {
     "one preset to compare": (["compare", "paper"], ["two presets or more"]),
     "the same preset twice": (["compare", "paper", "paper"], ["two presets or more"]),
     "unknown preset to show": (["presets", "--settings", "nett"], ["nett"]),
+    "misspelt command": (
+        ["recomend", "runs/paper"],
+        ["No such command 'recomend'. Did you mean 'recommend'?; `"],
+    ),
+    "option that is left out": (["recommend", "runs/paper"], ["Missing option '--user'; `"]),
+    "unknown setting to explain": (["settings", "roundz"], ["did you mean 'rounds'?; `hierfed settings` lists"]),
     "unknown preset to compare": (["compare", "paper", "netwrk"], ["did you mean 'network'?"]),
 }
 

@@ -205,7 +205,7 @@ def test_a_node_needs_the_server_s_host_and_port(hierfed, server):
 @pytest.mark.parametrize(
     ("options", "code", "parts"),
     [
-        (("--key", "nowhere.key"), 1, ("--key nowhere.key: no private key of a node", "`hierfed keys new`")),
+        (("--key", "nowhere.key"), 1, ("--key nowhere.key: cannot be read: No such file", "`hierfed keys new`")),
         (("--key", "a.key.pub"), 1, ("--key a.key.pub: no private key of a node",)),
         (("--catalogue", "nowhere.parquet"), 2, ("nowhere.parquet",)),
         (("--catalogue", "r.csv"), 2, ("item_id",)),
@@ -260,7 +260,11 @@ def test_recommend_takes_a_run_or_a_node_s_state(hierfed):
 
 
 def test_recommend_says_where_there_is_nothing_to_recommend_from(hierfed):
-    assert_refused(hierfed("recommend", "--state", "nowhere", "--user", "1"), "nowhere: no run to recommend", code=1)
+    assert_refused(
+        hierfed("recommend", "--state", "nowhere", "--user", "1"),
+        "--state nowhere: no such folder; `hierfed node",
+        code=1,
+    )
 
 
 def test_keys_are_made_once(hierfed, tmp_path):

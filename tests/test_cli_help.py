@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import click
 import pytest
@@ -10,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from hierfed.cli import app
+from hierfed.cli.options import DataOptions, TableOptions
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -33,6 +35,21 @@ def test_help_explains_every_argument_and_option(path, command):
         assert " ".join(words.split()) in shown, f"{' '.join(path)}: the help of {parameter.name} is not shown"
     if isinstance(command, click.Group):
         assert all(name in shown for name in command.commands)
+
+
+def test_runs_comparisons_and_federations_take_the_same_data():
+    """And a node and a peer, which have no split of their own, the same forms of tables."""
+    taken = {path: {parameter.name for parameter in command.params} for path, command in EVERY}
+    for name in ("run", "compare", "federation"):
+        assert {field.name for field in fields(DataOptions)} <= taken[name,]
+    for path in (("node",), ("peer",), ("data", "show")):
+        assert {field.name for field in fields(TableOptions)} <= taken[path]
+
+
+def test_help_breaks_its_lines_where_the_terminal_ends_alone():
+    shown = CliRunner().invoke(app, ["update", "--help"], env={"COLUMNS": "400"}).output
+    told = "items that the run does not know wait. With more rounds, or all rounds anew, the global model learns too"
+    assert any(told in line for line in shown.splitlines())
 
 
 def test_hierfed_data_lists_its_commands_and_shows_sources():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_page_is_written_and_says_what_it_publishes(model, tmp_path, monkeypat
         (["serve", "run", "--host", "some.example"], "give --tokens, --certificate and --key"),
         (["serve", "run", "--certificate", "c.pem"], "--certificate and --key go together"),
         (["serve", "run", "--tokens", "nowhere"], "--tokens nowhere: cannot be read"),
+        (["serve", "--state", "nowhere"], "--state nowhere: no such folder"),
         (["serve", "nowhere"], "no run to recommend from"),
         (["page", "nowhere"], "no run to make a page of"),
         (["page"], "one of the two"),
@@ -48,6 +50,15 @@ def test_what_cannot_be_served_is_one_line(tmp_path, monkeypatch, capsys, words,
     assert code in (1, 2)
     assert error in told
     assert len(told.splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line(model, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, told = ended(monkeypatch, capsys, "serve", model.served.folder, "--port", port)
+    assert code == 1
+    assert f"error: --port {port}: cannot listen at 127.0.0.1: Address already in use; choose" in told
+    assert "startup" not in told
 
 
 def test_loopback_is_told_from_other_addresses(model, tmp_path, monkeypatch, capsys):

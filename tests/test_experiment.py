@@ -618,6 +618,7 @@ def test_a_round_of_the_hierarchical_model_learns_from_each_rating_once(folder: 
 def test_more_nodes_than_users_is_refused_in_one_line(folder: str) -> None:
     with pytest.raises(HierfedError, match="31 nodes cannot share 9 users") as caught:
         experiment(folder, personal_nodes=31)
+    assert str(caught.value).endswith("(--set personal_nodes=9)")
     assert "\n" not in str(caught.value)
 
 

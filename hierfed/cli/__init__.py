@@ -8,6 +8,7 @@ import gc
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,8 @@ def _application() -> typer.Typer:
     made = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
+        # Click makes suggestions too.
+        suggest_commands=False,
         pretty_exceptions_enable=False,
         help="Personalised recommendations learned from ratings that never leave their owner.",
     )
@@ -71,7 +74,7 @@ def _application() -> typer.Typer:
         federation,
         personalise,
     ):
-        made.command()(command)
+        made.command(help=_in_paragraphs(command))(command)
     data = typer.Typer(cls=DataGroup, help="Show what a source of ratings holds, or make ratings like MovieLens'.")
     data.command("show")(data_show)
     data.command("make")(data_make)
@@ -81,6 +84,11 @@ def _application() -> typer.Typer:
     keys.command("server")(keys_server)
     made.add_typer(keys, name="keys")
     return made
+
+
+def _in_paragraphs(command: Callable[..., None]) -> str:
+    """A command's docstring as its help; `--help` breaks its lines where the terminal ends, and nowhere else."""
+    return "\n\n".join(" ".join(each.split()) for each in (command.__doc__ or "").split("\n\n"))
 
 
 app = _application()
@@ -116,7 +124,7 @@ def _run() -> int:
         _tell_error(str(error))
         return error.exit_code
     except click.ClickException as error:
-        say(f"error: {error.format_message()}{_usage(error)}")
+        say(f"error: {error.format_message().rstrip('.')}{_usage(error)}")
         if isinstance(error, click.NoSuchOption) and (setting := setting_named(error.option_name.lstrip("-"))):
             say(f"{setting} is a setting: --set {setting}=VALUE")
         return error.exit_code

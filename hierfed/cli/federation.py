@@ -306,7 +306,9 @@ def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -
     return Certificates(certificate, key, ca)
 
 
-def require_flower() -> None:
-    """Raise HierfedError where Flower is not installed."""
+def require_flower(carrier: str = "Flower") -> None:
+    """Raise HierfedError where the extra `flower` is not installed; carrier: what carries the command's messages."""
     if importlib.util.find_spec("flwr") is None:
-        raise HierfedError("Flower is not installed, which carries the messages: pip install 'hierfed[flower]'")
+        raise HierfedError(
+            f"the extra 'flower' is not installed; {carrier} carries the messages: pip install 'hierfed[flower]'"
+        )

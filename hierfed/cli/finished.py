@@ -18,9 +18,7 @@ from hierfed.errors import HierfedError, SettingsError
 
 def recommend(
     user: Annotated[str, typer.Option(help="The user's id, as in the ratings.")],
-    folder: Annotated[
-        Path | None, typer.Argument(help="The folder of a run of the hierarchical model.", show_default=False)
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default=False)] = None,
     state: Annotated[
         Path | None, typer.Option(help="On a node: its own folder, in place of a run's.", show_default=False)
     ] = None,
@@ -44,6 +42,8 @@ def recommend(
         raise SettingsError("recommend from a run's folder, or on a node with --state DIR")
     if user != user.encode("utf-8", "replace").decode():
         raise SettingsError(f"--user {user!r}: expected an id as it is in the ratings, in UTF-8")
+    if state is not None and not state.is_dir():
+        raise HierfedError(f"--state {state}: no such folder; `hierfed node --state` makes one")
     served = Served(folder or state or Path())
     answer = served.recommend(user, count, include_seen, int(time.time()))
     if served.superseded:
@@ -81,14 +81,17 @@ def update(
     too, and new items are shared. A user whom the data name has these ratings
     and, unless you say --keep, no others. Without any change no file is touched.
     """
+    from hierfed.report.words import plural  # noqa: PLC0415
     from hierfed.serving.update import update_run  # noqa: PLC0415
 
     done = update_run(folder, data, level, rounds=rounds, keep=keep, withdraw=withdraw)
     if done.unknown:
-        say(f"{done.unknown:,} ratings left out whose items the run's catalogue does not know")
+        say(f"{plural(done.unknown, 'rating')} left out whose items the run's catalogue does not know")
     if done.rounds:
-        say(f"{done.rounds} rounds, {done.new_items:,} new items; reports keep the figures of the training before")
-    print_path(f"{done.fitted:,} users fitted, {done.new:,} of them new; {done.same:,} are as they were", folder)
+        new = plural(done.new_items, "new item")
+        say(f"{plural(done.rounds, 'round')}, {new}; reports keep the figures of the training before")
+    fitted = f"{plural(done.fitted, 'user')} fitted, {done.new:,} of them new"
+    print_path(f"{fitted}; {done.same:,} of those in the data are as they were", folder)
 
 
 def forget(

@@ -118,5 +118,6 @@ def presets(
     if settings is not None:
         typer.echo(load_settings(settings).to_toml(), nl=False)
         return
-    for name in preset_names():
-        typer.echo(f"{name:10} {load_settings(name).description}")
+    names = preset_names()
+    for name in names:
+        typer.echo(f"{name:{max(map(len, names))}}  {load_settings(name).description}")

@@ -57,7 +57,7 @@ def peer(
     log_format: LogFormat = "text",
 ) -> None:
     """Train with other peers and no server: each has its ratings, which stay with it, and a copy of the model."""
-    require_flower()
+    require_flower("gRPC")
     log_to_stderr(log_format, logging.ERROR if quiet else logging.INFO)
     settings = settings_of(preset, DataOptions(), seed=None, sets=["topology=gossip", *(set_ or [])])
     where, others = address_of("--listen", listen), [address_of("--peer", each) for each in peer]

@@ -83,6 +83,8 @@ def page(
 def _one(folder: Path | None, state: Path | None) -> Path:
     if (folder is None) == (state is None):
         raise SettingsError("name a run's folder, or a node's with --state DIR: one of the two")
+    if state is not None and not state.is_dir():
+        raise HierfedError(f"--state {state}: no such folder; `hierfed node --state` makes one")
     return folder or state or Path()
 
 

@@ -15,7 +15,8 @@ from hierfed.data.rating_codes import code_warning
 from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.data.reading.sources import load
-from hierfed.errors import SettingsError
+from hierfed.data.users_of_rows import TooFewError
+from hierfed.errors import DataError, SettingsError
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
@@ -204,13 +205,14 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times
     """The federated nodes, which train the global model, and the personalisation nodes, which adapt it.
 
     Both are the same if the same users do both and are divided alike. A node's ratings have times only where the
-    newest rows are test, or with_times is True because the method needs them.
+    newest rows are test, or with_times is True because the method needs them. Raises DataError, with the settings to
+    change, for more nodes than users.
     """
     ratings, federation, personal = dataset.ratings, settings.federation, settings.personalisation
     # Times take two fifths of a rating's bytes, and hardly anything else needs them.
     held = ratings if settings.split.newest or with_times else replace(ratings, time=None)
 
-    def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str) -> Nodes:
+    def divided(train: np.ndarray, test: np.ndarray, how: str, count: int, purpose: str, *numbers: str) -> Nodes:
         partitioner = partitioner_of(how)
         # If a partitioner keeps users together, a row's node does not depend on the row's place.
         whole = partitioner.keeps_users and len(train) + len(test) == len(ratings)
@@ -227,7 +229,11 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times
             value=lambda: _chosen(_known_values(ratings, test), rows),
             rng=generator(settings.seed, 0, 0, purpose),
         )
-        node = partitioner.divide(divided_rows)
+        try:
+            node = partitioner.divide(divided_rows)
+        except TooFewError as error:
+            remedy = " ".join(f"--set {number}={error.available}" for number in numbers)
+            raise DataError(f"{error} ({remedy})") from error
         if rows is not None:
             node_of_rows, node = node, np.zeros(len(ratings), node.dtype)
             node[rows] = node_of_rows
@@ -237,16 +243,18 @@ def assign(dataset: Dataset, split: splits.Split, settings: Settings, with_times
     nobody = split.train[:0]
     alike = (federation.partition, federation.nodes) == (personal.personal_partition, personal.personal_nodes)
     if alike and split.personal_train is split.train:
-        nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition")
+        numbers = ("nodes", "personal_nodes")
+        nodes = divided(split.train, split.personal_test, federation.partition, federation.nodes, "partition", *numbers)
         return nodes, nodes
     return (
-        divided(split.train, nobody, federation.partition, federation.nodes, "partition"),
+        divided(split.train, nobody, federation.partition, federation.nodes, "partition", "nodes"),
         divided(
             split.personal_train,
             split.personal_test,
             personal.personal_partition,
             personal.personal_nodes,
             "personal partition",
+            "personal_nodes",
         ),
     )
 

@@ -8,17 +8,25 @@ from hierfed.data.grouping import distinct, look_up
 from hierfed.errors import DataError
 
 
+class TooFewError(DataError):
+    """Fewer users, or rows, than nodes that are to share them. available: how many there are."""
+
+    def __init__(self, nodes: int, available: int, kind: str):
+        super().__init__(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
+        self.available = available
+
+
 def users_of(user: np.ndarray, nodes: int) -> np.ndarray:
-    """The users who have rows, ascending; raises DataError where they are fewer than the nodes."""
+    """The users who have rows, ascending; raises TooFewError where they are fewer than the nodes."""
     users = distinct(user)
     refuse_fewer(nodes, len(users), "users")
     return users
 
 
 def refuse_fewer(nodes: int, available: int, kind: str) -> None:
-    """Raise DataError where there are fewer users, or rows, than nodes; kind: of which."""
+    """Raise TooFewError where there are fewer users, or rows, than nodes; kind: of which."""
     if available < nodes:
-        raise DataError(f"{nodes} nodes cannot share {available} {kind}: use at most {available} nodes")
+        raise TooFewError(nodes, available, kind)
 
 
 def of_rows(user: np.ndarray, users: np.ndarray, node: np.ndarray) -> np.ndarray:

@@ -52,7 +52,9 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise HierfedError(
             f"--key {path}: has a passphrase, which no one could type; `hierfed keys new` makes one"
         ) from error
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+    except OSError as error:
+        raise HierfedError(f"--key {path}: cannot be read: {error.strerror}; `hierfed keys new` makes one") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise HierfedError(f"--key {path}: no private key of a node: {error}; `hierfed keys new` makes one") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise HierfedError(f"--key {path}: not an elliptic-curve key; `hierfed keys new` makes one")

@@ -145,7 +145,7 @@ def recommendations_table(answer: Answer) -> Group:
         table.caption_justify = "left"
     if answer.known:
         return Group(table)
-    return Group(Text(f"This run holds no ratings of user {answer.user}: the list suits any newcomer."), table)
+    return Group(Text(f"There are no ratings of user {answer.user} here: the list suits any newcomer."), table)
 
 
 def _with_reasons(item: Recommendation) -> Group:

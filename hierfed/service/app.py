@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -92,9 +93,10 @@ def _add_page(app: FastAPI, current: Current) -> None:
 
 
 def serve(folder: Path, app: FastAPI, host: str, port: int, certificate: Path | None, key: Path | None) -> None:
-    """Answer until the process is told to stop."""
+    """Answer until the process is told to stop. Raises HierfedError where nobody can listen."""
     import uvicorn  # noqa: PLC0415 - for this command alone
 
+    _refuse_port_in_use(host, port)
     LOG.info("serves %s", folder)
     uvicorn.run(
         app,
@@ -108,3 +110,16 @@ def serve(folder: Path, app: FastAPI, host: str, port: int, certificate: Path | 
         timeout_keep_alive=10,
         h11_max_incomplete_event_size=16 * 1024,
     )
+
+
+def _refuse_port_in_use(host: str, port: int) -> None:
+    """Raise HierfedError where nobody can listen; the server itself would say it in several lines."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise HierfedError(
+            f"--port {port}: cannot listen at {host}: {reason}; choose another --host or --port"
+        ) from error

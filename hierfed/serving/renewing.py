@@ -63,7 +63,10 @@ def refuse_others(folder: Path, served: Served) -> None:
             f"{folder}: a node's own state goes on with its federation: `hierfed node` takes part in one"
         )
     if not served.method.resumes:
-        raise HierfedError(f"{folder}: a run of method '{served.settings.method}' cannot go on: train it anew")
+        raise HierfedError(
+            f"{folder}: a run of method '{served.settings.method}' cannot go on: train it anew, or take preset "
+            "hierarchical, whose runs can"
+        )
     if federation.topology == "gossip" or federation.mode == "async" or federation.participation < 1:
         raise HierfedError(f"{folder}: only rounds that all nodes take part in can go on: train the run anew")
 

@@ -78,7 +78,10 @@ def update_run(
     served = Served(folder)
     relearn = served.method.relearner(served.shared)
     if relearn is None or served.folder != folder:
-        raise HierfedError(f"{folder}: users of this run cannot be fitted again by themselves: train it anew")
+        raise HierfedError(
+            f"{folder}: users of method '{served.settings.method}' cannot be fitted again by themselves: train it "
+            "anew, or take preset hierarchical, whose runs can be updated"
+        )
     alone = level == "users"
     if not alone:
         refuse_others(folder, served)

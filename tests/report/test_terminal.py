@@ -272,5 +272,5 @@ def test_recommendations_for_a_stranger_say_so() -> None:
     items = (Recommendation(1, "7", "Heat (1995)", 4.2, 2.8, 5.0, 0.8, False, ()),)
     text = flat(rendered(recommendations_table(Answer("999", False, "rating", items))))
     assert "score" not in text
-    assert "This run holds no ratings of user 999: the list suits any newcomer." in text
+    assert "There are no ratings of user 999 here: the list suits any newcomer." in text
     assert "without an own rating" not in text

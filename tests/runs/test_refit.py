@@ -272,7 +272,7 @@ def test_the_table_says_how_it_is_ordered_and_what_was_seen(run, monkeypatch, ca
     _, out = recommended(monkeypatch, capsys, str(folder), "--user", "user 9", "--include-seen", "-k", "100")
     assert out.count("(rated before)") == PER_USER
     _, out = recommended(monkeypatch, capsys, str(folder), "--user", "stranger")
-    assert "This run holds no ratings of user stranger" in out
+    assert "There are no ratings of user stranger here" in out
     assert "score" not in out
 
 

@@ -76,7 +76,8 @@ def load(
         found, joins = read_tables(source, how, test, query), _by_name(no_join())
     else:
         raise DataError(
-            f"no such data: {_shown(source)}{nearest(source, NAMED_SOURCES)}; possible are {', '.join(NAMED_SOURCES)}, "
+            f"no such data: {_shown(source)}{nearest(source, NAMED_SOURCES)}; no file or folder of this name is here, "
+            f"and possible are {', '.join(NAMED_SOURCES)}, "
             f"a folder with MovieLens files, a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite), or postgresql://..."
         )
     return assemble(found, choose_join(join, joins, source), unmatched)
@@ -97,8 +98,8 @@ def read_ratings(
     if database or path.is_file():
         return read_tables(source, how, test, query)
     raise DataError(
-        f"no such data: {_shown(source)}; a node reads a folder with MovieLens files, a table (CSV, TSV, JSON lines, "
-        "Parquet, XLSX, SQLite), or postgresql://..."
+        f"no such data: {_shown(source)}; no file or folder of this name is here, and possible are a folder with "
+        "MovieLens files, a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite), or postgresql://..."
     )
 
 

@@ -6,6 +6,7 @@ installed package's, and the rows stay in memory from one message to the next.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ from hierfed.errors import HierfedError
 from hierfed.plain_text import printable
 
 # The shortest that Flower allows: a node that is silent for twice as long counts as gone.
+# The number that the operating system gives its errors, which tells a reader nothing.
+ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 HEARTBEAT_SECONDS = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
@@ -192,7 +195,8 @@ def _connected(
     try:
         made = FleetHttpClient.from_server_address(where.address, where.ca is None, root, interceptors)
     except OSError as error:
-        raise HierfedError(f"--ca {where.ca}: cannot be used as a certificate authority: {error}") from error
+        reason = error.strerror or error
+        raise HierfedError(f"--ca {where.ca}: cannot be used as a certificate authority: {reason}") from error
     with made as client:
         if register:
             client.RegisterNode(RegisterNodeFleetRequest(public_key=name))
@@ -300,7 +304,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
         # A proxy ends connections in the same way while the server behind it is not up.
         final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:
-        final, reason = False, f"{at} cannot be reached: {str(error) or type(error).__name__}"
+        final, reason = False, f"{at} cannot be reached: {ERRNO.sub('', str(error)) or type(error).__name__}"
     return final, reason
 
 
