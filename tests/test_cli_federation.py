@@ -324,3 +324,10 @@ def test_this_machine_is_told_from_others(host, here):
 def test_a_quorum_that_no_round_could_have_is_refused(hierfed):
     found = hierfed(*SERVER, "--nodes", "2", "--quorum", "3")
     assert_refused(found, "--quorum 3 is more than --nodes 2")
+
+
+def test_a_node_forgets_users_by_its_state(hierfed):
+    where = "forget users of a run's folder, or on a node with --state DIR"
+    assert_refused(hierfed("forget", "--user", "1"), where)
+    assert_refused(hierfed("forget", "runs/x", "--state", "s", "--user", "1"), where)
+    assert_refused(hierfed("forget", "--state", "s", "--user", "1"), "--state s: no node has been here", code=1)

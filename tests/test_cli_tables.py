@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import hierfed
 from hierfed.cli import app
 from hierfed.cli.options import DataOptions, TableOptions, settings_of
-from hierfed.deployment.local_models import read_source
+from hierfed.deployment.sources import read_source
 from hierfed.deployment.state import Origin
 from hierfed.errors import SettingsError
 

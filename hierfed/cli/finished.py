@@ -95,8 +95,11 @@ def update(
 
 
 def forget(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     user: Annotated[list[str], typer.Option(help="The user's id, as in the ratings; repeatable.")],
+    folder: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default=False)] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="On a node: its own folder, in place of a run's.", show_default=False)
+    ] = None,
     least_users: Annotated[int, typer.Option(min=1, help="Fewer users do not leave at once.")] = 5,
     fresh_rounds: Annotated[
         bool, typer.Option("--fresh-rounds", help="Train from the start, and let fewer users leave.")
@@ -106,14 +109,21 @@ def forget(
     ] = 0.001,
     rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 16,
 ) -> None:
-    """Take users out of a run: their ratings, their own files, and their part in the shared model.
+    """Take users out of a run or a node: their ratings, their own files, and their part in the shared model.
 
-    Further rounds over all others follow, until they change little, and the
-    ledger tells how many users left. The difference of two sums between which one
-    user left is that user, so at least five leave at once.
+    In a run, further rounds over all others follow, until they change little, and the
+    ledger tells how many users left. On a node their files go, and their ratings are
+    not read again; their part in the shared model leaves with the node's next training.
+    The difference of two sums between which one user left is that user, so at least
+    five leave at once.
     """
     from hierfed.serving.forgetting import forget_users  # noqa: PLC0415
 
+    if (folder is None) == (state is None):
+        raise SettingsError("forget users of a run's folder, or on a node with --state DIR")
+    if folder is None:
+        _forget_at_node(state or Path(), user, least_users, fresh_rounds)
+        return
     done = forget_users(
         folder, user, least=least_users, fresh_rounds=fresh_rounds, tolerance=tolerance, most_rounds=rounds
     )
@@ -121,6 +131,25 @@ def forget(
         say(f"still there, outside this run: {path}")
     say("the source of the ratings, copies and backups are not searched")
     print_path(f"{done.users:,} users forgotten in {done.rounds} rounds", folder)
+
+
+def _forget_at_node(state: Path, users: list[str], least: int, fresh_rounds: bool) -> None:
+    from hierfed.deployment.forgetting import forget_at_node  # noqa: PLC0415 - for this command alone
+    from hierfed.deployment.state import NodeState  # noqa: PLC0415
+
+    node = NodeState.of_a_node(state)
+    try:
+        done = forget_at_node(node, users, least=least, fresh_rounds=fresh_rounds)
+    finally:
+        node.close()
+    for path in done.remains:
+        say(f"still there, outside this state: {path}")
+    if done.waiting:
+        say(f"{done.waiting:,} users are in the shared model until this node's next training, which a server begins")
+    if 0 < done.waiting < least:
+        say("it has to be one from the start: this node takes part in no --update until enough users have changed")
+    say("the source of the ratings, copies and backups are not searched: delete the rows there too")
+    print_path(f"{done.users:,} users forgotten", state)
 
 
 def report(

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from hierfed.data.federation import Node, rows_by_node
 from hierfed.data.ratings import Ratings, concatenated
-from hierfed.data.reading.assembly import Source
 from hierfed.data.reading.own import own_ratings
-from hierfed.data.reading.sources import read_ratings
-from hierfed.data.settings import TableSettings
 from hierfed.deployment.plan import Plan
-from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.sources import own_source
+from hierfed.deployment.state import NodeState
 from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check, counts, not_negative, within
 from hierfed.federated.contract import Contribution, SharedModel
@@ -34,15 +32,6 @@ from hierfed.runs.served_pair import replace_pair
 # No prediction is further off than so many times the range of ratings.
 MOST_RANGES = 100.0
 JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
-
-
-def read_source(origin: Origin) -> Source:
-    """A node's ratings, as they are at their source now."""
-    try:
-        how = TableSettings(columns=dict(origin.columns), **origin.table)
-    except ValueError as error:
-        raise HierfedError("the node's state is damaged: it says nothing sound of the form of its table") from error
-    return read_ratings(origin.source, how=how, test=origin.test or None, query=origin.query)
 
 
 def judged_checks(limits: tuple[float, float]) -> Sequence[Check]:
@@ -128,7 +117,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
             f"--state {state.folder}: no federation has finished here yet; `hierfed node` takes part in one"
         )
     plan, number = known
-    own = own_ratings(read_source(state.origin), plan.catalogue, state.origin.test_share)
+    own = own_ratings(own_source(state, state.origin), plan.catalogue, state.origin.test_share)
     kept = of_method(state.recall(plan.training, RATING, shared.round, own.digest))
     node = Node(number, state.name, own.train, own.test)
     models: Sequence[PersonalModel] = plan.method.personalise(shared, [node], [kept])

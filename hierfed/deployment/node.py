@@ -12,8 +12,9 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import catalogue_of_bytes, listed
 from hierfed.data.reading.own import OwnRatings, own_ratings
+from hierfed.deployment.batches import check_batch, note_taught, rows_taught
 from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
-from hierfed.deployment.local_models import judged, keep_finished, read_source
+from hierfed.deployment.local_models import judged, keep_finished
 from hierfed.deployment.plan import Plan, check_deployable, check_update, read_finished, read_plan
 from hierfed.deployment.policy import Asked, Policy
 from hierfed.deployment.protocol import (
@@ -27,6 +28,7 @@ from hierfed.deployment.protocol import (
     other_version,
 )
 from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, public_text
+from hierfed.deployment.sources import own_source
 from hierfed.deployment.state import ASKED, PINNED, NodeState, Origin
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
@@ -85,12 +87,13 @@ class NodeSide:
         self._key = key or state.key()
         self._public = public_text(self._key.public_key())
         self._witness = Witness(name, state.folder, tell)
-        self._source = read_source(origin)
+        self._source = own_source(state, origin)
         self._catalogue: Catalogue | None = None
         self._own: OwnRatings | None = None
         self._plan: Plan | None = None
         self._number = 0
         self._asked = Asked("", {})
+        self._taught: dict[str, str] = {}
         self._securely = False
         self._secure: SecureNode | None = None
         self._releasing = 0
@@ -167,7 +170,10 @@ class NodeSide:
         check_models(asked.settings.method, finished)
         if sum(len(shared.arrays) for shared in finished.values()) != len(request.arrays):
             raise HierfedError("the server's plan holds arrays of no stage that is over")
-        asked.settings.data.limits(self._known(self._own).limits)
+        own = self._known(self._own)
+        asked.settings.data.limits(own.limits)
+        self._taught = rows_taught(self.state, own, catalogue)
+        check_batch(self.state, asked, self._taught, self._policy.least_users)
         self.state.keep_plan(request, catalogue)
         plan, number = self._known(self.state.plan())
         self._plan, self._number = plan, number
@@ -248,6 +254,7 @@ class NodeSide:
         method, node = self._methods[stage], self._node()
         steps, before = steps_of(plan.settings), self._recall_last(stage, number - 1)
         try:
+            note_taught(self.state, plan, self._taught)
             contribution, kept = next(iter(method.contribute(shared, [node], [of_method(before)])))
             check_sum(plan.settings.method, stage, contribution)
             # Steps may turn what is not finite into words or bits that hide it.

@@ -19,11 +19,12 @@ from hierfed.data.federation import Node
 from hierfed.data.reading.own import own_ratings
 from hierfed.deployment.contents import check_sum
 from hierfed.deployment.keys import read_key, read_public_key
-from hierfed.deployment.local_models import judged, keep_finished, read_source
+from hierfed.deployment.local_models import judged, keep_finished
 from hierfed.deployment.plan import Plan, check_deployable
 from hierfed.deployment.policy import Policy
 from hierfed.deployment.protocol import VERSION, is_name, natural
 from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, public_text
+from hierfed.deployment.sources import own_source
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.peers.grpc_post import GrpcPost, certificate_at, channel_to, key_of, listening
@@ -115,7 +116,7 @@ class _Peer:
         state.begin(name, origin)
         self._key = read_key(gathering.key) if gathering.key is not None else state.key()
         self._public = public_text(self._key.public_key())
-        self._own = own_ratings(read_source(origin), catalogue, origin.test_share)
+        self._own = own_ratings(own_source(state, origin), catalogue, origin.test_share)
         # Before the ledger's key is read: the training begins anew, and an earlier ledger is kept under its own name.
         self._ledger_key = kept_key(state.folder)
         self._inbox, self._training, self._numbers = Inbox(), "", dict[str, int]()

@@ -18,6 +18,7 @@ from hierfed.federated.contract import digest_of
 from hierfed.federated.stage import RATING
 from hierfed.lookup import nearest
 from hierfed.section import Count, NonNegative, Section
+from hierfed.serving.forgetting import LEAST_USERS
 from hierfed.settings import Settings
 
 
@@ -26,6 +27,8 @@ class Policy(Section):
 
     least_nodes: of a plan. A sum over two nodes tells each of them the other's part.
     least_raters: of an item that is summed, under methods that sum by item; by default the package's own threshold.
+    least_users: of those whose ratings have changed since this node's last training, in an update; see
+    hierfed.deployment.batches.
     methods, stages: the only ones that it takes part in; empty for any.
     sums: `secure` refuses a server that would see this node's own contributions.
     halves: False refuses a plan under which the server may add some rounds by halves of the nodes (privacy.halves).
@@ -37,6 +40,7 @@ class Policy(Section):
 
     least_nodes: Count = 3
     least_raters: Count = Field(default_factory=lambda: Settings().factors.min_raters)
+    least_users: Count = LEAST_USERS
     methods: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     sums: Literal["any", "secure"] = "any"

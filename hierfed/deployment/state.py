@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safet
 KEY, SECRET, RELEASED, ASKED, PINNED = "node.key", "node.secret", "released.json", "asked.json", "peers.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number", "nodes")
 UPDATE = "update"
+# Hexadecimal digits of a mark.
+MARK = 32
 ANEW = "put it back from a copy, or begin with another --state"
 LOST = "put it back from a copy, or give --key; or join as a new node: another --state and --name"
 REJOIN = "the next start of `hierfed node` gets it again from the server"
@@ -142,6 +144,11 @@ class NodeState:
     def tag(self, digest: str) -> str:
         """A name for rows of this digest, the same while they are; nobody else can tell rows by it."""
         return hmac.new(self._secret(), f"rows {digest}".encode(), hashlib.sha256).hexdigest()
+
+    def marks(self, texts: Iterable[bytes]) -> list[str]:
+        """A name for each text, the same at each call; nobody else can tell the text by it."""
+        secret = self._secret()
+        return [hmac.new(secret, b"mark " + text, hashlib.sha256).hexdigest()[:MARK] for text in texts]
 
     def _secret(self) -> bytes:
         path = self.folder / SECRET

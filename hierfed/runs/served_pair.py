@@ -64,6 +64,14 @@ def replace_pair(folder: Path, fill: Callable[[Path], None]) -> Path:
     return pair
 
 
+def keep_only_pair(folder: Path) -> None:
+    """Delete every pair but the one that serves."""
+    current = _current(folder)
+    for path in (folder / SERVED).iterdir():
+        if path.is_dir() and path != current:
+            shutil.rmtree(path)
+
+
 def keep_pair_before(folder: Path) -> None:
     """Make a pair of the files that an earlier version left in a node's state, before a new model replaces them."""
     if _current(folder) is not None or not (folder / PRIVATE).is_dir() or not (folder / MODEL).is_file():

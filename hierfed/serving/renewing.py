@@ -60,7 +60,8 @@ def refuse_others(folder: Path, served: Served) -> None:
     federation = served.settings.federation
     if served.folder != folder:
         raise HierfedError(
-            f"{folder}: a node's own state goes on with its federation: `hierfed node` takes part in one"
+            f"{folder}: a node's own state goes on with its federation: `hierfed node` takes part in one, and "
+            "`hierfed forget --state` forgets its users"
         )
     if not served.method.resumes:
         raise HierfedError(

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from fuzzing.messages import federation
 from fuzzing.trial import BAD
 
+from hierfed.deployment.protocol import VERSION
 from hierfed.engines.exchange import REFUSAL, Request
 from hierfed.engines.flower.fleet import client_app
 from hierfed.engines.flower.records import read_reply
@@ -81,5 +82,5 @@ def test_damaged_messages_are_no_tracebacks(kind, secure, requests, data, villag
 
 def test_a_hello_without_its_facts_is_refused(village, make_settings):
     made = village(make_settings("item_biases"))
-    reply = made.sides["node 1"].answer(Request("hello", {"version": 7}))
+    reply = made.sides["node 1"].answer(Request("hello", {"version": VERSION}))
     assert reply.facts == {"refusal": "the server's greeting cannot be read"}

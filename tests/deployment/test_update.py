@@ -12,8 +12,9 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.federation import Node
 from hierfed.data.reading.own import own_ratings
 from hierfed.deployment.former import read_former
-from hierfed.deployment.local_models import personalise, read_source
+from hierfed.deployment.local_models import personalise
 from hierfed.deployment.policy import Policy
+from hierfed.deployment.sources import read_source
 from hierfed.deployment.state import Origin
 from hierfed.engines.going_on import OPENING, resumed_training
 from hierfed.engines.in_process import run_rounds

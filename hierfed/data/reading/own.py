@@ -19,7 +19,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.data.reading.assembly import Source, refuse_repeated_pairs, seen_alone, seen_pairs, unknown_test_ids
 from hierfed.data.reading.rating_part import join_parts
 from hierfed.errors import DataError
-from hierfed.randomness import generator
+from hierfed.randomness import stream_keys
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     """Number a source's ratings; rows are sorted by user and item.
 
     test_share: share of each user's rows with known items that is drawn at random as test rows; at least one row stays
-    to learn from. 0 if the source names test rows itself.
+    to learn from. 0 if the source names test rows itself. A user whose rows are the same has the same test rows,
+    whatever rows others have.
     Raises DataError for a (user, item) pair that occurs twice, and if the catalogue leaves no train row.
     """
     parts = [source.train] if source.test is None else [source.train, source.test]
@@ -80,8 +81,8 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
             f"{strangers(item_ids, known_ids, 'item ids', 'the catalogue')}"
         )
     if source.test is None and test_share > 0:
-        key = generator(0, 0, 0, "own test rows").random(len(whole))
-        held[known] = last_of_each_user(user[known], key[known], test_share)
+        key = _drawn(whole.user.ids, known_ids, user[known], item[known])
+        held[known] = last_of_each_user(user[known], key, test_share)
     if not (known & ~held).any():
         raise DataError(
             f"{source.terms.name}: the federation's catalogue knows items of its test rows alone, so there is nothing "
@@ -93,3 +94,17 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
     seen = seen_pairs(whole.seen, whole.user.ids, known_ids)
     alone = seen_alone(whole.seen, whole.user.ids, known_ids)
     return OwnRatings(train, test, whole.user.ids, int((~known).sum()), (*warnings, *whole.remarks), seen, alone)
+
+
+def _drawn(user_ids: pl.Series, item_ids: pl.Series, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """A random number from 0 to 1 for each row, of the ids of its user and its item alone."""
+    pairs = _numbers(user_ids, "user")[user] ^ _numbers(item_ids, "item")[item]
+    drawn: np.ndarray = (stream_keys(0, 0, pairs, "own test rows") >> np.uint64(11)) * 2.0**-53
+    return drawn
+
+
+def _numbers(ids: pl.Series, what: str) -> np.ndarray:
+    """A number for each id, as good as random: uint64 [ids]."""
+    texts = (f"{what} {each}".encode() for each in ids.cast(pl.String))
+    digests = b"".join(hashlib.sha256(text).digest()[:8] for text in texts)
+    return np.frombuffer(digests, "<u8")

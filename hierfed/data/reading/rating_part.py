@@ -11,7 +11,7 @@ import polars as pl
 
 from hierfed.data.ratings import Ratings
 from hierfed.data.reading.checks import Rules, check_column
-from hierfed.data.reading.numbering import Numbered, array, join_numbered, number
+from hierfed.data.reading.numbering import Numbered, array, compress, join_numbered, number
 from hierfed.data.reading.times import unit_of_times
 from hierfed.errors import DataError
 
@@ -61,6 +61,28 @@ class RatingPart:
             value=self.value[rows],
             time=None if self.time is None else self.time[rows],
             place=lambda row: self.place(int(rows[row])),
+        )
+
+    def without_users(self, gone: Callable[[pl.Series], np.ndarray]) -> RatingPart:
+        """The part without the rows of some users. gone: bool [ids], of distinct ids."""
+        rows = np.flatnonzero(~gone(self.user.ids)[self.user.numbers])
+
+        def left(column: Numbered) -> Numbered:
+            kept, numbers = compress(column.numbers[rows], len(column.ids))
+            return Numbered(column.ids.gather(kept), numbers)
+
+        seen = self.seen
+        if seen is not None:
+            users = seen["user"].unique()
+            seen = seen.filter(~pl.col("user").is_in(users.filter(pl.Series(gone(users))).implode()))
+        return replace(
+            self,
+            user=left(self.user),
+            item=left(self.item),
+            value=self.value[rows],
+            time=None if self.time is None else self.time[rows],
+            place=lambda row: self.place(int(rows[row])),
+            seen=seen,
         )
 
     @classmethod

@@ -111,6 +111,18 @@ def test_a_test_table_is_never_learned_from(own):
         assert found.user_ids.to_list() == [6, 7, 8, 9]
 
 
+def test_the_held_out_rows_of_a_user_depend_on_no_other_user(own):
+    """So a training that goes on is judged on rows that nobody who is as before has learned from."""
+    catalogue = catalogue_of(*range(10, 50))
+    rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(3, 9) for item in range(10, 50, 1 + user % 3)]
+    every = own(rows, catalogue, share=0.3)
+    held = triples(every, every.test, catalogue)
+    less = own([row for row in rows if not row.startswith("4,")], catalogue_of(*range(8, 50)), share=0.3)
+    assert triples(less, less.test, catalogue_of(*range(8, 50))) == [each for each in held if each[0] != "4"]
+    # Two users of the same items hold out different ones.
+    assert len({tuple(item for user, item, _ in held if user == name) for name in ("3", "6")}) == 2
+
+
 @pytest.mark.parametrize(
     ("rows", "test", "places"),
     [

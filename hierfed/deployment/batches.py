@@ -1,0 +1,68 @@
+"""The users whose ratings change between two trainings of a node: an update takes in none of them, or several at once.
+
+The difference of two sums between which one user came, changed or left is that user. A node keeps a mark of each user's
+rows, made with a secret of its own, from the last training that it sent sums to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import polars as pl
+
+from hierfed.data.catalogue import Catalogue
+from hierfed.data.reading.own import OwnRatings
+from hierfed.deployment.plan import Plan
+from hierfed.deployment.state import NodeState
+from hierfed.errors import HierfedError
+
+TAUGHT = "taught.json"
+
+
+def user_marks(state: NodeState, users: pl.Series | list[str]) -> list[str]:
+    """The node's own names for these users' ids."""
+    return state.marks(b"user " + str(user).encode() for user in users)
+
+
+def taught(state: NodeState) -> tuple[str, dict[str, str]]:
+    """The last training that this node sent sums to, and the mark of each user's rows in it, by the user's mark."""
+    record = state.record(TAUGHT)
+    users: Mapping[str, str] = record.get("users", {})
+    return str(record.get("training", "")), dict(users)
+
+
+def rows_taught(state: NodeState, own: OwnRatings, catalogue: Catalogue) -> dict[str, str]:
+    """The mark of each user's rows to learn from, by the user's mark."""
+    items = catalogue.frame["item_id"].cast(pl.String).to_list()
+    numbers, starts = np.unique(own.train.user, return_index=True)
+
+    def texts() -> Iterator[bytes]:
+        for start, end in zip(starts.tolist(), [*starts.tolist()[1:], len(own.train)], strict=True):
+            pairs = zip(own.train.item[start:end].tolist(), own.train.value[start:end].tolist(), strict=True)
+            yield repr(sorted((items[item], value) for item, value in pairs)).encode()
+
+    return dict(zip(user_marks(state, own.user_ids.gather(numbers)), state.marks(texts()), strict=True))
+
+
+def check_batch(state: NodeState, plan: Plan, now: Mapping[str, str], least: int) -> None:
+    """Raise HierfedError for an update that takes in fewer than `least` users who came, changed or left.
+
+    now: see rows_taught. A training from the start, and one that the node has begun already, may.
+    """
+    training, before = taught(state)
+    if plan.update is None or training == plan.training:
+        return
+    changed = sum(before.get(user) != now.get(user) for user in {*before, *now})
+    if 0 < changed < least:
+        raise HierfedError(
+            f"{changed} of at least {least} users of this node have other ratings than in its last training: who "
+            "compares the sums of both would read them: wait for more, take part in a training from the start, or give "
+            "a --policy with another least_users"
+        )
+
+
+def note_taught(state: NodeState, plan: Plan, now: Mapping[str, str]) -> None:
+    """Note, before the first sum of a training is sent, of which rows it is."""
+    if taught(state)[0] != plan.training:
+        state.keep_record(TAUGHT, {"training": plan.training, "users": dict(now)})
