@@ -42,9 +42,9 @@ _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
-    preset, description: the name and the words of a settings file; they act on nothing.
-    method: a name in hierfed.methods.METHODS.
-    seed: of all randomness.
+    preset, description: what a settings file calls itself, and says of itself; they act on nothing.
+    method: how the models are learned; a name in hierfed.methods.METHODS.
+    seed: the number from which all randomness follows.
     """
 
     preset: str = ""

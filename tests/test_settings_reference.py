@@ -52,6 +52,6 @@ def test_the_command_prints_one_or_all():
     one = CliRunner().invoke(app, ["settings", "rounds"])
     assert one.exit_code == 0
     assert "training.rounds" in one.stdout
-    assert "of the model of ratings" in one.stdout
+    assert "train the model of ratings" in one.stdout
     every = CliRunner().invoke(app, ["settings"]).stdout
     assert all(each.key in every for each in every_setting())

@@ -20,7 +20,7 @@ def _partitioners() -> Mapping[str, Any]:
 class FederationSettings(Section):
     """The federated nodes, and how rows are divided among them; see hierfed.data.partitions.
 
-    nodes: their number.
+    nodes: the number of nodes.
     partition: who holds which rows; a name in hierfed.data.partitions.PARTITIONERS.
     skew: of partition `sizes`, how unequal the nodes are; 0 for equal ones.
     concentration: of partition `genre`, of its Dirichlet distribution; the smaller, the more a node has of few genres.
@@ -33,17 +33,18 @@ class FederationSettings(Section):
     groups: the number of groups of nodes whose sums the rule sees in the place of single contributions; 0 for none.
     steps: change what nodes send, in order; names in hierfed.federated.tables.STEPS.
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
-    server_learning_rate: its rate.
+    server_learning_rate: the rate of the server optimizer.
     topology: `star`: a server; `tree`: edges between it and the nodes; `gossip`: peers alone, which exchange shares of
     their sums. Both are simulated in one process; `hierfed peer` runs peers.
     fan_out: the most nodes of an edge.
-    graph: of peers; a name in hierfed.federated.tables.GRAPHS.
-    exchanges: of a sum; 0 for as many as all peers need to have one total.
+    graph: which peers are neighbours; a name in hierfed.federated.tables.GRAPHS.
+    exchanges: how often peers exchange shares of a sum; 0 for as many as all peers need to have one total.
     lost_messages: the share of the peers' messages that are lost.
     mode: `sync`: each round waits for its nodes; `async`: the server steps whenever some have answered, which is
     simulated in one process.
-    answers: how many must have answered; 0 for half of the nodes. 1 is FedAsync's for networks.
-    speed: of simulated nodes; a name in hierfed.federated.tables.SPEEDS.
+    answers: under `async`, how many nodes must have answered before the server steps; 0 for half of the nodes. 1 is
+    FedAsync's for networks.
+    speed: how fast simulated nodes are; a name in hierfed.federated.tables.SPEEDS.
     staleness: a: networks' answers that are t steps late count (1 + t)^-a.
     """
 
@@ -73,13 +74,13 @@ class FederationSettings(Section):
 class TrainingSettings(Section):
     """Federated training: its rounds, and the work of a node in each.
 
-    rounds: of the model of ratings.
+    rounds: how many rounds train the model of ratings.
     local_epochs: passes of a node over its rows in a round.
-    batch_size: rows of a local step.
-    learning_rate: of the nodes' optimizer.
+    batch_size: the rows of a local step.
+    learning_rate: the rate of the nodes' optimizer.
     proximal: FedProx's strength, 0 for FedAvg; FedDyn's alpha.
-    optimizer: of the nodes: `adam`, or `sgd` without momentum.
-    correction: of what local steps lead astray: `none`, `nova` (FedNova), `scaffold` or `dyn` (FedDyn).
+    optimizer: the nodes' own: `adam`, or `sgd` without momentum.
+    correction: against what local steps lead astray: `none`, `nova` (FedNova), `scaffold` or `dyn` (FedDyn).
     kept: the part of a network that stays at its node and is never sent: `none`, `head`, the output layer, or `body`,
     all others.
     turns: the parts that a node trains in a round, one after the other, each for local_epochs: `all`, `head`, `body`.

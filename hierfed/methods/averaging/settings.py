@@ -19,20 +19,21 @@ def _whole_users() -> Mapping[str, Any]:
 class ModelSettings(Section):
     """The network.
 
-    hidden: the widths of its hidden layers.
-    dropout: the share of units that is left out after each of them in training.
-    output_bias: where it starts: `random`, or `train_mean`, the mean of all train ratings, from a round of its own.
-    depth: of residual blocks with normalisation, all as wide as the first of `hidden`; 0 for plain layers, as `hidden`
-    says. See methods.averaging.deep_network.
+    hidden: the widths of the network's hidden layers.
+    dropout: the share of units that is left out after each hidden layer in training.
+    output_bias: where the bias of the output starts: `random`, or `train_mean`, the mean of all train ratings, from a
+    round of its own.
+    depth: the number of residual blocks with normalisation, all as wide as the first of `hidden`; 0 for plain layers,
+    as `hidden` says. See methods.averaging.deep_network.
     item_features: `use` the items' public features as inputs, or `leave_out`.
     item_vector_size: numbers of a vector of each item, which is learned and shared; 0 for none. The first is a bias.
     Items with fewer than factors.min_raters have none.
     user_vector_size: numbers of a vector of each user, which never leaves the user's node; 0 for none. With item
     vectors too, both are of one size.
     experts: the number of networks among which each node chooses; 1 for one that all share.
-    gate: how it chooses: `ifca`, the one with the least loss; `fedem`, all, by their shares in the node's ratings;
-    `pool`, the `experts_per_node` of the largest shares. See methods.averaging.gates.
-    experts_per_node: that a node of a pool downloads, trains and sends in a round.
+    gate: how a node chooses among `experts`: `ifca`, the one with the least loss; `fedem`, all, by their shares in
+    the node's ratings; `pool`, the `experts_per_node` of the largest shares. See methods.averaging.gates.
+    experts_per_node: how many networks a node of a pool downloads, trains and sends in a round.
     vector_rate, vector_penalty: of the step that both vectors of a rating take for it, v <- v - rate (gradient +
     penalty v).
     """
@@ -63,11 +64,12 @@ class PersonalisationSettings(Section):
     personal_partition: how these users are divided; a partition of whole users.
     node_level: `none`, `fine_tuning`, `head`, `head_first` (LP-FT), `ditto` or `bias`.
     user_level: `none`, `bias` or `ridge_head`.
-    tuning_epochs, tuning_batch_size, tuning_learning_rate: of the training at a node.
+    tuning_epochs, tuning_batch_size, tuning_learning_rate: passes, rows of a step and rate of the training that makes
+    a node's own model.
     tuning_proximal: Ditto's pull to the global model.
     validation: share of a node's train rows that choose the epoch.
-    bias_shrinkage: of a user's bias, in ratings of residual 0.
-    head_penalty: of a user's ridge head.
+    bias_shrinkage: how far a user's bias is drawn to 0, in ratings of residual 0.
+    head_penalty: the ridge penalty of a user's own head.
     """
 
     personal_nodes: Count = 8

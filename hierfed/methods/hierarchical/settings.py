@@ -15,14 +15,14 @@ class FactorsSettings(Section):
     rank: factors of an item.
     min_raters: items with fewer raters are never summed.
     embedding_rank: columns of the co-rating embedding, 0 for none.
-    embedding_rounds: its rounds, less two.
+    embedding_rounds: the rounds of the co-rating embedding, less two.
     implicit_scale: factor on users' means of the embedding as covariates, 0 to leave them out.
-    noise_strength: of the prior of users' noise, in users that it counts for.
-    covariate_strength: of the prior of covariates' weights, in users.
-    content_strength: of the prior of items' content weights, in items.
-    moment_strength: of the prior of the spreads of users and items, in users or items.
+    noise_strength: the weight of the prior of users' noise, in users that it counts for.
+    covariate_strength: the weight of the prior of covariates' weights, in users.
+    content_strength: the weight of the prior of items' content weights, in items.
+    moment_strength: the weight of the prior of the spreads of users and items, in users or items.
     between_nodes: true allows nodes means of their own.
-    momentum: of the server, 0 for none; without effect unless all nodes take part in every round.
+    momentum: the momentum of the server, 0 for none; without effect unless all nodes take part in every round.
     """
 
     rank: Count = 8
@@ -41,12 +41,12 @@ class FactorsSettings(Section):
 class KrigingSettings(Section):
     """Kriging of the factors' residuals at each user, of which nothing is sent; see hierfed.models.kernel.
 
-    krige: true turns it on.
+    krige: true turns kriging on.
     content_amplitude, embedding_amplitude, year_amplitude, title_amplitude: the variance that items share by content,
     by what was rated together, by year and by title, in squared units of the scale of models.
     noise_share: share of a user's noise variance that kriging leaves unexplained.
-    sitting_amplitude, day_amplitude, drift_amplitude, item_sitting_share: of the parts by the times of ratings, 0 for
-    none; see hierfed.models.time_kernel. They act on predictions for a moment only.
+    sitting_amplitude, day_amplitude, drift_amplitude, item_sitting_share: the variance that ratings share by their
+    times, 0 for none; see hierfed.models.time_kernel. They act on predictions for a moment only.
     """
 
     krige: bool = True
@@ -66,18 +66,18 @@ class SelectionSettings(Section):
 
     The first of each list is kept unless another gains least_gain in RMSE.
 
-    select: true turns it on.
+    select: true chooses hyperparameters on validation rows.
     validation_share: share of each user's train rows.
     validation_rounds: rounds of a trial training.
     trial_users, validation_users: most users whose rows choose values, and fit the width of intervals.
-    least_gain: in RMSE, for another value to be taken.
+    least_gain: the gain in RMSE from which another value is taken.
     larger_rank: tried if there are at least larger_rank_from ratings.
     larger_rank_from: see larger_rank.
     implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
     implicit_up_to ratings on average.
     implicit_up_to: see implicit_trial.
     amplitudes: factors on the kernel's amplitudes.
-    noise_shares: as in kriging.
+    noise_shares: values of kriging.noise_share.
     time_factors: factors on the amplitudes by time, tried where ratings have times, on rows whose time is known.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
     group_scales: further factors for users with so many own ratings, see hierfed.models.intervals; empty for none.

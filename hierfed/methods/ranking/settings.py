@@ -11,15 +11,16 @@ class RankingSettings(Section):
     rank_items: true trains the ranking models.
     relevant_from: the lowest rating that makes a held-out item one to recommend; empty for any rating.
     least_raters: items with fewer are never counted together.
-    ease_penalty: in raters.
-    implicit_rank, implicit_rounds, implicit_penalty: of the implicit factors.
+    ease_penalty: the ridge penalty of Ease, in raters.
+    implicit_rank, implicit_rounds, implicit_penalty: rank, rounds and penalty of the implicit factors.
     ease_penalties, implicit_penalties: tried beside ease_penalty and implicit_penalty, where a selection is on and at
     most choice_items items have enough raters; the best on validation rows replaces it.
     choice_items: see ease_penalties; of more items, only the most rated are in the Ease that the choice tries.
     memory_gigabytes: most memory of Ease's matrices of items by items; of more items, only the most rated are in it.
     most_scores: lists are judged of so many users, drawn at random, that users times items are no more.
     choice_users: most users whose validation rows choose.
-    ease_weight, implicit_weight, rating_weight, popularity_weight: of the blend; a selection replaces them.
+    ease_weight, implicit_weight, rating_weight, popularity_weight: the weights of the blend; a selection replaces
+    them.
     """
 
     rank_items: bool = True
