@@ -93,8 +93,8 @@ def as_markdown() -> str:
         name, _, key = each.key.rpartition(".")
         if name != section or len(lines) == 5:
             section = name
-            lines += ["", f"## {name or 'Of the run'}", "", "| key | type | usual | meaning |", "|---|---|---|---|"]
-        cells = (f"`{key}`", each.kind, f"`{each.usual}`" if each.usual else "", each.meaning)
+            lines += ["", f"## {name or 'Of the run'}", "", "| key | usual | type and meaning |", "|---|---|---|"]
+        cells = (f"`{key}`", f"`{each.usual}`" if each.usual else "", f"*{each.kind}*: {each.meaning}")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -104,7 +104,7 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(arguments[0])
     if origin is Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
+        return " or ".join(f"`{choice}`" if choice else "empty" for choice in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_kind(each) for each in arguments)
     if origin is tuple:

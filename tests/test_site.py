@@ -84,18 +84,44 @@ def test_code_on_the_page_runs(page, place, monkeypatch):
             assert done.exit_code == 0, f"{line}\n{done.output}"
 
 
-def test_the_site_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built; a warning is an error."""
     pytest.importorskip("mkdocstrings")
     pytest.importorskip("material")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(build, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
+    return folder
+
+
+def test_the_site_builds_without_a_warning(site):
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert {"index.html", "start/index.html", "settings/index.html", "reference/index.html"} <= pages
     # Nothing is fetched from another host: neither fonts nor scripts.
-    home = (tmp_path / "index.html").read_text(encoding="utf-8")
+    home = (site / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="https?://(?!www\.mkdocs|squidfunk)[^"]+\.(?:js|css|woff2?)', home)
+
+
+@pytest.mark.parametrize("page", ["index.html", "results/index.html", "skew/index.html", "robustness/index.html"])
+@pytest.mark.parametrize("width", [420, 1280])
+def test_pages_of_the_site_fit_a_phone_and_a_desk(site, chromium, page, width):
+    tab = chromium.new_page(viewport={"width": width, "height": 900})
+    tab.goto((site / page).as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # A number stays on one line with its deviation, whatever the table's width.
+    lines = tab.evaluate("[...document.querySelectorAll('td .number')].map((number) => number.getClientRects().length)")
+    assert set(lines) <= {1}
+    assert (len(lines) > 20) == (page == "results/index.html")
+    if page.startswith("results"):
+        assert (
+            tab.eval_on_selector("article table", "table => table.scrollWidth - table.parentElement.clientWidth") <= 0
+        )
+    for picture in tab.query_selector_all("article img"):
+        assert picture.evaluate("image => image.naturalWidth > 0 && image.parentElement.href === image.src")
+    tab.close()
 
 
 @pytest.mark.parametrize("page", START)
