@@ -132,16 +132,24 @@ def _arrived(
 
 def _reason(reply: Reply, number: int, asked: RoundName, sent: Contribution, expected: Contribution) -> str:
     """The reason why a reply cannot be used; empty if it can."""
-    facts = reply.facts
-    for name, wanted in asked.facts().items():
-        if facts.get(name) != wanted:
-            return f"answers {name} {facts.get(name)!r}, asked was {wanted!r}: an old answer, or one to somebody else"
-    if facts.get("number") != number:
-        return f"says that it is node {facts.get('number')!r}, and is node {number}"
+    reason = other_round(reply, asked)
+    if reason:
+        return reason
+    if reply.facts.get("number") != number:
+        return f"says that it is node {reply.facts.get('number')!r}, and is node {number}"
     try:
         expected.check_alike(sent)
     except ValueError:
         return f"its arrays are {_shapes(sent)}, expected {_shapes(expected)}"
+    return ""
+
+
+def other_round(reply: Reply, asked: RoundName) -> str:
+    """The reason why a reply is no answer to this round; empty if it is."""
+    for name, wanted in asked.facts().items():
+        told = reply.facts.get(name)
+        if told != wanted:
+            return f"answers {name} {told!r}, asked was {wanted!r}: an old answer, or one to somebody else"
     return ""
 
 

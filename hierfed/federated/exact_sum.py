@@ -80,12 +80,59 @@ class ExactTotal:
         arrays = {name: self.words[name] if name in self.words else self._number(name) for name in self.like.arrays}
         return Contribution(arrays)
 
+    def sent(self) -> Contribution:
+        """The sum as an edge sends it: of each float64 array uint8 [entries * BYTES], the lowest byte first.
+
+        Raises HierfedError for a number that needs more bytes.
+        """
+        from hierfed.federated.contract import Contribution  # noqa: PLC0415
+
+        self.carry()
+        return Contribution(
+            {name: self.words[name] if name in self.words else self._bytes(name) for name in self.like.arrays}
+        )
+
+    @classmethod
+    def arrived(cls, sent: Contribution, like: Contribution) -> ExactTotal:
+        """The sum that an edge has sent. like: a contribution with the arrays that each of its nodes' must have.
+
+        Raises ValueError for anything else.
+        """
+        import torch  # noqa: PLC0415 - settings are checked without it
+
+        if sent.arrays.keys() != like.arrays.keys():
+            raise ValueError(f"its sum holds {sorted(sent.arrays)}, expected {sorted(like.arrays)}")
+        limbs: dict[str, Tensor] = {}
+        words: dict[str, Tensor] = {}
+        for name, each in like.arrays.items():
+            found, exact = sent.arrays[name], each.dtype == torch.float64
+            form = ((each.numel() * BYTES,), torch.uint8) if exact else (tuple(each.shape), each.dtype)
+            if (tuple(found.shape), found.dtype) != form:
+                raise ValueError(
+                    f"'{name}' of its sum is {found.dtype} {tuple(found.shape)}, expected {form[1]} {form[0]}"
+                )
+            if exact:
+                limbs[name] = _limbs_of(found)
+            else:
+                words[name] = found.clone()
+        return cls(limbs, words, like)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the sum as an edge sends it: BYTES a number, words as they are."""
         return BYTES * sum(each.shape[1] for each in self.limbs.values()) + sum(
             each.nbytes for each in self.words.values()
         )
+
+    def _bytes(self, name: str) -> Tensor:
+        import torch  # noqa: PLC0415 - settings are checked without it
+
+        limbs = self.limbs[name]
+        if bool((limbs[2] >> (LIMB_BITS - 1) != limbs[2] >> LIMB_BITS).any()):
+            raise HierfedError(f"federation.rule 'exact_sum': a sum of '{name}' is not below {LARGEST:.0e}")
+        # Each limb is 8 bytes in the machine's order, which is the lowest first wherever torch runs.
+        parts = limbs.contiguous().view(torch.uint8).reshape(len(limbs), -1, 8)[..., : LIMB_BITS // 8]
+        return parts.transpose(0, 1).reshape(-1)
 
     def _number(self, name: str) -> Tensor:
         limbs = self.limbs[name]
@@ -123,6 +170,27 @@ def exact_total(contributions: Iterable[tuple[int, Contribution]]) -> tuple[Exac
     if total is None:
         raise ValueError("no node contributed")
     return total, sizes
+
+
+def total_with(contributions: Iterable[tuple[int, Contribution]], sums: Iterable[ExactTotal]) -> ExactTotal:
+    """The sum of contributions and of edges' sums; raises ValueError if there is none of either."""
+    parts = [*(ExactTotal.of(contribution) for _, contribution in contributions), *sums]
+    if not parts:
+        raise ValueError("no node contributed")
+    for other in parts[1:]:
+        parts[0].add(other)
+    return parts[0]
+
+
+def _limbs_of(sent: Tensor) -> Tensor:
+    """The limbs of numbers as `ExactTotal.sent` writes them."""
+    import torch  # noqa: PLC0415 - settings are checked without it
+
+    parts = torch.zeros((BYTES * 8 // LIMB_BITS, sent.numel() // BYTES, 8), dtype=torch.uint8)
+    parts[..., : LIMB_BITS // 8] = sent.reshape(-1, len(parts), LIMB_BITS // 8).transpose(0, 1)
+    limbs = parts.view(torch.int64).squeeze(-1)
+    limbs[2].sub_((limbs[2] >> (LIMB_BITS - 1)) << LIMB_BITS)
+    return limbs
 
 
 def _carried(limbs: Tensor) -> Tensor:

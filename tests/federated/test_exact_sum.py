@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution
-from hierfed.federated.exact_sum import EXACT_SUM, FRACTION_BITS, LARGEST, ExactTotal, exact_total
+from hierfed.federated.exact_sum import BYTES, EXACT_SUM, FRACTION_BITS, LARGEST, ExactTotal, exact_total
 
 
 def contributions(*columns: list[float]) -> list[tuple[int, Contribution]]:
@@ -69,3 +70,32 @@ def test_words_add_modulo_their_range_and_shapes_stay():
 def test_a_number_that_does_not_fit_is_refused(wild):
     with pytest.raises(HierfedError, match="'a' is not finite, or not below"):
         EXACT_SUM(contributions([wild]))
+
+
+def test_what_an_edge_sends_is_the_same_sum_again():
+    given = contributions([*of_all_sizes(50, 4), -1e16], [*of_all_sizes(50, 5), 2.0**54])
+    words = torch.tensor([30_000, -5], dtype=torch.int16)
+    mixed = [(number, Contribution({**each.arrays, "w": words})) for number, each in given]
+    whole, _ = exact_total(mixed)
+    parts = [exact_total(mixed[:20])[0], exact_total(mixed[20:])[0]]
+    like = mixed[0][1]
+    sent = [part.sent() for part in parts]
+    assert [each.nbytes for each in sent] == [part.nbytes for part in parts] == [2 * BYTES + 4] * 2
+    first, second = (ExactTotal.arrived(each, like) for each in sent)
+    first.add(second)
+    for name, array in whole.rounded().arrays.items():
+        assert torch.equal(first.rounded().arrays[name], array)
+
+
+def test_the_bytes_are_those_of_the_whole_number_the_lowest_first():
+    for number in (3.0, -3.0, 2.0**-88, -(2.0**-88), -(2.0**54), 0.1):
+        sent = ExactTotal.of(Contribution({"a": torch.tensor([[number]], dtype=torch.float64)})).sent().arrays["a"]
+        whole = int(Fraction(number) * 2**FRACTION_BITS)
+        assert bytes(sent.tolist()) == whole.to_bytes(BYTES, "little", signed=True)
+
+
+def test_a_sum_that_needs_more_bytes_is_refused():
+    one = ExactTotal.of(Contribution({"a": torch.tensor([2.0**54], dtype=torch.float64)}))
+    one.add(ExactTotal(dict(one.limbs), {}, one.like))
+    with pytest.raises(HierfedError, match="a sum of 'a' is not below"):
+        one.sent()

@@ -11,12 +11,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from hierfed.engines.edge_sums import Behind, EdgeSum, accept_sums, nobody_behind
 from hierfed.engines.exchange import Fact, Member, Request
 from hierfed.engines.flower.records import message_type, read_reply, request_records
-from hierfed.engines.replies import NodeAnswer, Refusal, RoundName, accept, look_by, template
+from hierfed.engines.replies import Look, NodeAnswer, Refusal, RoundName, accept, look_by, template
 from hierfed.engines.secure_round import DRAWN, HALVING, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.exact_sum import total_with
 from hierfed.federated.halves import Search
 from hierfed.federated.rules import OPEN_SUM, Rule, rule_of_round
 from hierfed.federated.steps import Known, Step, receive
@@ -74,6 +76,7 @@ class SumStrategy(Strategy):
     extra_facts: facts that go to every node with the next request.
     last: the stage's last round, which no model has to be fit for.
     search: for a node that spoils secure sums.
+    behind: the nodes behind members that are edges. The rule is then the exact sum.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class SumStrategy(Strategy):
         self.outcome: RoundOutcome | None = None
         self.extra_facts: Mapping[str, Fact] = {}
         self.search = Search(len(secure_group.halvings) if secure_group else 0)
+        self.behind: Behind = nobody_behind
 
     @property
     def name(self) -> RoundName:
@@ -124,18 +128,30 @@ class SumStrategy(Strategy):
     def aggregate(self, answers: Sequence[NodeAnswer]) -> RoundOutcome:
         """Add up answers of known nodes; see aggregate_train."""
         asked, look = self.name, look_by(self.method, self.shared, self.steps)
-        accepted, refused = accept(answers, asked, self.expected, self.steps, look)
+        of_edges = [answer for answer in answers if self.behind(answer.name) is not None]
+        of_nodes = [answer for answer in answers if self.behind(answer.name) is None]
+        accepted, refused = accept(of_nodes, asked, self.expected, self.steps, look)
+        sums, of_sums = accept_sums(of_edges, asked, self.expected, self.behind, accepted, self._look_at_sums(of_edges))
+        refused += of_sums
+        contributors = tuple(sorted([*accepted, *(number for each in sums for number in each.numbers)]))
         total = None
-        if len(accepted) >= self.quorum:
+        if len(contributors) >= self.quorum:
             try:
-                total = self._ruled(accepted.items(), refused)
+                total = self._ruled(accepted.items(), refused, sums)
             except UnfitModel as unfit:
-                refused += self._blamed(accepted, answers) or [Refusal(THE_SUM, str(unfit))]
-        sent = {each.number: each.reply.contribution.nbytes for each in answers if each.reply is not None}
-        self.outcome = RoundOutcome(
-            asked, total, tuple(accepted), tuple(refused), sum(sent[number] for number in accepted)
-        )
+                parts = {answer.name: accepted[answer.number] for answer in of_nodes if answer.number in accepted}
+                parts |= {each.edge: each.total.rounded() for each in sums}
+                refused += self._blamed(parts) or [Refusal(THE_SUM, str(unfit))]
+        sent = {each.number: each.reply.contribution.nbytes for each in of_nodes if each.reply is not None}
+        up = sum(sent[number] for number in accepted) + sum(each.nbytes for each in sums)
+        self.outcome = RoundOutcome(asked, total, contributors, tuple(refused), up)
         return self.outcome
+
+    def _look_at_sums(self, of_edges: Sequence[NodeAnswer]) -> Look:
+        """The checks of edges' sums: every node in one has rounded what it sent."""
+        most = max((len(self.behind(answer.name) or ()) for answer in of_edges), default=1)
+        error = (most - 1) * sum(step.rounding for step in self.steps) if most > 1 else 0.0
+        return look_by(self.method, self.shared, self.steps, error)
 
     def aggregate_securely(self, secure_group: SecureGroup, ask: Ask) -> RoundOutcome:
         """Lead the nodes through a secure sum, and update the model if enough of them stay to the end."""
@@ -180,10 +196,15 @@ class SumStrategy(Strategy):
         self.outcome = RoundOutcome(name, total, contributors, tuple(refused), up, down)
         return self.outcome
 
-    def _ruled(self, sums: Iterable[tuple[int, Contribution]], refused: list[Refusal]) -> Contribution | None:
+    def _ruled(
+        self, sums: Iterable[tuple[int, Contribution]], refused: list[Refusal], of_edges: Sequence[EdgeSum] = ()
+    ) -> Contribution | None:
         """Move the model on by the rule's total; None, and a refusal more, where the rule has too few to judge by."""
         try:
-            total = rule_of_round(self.rule, self.method, self.shared)(sums).total
+            if of_edges:
+                total = total_with(sums, [each.total for each in of_edges]).rounded()
+            else:
+                total = rule_of_round(self.rule, self.method, self.shared)(sums).total
         except HierfedError as error:
             refused.append(Refusal(THE_SUM, str(error)))
             return None
@@ -217,15 +238,15 @@ class SumStrategy(Strategy):
             raise UnfitModel(f"{NO_MODEL}: {DIVERGED}")
         return shared, expected
 
-    def _blamed(self, accepted: Mapping[int, Contribution], answers: Sequence[NodeAnswer]) -> list[Refusal]:
-        """The nodes whose contribution alone gives no model that nodes can use."""
-        names, found = {answer.number: answer.name for answer in answers}, []
-        for number, contribution in accepted.items():
+    def _blamed(self, parts: Mapping[str, Contribution]) -> list[Refusal]:
+        """The nodes whose contribution alone, or the edges whose sum alone, gives no model that nodes can use."""
+        found = []
+        for name, contribution in parts.items():
             try:
                 self._next(receive(self.steps, contribution, Known.of(self.method, self.shared, self.steps)))
             except UnfitModel as unfit:
-                found.append(Refusal(names[number], f"alone, {unfit}"))
-        return found if len(found) < len(accepted) else []
+                found.append(Refusal(name, f"alone, {unfit}"))
+        return found if len(found) < len(parts) else []
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
