@@ -109,7 +109,7 @@ def server(
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
     log_to_stderr(log_format)
     where, port = address_of("--listen", listen)
-    tls = _certificates(tls_cert, tls_key, ca)
+    tls = certificates_of(tls_cert, tls_key, ca, "--ca")
     folder = out / (name or Path(preset).stem)
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
@@ -293,11 +293,12 @@ def _health(text: str | None) -> tuple[str, int] | None:
     return None if text is None else address_of("--health", text if ":" in text else f"127.0.0.1:{text}")
 
 
-def _certificates(certificate: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
+def certificates_of(certificate: Path | None, key: Path | None, ca: Path | None, authority: str) -> Certificates | None:
+    """The certificate of those that listen; None without any. authority: the option that names the third file."""
     if certificate is None and key is None and ca is None:
         return None
     if certificate is None or key is None or ca is None:
-        raise SettingsError("TLS needs all of --tls-cert, --tls-key and --ca")
+        raise SettingsError(f"TLS needs all of --tls-cert, --tls-key and {authority}")
     for path in (certificate, key, ca):
         if not path.is_file():
             raise SettingsError(f"{path}: no such file; `hierfed keys server HOST` makes certificates")

@@ -91,7 +91,7 @@ def host(
         if folder.resolve() == update.former.resolve():
             raise SettingsError(f"--update {update.former}: a training cannot go on from itself; choose another --name")
         catalogue = former.grown(catalogue)
-    _check_protected(hosting)
+    check_protected(hosting)
     _check_secure_sums(settings, nodes)
     if quorum > nodes:
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
@@ -110,7 +110,7 @@ def host(
         _set_aside(folder, observer)
     write_atomically(folder / "settings.toml", settings.to_toml().encode())
     requirements = Requirements(nodes, quorum, patience, allowed)
-    watched = WatchedServer(folder, nodes, quorum, observer, _Strangers(folder / FLOWER, allowed or frozenset()))
+    watched = WatchedServer(folder, nodes, quorum, observer, Strangers(folder / FLOWER, allowed or frozenset()))
     health = health_of(hosting.health, lambda: watched.status, observer.tell)
 
     with lock, one_torch_thread(), health, superlink(listening, folder / FLOWER) as grid:
@@ -138,13 +138,14 @@ def host(
     return result
 
 
-class _Strangers:
+class Strangers:
     """Lines on the nodes that Flower did not let in, each once; allowed: the public keys of those that may join."""
 
     def __init__(self, home: Path, allowed: frozenset[str]):
         self._home, self._allowed, self._known = home, allowed, 0
 
     def __call__(self) -> list[str]:
+        """The lines since the last call."""
         found = new_strangers(self._home, self._known)
         self._known += len(found)
         # A node that comes back too soon is not let in either, and tries again.
@@ -210,11 +211,7 @@ def take_part(
     tell: takes a line for each event.
     warn: takes those that somebody should look at; by default as `tell` does.
     """
-    if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
-        raise SettingsError(
-            f"--server {joining.address}: another machine is reached with --ca (and --key), or with --insecure, "
-            "which anyone on the way can read and change"
-        )
+    check_joining(joining, "--server")
     key = None if joining.key is None else read_key(joining.key)
     agreed = "" if joining.catalogue is None else read_catalogue(joining.catalogue).digest()
     state = NodeState(folder)
@@ -243,6 +240,15 @@ def take_part(
         state.close()
 
 
+def check_joining(joining: Joining, option: str) -> None:
+    """Raise SettingsError for another machine that is reached without TLS. option: gives the address."""
+    if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
+        raise SettingsError(
+            f"{option} {joining.address}: another machine is reached with --ca (and --key), or with --insecure, "
+            "which anyone on the way can read and change"
+        )
+
+
 def is_loopback(host: str) -> bool:
     """True for a host that is this machine itself."""
     if host in ("localhost", ""):
@@ -265,7 +271,8 @@ def _check_secure_sums(settings: Settings, nodes: int) -> None:
         )
 
 
-def _check_protected(hosting: Hosting) -> None:
+def check_protected(hosting: Hosting) -> None:
+    """Raise SettingsError for a server that other machines reach without TLS and keys."""
     if is_loopback(hosting.host) or hosting.insecure:
         return
     if hosting.tls is None or not hosting.keys:

@@ -124,7 +124,7 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
         found = Introduction(name, identity, key, _text(facts, LEDGER), _text(facts, "tag"), limits)
         if arrays:
             raise ValueError("it holds arrays")
-        _check(found)
+        check_introduction(found)
     except (KeyError, ValueError) as error:
         return f"its introduction cannot be read: {error}"
     if keys is not None and found.key not in keys:
@@ -132,6 +132,16 @@ def read_introduction(reply: Reply, nonce: bytes, keys: frozenset[str] | None) -
     if found.key and not PublicKey(found.key).signed(facts.get("signature"), _signed(nonce, found)):
         return f"node '{found.name}' does not sign with the key that it names"
     return found
+
+
+def check_introduction(found: Introduction) -> None:
+    """Raise ValueError for an introduction that cannot be true."""
+    if not (is_name(found.name) and is_name(found.identity)):
+        raise ValueError(f"{printable(repr(found.name), 60)} is no name for a node")
+    if not is_public(found.ledger):
+        raise ValueError("it names no public key to countersign with")
+    if found.limits is not None and found.limits[0] > found.limits[1]:
+        raise ValueError(f"ratings from {found.limits[0]} to {found.limits[1]}")
 
 
 def is_name(name: str) -> bool:
@@ -157,16 +167,6 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name} is no number")
     return float(value)
-
-
-def _check(found: Introduction) -> None:
-    """Raise ValueError for an introduction that cannot be true."""
-    if not (is_name(found.name) and is_name(found.identity)):
-        raise ValueError(f"{printable(repr(found.name), 60)} is no name for a node")
-    if not is_public(found.ledger):
-        raise ValueError("it names no public key to countersign with")
-    if found.limits is not None and found.limits[0] > found.limits[1]:
-        raise ValueError(f"ratings from {found.limits[0]} to {found.limits[1]}")
 
 
 def _signed(nonce: bytes, node: Introduction) -> bytes:

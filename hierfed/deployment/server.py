@@ -13,6 +13,7 @@ from hierfed.deployment.admission import SPOILS, NodeAdmission, ServerObserver
 from hierfed.deployment.agreement import agree, gain
 from hierfed.deployment.bookkeeping import Bookkeeper
 from hierfed.deployment.checkpoint import Checkpoint, load_checkpoint
+from hierfed.deployment.edges import why_no_edges
 from hierfed.deployment.former import Former
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import natural
@@ -67,14 +68,16 @@ def conduct(
     checkpoint = load_checkpoint(folder, settings, catalogue, observer.tell)
     _check_begun(folder, checkpoint, former)
     scale, secure_sums = settings.data.scale or None, settings.privacy.secure_sums
-    admission = NodeAdmission(catalogue, requirements.keys, observer, Bookkeeper(folder), secure_sums, scale)
-    observer.tell(f"signs its ledger with the key {admission.ledger.fingerprint}")
+    ledger = Bookkeeper(folder)
+    admission = NodeAdmission(catalogue, requirements.keys, observer, ledger, secure_sums, scale)
+    admission.edges.refused = why_no_edges(settings)
+    observer.tell(f"signs its ledger with the key {ledger.fingerprint}")
     # A damaged line is refused before anything is trained.
-    lacking = missing_rounds(folder, admission.ledger.rounds)
+    lacking = missing_rounds(folder, ledger.rounds)
     if lacking:
         observer.tell(lacking)
     if checkpoint is not None:
-        _take_up(checkpoint, admission)
+        _take_up(checkpoint, admission, ledger)
     elif former is not None:
         admission.identities = former.nodes
         told = f"round {former.update.round} of the model {former.update.model[:12]}"
@@ -84,13 +87,13 @@ def conduct(
     observer.tell(f"waiting for {waited_for} nodes")
     federation.gather(waited_for)
     if checkpoint is None:
-        checkpoint = _agreed(settings, federation, admission, requirements.quorum, former)
+        checkpoint = _agreed(settings, federation, admission, ledger, requirements.quorum, former)
         checkpoint.save(folder)
-        admission.ledger.append(checkpoint.entry)
+        ledger.append(checkpoint.entry)
     plan = admission.plan = checkpoint.plan
-    admission.ledger.go_on(plan)
+    ledger.go_on(plan)
     observer.on_plan(plan.rounds_left(checkpoint.models))
-    training = _Training(plan, checkpoint, federation, admission, requirements, folder)
+    training = _Training(plan, checkpoint, federation, admission, ledger, requirements, folder)
     for stage in plan.stages():
         training.run(stage.name, stage.rounds)
     plan, models = training.plan, training.checkpoint.models
@@ -98,10 +101,10 @@ def conduct(
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
     save_ranking(folder, {name: models[name] for name in plan.later})
     learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience, observer.tell)
-    if not admission.ledger.ended:
-        seal = admission.ledger.seal(training.checkpoint.models)
+    if not ledger.ended:
+        seal = ledger.seal(training.checkpoint.models)
         federation.ask(lambda _: seal, 1)
-        end = admission.ledger.end()
+        end = ledger.end()
         federation.ask(lambda _: end, 1)
     federation.dismiss()
     return collect_federation(
@@ -128,11 +131,11 @@ def _check_begun(folder: Path, checkpoint: Checkpoint | None, former: Former | N
         )
 
 
-def _take_up(checkpoint: Checkpoint, admission: NodeAdmission) -> None:
+def _take_up(checkpoint: Checkpoint, admission: NodeAdmission, ledger: Bookkeeper) -> None:
     """Let an admission know what the server knew when it stopped."""
     admission.plan, admission.nodes = checkpoint.plan, dict(checkpoint.nodes)
     admission.tags, admission.put_out = dict(checkpoint.tags), set(checkpoint.put_out)
-    admission.ledger.append(checkpoint.entry)
+    ledger.append(checkpoint.entry)
     admission.over = checkpoint.plan.rounds_left(checkpoint.models) == 0
     rounds = max((model.round for model in checkpoint.models.values()), default=0)
     anew = "was trained before, and is handed out again; choose another --name to train anew"
@@ -140,14 +143,20 @@ def _take_up(checkpoint: Checkpoint, admission: NodeAdmission) -> None:
 
 
 def _agreed(
-    settings: Settings, federation: Federation, admission: NodeAdmission, quorum: int, former: Former | None
+    settings: Settings,
+    federation: Federation,
+    admission: NodeAdmission,
+    ledger: Bookkeeper,
+    quorum: int,
+    former: Former | None,
 ) -> Checkpoint:
     """The checkpoint of a training that begins with the nodes that are there."""
-    names = sorted((member.name for member in federation.members.values()), key=natural)
+    present = [name for member in federation.members.values() for name in admission.nodes_of(member.name)]
+    names = sorted(present, key=natural)
     introduced = {name: admission.introduced[name] for name in names}
     admission.nodes = {name: admission.nodes[name] for name in names}
     plan = agree(settings, admission.catalogue, list(introduced.values()), quorum, former)
-    opening = admission.ledger.opening(plan, {name: each.ledger for name, each in introduced.items()})
+    opening = ledger.opening(plan, {name: each.ledger for name, each in introduced.items()})
     admission.tags = {name: each.tag for name, each in introduced.items()}
     begins = None if former is None else former.shared
     return Checkpoint(plan, admission.nodes, opening, tags=admission.tags, former=begins)
@@ -162,11 +171,12 @@ class _Training:
         checkpoint: Checkpoint,
         federation: Federation,
         admission: NodeAdmission,
+        ledger: Bookkeeper,
         requirements: Requirements,
         folder: Path,
     ):
         self.plan, self.checkpoint, self._federation = plan, checkpoint, federation
-        self._admission, self._requirements, self._folder = admission, requirements, folder
+        self._admission, self._ledger, self._requirements, self._folder = admission, ledger, requirements, folder
         self.records: list[DeployedRound] = []
         self._search: Search | None = None
         if plan.secure_group is not None:
@@ -184,14 +194,16 @@ class _Training:
             rule = rule.rule  # The nodes of a group have added already.
         steps = steps_of(self.plan.settings)
         strategy = SumStrategy(method, shared, self.plan.training, stage, quorum, secure_group, rule, steps)
-        strategy.last, ledger = rounds, self._admission.ledger
+        strategy.last, ledger = rounds, self._ledger
         strategy.extra_facts = ledger.facts()
         strategy.search = self._search or strategy.search
+        strategy.behind = self._admission.behind
 
         def on_round(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             self._follow(strategy.search)
             released = self.plan.record(strategy.shared.round)
             names, keys = list(self._admission.nodes), self._admission.ledger_keys()
+            outcome = self._admission.edges.spread(outcome, names)
             line = ledger.round(outcome, strategy.shared, names, keys, released)
             if outcome.total is not None:
                 self.checkpoint = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -58,6 +58,10 @@ class Admission(Protocol):
 
     def number(self, name: str) -> int:
         """A member's number; it may change until there is a setup."""
+        ...
+
+    def nodes_of(self, name: str) -> Collection[str]:
+        """The nodes that a member speaks for: itself, or those behind it where it is an edge."""
         ...
 
     def setup(self, member: Member) -> Request | None:
@@ -152,9 +156,9 @@ class Federation:
         return {key: self._member(connection) for key, connection in self._connections.items() if connection.name}
 
     def gather(self, count: int) -> None:
-        """Wait for this many members, without a deadline."""
+        """Wait for members that speak for this many nodes, without a deadline."""
         wait = SHORTEST_WAIT
-        while len(self.members) < count:
+        while self._nodes(member.name for member in self.members.values()) < count:
             self._receive([])
             self._wait(wait)
             wait = min(1.5 * wait, LONGEST_WAIT)
@@ -163,7 +167,7 @@ class Federation:
         """Send requests to members, and wait until each of them that is present has answered.
 
         make: the request to a member; None for no request.
-        enough: wait for this many answers at least, or until the deadline.
+        enough: wait for the answers of this many nodes at least, or until the deadline; an edge answers for its own.
         Members that join meanwhile get requests too.
         """
 
@@ -179,9 +183,13 @@ class Federation:
             outcome = strategy.aggregate_securely(strategy.secure_group, self.ask)
         else:
             outcome = strategy.aggregate(self._answers(strategy.message, strategy.quorum))
+        return replace(outcome, refused=(*outcome.refused, *self.late()))
+
+    def late(self) -> Sequence[Refusal]:
+        """Answers that came after their round had ended, or have not come, since this was asked last; each once."""
         self._receive([])
         refused, self._refusals = dict.fromkeys(self._refusals), []
-        return replace(outcome, refused=(*outcome.refused, *refused))
+        return list(refused)
 
     def run_rounds(
         self, strategy: SumStrategy, rounds: int, on_round: Callable[[RoundOutcome, int, float], None]
@@ -235,7 +243,7 @@ class Federation:
             )
             # Errors do not count: Flower makes one for a node that is gone, which may come back and answer.
             answered = {member.name for member, reply in found if not reply.has_error()}
-            if len(answered) >= enough:
+            if self._nodes(answered) >= enough:
                 if replies or last is None:
                     last = self._clock()
                 end = min(end, last + self._patience.after(last - began))
@@ -363,6 +371,9 @@ class Federation:
         self._admission.changed(Change("refused", connection.name, reason))
         connection.name, connection.ready, connection.waiting_for, connection.refused = "", False, "", True
         self._send(_message(Request("goodbye", {"reason": reason}), node_id))
+
+    def _nodes(self, names: Iterable[str]) -> int:
+        return sum(len(self._admission.nodes_of(name)) for name in names)
 
     def _member(self, connection: _Connection) -> Member:
         return Member(connection.name, self._admission.number(connection.name))

@@ -204,6 +204,9 @@ class NamedAdmission:
     def number(self, name: str) -> int:
         return self.names.index(name)
 
+    def nodes_of(self, name: str) -> list[str]:
+        return [name]
+
     def setup(self, member: Member) -> Request | None:
         return Request("setup", {"number": member.number}) if self.planned else None
 
