@@ -16,6 +16,7 @@ import click
 import typer
 
 from hierfed import __version__
+from hierfed.cli.edges import edge
 from hierfed.cli.experiments import compare, run
 from hierfed.cli.federation import federation, keys_new, keys_server, node, personalise, server
 from hierfed.cli.finished import audit, forget, recommend, report, update
@@ -69,6 +70,7 @@ def _application() -> typer.Typer:
         *finished,
         server,
         node,
+        edge,
         status,
         peer,
         federation,

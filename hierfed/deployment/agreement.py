@@ -67,21 +67,14 @@ def _add(
     return None
 
 
-def gain(
-    federation: Federation, plan: Plan, patience: Patience, tell: Callable[[str], None]
-) -> tuple[int, Gain | None]:
-    """The number of ratings that the nodes have learned from, and the gain of their personal models.
+def honest_sums(
+    sums: Mapping[str, Contribution], limits: tuple[float, float], tell: Callable[[str], None]
+) -> list[Contribution]:
+    """The sums over held-out rows that ratings can give, of these by their senders; `tell` takes the others' reasons.
 
-    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum; `tell` takes the reasons.
+    limits: the lowest and the highest possible rating.
     """
-    checks = judged_checks(plan.limits)
-    if plan.secure_group is not None:
-        total_sum = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience, tell)
-        sums = {"the sum": total_sum} if total_sum is not None else {}
-    else:
-        answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
-        sums = {answer.name: answer.reply.contribution for answer in answers if answer.reply}
-    good = []
+    good, checks = [], judged_checks(limits)
     for name, each in sums.items():
         shapes = {array: tuple(values.shape) for array, values in each.arrays.items()}
         alike = shapes == dict.fromkeys(JUDGED, (1,))
@@ -90,6 +83,23 @@ def gain(
             tell(f"the gain leaves out {name}: {reason}")
         else:
             good.append(each)
+    return good
+
+
+def gain(
+    federation: Federation, plan: Plan, patience: Patience, tell: Callable[[str], None]
+) -> tuple[int, Gain | None]:
+    """The number of ratings that the nodes have learned from, and the gain of their personal models.
+
+    Both come from sums over the nodes' held-out rows. Gives 0 and None without any such sum; `tell` takes the reasons.
+    """
+    if plan.secure_group is not None:
+        total_sum = _add(federation, plan.secure_group, "judge", dict.fromkeys(JUDGED, (1,)), patience, tell)
+        sums = {"the sum": total_sum} if total_sum is not None else {}
+    else:
+        answers = sorted(federation.ask(lambda _: Request("judge"), 1), key=lambda answer: answer.number)
+        sums = {answer.name: answer.reply.contribution for answer in answers if answer.reply}
+    good = honest_sums(sums, plan.limits, tell)
     if not good:
         return 0, None
     found = ordered_sum(good)

@@ -86,9 +86,46 @@ ASKED: Mapping[str, Asked] = {
     "goodbye": Asked({"reason": "why a node cannot stay, where it is not over"}),
 }
 
+_SIGNED_BY = {
+    "countersignatures": "of the ledger's last entry, by its nodes",
+    "unsigned_by": "or why nodes made none",
+}
+
+EDGE_ASKED: Mapping[str, Asked] = {
+    "hello": Asked(
+        ASKED["hello"].request,
+        {
+            **_WHOSE,
+            "nonce": "that was signed",
+            "name": "of the edge",
+            "identity": "random, tells it from any other edge",
+            "key": "the edge's public one",
+            "group": "of each of its nodes: name, identity, keys, tag, lowest and highest rating, as in `hello`",
+            "signature": "of nonce, name, identity and group",
+            **_REFUSED,
+        },
+    ),
+    "setup": Asked({**ASKED["setup"].request, "numbers": "those of its nodes"}),
+    "round": Asked(
+        {**_ROUND, **_ENTRIES},
+        {
+            **_ROUND,
+            "contributors": "the numbers of the nodes in the sum",
+            "left_out": "those of others, with the reasons",
+            **_REFUSED,
+            **_SIGNED_BY,
+        },
+    ),
+    "finish": Asked(ASKED["finish"].request, _SIGNED_BY),
+    "judge": Asked({}, _REFUSED),
+    "ledger": Asked(_ENTRIES, _SIGNED_BY),
+    "goodbye": ASKED["goodbye"],
+}
+"""What a server asks of an edge. An edge asks its nodes as a server does."""
+
 # Facts of requests that are no texts, and those that not every request of their kind has.
 _WHOLE_NUMBERS = {"round", "halving", "threshold", "number", "nodes"}
-_BYTES = {"drawn", "message", "entries", "ledger"}
+_BYTES = {"drawn", "message", "entries", "ledger", "numbers"}
 _OPTIONAL = {"drawn", "halving", "entries", "ledger", "reason"}
 
 JUDGED_SUMS: Purposes = {
@@ -101,13 +138,13 @@ JUDGED_SUMS: Purposes = {
 }
 
 
-def check_request(request: Request, method: str) -> None:
+def check_request(request: Request, method: str, asked: Mapping[str, Asked] = ASKED) -> None:
     """Raise HierfedError for a request that holds more than is declared.
 
-    method: of the plan; "" before there is one.
+    method: of the plan; "" before there is one. asked: what is declared.
     check_models checks the models in a setup, once the plan has been read.
     """
-    known = ASKED.get(request.kind)
+    known = asked.get(request.kind)
     if known is None:
         raise HierfedError(f"the server asks for '{request.kind}', which no node answers")
     _check(f"the server's '{request.kind}'", request.facts, known.request)
@@ -141,9 +178,9 @@ def _of(stage: str) -> str:
     return RATING if stage == OPENING else stage
 
 
-def check_reply(request: Request, reply: Reply) -> None:
+def check_reply(request: Request, reply: Reply, asked: Mapping[str, Asked] = ASKED) -> None:
     """Raise HierfedError for an answer that holds more than is declared; check_sum checks sums of rounds."""
-    _check(f"the answer to '{request.kind}'", reply.facts, ASKED[request.kind].reply)
+    _check(f"the answer to '{request.kind}'", reply.facts, asked[request.kind].reply)
     if request.kind != "round":
         _check(
             f"the answer to '{request.kind}'", reply.contribution.arrays, JUDGED_SUMS if request.kind == "judge" else ()
@@ -156,6 +193,10 @@ def table() -> str:
     for kind, each in _together():
         rows.append(_row(kind, "", "server to node", each.request))
         rows.append(_row(kind, "", "node to server", each.reply))
+    for kind, each in EDGE_ASKED.items():
+        rows.append(_row(f"`{kind}`", "", "server to edge", each.request))
+        rows.append(_row(f"`{kind}`", "", "edge to server", each.reply))
+    rows.append(_row("`round`", "", "edge to server: a sum", {"arrays": "those of its nodes' sums, added exactly"}))
     for name, method in METHODS.items():
         for sent in method.sums:
             rows.append(_row("`round`", f"{name}: {sent.stage}, {sent.when}", "node to server: a sum", sent.arrays))

@@ -190,11 +190,8 @@ def check_deployable(settings: Settings, topology: str = "star") -> None:
     for name, usual in (("topology", topology), ("mode", "sync")):
         value = getattr(settings.federation, name)
         if value != usual:
-            by = (
-                "`hierfed run` simulates it, `hierfed peer` runs it"
-                if value == "gossip"
-                else "`hierfed run` alone simulates it"
-            )
+            real = {"gossip": ", `hierfed peer` runs it", "tree": ", `hierfed edge` runs it under rule 'exact_sum'"}
+            by = f"`hierfed run`{'' if value in real else ' alone'} simulates it{real.get(value, '')}"
             raise SettingsError(f"federation.{name} '{value}': {by}: leave it at '{usual}'")
     if settings.federation.lost_messages:
         raise SettingsError("federation.lost_messages: simulates losses; real ones come by themselves: leave it at 0")

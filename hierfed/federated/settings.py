@@ -35,7 +35,7 @@ class FederationSettings(Section):
     server_optimizer: moves the model by the total; a name in hierfed.federated.tables.SERVER_OPTIMIZERS.
     server_learning_rate: the rate of the server optimizer.
     topology: `star`: a server; `tree`: edges between it and the nodes; `gossip`: peers alone, which exchange shares of
-    their sums. Both are simulated in one process; `hierfed peer` runs peers.
+    their sums. Both are simulated in one process; `hierfed peer` runs peers, `hierfed edge` edges of a star.
     fan_out: the most nodes of an edge.
     graph: which peers are neighbours; a name in hierfed.federated.tables.GRAPHS.
     exchanges: how often peers exchange shares of a sum; 0 for as many as all peers need to have one total.

@@ -50,7 +50,7 @@ from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
 from hierfed.plain_text import printable
 
-STARTS_WITHIN, ARRIVES_WITHIN = 60.0, 60.0
+STARTS_WITHIN, ARRIVES_WITHIN, LOOKS_EVERY = 60.0, 60.0, 0.5
 # The file with the bytes that a node may send in a minute; see the guard.
 LIMIT = "limit"
 # The file with the nodes that Flower did not let in; see the guard.
@@ -242,6 +242,13 @@ def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     finally:
         beats.stop()
         grid.close()
+
+
+def wait_for_nodes(grid: HttpGrid, count: int, look: Callable[[], None]) -> None:
+    """Wait until so many nodes are connected, greeted or not. look: called meanwhile; an exception ends the wait."""
+    while sum(1 for _ in grid.get_nodes()) < count:
+        look()
+        time.sleep(LOOKS_EVERY)
 
 
 def raise_limit(home: Path, contribution: int) -> None:
