@@ -183,7 +183,10 @@ class NodeAdmission:
     def behind(self, name: str) -> Mapping[int, str] | None:
         """See Behind."""
         nodes = self.edges.groups.get(name)
-        return None if nodes is None else {self.number(node): node for node in nodes}
+        if nodes is None:
+            return None
+        places = {node: place for place, node in enumerate(self.nodes)}
+        return {places[node]: node for node in nodes}
 
     def setup(self, member: Member) -> Request | None:
         """The plan, once there is one; an edge's also has the numbers of its nodes."""

@@ -22,6 +22,7 @@ from hierfed.deployment.contents import EDGE_ASKED, check_models, check_reply, c
 from hierfed.deployment.edge_admission import INTRODUCED_WITHIN, EdgeAdmission, Relay
 from hierfed.deployment.edge_state import EdgeState
 from hierfed.deployment.edges import NUMBERS, EdgeIntroduction, introduce_edge, why_no_edges
+from hierfed.deployment.node import UNUSABLE
 from hierfed.deployment.plan import Plan, check_deployable, read_finished, read_plan
 from hierfed.deployment.protocol import (
     ENTRIES,
@@ -42,6 +43,7 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, SumMethod, ordered_sum
 from hierfed.federated.exact_sum import exact_total
 from hierfed.plain_text import LONGEST, printable
+from hierfed.sealed import MALFORMED
 
 Value = TypeVar("Value")
 
@@ -115,8 +117,12 @@ class EdgeSide:
             return self._refuse("the server's greeting cannot be read")
         catalogue = catalogue_of_bytes(found)
         if self._admission is None:
-            scale = json.loads(str(request.facts.get(SCALE)))
-            self._open(catalogue, public, None if scale is None else (float(scale[0]), float(scale[1])))
+            try:
+                scale = json.loads(str(request.facts.get(SCALE)))
+                scale = None if scale is None else (float(scale[0]), float(scale[1]))
+            except MALFORMED:
+                return self._refuse("the scale in the server's greeting cannot be read")
+            self._open(catalogue, public, scale)
         admission = self._known(self._admission)
         if (admission.catalogue.digest(), admission.ledger.public) != (catalogue.digest(), public):
             return self._refuse("the server has another catalogue or key than before: start the edge again")
@@ -157,11 +163,15 @@ class EdgeSide:
             raise HierfedError("the server has begun another training: start the edge again")
         finished = read_finished(request)
         check_models(plan.settings.method, finished)
-        numbers = json.loads(bytes(request.facts[NUMBERS]))  # type: ignore[arg-type]
-        if numbers.keys() != {node.name for node in self.state.group}:
-            raise HierfedError("the server numbers other nodes than those of this edge")
+        try:
+            told = json.loads(bytes(request.facts[NUMBERS]))  # type: ignore[arg-type]
+            numbers = {str(name): int(number) for name, number in told.items()}
+        except MALFORMED as error:
+            raise HierfedError(f"the server's numbers of nodes cannot be read: {printable(error)}") from error
+        if numbers.keys() != {node.name for node in self.state.group} or len({*numbers.values()}) < len(numbers):
+            raise HierfedError("the server numbers other nodes than those of this edge, or two alike")
         self._plan, self._methods = plan.after(finished), {}
-        admission.plan, admission.numbers = self._plan, {name: int(number) for name, number in numbers.items()}
+        admission.plan, admission.numbers = self._plan, numbers
         admission.finished, admission.over = finished, plan.rounds_left(finished) == 0
         self._known(self._relay).begin(bytes(request.facts.get(LEDGER, b"")))  # type: ignore[arg-type]
         return Reply()
@@ -175,11 +185,14 @@ class EdgeSide:
         if stage not in self._methods:
             self._methods[stage] = plan.trainer(stage, self._known(self._admission).finished)
         method, shared, steps = self._methods[stage], SharedModel(request.arrays, number - 1), steps_of(plan.settings)
-        expected = template(method, shared, steps)
+        try:
+            expected, look = template(method, shared, steps), look_by(method, shared, steps)
+        except UNUSABLE as error:
+            return self._refuse(f"cannot use the model of {stage}, round {number - 1}: {type(error).__name__}")
         self._allow(expected.nbytes)
         quorum = self._requirements.quorum
         answers = federation.ask(lambda _: request, quorum)
-        accepted, refused = accept(answers, asked, expected, steps, look_by(method, shared, steps))
+        accepted, refused = accept(answers, asked, expected, steps, look)
         refused += federation.late()
         told = "; ".join(dict.fromkeys(f"{each.node}: {each.reason}" for each in refused))
         if told:
@@ -187,11 +200,15 @@ class EdgeSide:
         if len(accepted) < quorum:
             reasons = told and f" ({printable(told, LONGEST // 2)})"
             return self._refuse(f"{len(accepted)} of at least {quorum} nodes answered{reasons}")
-        total, _ = exact_total(accepted.items())
-        self._observer.tell(f"{stage}, round {number}: the sum of {len(accepted)} nodes, {total.nbytes:,} bytes")
         number_of = self._known(self._admission).number
         left_out = {number_of(each.node): each.reason for each in refused if number_of(each.node) not in accepted}
-        return edge_reply(asked, total, accepted.keys(), left_out)
+        try:
+            total, _ = exact_total(accepted.items())
+            reply = edge_reply(asked, total, accepted.keys(), left_out)
+        except HierfedError as error:
+            return self._refuse(str(error))
+        self._observer.tell(f"{stage}, round {number}: the sum of {len(accepted)} nodes, {total.nbytes:,} bytes")
+        return reply
 
     def _finish(self, request: Request) -> Reply:
         admission = self._known(self._admission)

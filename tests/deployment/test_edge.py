@@ -288,6 +288,67 @@ def test_what_no_ratings_can_give_is_left_out_at_the_edge_with_the_node_named(co
         assert all("not finite" in each.reason for each in entry.refused)
 
 
+def test_a_number_that_is_too_large_for_an_exact_sum_abandons_the_round_in_one_line(county, monkeypatch):
+    from hierfed.deployment import edge
+
+    here = county()
+    for name, nodes in GROUPS.items():
+        here.start(name, nodes)
+    honest = edge.accept
+
+    def swollen(answers: Any, asked: Any, *rest: Any) -> Any:
+        accepted, refused = honest(answers, asked, *rest)
+        return {number: each * 1e60 for number, each in accepted.items()}, refused
+
+    monkeypatch.setattr(edge, "accept", swollen)
+    with pytest.raises(HierfedError, match=r"abandoned 5 times: .*not below 4e\+16"):
+        here.village.serve(nodes=3, quorum=3)
+
+
+def test_what_a_server_gets_wrong_ends_the_edge_in_one_line(county):
+    here = county()
+    for name, nodes in GROUPS.items():
+        here.start(name, nodes)
+    asked = []
+
+    class Heard(Grid):
+        def on_request(self, side: Any, message: Message) -> None:
+            from hierfed.engines.flower.records import read_request
+
+            asked.append((side.name, read_request(message)))
+
+    here.village.make_grid = Heard
+    here.village.serve(nodes=3, quorum=3)
+    first = {request.kind: request for name, request in reversed(asked) if name == "north"}
+
+    def answers(kind: str, **facts: Any) -> str:
+        side = here.start("north", GROUPS["north"])
+        for before in ("hello", "setup", "round"):
+            request = first[before]
+            if before == kind:
+                with pytest.raises(HierfedError) as error:
+                    side.answer(replace(request, facts={**request.facts, **facts}))
+                assert "\n" not in str(error.value)
+                return str(error.value)
+            side.answer(request)
+        raise AssertionError
+
+    assert "numbers of nodes cannot be read" in answers("setup", numbers=b"[1]")
+    assert "numbers other nodes" in answers("setup", numbers=b'{"node 1": 0}')
+    assert "or two alike" in answers("setup", numbers=b'{"node 1": 0, "node 10": 0}')
+    assert "is for no edge: federation.rule 'sum'" in answers(
+        "setup", settings=str(first["setup"].facts["settings"]).replace('"exact_sum"', '"sum"')
+    )
+    assert "holds what no message of its kind holds: 'more'" in answers("round", more=1)
+    assert "of another training" in answers("round", training="0" * 16)
+    side = here.start("north", GROUPS["north"])
+    with pytest.raises(HierfedError, match="an edge must know"):
+        side.answer(first["setup"])
+    hello = first["hello"]
+    assert "scale" in side.answer(replace(hello, facts={**hello.facts, "scale": "wide"})).facts["refusal"]
+    assert "version" in side.answer(replace(hello, facts={**hello.facts, "version": 1})).facts["refusal"]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
