@@ -459,3 +459,24 @@ def test_a_damaged_or_strange_state_is_refused_in_one_line(tmp_path):
     again = EdgeState(tmp_path / "b", "north")
     assert again.identity == first.identity
     again.close()
+
+
+def test_a_federation_with_edges_goes_on_from_its_finished_model_as_a_star_does(county):
+    digests = []
+    for groups in (GROUPS, {}):
+        here = county(scale=[0.5, 5.0])
+        for second in (False, True):
+            former = here.village.finished(rounds=2) if second else None
+            # Nodes that were sent away begin again.
+            for side in here.nodes.values():
+                side.state.close()
+            here.village.sides.clear()
+            here.village.start(*NAMES)
+            here.nodes = dict(here.village.sides)
+            for name, nodes in groups.items():
+                here.start(name, nodes)
+                for each in nodes:
+                    del here.village.sides[each]
+            digests.append(here.village.serve(former=former, nodes=3, quorum=3).digest)
+    assert digests[:2] == digests[2:]
+    assert digests[0] != digests[1]
