@@ -12,6 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hierfed.data.division import assign, divide, load_dataset
+from hierfed.data.federation import Node
+from hierfed.engines.going_on import resumed_training
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.methods import Case, prepare
@@ -21,6 +23,7 @@ from tests.deployment.processes.federations import (
     ROUNDS,
     digest_of,
     free_port,
+    in_process,
     in_process_digest,
     join,
     read_until,
@@ -112,3 +115,28 @@ def test_what_a_node_sends_holds_nothing_private(start, tables, tmp_path):
         rows = tensor.reshape(len(tensor), -1).numpy()
         if name != "deviation":
             assert all(row.tobytes() not in sent for row in rows), name
+
+
+def test_a_federation_goes_on_from_its_model_without_users_who_were_forgotten(start, tables, tmp_path):
+    gone = pl.read_parquet(tables / "1.parquet")["user"].unique().sort().head(5).to_list()
+
+    def federation(*more):
+        port = free_port()
+        server = serve(start, tables, port, *more)
+        nodes = [join(start, tables, port, number) for number in (1, 2, 3)]
+        lines = read_until(server, "digest")
+        assert [server.wait(), *(node.wait() for node in nodes)] == [0, 0, 0, 0]
+        return digest_of(lines)
+
+    federation()
+    forgets = start("forget", "--state", "state-1", *(part for user in gone for part in ("--user", user)))
+    told = read_until(forgets, "5 users are in the shared model until this node's next training")
+    assert forgets.wait() == 0, told
+    found = federation("--name", "updated", "--update", "runs/trained", "--rounds", 2)
+    method, nodes = in_process(tables)
+    ids = pl.read_parquet(tables / "1.parquet")["user"].unique().sort()
+    left = ~ids.is_in(gone).to_numpy()[nodes[0].train.user]
+    others = [Node(0, "1", nodes[0].train.take(left), nodes[0].test), *nodes[1:]]
+    with one_torch_thread():
+        before = run_rounds(method, nodes, ROUNDS).shared
+        assert found == resumed_training(method, others, before, 2)[1].shared.digest()
