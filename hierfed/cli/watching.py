@@ -12,6 +12,7 @@ from hierfed.cli.logs import LOG
 from hierfed.deployment.admission import ServerObserver
 from hierfed.plain_text import printable
 from hierfed.report.console import PlainConsole
+from hierfed.report.words import plural
 from hierfed.results import DeployedRound, Result
 
 WARNING = "warning: "
@@ -34,11 +35,11 @@ class FederationLines(ServerObserver):
         if record.abandoned:
             self.warn(
                 f"{record.stage}, round {record.round}: abandoned, the model is as it was: only "
-                f"{len(record.contributors)} nodes contributed"
+                f"{plural(len(record.contributors), 'node')} contributed"
             )
             return
         loss = f", loss {record.train_loss[-1]:.4f}" if record.train_loss else ""
-        told = f"{len(record.contributors)} nodes, {record.bytes_up:,} bytes, {record.seconds:.1f} s"
+        told = f"{plural(len(record.contributors), 'node')}, {record.bytes_up:,} bytes, {record.seconds:.1f} s"
         self.tell(f"{record.stage}, round {record.round}: {told}{loss}")
 
     def on_result(self, result: Result) -> None:

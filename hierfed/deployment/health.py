@@ -54,6 +54,10 @@ def health_of(
             self.end_headers()
             self.wfile.write(content)
 
+        def version_string(self) -> str:
+            """The server's name alone: which Python it runs is nobody's business."""
+            return "hierfed"
+
         def log_message(self, format: str, *args: object) -> None:
             """Monitors ask every few seconds."""
 

@@ -61,14 +61,17 @@ class KeptRows:
         others = ~pl.col("user").is_in(list(users))
         return KeptRows(self.rows.filter(others), self.seen.filter(others))
 
-    def changed(self, new: pl.DataFrame | None, withdrawn: pl.DataFrame | None, keep: bool) -> KeptRows:
+    def changed(
+        self, new: pl.DataFrame | None, withdrawn: pl.DataFrame | None, keep: bool, seen: pl.DataFrame | None = None
+    ) -> KeptRows:
         """The ratings as they are now.
 
         new: user, item, rating, time. A user whom it names has these ratings and, unless `keep`, no others; where it
         has no time, the one that the run knows stays. New users come to the node `later`.
-        withdrawn: user and item of ratings that are taken back.
+        withdrawn: user and item of ratings that are taken back. seen: user and item of what has been seen besides; what
+        was seen before stays so.
         """
-        rows = self.rows
+        rows, besides = self.rows, self.seen if seen is None else pl.concat([self.seen, seen]).unique()
         if new is not None:
             known = rows.select(*PAIR, pl.col("time").alias("known"))
             new = new.join(known, on=PAIR, how="left").with_columns(time=pl.coalesce("time", "known"))
@@ -78,15 +81,16 @@ class KeptRows:
             new = new.join(home, on="user", how="left").with_columns(pl.col("node").fill_null(LATER))
             rows = pl.concat([rows.join(new, on=PAIR if keep else "user", how="anti"), new.select(rows.columns)])
         if withdrawn is not None:
-            rows = rows.join(withdrawn, on=PAIR, how="anti")
-        return KeptRows(rows.sort(PAIR), self.seen)
+            rows, besides = (each.join(withdrawn, on=PAIR, how="anti") for each in (rows, besides))
+        return KeptRows(rows.sort(PAIR), besides.join(rows, on=PAIR, how="anti").sort(PAIR))
 
     def differing(self, other: KeptRows) -> list[str]:
-        """The users whose ratings are others there, ascending."""
+        """The users whose ratings, or other seen items, are others there, ascending."""
         columns = [*PAIR, "rating", "time"]
         one = self.rows.join(other.rows, on=columns, how="anti", nulls_equal=True)["user"]
         two = other.rows.join(self.rows, on=columns, how="anti", nulls_equal=True)["user"]
-        return pl.concat([one, two]).unique().sort().to_list()
+        seen = [a.seen.join(b.seen, on=PAIR, how="anti")["user"] for a, b in ((self, other), (other, self))]
+        return pl.concat([one, two, *seen]).unique().sort().to_list()
 
     def refuse_untimed(self) -> None:
         """Raise HierfedError where some ratings have times, and others none."""

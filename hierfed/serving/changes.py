@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -40,10 +41,36 @@ def grown(catalogue: Catalogue, source: str, how: DataSettings, settings: Settin
     return with_further_items(catalogue, described)
 
 
-def rows_of(source: str, how: DataSettings, catalogue: Catalogue) -> tuple[pl.DataFrame, int]:
-    """A source's ratings as a table of user, item, rating and time, and how many the catalogue lacks the items of."""
+@dataclass(frozen=True)
+class NamedRows:
+    """A source's rows, with the users' own ids and item numbers.
+
+    rated: columns user, item, rating and time. seen: columns user and item, of what is no rating.
+    unknown: the number of ratings left out, of items that the catalogue lacks.
+    """
+
+    rated: pl.DataFrame
+    seen: pl.DataFrame
+    unknown: int
+
+    @property
+    def users(self) -> pl.Series:
+        """The users who have a row, some twice."""
+        return pl.concat([self.rated["user"], self.seen["user"]])
+
+
+def rows_of(source: str, how: DataSettings, catalogue: Catalogue) -> NamedRows:
+    """A source's rows of items that the catalogue has."""
     own = own_ratings(read_ratings(source, how=how), catalogue)
-    return table_of(own), own.unknown
+    return NamedRows(table_of(own), seen_of(own), own.unknown)
+
+
+def seen_of(own: OwnRatings) -> pl.DataFrame:
+    """What users have seen and not rated, with the users' own ids and item numbers: columns user and item."""
+    pairs = pl.DataFrame(own.seen, schema={"number": pl.Int32, "item": pl.Int32})
+    raters = pairs.select(own.user_ids.cast(pl.String).gather(pairs["number"]).alias("user"), "item")
+    alone = [(user, item) for user, items in own.seen_alone.items() for item in items]
+    return pl.concat([raters, pl.DataFrame(alone, schema=raters.schema, orient="row")])
 
 
 def table_of(own: OwnRatings) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
+import torch
 
 from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
@@ -88,20 +89,20 @@ def update_run(
     how, catalogue = how or data_settings(folder, served.settings), served.catalogue
     if source is not None and not alone:
         catalogue = grown(catalogue, source, how, served.settings)
-    new, unknown = (None, 0) if source is None else rows_of(source, how, catalogue)
-    taken = None if withdraw is None else rows_of(withdraw, how, catalogue)[0]
-    named = pl.concat([part["user"] for part in (new, taken) if part is not None]).unique().sort().to_list()
+    new = None if source is None else rows_of(source, how, catalogue)
+    taken = None if withdraw is None else rows_of(withdraw, how, catalogue)
+    named = pl.concat([part.users for part in (new, taken) if part is not None]).unique().sort().to_list()
     if alone:
         _refuse_several(folder, served.settings.method, named)
     before = kept_rows(folder, served.settings.method, named if alone else None)
-    after = before.changed(new, taken, keep)
+    rated, withdrawn = (None if part is None else part.rated for part in (new, taken))
+    after = before.changed(rated, withdrawn, keep, None if new is None else new.seen)
     users = before.differing(after)
-    strangers = len(users) - len(before.rows["user"].unique().filter(before.rows["user"].unique().is_in(users)))
     done = Updated(
         len(users),
-        strangers,
+        len(set(users).difference(before.user_ids)),
         len(named) - len(users),
-        unknown,
+        0 if new is None else new.unknown,
         len(catalogue) - len(served.catalogue),
         strange=tuple(strange_users(served, before, after)),
     )
@@ -136,15 +137,19 @@ def strange_users(
 def _fit_users(folder: Path, served: Served, relearn: Relearner, after: KeptRows, users: Sequence[str]) -> None:
     """Fit these users to their ratings; nobody else's file is touched."""
     kind = served.settings.method
-    rows = after.rows.partition_by("user", as_dict=True)
+    rows, seen = (each.partition_by("user", as_dict=True) for each in (after.rows, after.seen))
     for user in users:
         own, files = rows.get((user,)), read_private(folder, kind, user)
-        if own is None:
-            files[0].path.unlink()
-            continue
-        mine, before = ratings_of(own, pl.Series([user])), files[0].tensors if files else {}
-        for _, tensors in relearn(mine, before).tensors():
-            write_user(folder, kind, user, tensors, files[0].path if files else None)
+        former, items = files[0].path if files else None, seen.get((user,))
+        besides = {} if items is None else {"seen": torch.from_numpy(items["item"].to_numpy(writable=True)).long()}
+        if own is not None:
+            mine, before = ratings_of(own, pl.Series([user])), files[0].tensors if files else {}
+            for _, tensors in relearn(mine, before).tensors():
+                write_user(folder, kind, user, {**tensors, **besides}, former)
+        elif besides:
+            write_user(folder, kind, user, besides, former)
+        elif former is not None:
+            former.unlink()
     list_files(folder)
 
 

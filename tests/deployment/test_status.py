@@ -204,6 +204,7 @@ def test_monitors_are_answered_over_http_while_the_block_runs(server, told):
             connection = http.client.HTTPConnection(*where, timeout=5)
             connection.request("GET", path)
             response = connection.getresponse()
+            assert response.headers["Server"] == "hierfed"
             return response.status, response.read()
 
         assert get("/healthz") == (200, b'{"status": "ok", "phase": "waiting", "stage": "", "round": 0}')
