@@ -235,6 +235,8 @@ class EdgeSide:
         reason = str(request.facts.get("reason", ""))
         if reason:
             raise HierfedError(f"the server refuses this edge: {printable(reason)}")
+        # The next training begins with the nodes that are there then, and with their ratings of then.
+        self.state.settle(())
         return Reply()
 
     def _refuse(self, reason: str) -> Reply:

@@ -12,7 +12,7 @@ from hierfed.deployment.edge_state import EdgeState
 from hierfed.deployment.hosting import FLOWER, Hosting, Joining, Strangers, check_joining, check_protected
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.server import Requirements
-from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.federation import LEAST_GRACE, SLOWEST, Federation, Patience
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
 from hierfed.engines.flower.superlink import Listening, raise_limit, superlink, wait_for_nodes
 from hierfed.errors import SettingsError
@@ -47,7 +47,7 @@ def stand_between(edging: Edging, name: str, folder: Path, observer: ServerObser
         raise SettingsError(f"--quorum {edging.quorum} is more than --nodes {edging.nodes}: no sum could have it")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     key = None if joining.key is None else read_key(joining.key)
-    patience = Patience(deadline=edging.deadline)
+    patience = patience_of(edging)
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
     state, strangers = EdgeState(folder, name), Strangers(folder / FLOWER, allowed or frozenset())
     watched = _Watchful(observer, strangers)
@@ -72,6 +72,11 @@ def stand_between(edging: Edging, name: str, folder: Path, observer: ServerObser
             return traffic
     finally:
         state.close()
+
+
+def patience_of(edging: Edging) -> Patience:
+    """An edge's limits on waiting: it gives up a slow node before the server gives up the edge."""
+    return Patience(deadline=edging.deadline, grace=LEAST_GRACE / 2, slowest=SLOWEST / 2)
 
 
 class _Watchful(ServerObserver):

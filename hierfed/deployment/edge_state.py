@@ -24,7 +24,7 @@ ANEW = "put it back from a copy, or begin with another --state and --name"
 class EdgeState:
     """The folder of one edge, held by one process at a time.
 
-    identity: a secret that is the same at each start. group: the introductions of its nodes; empty before they met.
+    identity: a secret that is the same at each start. group: the introductions of its nodes in a training.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -55,7 +55,7 @@ class EdgeState:
         return read_key(path)
 
     def settle(self, group: Sequence[Introduction]) -> None:
-        """Keep the nodes of the edge, which stay the same from now on."""
+        """Keep the nodes of the edge, which stay the same until the training is over; none then."""
         self.group = tuple(group)
         self._write()
 

@@ -113,6 +113,12 @@ def refused(county: County, monkeypatch: pytest.MonkeyPatch) -> str:
     return line
 
 
+def die(record: DeployedRound) -> None:
+    """The server's process ends after a round."""
+    if (record.stage, record.round) == ("rating", 2):
+        raise Stopped
+
+
 def rounds_of(county: County) -> list[RoundEntry]:
     return [each for each in Book(county.village.server / FILE).chain.entries if isinstance(each, RoundEntry)]
 
@@ -203,10 +209,6 @@ def test_a_server_that_begins_again_meets_its_edges_again(county, reference):
     here = county()
     for name, nodes in GROUPS.items():
         here.start(name, nodes)
-
-    def die(record: DeployedRound) -> None:
-        if (record.stage, record.round) == ("rating", 2):
-            raise Stopped
 
     with pytest.raises(Stopped):
         here.village.serve(on_round=die, nodes=3, quorum=3)
@@ -318,7 +320,8 @@ def test_what_a_server_gets_wrong_ends_the_edge_in_one_line(county):
             asked.append((side.name, read_request(message)))
 
     here.village.make_grid = Heard
-    here.village.serve(nodes=3, quorum=3)
+    with pytest.raises(Stopped):
+        here.village.serve(on_round=die, nodes=3, quorum=3)
     first = {request.kind: request for name, request in reversed(asked) if name == "north"}
 
     def answers(kind: str, **facts: Any) -> str:
@@ -397,7 +400,8 @@ def test_the_nodes_of_an_edge_are_settled_when_it_joins_and_no_edge_stands_behin
     here = county()
     for name, nodes in GROUPS.items():
         here.start(name, nodes)
-    here.village.serve(nodes=3, quorum=3)
+    with pytest.raises(Stopped):
+        here.village.serve(on_round=die, nodes=3, quorum=3)
     north, south = greeted(here, "north"), greeted(here, "south")
     assert set(north.facts) == set(south.facts) == EDGE_ASKED["hello"].reply.keys() - {"refusal"}
     admission = here.edges["north"]._admission
@@ -478,5 +482,17 @@ def test_a_federation_with_edges_goes_on_from_its_finished_model_as_a_star_does(
                 for each in nodes:
                     del here.village.sides[each]
             digests.append(here.village.serve(former=former, nodes=3, quorum=3).digest)
+            assert all(edge.state.group == () for edge in here.edges.values())
     assert digests[:2] == digests[2:]
     assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize("taken", [0.0, 1.0, 20.0])
+def test_an_edge_gives_up_a_slow_node_before_its_server_gives_up_the_edge(taken):
+    from hierfed.deployment.edge_hosting import Edging, patience_of
+    from hierfed.deployment.hosting import Hosting, Joining
+    from hierfed.engines.flower.federation import Patience
+
+    edging = Edging(Joining("127.0.0.1:9092"), Hosting("127.0.0.1", 9093), nodes=3, quorum=2, deadline=300.0)
+    assert taken + patience_of(edging).after(taken) < taken + Patience().after(taken)
+    assert patience_of(edging).deadline < Patience().deadline
