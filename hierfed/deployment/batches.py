@@ -6,13 +6,14 @@ rows, made with a secret of its own, from the last training that it sent sums to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.reading.own import OwnRatings
+from hierfed.data.reading.own import OwnRatings, id_numbers
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.state import NodeState
 from hierfed.errors import HierfedError
@@ -34,15 +35,14 @@ def taught(state: NodeState) -> tuple[str, dict[str, str]]:
 
 def rows_taught(state: NodeState, own: OwnRatings, catalogue: Catalogue) -> dict[str, str]:
     """The mark of each user's rows to learn from, by the user's mark."""
-    items = catalogue.frame["item_id"].cast(pl.String).to_list()
-    numbers, starts = np.unique(own.train.user, return_index=True)
-
-    def texts() -> Iterator[bytes]:
-        for start, end in zip(starts.tolist(), [*starts.tolist()[1:], len(own.train)], strict=True):
-            pairs = zip(own.train.item[start:end].tolist(), own.train.value[start:end].tolist(), strict=True)
-            yield repr(sorted((items[item], value) for item, value in pairs)).encode()
-
-    return dict(zip(user_marks(state, own.user_ids.gather(numbers)), state.marks(texts()), strict=True))
+    train = own.train
+    # Numbers of items may be others in another training; their ids are not.
+    row = np.empty(len(train), [("item", "<u8"), ("value", "<f4")])
+    row["item"], row["value"] = id_numbers(catalogue.frame["item_id"], "item")[train.item], train.value
+    row = row[np.lexsort((row["item"], train.user))]
+    numbers, starts = np.unique(train.user, return_index=True)
+    texts = (row[start:end].tobytes() for start, end in pairwise([*starts.tolist(), len(row)]))
+    return dict(zip(user_marks(state, own.user_ids.gather(numbers)), state.marks(texts), strict=True))
 
 
 def check_batch(state: NodeState, plan: Plan, now: Mapping[str, str], least: int) -> None:

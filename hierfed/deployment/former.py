@@ -16,6 +16,7 @@ from hierfed.engines.going_on import GoingOn
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.stage import RATING
+from hierfed.methods import Case, prepare
 from hierfed.settings import Settings
 
 RESULT = "result.json"
@@ -35,9 +36,18 @@ class Former:
     nodes: Mapping[str, str]
     update: GoingOn
 
-    def grown(self, catalogue: Catalogue) -> Catalogue:
-        """Its items, whose numbers stay, and then those that this catalogue has besides."""
-        return with_further_items(self.catalogue, catalogue.frame)
+    def grown(self, settings: Settings, catalogue: Catalogue) -> Catalogue:
+        """Its items, whose numbers stay, and then those that this catalogue has besides.
+
+        Raises SettingsError for new items with features that none of its items has.
+        """
+        found = with_further_items(self.catalogue, catalogue.frame)
+        if not prepare(Case(settings, found, self.limits)).method.fits(self.shared):
+            raise SettingsError(
+                "--update: the catalogue has features, such as a genre, that no item of the former training has: leave "
+                "them out, or train anew, without --update"
+            )
+        return found
 
 
 def read_former(folder: Path, settings: Settings, rounds: int) -> Former:

@@ -90,7 +90,7 @@ def host(
     if update is not None and former is not None:
         if folder.resolve() == update.former.resolve():
             raise SettingsError(f"--update {update.former}: a training cannot go on from itself; choose another --name")
-        catalogue = former.grown(catalogue)
+        catalogue = former.grown(settings, catalogue)
     check_protected(hosting)
     _check_secure_sums(settings, nodes)
     if quorum > nodes:

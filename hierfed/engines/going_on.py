@@ -66,6 +66,8 @@ def resumed_training(
     train: run_rounds, perhaps with the shape of rounds. faded: a factor on the sums of nodes, by number; None for one
     on all. Raises HierfedError where the method cannot go on.
     """
+    if not method.fits(before):
+        raise HierfedError("the items have other features than those the run knows: train it anew")
     trains: SumMethod = method if faded is None else Faded(method, faded)
     opened = train(trains, nodes, 0, stage=OPENING, observer=observer)
     begin = Trained(begun(method, opened.shared, before), opened.private)

@@ -205,6 +205,10 @@ class Method:
         """
         return None
 
+    def fits(self, before: SharedModel) -> bool:
+        """Whether a finished model is of items with the same features, so that `resumed` can take it."""
+        return True
+
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """The numbers from which a page makes users' models; None where the page has no formulas for them."""
         return None

@@ -335,7 +335,7 @@ class Village:
         wanted = Requirements(**{"nodes": len(self.sides), "quorum": 1, "patience": patience} | wants)
         return conduct(
             self.settings,
-            self.data.catalogue if former is None else former.grown(self.data.catalogue),
+            self.data.catalogue if former is None else former.grown(self.settings, self.data.catalogue),
             self.server,
             lambda admission: Federation(self.grid, admission, patience, clock.monotonic, clock.sleep),  # type: ignore[arg-type]
             wanted,
@@ -356,7 +356,7 @@ class Village:
         """The server's models, as its checkpoint has them; former: the training that it goes on from."""
         from hierfed.deployment.checkpoint import load_checkpoint
 
-        catalogue = self.data.catalogue if former is None else former.grown(self.data.catalogue)
+        catalogue = self.data.catalogue if former is None else former.grown(self.settings, self.data.catalogue)
         found = load_checkpoint(self.server, self.settings, catalogue)
         assert found is not None
         return dict(found.models)

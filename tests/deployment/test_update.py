@@ -71,7 +71,7 @@ def month(data, tmp_path):
 
 def in_one_process(settings, former, items, place, names, how=PLAIN):
     """The models that one process goes on to over the same rows."""
-    catalogue = former.grown(items)
+    catalogue = former.grown(settings, items)
     own = [own_ratings(read_source(Origin(str(place / f"{name}.parquet"))), catalogue) for name in names]
     nodes = [
         Node(number, name, each.train, each.test) for number, (name, each) in enumerate(zip(names, own, strict=True))
@@ -100,7 +100,7 @@ def test_an_update_ends_where_one_process_ends(securely, village, make_settings,
     )
     assert result.digest == expected["rating"].digest()
     assert expected["rating"].round == settings.training.rounds + ROUNDS
-    catalogue = former.grown(month.items).frame["item_id"]
+    catalogue = former.grown(settings, month.items).frame["item_id"]
     assert catalogue.head(len(former.catalogue)).equals(former.catalogue.frame["item_id"])
     assert catalogue.tail(len(NEW_ITEMS)).to_list() == [*NEW_ITEMS]
     opening = 1 + settings.factors.embedding_rounds + 1
@@ -208,3 +208,13 @@ def test_opening_rounds_are_part_of_the_stage_of_ratings_for_a_node_with_conditi
     strict = Policy(least_nodes=1, least_raters=1, stages=("rating",), most_rounds=4)
     found.start("node 1", origin=Origin(str(month.place / "node 1.parquet")), policy=strict)
     found.serve(former=former, quorum=3)
+
+
+def test_features_that_are_new_are_refused_before_any_node_is_asked(village, make_settings, month):
+    settings = make_settings("hierarchical", **SCALE, rank_items=False)
+    found = village(settings)
+    found.serve()
+    frame = month.items.frame
+    genres = pl.when(pl.col("item_id") == frame["item_id"][0]).then(pl.lit(["Western"])).otherwise("genres")
+    with pytest.raises(SettingsError, match="the catalogue has features, such as a genre"):
+        found.finished(ROUNDS).grown(settings, Catalogue(frame.with_columns(genres.alias("genres"))))

@@ -98,13 +98,13 @@ def own_ratings(source: Source, catalogue: Catalogue, test_share: float = 0.0) -
 
 def _drawn(user_ids: pl.Series, item_ids: pl.Series, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """A random number from 0 to 1 for each row, of the ids of its user and its item alone."""
-    pairs = _numbers(user_ids, "user")[user] ^ _numbers(item_ids, "item")[item]
+    pairs = id_numbers(user_ids, "user")[user] ^ id_numbers(item_ids, "item")[item]
     drawn: np.ndarray = (stream_keys(0, 0, pairs, "own test rows") >> np.uint64(11)) * 2.0**-53
     return drawn
 
 
-def _numbers(ids: pl.Series, what: str) -> np.ndarray:
-    """A number for each id, as good as random: uint64 [ids]."""
+def id_numbers(ids: pl.Series, what: str) -> np.ndarray:
+    """A number for each id, as good as random, the same everywhere: uint64 [ids]. what: such as "user"."""
     texts = (f"{what} {each}".encode() for each in ids.cast(pl.String))
     digests = b"".join(hashlib.sha256(text).digest()[:8] for text in texts)
     return np.frombuffer(digests, "<u8")

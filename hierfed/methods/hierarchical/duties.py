@@ -104,6 +104,14 @@ class HierarchicalDuties(Method):
         beliefs = resumed_beliefs(opened.arrays, before.arrays, design, features, self._own.strengths)
         return FactorsModel({**opened.arrays, **beliefs.arrays()}, before.round, design, features)
 
+    def fits(self, before: SharedModel) -> bool:
+        """See Method."""
+        from hierfed.methods.hierarchical.design import design_of  # noqa: PLC0415 - it serves this class
+
+        own, weights = self._own, before.arrays["item_weights"]
+        design = design_of(own.content, weights.new_ones(len(own.content)), own.threshold)
+        return len(weights) == design.content.shape[1] + own.embedding_rank
+
     def browser_model(self, shared: SharedModel) -> BrowserModel | None:
         """See Method."""
         from hierfed.methods.hierarchical.in_browser import browser_model  # noqa: PLC0415 - it serves this class
