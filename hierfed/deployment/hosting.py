@@ -13,6 +13,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.admission import NodeAdmission, ServerObserver
 from hierfed.deployment.checkpoint import check_version, has_checkpoint
+from hierfed.deployment.edges import why_no_edges
 from hierfed.deployment.former import read_former
 from hierfed.deployment.health import health_of
 from hierfed.deployment.keys import read_key, read_public_key
@@ -118,7 +119,8 @@ def host(
         observer.tell(
             f"listens at {hosting.host}:{hosting.port}, {protected}; {len(catalogue):,} items in the catalogue"
         )
-        if allowed is not None and len(allowed) < nodes:
+        # An edge's key lets all of its nodes in.
+        if allowed is not None and len(allowed) < nodes and why_no_edges(settings):
             observer.warn(
                 f"warning: {len(allowed)} {'keys are' if len(allowed) != 1 else 'key is'} allowed, and {nodes} nodes "
                 "must be there to begin: add an --allow-key for each node, or lower --nodes"

@@ -80,6 +80,7 @@ def test_an_edge_that_is_killed_and_started_again_changes_nothing(start, tables,
     lines += read_until(server, "digest")
     assert [process.wait() for process in (server, *edges.values(), *nodes)] == [0] * 9
     assert any("edge south is gone" in line for line in lines)
+    assert not any("keys are allowed" in line for line in lines)
     expected = digest_in_process(tables, sixths, EXACT_SUM)
     assert digest_in_process(tables, sixths, TreeSum(3)) == expected
     assert digest_of(lines) == expected
