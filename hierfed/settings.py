@@ -400,7 +400,9 @@ def _validated(raw: dict[str, Any]) -> Settings:
             raise SettingsError(f"unknown setting '{where}'{nearest(where.rpartition('.')[2], names)}") from error
         message = first["msg"].removeprefix("Value error, ")
         found = "" if first["type"] == "value_error" else f" (found {first['input']!r})"
-        raise SettingsError(f"{where}: {message}{found}" if where else message) from error
+        # A section's own refusals name the setting.
+        named = not where or message.startswith(f"{where}.")
+        raise SettingsError(message if named else f"{where}: {message}{found}") from error
 
 
 def _toml(value: Any) -> str:

@@ -125,7 +125,7 @@ def test_what_cannot_learn_from_it_is_refused_in_one_line(seen: pl.DataFrame, tm
             hierfed.run(preset, data=seen, implicit=True, protocol="warm", rounds=1)
     with pytest.raises(SettingsError, match="nodes of a real federation learn from ratings"):
         check_deployable(load_settings("hierarchical", {"data.implicit": True}))
-    with pytest.raises(SettingsError, match="no rating is read"):
+    with pytest.raises(SettingsError, match=r"^data\.implicit: no rating is read"):
         load_settings("hierarchical", {"data.implicit": True, "data.no_rating": -1})
     with pytest.raises(SettingsError, match="leave it out"):
         load_settings("hierarchical", {"data.implicit": True, "data.scale": [1, 5]})
