@@ -105,6 +105,13 @@ def test_the_site_builds_without_a_warning(site):
     assert not re.findall(r'(?:src|href)="https?://(?!www\.mkdocs|squidfunk)[^"]+\.(?:js|css|woff2?)', home)
 
 
+def test_parameters_are_a_list_and_examples_are_code(site):
+    reference = (site / "reference/index.html").read_text(encoding="utf-8")
+    assert "<li>\n<p><code>module</code>: a function from the number of features" in reference
+    assert "<blockquote>" not in reference
+    assert re.search(r"<pre><code[^>]*>&gt;&gt;&gt; import hierfed", reference)
+
+
 @pytest.mark.parametrize("page", ["index.html", "results/index.html", "skew/index.html", "robustness/index.html"])
 @pytest.mark.parametrize("width", [420, 1280])
 def test_pages_of_the_site_fit_a_phone_and_a_desk(site, chromium, page, width):
