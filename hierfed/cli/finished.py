@@ -35,7 +35,6 @@ def recommend(
     is known gets what suits a newcomer, and the list says so. On a node that has
     not been personalised yet the exit code is 3.
     """
-    from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.serving.served import Served  # noqa: PLC0415
 
     if (folder is None) == (state is None):
@@ -52,7 +51,9 @@ def recommend(
     if as_json:
         sys.stdout.write(json.dumps(asdict(answer), indent=1) + "\n")
     else:
-        print_content(terminal.recommendations_table(answer))
+        from hierfed.report.terminal import recommendations_table  # noqa: PLC0415
+
+        print_content(recommendations_table(answer))
 
 
 def update(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtri_exp
 
 from hierfed.randomness import raw_bits, stream_keys, uniforms
@@ -39,7 +40,7 @@ def activities(seed: int, users: int, items: int, ratings: int, least: int = LEA
         return float(numbers(log_median).sum()) - ratings
 
     low, high = -1e5, 1e2
-    exact = numbers(low if excess(low) > 0 else brentq(excess, low, high))
+    exact = numbers(low if excess(low) > 0 else _root(excess, low, high))
     counts: np.ndarray = np.floor(exact).astype(np.int64)
     missing = ratings - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
@@ -69,7 +70,7 @@ def expected_raters(users: int, items: int, ratings: int) -> np.ndarray:
         return float(besides_first(decay).sum()) - rest
 
     # At the upper end of the bracket there are too few raters, even if all films were as popular as the first.
-    return besides_first(brentq(excess, 0.0, np.log(top * items / rest) + 1.0))
+    return besides_first(_root(excess, 0.0, np.log(top * items / rest) + 1.0))
 
 
 def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -108,6 +109,14 @@ def attractions(expected: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def distinct_after(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The expected number of different things after so many draws with replacement: float64, the shape of `draws`."""
     return np.array([-np.expm1(-each * weights).sum() for each in draws])
+
+
+def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function between a value above and one below zero is zero."""
+    # scipy.optimize takes .3 s, and readers of a world that is made already need the rest of this module alone.
+    from scipy.optimize import brentq  # noqa: PLC0415
+
+    return float(brentq(excess, low, high))
 
 
 def _classes(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
