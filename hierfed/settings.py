@@ -16,9 +16,6 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
 from hierfed.errors import SettingsError
 from hierfed.federated.settings import FederationSettings, TrainingSettings
-from hierfed.federated.shapes import shape_refusal
-from hierfed.federated.tables import RULES, STEPS
-from hierfed.federated.words import most_nodes
 from hierfed.lookup import nearest
 from hierfed.methods import METHODS, USUAL
 from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
@@ -27,6 +24,7 @@ from hierfed.methods.ranking.settings import RankingSettings
 from hierfed.privacy.settings import PrivacySettings
 from hierfed.section import Section, named_in
 from hierfed.serving.settings import ServingSettings
+from hierfed.settings_refusals import settings_refusal
 
 # Where the ratings lie, and how a run serves its own users, is nothing to others.
 PRIVATE_SETTINGS: Mapping[str, Any] = {
@@ -86,150 +84,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def _promises_hold(self) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
-        checks = (self._privacy_refusal, self._device_refusal, self._local_steps_refusal, self._halves_refusal)
-        for check in (*checks, self._groups_refusal, self._rule_refusal, self._steps_refusal, self._shape_refusal):
-            reason = check()
-            if reason:
-                raise ValueError(reason)
-        return self
-
-    def _privacy_refusal(self) -> str:
-        kind, privacy, unit = METHODS[self.method], self.privacy, self.privacy.privacy_unit
-        if privacy.secure_sums and (not kind.sends or self.federation.nodes < 2):
-            what = (
-                "a sum over one node is its own contribution" if kind.sends else f"method '{self.method}' sends nothing"
-            )
-            return f"privacy.secure_sums: {what}: leave it out, or take nodes whose sums there are"
-        if self.federation.participation != 1 and unit != "none":
-            return (
-                "federation.participation: noise is measured out for all nodes in every round, and only some of them "
-                "would add too little or too much: leave it at 1"
-            )
-        reason = kind.refusal(self)
+        reason = settings_refusal(self, METHODS[self.method])
         if reason:
-            return reason
-        if unit == "none":
-            return privacy.without_effect()
-        if unit not in kind.units:
-            hides = ", ".join(sorted(kind.units)) or "none"
-            return (
-                f"privacy.privacy_unit '{unit}': method '{self.method}' does not protect this unit (it protects: "
-                f"{hides}): leave it at 'none', or choose another method"
-            )
-        return ""
-
-    def _halves_refusal(self) -> str:
-        privacy = self.privacy
-        if privacy.halves and not privacy.secure_sums:
-            return (
-                "privacy.halves: there is a search by halves under secure sums alone: set secure_sums, or leave it out"
-            )
-        if privacy.halves and (self.federation.groups or privacy.privacy_unit != "none"):
-            return (
-                "privacy.halves: halves are searched where all nodes add, without noise: leave federation.groups and "
-                "privacy_unit out, or leave it out"
-            )
-        return ""
-
-    def _rule_refusal(self) -> str:
-        kind, federation = METHODS[self.method], self.federation
-        usual = FederationSettings()
-        if RULES[federation.rule].single and self.privacy.secure_sums and not federation.groups:
-            return (
-                f"federation.rule '{federation.rule}': it must see single contributions, which secure sums hide: "
-                f"leave it at '{usual.rule}', set federation.groups, or leave privacy.secure_sums out"
-            )
-        if not kind.averaged and not RULES[federation.rule].every_method:
-            return (
-                f"federation.rule '{federation.rule}': the sums of method '{self.method}' can only be added: "
-                f"leave it at '{usual.rule}'"
-            )
-        if federation.server_optimizer != usual.server_optimizer:
-            if not kind.takes_optimizer:
-                reason = f"method '{self.method}' has no parameters that an optimizer moves"
-            elif self.privacy.privacy_unit != "none":
-                reason = "it was never tried under differential privacy"
-            else:
-                return ""
-            return f"federation.server_optimizer '{federation.server_optimizer}': {reason}: leave it at 'none'"
-        return ""
-
-    def _steps_refusal(self) -> str:
-        kind, federation = METHODS[self.method], self.federation
-        steps = [(name, STEPS[name]) for name in federation.steps]
-        words = [step.bits for _, step in steps if step.bits]
-        for place, (name, step) in enumerate(steps):
-            if step.single and self.privacy.secure_sums:
-                reason = "it changes single contributions, which secure sums hide: leave one of the two out"
-            elif step.single and place < len(steps) - 1:
-                reason = "what it sends cannot be changed further: name it last"
-            elif step.averaged and not kind.averaged:
-                reason = (
-                    f"it is for parameters that are averaged, and the sums of method '{self.method}' can only be "
-                    "added: take words8 or words16"
-                )
-            elif not step.bits:
-                continue
-            elif len(words) > 1:
-                reason = "numbers are rounded to words once: name one of them"
-            elif not RULES[federation.rule].adds:
-                reason = (
-                    f"single words mean nothing before they are added, and rule '{federation.rule}' looks at single "
-                    "contributions: leave one of the two out"
-                )
-            elif federation.nodes > most_nodes(step.bits):
-                reason = (
-                    f"the rounding of {federation.nodes:,} nodes is too much for words of {step.bits} bits, which bear "
-                    f"{most_nodes(step.bits):,}: take wider words"
-                )
-            elif self.privacy.privacy_unit != "none":
-                reason = "noise is measured out for numbers that are not rounded again: leave it out"
-            else:
-                continue
-            return f"federation.steps '{name}': {reason}"
-        return ""
-
-    def _local_steps_refusal(self) -> str:
-        for name in ("optimizer", "correction", "kept", "turns", "own_model"):
-            if (
-                getattr(self.training, name) != getattr(TrainingSettings(), name)
-                and not METHODS[self.method].takes_optimizer
-            ):
-                return f"training.{name}: method '{self.method}' takes no local steps: leave it out"
-        return ""
-
-    def _groups_refusal(self) -> str:
-        reason = self._groups_reason()
-        return reason and f"federation.groups: {reason}"
-
-    def _groups_reason(self) -> str:
-        federation, groups = self.federation, self.federation.groups
-        if not groups:
-            return ""
-        if RULES[federation.rule].adds:
-            return "a sum of sums is the sum: choose a federation.rule that resists lying nodes, or leave it at 0"
-        if 2 * groups > federation.nodes:
-            return f"{groups} groups of {federation.nodes} nodes, and a group of one is seen alone: take fewer groups"
-        if federation.participation != 1:
-            return "in groups of other nodes every round, the server could solve for one: leave participation at 1"
-        if self.privacy.privacy_unit != "none":
-            return "noise is measured out for the sum of all nodes, not of a group: leave it at 0"
-        return ""
-
-    def _shape_refusal(self) -> str:
-        return shape_refusal(self, METHODS[self.method])
-
-    def _device_refusal(self) -> str:
-        device = self.training.device
-        if device == "cpu":
-            return ""
-        if device not in METHODS[self.method].devices:
-            reason = f"method '{self.method}' computes on the CPU"
-        elif self.privacy.privacy_unit != "none":
-            reason = "under differential privacy nodes compute on the CPU"
-        else:
-            return ""
-        return f"training.device '{device}': {reason}: leave it at 'cpu'"
+            raise ValueError(reason)
+        return self
 
     def digest(self) -> str:
         """sha256 of the settings that a federation's nodes agree to, without preset, description, PRIVATE_SETTINGS."""
