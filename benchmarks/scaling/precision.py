@@ -14,12 +14,16 @@ import numpy as np
 from hierfed.data.division import allocate, load_dataset
 from hierfed.engines.in_process import run_rounds
 from hierfed.methods import Case, prepare
-from hierfed.models import kriging
+from hierfed.models import kriging, noise_levels
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 
 NEVER = 1 << 40
-WAYS = {"neither": (NEVER, NEVER), "single": (kriging.SINGLE_FROM, NEVER), "both": (kriging.SINGLE_FROM, kriging.PILOT)}
+WAYS = {
+    "neither": (NEVER, NEVER),
+    "single": (kriging.SINGLE_FROM, NEVER),
+    "both": (kriging.SINGLE_FROM, noise_levels.PILOT),
+}
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def main() -> None:
         models = method.personalise(trained.shared, nodes, trained.private)
         wanted = np.concatenate([node.test.value for node in nodes])
         first: tuple[np.ndarray, np.ndarray] | None = None
-        for name, (kriging.SINGLE_FROM, kriging.PILOT) in WAYS.items():
+        for name, (kriging.SINGLE_FROM, noise_levels.PILOT) in WAYS.items():
             began = time.process_time()
             found = [model.distribution(node.test.untimed) for model, node in zip(models, nodes, strict=True)]
             seconds = time.process_time() - began

@@ -11,9 +11,8 @@ both, and is integrated out. a is STRENGTH, n the number of the user's ratings.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from hierfed.models.influence import Influence, LevelSystem, near_duplicates, padded, sets_of
 from hierfed.models.kernel import ItemKernel
+from hierfed.models.noise_levels import LEVELS, fit_of, log_evidence, solve
 from hierfed.models.threads import in_order
 
 # Most kernel values of users who share a block: 2 MB in float64, which stays in a core's cache.
@@ -30,15 +30,9 @@ PADDING_RATIO, PADDING_ROWS = 1.2, 8
 # Blocks of users with more kriged ratings are computed in single precision, which takes half of the time;
 # of the embedded ratings it moves a prediction by at most 2e-5 stars.
 SINGLE_FROM = 256
-# The candidate ratios of noise to signal, relative to the given ones. Their logarithms have a standard normal prior.
-LEVELS = (3.0, 1.0, 1 / 3)
-# A user with twice as many ratings is solved at those levels alone that have this share of the weight on as many.
-PILOT, LEAST_SHARE = 512, 0.01
 # A user's matrices grow as the square of the ratings, and the time as their cube. So at most this many ratings are
 # kriged, evenly spread over the user's list. Factors and noise, which are not kriged, still use all ratings.
 MOST_KRIGED = 4096
-# The prior of a user's scale counts as twice as many ratings.
-STRENGTH = 6.0
 
 
 @dataclass(frozen=True)
@@ -60,23 +54,6 @@ class Observations:
     residuals: Tensor
     noise: Tensor
     times: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _Solved:
-    """The solution of each user's system.
-
-    weights: K^-1 y averaged over the levels, [users, n].
-    factor: Cholesky factor of K at the likeliest level, [users, n, n].
-    signal, loudness: factors of that level's scale on the variances of the signal and of the noise, [users].
-    evidence: log sum_l w_l, the log evidence of the ratings up to a function of their number, [users].
-    """
-
-    weights: Tensor
-    factor: Tensor
-    signal: Tensor
-    loudness: Tensor
-    evidence: Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +138,7 @@ class Kriging:
         Arguments as of `_system`. kind: the type of the numbers. Raises torch.linalg.LinAlgError if it is too short.
         """
         covariance, noise, cross, residuals = self._system(users, items, vectors, when, kind)
-        found = _solve(covariance, noise, residuals, self._counts[users])
+        found = solve(covariance, noise, residuals, self._counts[users])
         gained = torch.linalg.solve_triangular(found.factor, cross.transpose(1, 2), upper=False).square().sum(1)
         return (cross @ found.weights[:, :, None])[:, :, 0], gained, found.signal, found.loudness
 
@@ -196,7 +173,7 @@ class Kriging:
         found = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
             own, inside = self._own(users)
-            found[users] = _solve(*self._own_system(own, inside), counts[users]).evidence
+            found[users] = solve(*self._own_system(own, inside), counts[users]).evidence
         return found
 
     def own_fits(self) -> Iterator[OwnFit]:
@@ -205,7 +182,7 @@ class Kriging:
         for users, _ in self._blocks(torch.arange(len(counts), device=counts.device)):
             own, inside = self._own(users)
             covariance, noise, residuals = self._own_system(own, inside)
-            solved, on = _solve(covariance, noise, residuals, counts[users]), inside.to(residuals.dtype)
+            solved, on = solve(covariance, noise, residuals, counts[users]), inside.to(residuals.dtype)
             inverse = torch.cholesky_inverse(solved.factor) / solved.signal[:, None, None]
             inverse *= on[:, :, None] * on[:, None, :]
             solution = (inverse @ residuals[:, :, None])[:, :, 0]
@@ -294,89 +271,6 @@ class Kriging:
             begin = end
 
 
-def _solve(covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor) -> _Solved:
-    """K^-1 y at every level, weighted by evidence in which the user's scale is integrated out.
-
-    The evidence is that of a multivariate t distribution. Of a user with many ratings, levels that have next to no
-    weight on some of the ratings are left out, since all ratings only tell levels further apart.
-
-    counts: each user's number of ratings, without padding, [users].
-    """
-    levels: tuple[float, ...] = LEVELS
-    if len(noise) == 1 and noise.shape[1] >= 2 * PILOT:
-        some = torch.arange(PILOT, device=noise.device) * noise.shape[1] // PILOT
-        pilot = _at_levels(
-            covariance[:, some[:, None], some], noise[:, some], residuals[:, some], counts * 0 + PILOT, LEVELS
-        )
-        shares = torch.softmax(torch.stack(pilot.evidence, 1), 1)[0].tolist()
-        levels = tuple(level for level, share in zip(LEVELS, shares, strict=True) if share > LEAST_SHARE)
-    return _averaged(_at_levels(covariance, noise, residuals, counts, levels), levels)
-
-
-@dataclass(frozen=True)
-class _AtLevels:
-    """Each user's system at some levels: Cholesky factors, solutions, log evidence and scales, a tensor a level."""
-
-    factors: list[Tensor]
-    solutions: list[Tensor]
-    evidence: list[Tensor]
-    scales: list[Tensor]
-
-
-def _at_levels(
-    covariance: Tensor, noise: Tensor, residuals: Tensor, counts: Tensor, levels: Sequence[float]
-) -> _AtLevels:
-    # Half of an integer tensor would be in single precision, and evidence is always in double.
-    inside, half, found = noise.isfinite(), counts.double() / 2, _AtLevels([], [], [], [])
-    for level in levels:
-        system = covariance.clone()
-        torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
-        factor = torch.linalg.cholesky(system, out=system)
-        solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]
-        fit = _fit(level, (residuals.double() * solution).sum(1))
-        log_root = torch.diagonal(factor, dim1=1, dim2=2).double().log().sum(1)
-        found.evidence.append(_log_evidence(level, half, log_root, fit))
-        found.factors.append(factor)
-        found.solutions.append(solution)
-        found.scales.append(fit / (STRENGTH + half))
-    return found
-
-
-def _averaged(found: _AtLevels, levels: Sequence[float]) -> _Solved:
-    """The solutions averaged over the levels, with the factor and the scale of the likeliest."""
-    factors, kind = found.factors, found.factors[0].dtype
-    weighed = torch.stack(found.evidence, 1)
-    shares = torch.softmax(weighed, 1)
-    likeliest, users = shares.argmax(1), torch.arange(len(shares), device=shares.device)
-    for place, factor in enumerate(factors[1:], 1):
-        here = torch.nonzero(likeliest == place)[:, 0]
-        factors[0][here] = factor[here]
-    loudness = torch.stack(found.scales, 1)[users, likeliest]
-    return _Solved(
-        weights=torch.einsum("ul,lun->un", shares.to(kind), torch.stack(found.solutions)),
-        factor=factors[0],
-        signal=loudness / shares.new_tensor(levels)[likeliest],
-        loudness=loudness,
-        evidence=torch.logsumexp(weighed, 1),
-    )
-
-
-def _fit(level: float, squares: Tensor) -> Tensor:
-    """a + l y' K_l^-1 y / 2."""
-    return STRENGTH + level * squares / 2
-
-
-def _log_evidence(level: float, half: Tensor | float, log_root: Tensor, fit: Tensor) -> Tensor:
-    """log w_l, up to a function of the number of ratings.
-
-    half: n / 2.
-    log_root: log |K_l| / 2.
-    fit: as _fit gives it.
-    """
-    log_level = math.log(level)
-    return half * log_level - log_root - (STRENGTH + half) * fit.log() - log_level**2 / 2
-
-
 def _influence(covariance: Tensor, noise: Tensor, cross: Tensor, residuals: Tensor) -> Influence:
     """The influence of one user's ratings, without padding; see Kriging.influence and hierfed.models.influence."""
     count, systems, evidence = len(noise), [], []
@@ -384,8 +278,8 @@ def _influence(covariance: Tensor, noise: Tensor, cross: Tensor, residuals: Tens
         factor = torch.linalg.cholesky(covariance + torch.diag(level * noise))
         inverse, log_root = torch.cholesky_inverse(factor), factor.diagonal().log().sum()
         systems.append(LevelSystem(level, inverse, inverse @ residuals, log_root))
-        fit = _fit(level, residuals @ systems[-1].solution)
-        evidence.append(_log_evidence(level, count / 2, log_root, fit))
+        fit = fit_of(level, residuals @ systems[-1].solution)
+        evidence.append(log_evidence(level, count / 2, log_root, fit))
     shares, means = torch.stack(evidence).softmax(0), torch.stack([cross @ each.solution for each in systems])
     sets = sets_of(count, near_duplicates(systems[int(shares.argmax())].inverse))
     moved = []
@@ -393,8 +287,8 @@ def _influence(covariance: Tensor, noise: Tensor, cross: Tensor, residuals: Tens
         half, weights, without = (count - some.shape[1]) / 2, [], []
         for system, mean in zip(systems, means, strict=True):
             change, squares, log_determinant = system.changes(cross, some)
-            fit = _fit(system.level, residuals @ system.solution - squares)
-            weights.append(_log_evidence(system.level, half, system.log_root + log_determinant / 2, fit))
+            fit = fit_of(system.level, residuals @ system.solution - squares)
+            weights.append(log_evidence(system.level, half, system.log_root + log_determinant / 2, fit))
             without.append(mean[:, None] - change)
         left = (torch.stack(weights).softmax(0)[:, None] * torch.stack(without)).sum(0)
         moved.append((shares @ means)[:, None] - left)

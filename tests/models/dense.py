@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
-from hierfed.models.kriging import LEVELS
+from hierfed.models.noise_levels import LEVELS
 
 
 @dataclass(frozen=True)

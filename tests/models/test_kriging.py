@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.gaussian_process.kernels import Matern
 
-from hierfed.models import kriging
+from hierfed.models import kriging, noise_levels
 from hierfed.models.kernel import ItemKernel
-from hierfed.models.kriging import LEVELS, Kriging, Observations
+from hierfed.models.kriging import Kriging, Observations
+from hierfed.models.noise_levels import LEVELS
 from tests.models.dense import Dense, dense_kriging
 
 ITEMS, WEIGHTS = 60, 3
@@ -289,11 +290,11 @@ def test_levels_without_weight_on_some_ratings_are_left_out(monkeypatch):
     case = Case([58], 20)
     case.residuals[:] = np.linalg.cholesky(case.covariance(0) + np.diag(case.noise)) @ case.residuals
     exact, solved = case.predict(case.kriging()), []
-    real = kriging._at_levels
-    monkeypatch.setattr(kriging, "PILOT", 20)
-    monkeypatch.setattr(kriging, "LEAST_SHARE", 0.25)
+    real = noise_levels._at_levels
+    monkeypatch.setattr(noise_levels, "PILOT", 20)
+    monkeypatch.setattr(noise_levels, "LEAST_SHARE", 0.25)
     monkeypatch.setattr(
-        kriging, "_at_levels", lambda *given: solved.append((len(given[4]), given[1].shape[1])) or real(*given)
+        noise_levels, "_at_levels", lambda *given: solved.append((len(given[4]), given[1].shape[1])) or real(*given)
     )
     few = case.predict(case.kriging())
     assert solved[0] == (3, 20)

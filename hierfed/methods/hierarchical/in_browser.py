@@ -15,7 +15,7 @@ from hierfed.methods.hierarchical.personal import BIAS_SLOPE_VARIANCE, NOISE_FAL
 from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, FACTOR_COVARIATE_SCALE
 from hierfed.models.browser import BrowserModel, Rounded, rounded, rounded_letters
 from hierfed.models.kernel import ItemKernel
-from hierfed.models.kriging import LEVELS, STRENGTH
+from hierfed.models.noise_levels import LEVELS, STRENGTH
 
 WORDS = {
     "item_mean": "what is believed of each item: how good it is, and its factors",
