@@ -99,9 +99,9 @@ def make_folder(folder: Path) -> None:
     for left in reversed(range(TRIES)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:
-            # Another run has failed, and has taken away an empty folder above.
-            if not left:
+        except (FileNotFoundError, FileExistsError) as error:
+            # Another run has failed, and has taken away an empty folder above, or this one after it was seen to exist.
+            if not left or folder.is_file():
                 raise _cannot_make(folder, error) from error
         except OSError as error:
             raise _cannot_make(folder, error) from error
