@@ -5,7 +5,7 @@ from __future__ import annotations
 from hierfed.data.content import Content
 from hierfed.methods.content import public_content
 from hierfed.methods.hierarchical.beliefs import Strengths
-from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.hierarchical import KEPT_NODES, HierarchicalFactors
 from hierfed.methods.kind import Case, Prepared
 from hierfed.models.devices import device_of
 from hierfed.models.kernel import KernelSettings
@@ -60,6 +60,7 @@ def make_factors(settings: Settings, content: Content, limits: tuple[float, floa
         chunk_rows=settings.training.chunk_rows,
         everyone=settings.federation.participation == 1,
         momentum=factors.momentum,
+        rare_at_node=factors.rare_at_node and settings.federation.nodes <= KEPT_NODES,
         device=device_of(settings.training.device),
         deviation_scale=settings.selection.deviation_scale,
         group_scales=settings.selection.group_scales,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.node_items import NodeItems, items_of
 from hierfed.methods.hierarchical.rows import UserRows
 from hierfed.methods.hierarchical.users import Posterior, content_products, factor_products
 from hierfed.models.symmetric import inverse, pack, unpack
@@ -31,20 +32,23 @@ def without_own(
     found: Posterior,
     precision: Tensor,
     was_sent: Tensor | None = None,
+    at_node: NodeItems | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean [ratings, 1 + rank] and packed covariance of each rating's item, without its user's own messages.
 
     found, precision: the users' posteriors and precisions that made their last sums.
     was_sent: bool [ratings], True for the ratings in those sums; None for all.
+    at_node: the node's own posteriors, which hold the users' messages too.
     """
     size = 1 + beliefs.rank
     user, number, value = own_ratings(rows)
     items, item = torch.unique(number, return_inverse=True)
-    prior_precision = inverse(unpack(beliefs.item_covariance[items], size))
-    pull = torch.bmm(prior_precision, beliefs.item_mean[items][:, :, None])[:, :, 0]
+    mean, covariance, own_items = items_of(beliefs, at_node, items)
+    prior_precision = inverse(unpack(covariance, size))
+    pull = torch.bmm(prior_precision, mean[:, :, None])[:, :, 0]
     products = factor_products(found, beliefs.rank) * precision[:, None, None]
     mixed = content_products(found, beliefs.rank) * precision[:, None, None]
-    content, shared = design.padded_content[items], design.shared[items]
+    content, shared = design.padded_content[items], torch.where(own_items, 1.0, design.shared[items])
     means, covariances = [], []
     for begin in range(0, len(value), BLOCK):
         chosen = slice(begin, begin + BLOCK)

@@ -97,12 +97,14 @@ class HierarchicalDuties(Method):
     def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel:
         """See Method."""
         from hierfed.methods.hierarchical.hierarchical import FactorsModel  # noqa: PLC0415 - it serves this class
+        from hierfed.methods.hierarchical.rare_items import resumed_offset  # noqa: PLC0415
         from hierfed.methods.hierarchical.resuming import resumed_beliefs  # noqa: PLC0415
 
         design = self._own.design(opened)
         features = design.prior_features(opened.arrays["embedding"])
         beliefs = resumed_beliefs(opened.arrays, before.arrays, design, features, self._own.strengths)
-        return FactorsModel({**opened.arrays, **beliefs.arrays()}, before.round, design, features)
+        arrays = resumed_offset({**opened.arrays, **beliefs.arrays()}, before.arrays, design)
+        return FactorsModel(arrays, before.round, design, features)
 
     def fits(self, before: SharedModel) -> bool:
         """See Method."""

@@ -13,6 +13,7 @@ from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cohort import Cohort, Part, Team, add_up
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.factor_states import Memory
+from hierfed.methods.hierarchical.rare_items import rare_sums
 from hierfed.methods.hierarchical.users import (
     ItemMoments,
     Posterior,
@@ -36,6 +37,7 @@ class RoundKnowledge:
     own_noise: True if users estimate precisions of their own in it.
     strength: a0, of the prior of these precisions.
     unit: of ratings.
+    rare_told: True if the sums over items under the threshold are sent; see rare_items.
     """
 
     beliefs: Beliefs
@@ -44,6 +46,7 @@ class RoundKnowledge:
     own_noise: bool
     strength: float
     unit: Tensor
+    rare_told: bool = False
 
     @classmethod
     def of(
@@ -54,12 +57,15 @@ class RoundKnowledge:
         strength: float,
         unit: Tensor,
         implicit: Tensor | None = None,
+        pooled: bool = False,
+        rare_told: bool = False,
     ) -> RoundKnowledge:
         """See RoundKnowledge.
 
-        implicit: as in ItemMoments.
+        implicit, pooled: as of item_moments.
         """
-        return cls(beliefs, design, item_moments(beliefs, design, implicit), own_noise, strength, unit)
+        moments = item_moments(beliefs, design, implicit, pooled)
+        return cls(beliefs, design, moments, own_noise, strength, unit, rare_told)
 
 
 def round_sums(
@@ -128,6 +134,8 @@ def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> 
         "precision": tau.sum().reshape(1),
         "squared_error": found.squared_error.sum().reshape(1),
     }
+    if seen.rare_vectors is not None:
+        in_all |= rare_sums(seen, found, tau, beliefs.item_spread[0, 0], known.rare_told)
     part = Part(users.rows.sent, {"item_precision": item_precision, "item_pull": item_pull}, in_all)
     return part, found, prior, tau
 

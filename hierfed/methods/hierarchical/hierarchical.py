@@ -43,8 +43,10 @@ from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_mem
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
 from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.momentum import moved_on
+from hierfed.methods.hierarchical.node_items import node_items
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.rare_items import OFFSET, RATERS, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
 from hierfed.methods.hierarchical.users import Users, node_means
@@ -91,6 +93,7 @@ class HierarchicalFactors(HierarchicalDuties):
     group_scales: further factors by the number of own ratings; see hierfed.models.intervals.
     everyone: True if all nodes take part in every round; else each round moves the model a part of the way.
     momentum: of the server, if everyone takes part; see hierfed.methods.hierarchical.momentum.
+    rare_at_node: True lets a node's personal models learn of items under the threshold from its own users.
     device: the device of the nodes' rounds; all else is done on the CPU.
     """
 
@@ -111,6 +114,7 @@ class HierarchicalFactors(HierarchicalDuties):
     chunk_rows: int = PIECE_ROWS
     everyone: bool = True
     momentum: float = 0.0
+    rare_at_node: bool = False
     device: torch.device = CPU
 
     @property
@@ -169,12 +173,16 @@ class HierarchicalFactors(HierarchicalDuties):
         users = update_users(beliefs, design, sums, self.strengths, own_noise)
         if self.everyone:
             items = update_items(beliefs, design, features, sums, self.strengths, learn_prior)
+            rare = next_offset(shared.arrays, sums)
         else:
             share = float(sums["users"] / shared.arrays["users"])
             step = max(share, (shared.round + 1) ** -STEP_DECAY)
             users = blended(beliefs, users, step)
             items = update_items(beliefs, design, features, sums, self.strengths, learn_prior, 1 / share, step)
-        found = {**shared.arrays, **Beliefs(*items, *users).arrays()}
+            rare = next_offset(shared.arrays, sums, 1 / share, step)
+        found = {**shared.arrays, **Beliefs(*items, *users).arrays(), **rare}
+        if OFFSET in found:
+            found["item_mean"] = moved_by(found["item_mean"], design, found[OFFSET])
         arrays, server = moved_on(found, shared.server, self.momentum if self.everyone else 0.0)
         return FactorsModel(arrays, shared.round + 1, design, features, server=server)
 
@@ -243,8 +251,10 @@ class HierarchicalFactors(HierarchicalDuties):
         if len(nodes) <= KEPT_NODES and rows.sum() <= KEPT_RATINGS:
             return [make(place) for place in range(len(nodes))]
         states = private if isinstance(private, PooledStates) else None
-        if len(nodes) <= KEPT_NODES or not isinstance(nodes, Nodes) or (states is None and private[0] is not None):
+        plain = not isinstance(nodes, Nodes) or (states is None and private[0] is not None)
+        if len(nodes) <= KEPT_NODES or self.rare_at_node or plain:
             return ModelsOnDemand(len(nodes), make)
+        assert isinstance(nodes, Nodes)
         many = nodes
         stride = 1 + max(int(rows_of.ratings.user.max(initial=0)) for rows_of in (nodes.train, nodes.test))
 
@@ -295,6 +305,10 @@ class HierarchicalFactors(HierarchicalDuties):
         cohort = trained if besides is None else trained.joined(besides)
         arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, trained, memory)[0]
         numbers = torch.from_numpy(cohort.users)
+        if self.rare_at_node and memory is not None and self.everyone and len(trained) > 1:
+            known = memory.posterior, memory.precision
+            own_items = node_items(knowledge.beliefs, knowledge.design, shared.arrays["scale"], trained, *known)
+            knowledge = replace(knowledge, at_node=own_items)
 
         def piece(number: int) -> PersonalFactors:
             chosen = cohort.pieces[number]
@@ -379,7 +393,7 @@ class HierarchicalFactors(HierarchicalDuties):
         features = design.prior_features(arrays["embedding"])
         implicit = self.embedding_rank if self.implicit_scale else 0
         beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"), implicit)
-        return FactorsModel(arrays | beliefs.arrays(), 0, design, features)
+        return FactorsModel(arrays | beliefs.arrays() | no_offset(design), 0, design, features)
 
     def _sums(
         self,
@@ -422,8 +436,10 @@ class HierarchicalFactors(HierarchicalDuties):
         design, own_noise = self.design(shared).to(self.device), shared.round >= ROUNDS_OF_COMMON_NOISE
         if shared.round < 0:
             return opening.co_ratings(arrays, design)
-        implicit, unit = self.implicit(arrays, design), arrays["scale"][1]
-        return RoundKnowledge.of(Beliefs.of(arrays), design, own_noise, self.strengths.noise, unit, implicit)
+        implicit, unit, pooled = self.implicit(arrays, design), arrays["scale"][1], OFFSET in arrays
+        told = pooled and float(arrays[RATERS]) >= self.threshold
+        beliefs, strength = Beliefs.of(arrays), self.strengths.noise
+        return RoundKnowledge.of(beliefs, design, own_noise, strength, unit, implicit, pooled, told)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

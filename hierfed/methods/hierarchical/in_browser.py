@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.methods.hierarchical.design import FLAG_COVARIATE_SCALE
-from hierfed.methods.hierarchical.personal import BIAS_SLOPE_VARIANCE, NOISE_FALL, SWEEPS, SharedKnowledge
+from hierfed.methods.hierarchical.personal import NOISE_FALL, QUALITY_SLOPE_VARIANCE, SWEEPS, SharedKnowledge
 from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, FACTOR_COVARIATE_SCALE
 from hierfed.models.browser import BrowserModel, Rounded, rounded, rounded_letters
 from hierfed.models.kernel import ItemKernel
@@ -54,7 +54,7 @@ def browser_model(knowledge: SharedKnowledge, strength: float) -> BrowserModel:
             "deviation_scale": knowledge.deviation_scale,
             "sweeps": SWEEPS,
             "noise_fall": NOISE_FALL,
-            "bias_slope_variance": BIAS_SLOPE_VARIANCE,
+            "quality_slope_variance": QUALITY_SLOPE_VARIANCE,
             "covariate_shrinkage": COVARIATE_SHRINKAGE,
             "factor_covariate_scale": FACTOR_COVARIATE_SCALE,
             "kriging_strength": STRENGTH,

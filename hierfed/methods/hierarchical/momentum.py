@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-MOVED = ("item_mean", "covariate_weights", "item_weights")
+MOVED = ("item_mean", "covariate_weights", "item_weights", "rare_offset")
 
 
 def moved_on(
@@ -26,7 +26,7 @@ def moved_on(
     if not momentum:
         return dict(found), {}
     # A checkpoint cannot hold one array under two names.
-    kept = {f"last_{name}": found[name].clone() for name in MOVED}
+    kept = {f"last_{name}": found[name].clone() for name in MOVED if name in found}
     moved = {
         name: found[name] + momentum * (found[name] - server[f"last_{name}"])
         for name in MOVED

@@ -15,6 +15,7 @@ from hierfed.federated.private import UncertainModel
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.node_items import NodeItems, items_of
 from hierfed.methods.hierarchical.users import (
     ItemMoments,
     Posterior,
@@ -35,8 +36,9 @@ from hierfed.models.symmetric import pack, unpack
 
 # Alternating updates of a new user's posterior and precision, which depend on each other.
 SWEEPS = 3
-# The prior variance of users' slopes on the items' biases: how much users differ in their response to good films.
-BIAS_SLOPE_VARIANCE = 0.1
+# The prior variance of users' slopes on what an unknown user expects of items: how much users differ in their response
+# to good films. It is no slope on b_i alone, since what all users like stands in b_i or in the mean of z_u.
+QUALITY_SLOPE_VARIANCE = 0.1
 # The noise of a rating falls with this power of the item's number of raters.
 NOISE_FALL = 0.1
 NO_KERNEL = ItemKernel((), None, 0.0)
@@ -62,6 +64,7 @@ class SharedKnowledge:
     implicit: as in ItemMoments.
     group_scales: further factors by the user's number of own ratings, for the groups of hierfed.models.intervals; empty
     for none.
+    at_node: items under the threshold as a node's own users know them; None for none.
     """
 
     beliefs: Beliefs
@@ -73,6 +76,7 @@ class SharedKnowledge:
     threads: int
     implicit: Tensor | None = None
     group_scales: tuple[float, ...] = ()
+    at_node: NodeItems | None = None
 
     def scale_of(self, own: Tensor) -> Tensor:
         """The factor on the standard deviations for these numbers of own ratings."""
@@ -87,8 +91,15 @@ class SharedKnowledge:
 
     def vectors(self, item: Tensor) -> Tensor:
         """x_i = (1, q_i, f_i) of each row's item, [rows, t]."""
-        mean = self.beliefs.item_mean[item, 1:]
-        return torch.cat([mean.new_ones(len(item), 1), mean, self.design.slopes[item]], 1)
+        return self.vectors_by(self.items(item)[0], item)
+
+    def vectors_by(self, mean: Tensor, item: Tensor) -> Tensor:
+        """The same, where mean [rows, 1 + rank] of (b_i, q_i) is known."""
+        return torch.cat([mean.new_ones(len(item), 1), mean[:, 1:], self.design.slopes[item]], 1)
+
+    def items(self, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The means [rows, 1 + rank] and packed covariances of (b_i, q_i) of each row's item, as the node knows it."""
+        return items_of(self.beliefs, self.at_node, item)[:2]
 
     def expected(self, weights: Tensor) -> Tensor:
         """The factors' expected ratings of all items, up to a constant: [users, items].
@@ -96,17 +107,30 @@ class SharedKnowledge:
         weights: the users' z_u, [users, t].
         """
         items = torch.arange(len(self.beliefs.item_mean), device=weights.device)
-        return self.beliefs.item_mean[:, 0] + weights @ self.vectors(items).T
+        mean = self.items(items)[0]
+        return mean[:, 0] + weights @ self.vectors_by(mean, items).T
 
     def kriging(self, own: Observations) -> Kriging:
-        """Kriging on (x_i, b_i): besides z_u, each user has a slope on the items' biases, of prior mean 0."""
+        """Kriging on (x_i, c_i): besides z_u, each user has a slope on the items' quality, of prior mean 0."""
         spread = torch.nn.functional.pad(self.beliefs.user_spread, (0, 1, 0, 1))
-        spread[-1, -1] = BIAS_SLOPE_VARIANCE
+        spread[-1, -1] = QUALITY_SLOPE_VARIANCE
         return Kriging(self.kernel or NO_KERNEL, spread, own, self.threads)
 
+    def with_quality(self, vectors: Tensor, bias: Tensor) -> Tensor:
+        """(x_i, c_i), where c_i = b_i + x_i . z_0 is the expectation of an unknown user, whose z_0 has no covariates.
+
+        vectors [rows, t]: x_i. bias [rows]: b_i.
+        """
+        return torch.cat([vectors, (bias + vectors @ self.beliefs.covariate_weights[0])[:, None]], 1)
+
+    def bias_in(self, vectors: Tensor) -> Tensor:
+        """b_i of vectors that `with_quality` gave, [rows, 1]."""
+        return vectors[:, -1:] - vectors[:, :-1] @ self.beliefs.covariate_weights[0][:, None]
+
     def kriging_vectors(self, item: Tensor) -> Tensor:
-        """(x_i, b_i) of each row's item, [rows, t + 1]."""
-        return torch.cat([self.vectors(item), self.beliefs.item_mean[item, :1]], 1)
+        """(x_i, c_i) of each row's item, [rows, t + 1]."""
+        mean = self.items(item)[0]
+        return self.with_quality(self.vectors_by(mean, item), mean[:, 0])
 
 
 @dataclass(frozen=True)
@@ -163,14 +187,15 @@ class PersonalFactors(UncertainModel):
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
         user, item = numbers_of(rows)
         place, known = places_among(self.users, user)
-        x = knowledge.vectors(item)
+        item_mean, item_covariance = knowledge.items(item)
+        x = knowledge.vectors_by(item_mean, item)
         size = 1 + beliefs.rank
         mean = x @ self.newcomer
         variance = torch.einsum("na,ab,nb->n", x, beliefs.user_spread, x)
         factors = torch.cat([self.newcomer.new_ones(1), self.newcomer[1:size]])
         newcomer = torch.outer(factors, factors)
         newcomer[1:, 1:] += beliefs.user_spread[1:size, 1:size]
-        of_items = unpack(beliefs.item_covariance[item], size)
+        of_items = unpack(item_covariance, size)
         uncertain = torch.einsum("nab,ab->n", of_items, newcomer)
         noise = (1 / beliefs.precision).expand(len(item)).clone()
         counts = torch.zeros(len(item), dtype=torch.int64)
@@ -183,7 +208,7 @@ class PersonalFactors(UncertainModel):
                 variance[known] = torch.einsum("na,nab,nb->n", of_known, covariance, of_known)
                 noise[known] = 1 / self.precision[at]
             else:
-                queries = knowledge.kriging_vectors(item[known])
+                queries = knowledge.with_quality(of_known, item_mean[known, 0])
                 times = None if rows.time is None else torch.from_numpy(rows.time).double()[known]
                 deviation, left, loudness = knowledge.kriging(self.own).predict(at, item[known], queries, times)
                 mean[known] = (of_known * self.prior_mean[at]).sum(1) + deviation
@@ -193,7 +218,7 @@ class PersonalFactors(UncertainModel):
             uncertain[known] = torch.einsum("nab,nab->n", of_items[known], products)
         scale = knowledge.scale
         return (
-            scale.centre + scale.unit * (beliefs.item_mean[item, 0] + mean),
+            scale.centre + scale.unit * (item_mean[:, 0] + mean),
             (knowledge.scale_of(counts) * scale.unit) ** 2 * (variance + uncertain + noise),
         )
 
@@ -239,10 +264,11 @@ class PersonalFactors(UncertainModel):
             return None
         knowledge, beliefs = self.knowledge, self.knowledge.beliefs
         item = torch.from_numpy(rows.item).long()
-        vectors, size = knowledge.vectors(item), 1 + beliefs.rank
+        (mean, covariance), size = knowledge.items(item), 1 + beliefs.rank
+        vectors = knowledge.vectors_by(mean, item)
         value = (torch.from_numpy(rows.value).double() - knowledge.scale.centre) / knowledge.scale.unit
-        value = value - beliefs.item_mean[item, 0]
-        of_items = unpack(beliefs.item_covariance[item], size)
+        value = value - mean[:, 0]
+        of_items = unpack(covariance, size)
 
         def density(mean: Tensor, covariance: Tensor, precision: Tensor) -> Tensor:
             products = factor_products(Posterior(mean[None], covariance[None], mean.new_zeros(1)), beliefs.rank)[0]
@@ -266,12 +292,15 @@ class PersonalFactors(UncertainModel):
 
         item_mean [ratings, 1 + rank]: (b_i, q_i) of the rated items without the user's own sums.
         times: in seconds since 1970, if they are known.
+        Of the node: items under the threshold as its users know them, if they do.
         """
+        if self.knowledge.at_node is not None:
+            yield None, self.knowledge.at_node.tensors()
         own, rank = self.own, self.knowledge.beliefs.rank
         per_rating = {
             "items": own.items,
             "ratings": own.ratings,
-            "item_mean": torch.cat([own.vectors[:, -1:], own.vectors[:, 1 : 1 + rank]], 1),
+            "item_mean": torch.cat([self.knowledge.bias_in(own.vectors), own.vectors[:, 1 : 1 + rank]], 1),
             "noise": own.noise,
         }
         if own.times is not None:
@@ -341,9 +370,10 @@ def _observations(
     beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
     user, items, value = own_ratings(rows)
     if last is None:
-        mean, covariance = beliefs.item_mean[items], beliefs.item_covariance[items]
+        mean, covariance = knowledge.items(items)
     else:
-        mean, covariance = without_own(beliefs, rows, design, last.posterior, last.precision, last.was_sent)
+        of_last = last.posterior, last.precision, last.was_sent
+        mean, covariance = without_own(beliefs, rows, design, *of_last, knowledge.at_node)
     products = factor_products(found, beliefs.rank)[user]
     uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
     counts, precision = rows.counts.long(), precision[user]
@@ -366,15 +396,15 @@ def observed(
     item_mean: (b_i, q_i) of the rated items, [ratings, 1 + rank].
     prior_mean: m_u of the users who rated them.
     """
-    bias, factors = item_mean[:, :1], item_mean[:, 1:]
-    vectors = torch.cat([torch.ones_like(bias), factors, knowledge.design.slopes[items], bias], 1)
+    bias, factors = item_mean[:, 0], item_mean[:, 1:]
+    vectors = torch.cat([factors.new_ones(len(factors), 1), factors, knowledge.design.slopes[items]], 1)
     value = (ratings - knowledge.scale.centre) / knowledge.scale.unit
     return Observations(
         counts=counts,
         items=items,
         ratings=ratings,
-        vectors=vectors,
-        residuals=value - bias[:, 0] - (vectors[:, :-1] * prior_mean).sum(1),
+        vectors=knowledge.with_quality(vectors, bias),
+        residuals=value - bias - (vectors * prior_mean).sum(1),
         noise=noise,
     )
 
@@ -410,7 +440,8 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
 
 
 def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
-    """The model of one user, number 0, from the output of PersonalFactors.tensors for that user."""
+    """The model of one user, number 0, from the output of PersonalFactors.tensors for that user and for the node."""
+    knowledge = replace(knowledge, at_node=NodeItems.among(kept))
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])

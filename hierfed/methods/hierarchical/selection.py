@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -21,7 +22,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand
 from hierfed.methods.hierarchical.settings import SelectionSettings
 from hierfed.methods.hierarchical.together import FactorsTogether
-from hierfed.methods.hierarchical.validation import Models, Validators
+from hierfed.methods.hierarchical.validation import Means, Models, Validators
 from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
 from hierfed.models.kernel import ItemKernel, KernelSettings
 from hierfed.randomness import generator
@@ -41,12 +42,12 @@ def select(
     train: Train,
     rule: Rule,
 ) -> tuple[Settings, Selection]:
-    """Try ranks, kernel amplitudes and noise shares one after the other, then fit the width of the intervals.
+    """Try ranks, noise shares and kernel amplitudes one after the other, then fit the width of the intervals.
 
     Each node holds back validation rows of its own train rows and learns from the others. It sends the sum of squared
     errors of each candidate, and a histogram of errors. The larger rank is tried only if there are enough ratings.
-    Implicit covariates are tried only if users have few, and kept if their gain is more than a standard error, with the
-    users' own gains as a sample; nodes send the sum and the sum of squares of these.
+    Implicit covariates are tried only if users have few. They, a noise share and amplitudes are kept if their gain is
+    more than a standard error, with the users' own gains as a sample; nodes send the sum and the sum of their squares.
     Gives the settings with the chosen values, and the record of the selection.
 
     train: trains a candidate.
@@ -55,12 +56,12 @@ def select(
     wanted, trials = settings.selection, list[Trial]()
     newest = settings.split.newest
     reduced = _set_aside(nodes, wanted.validation_share, newest, settings.seed)
-    dated = _of_some_users(reduced, wanted.trial_users, settings.seed)
+    users = _users_with(reduced, wanted.trial_users, wanted.trial_rows)
+    dated = _of_some_users(reduced, users, settings.seed)
     # The width of intervals needs more rows than a choice between candidates.
-    more = {
-        place: rows.untimed for place, rows in _of_some_users(reduced, wanted.validation_users, settings.seed).items()
-    }
-    all_asked = len(reduced) <= wanted.validation_users
+    most = _users_with(reduced, wanted.validation_users, wanted.validation_rows)
+    more = {place: rows.untimed for place, rows in _of_some_users(reduced, most, settings.seed).items()}
+    all_asked = len(reduced) <= most
     asked = np.arange(len(reduced)) if all_asked else np.array(sorted(set(dated) | set(more)))
     validators = Validators(reduced, asked, rule)
     # All else is chosen without the times of the rows to predict, which are known only when one asks.
@@ -91,10 +92,10 @@ def select(
         pairs = (method, trained), (informed, try_out(informed))
         # Kriging is cheap where users have few ratings, and the embedding tells most there: all users are judged.
         rows = dict(enumerate(node.test.untimed for node in reduced)) if all_asked else sampled
-        before, after = (validators.personalise(each, found) for each, found in pairs)
+        before, after = (validators.means(validators.personalise(each, found), rows) for each, found in pairs)
         pays = validators.gains(before, after, rows)
-        for (each, _), models, won in zip(pairs, (before, after), (not pays, pays), strict=True):
-            rmse = validators.rmse(models, rows)
+        for (each, _), means, won in zip(pairs, (before, after), (not pays, pays), strict=True):
+            rmse = validators.rmse_of(means, rows)
             trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
         method, trained = pairs[pays]
     models, kernel = validators.personalise(method, trained), method.kernel
@@ -105,16 +106,14 @@ def select(
             return _with_kriging(models, candidate.kernel(method.content, embedding), candidate.noise_share)
 
         at_times = any(rows.time is not None for rows in dated.values())
-        kernel = _best_kernel(
-            kernel,
-            wanted,
-            best,
-            lambda candidate: validators.rmse(kriged(candidate), sampled),
-            (lambda candidate: validators.rmse(kriged(candidate), dated)) if at_times else None,
-        )
+
+        def means_of(candidate: KernelSettings, timed: bool) -> Means:
+            return validators.means(kriged(candidate), dated if timed else sampled)
+
+        kernel, tried = _best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
+        trials += tried
         models = kriged(kernel)
         method = replace(method, kernel=kernel)
-    count = sum(map(len, more.values()))
     groups = rule(
         (place, _by_group(mean, variance, reduced[place].train, more[place]))
         for place, mean, variance in validators.predicted(models, more)
@@ -123,40 +122,50 @@ def select(
     usual = _quantile(histograms.sum(0))
     scale = usual / quantile()
     chosen = _with_choices(settings, method, kernel, scale, _group_scales(histograms, usual))
-    return chosen, Selection(rows=count, trials=trials, deviation_scale=scale)
+    return chosen, Selection(rows=sum(map(len, more.values())), trials=trials, deviation_scale=scale)
 
 
 def _best_kernel(
     kernel: KernelSettings,
     wanted: SelectionSettings,
-    best: Callable[[str, Sequence[tuple[float, float]]], int],
-    validate: Callable[[KernelSettings], float],
-    at_times: Callable[[KernelSettings], float] | None,
-) -> KernelSettings:
-    """The best amplitudes, share of noise, and amplitudes by time, chosen one after the other.
+    means_of: Callable[[KernelSettings, bool], Means],
+    at_times: bool,
+    validators: Validators,
+    rows: Mapping[int, Ratings],
+) -> tuple[KernelSettings, list[Trial]]:
+    """The kernel with the best share of noise, then the best amplitudes, then those by time, and what was tried.
 
-    best: gives the place of the best of some values.
-    validate, at_times: judge a kernel, without and with the times of the rows to predict; None without any times.
+    means_of: what a kernel expects of the rows, where their times are known (True) and where not.
+    at_times: whether they are.
     """
+    expected, trials = cache(means_of), list[Trial]()
 
-    def pick(
-        setting: str,
-        values: Sequence[float],
-        candidates: Sequence[KernelSettings],
-        judge: Callable[[KernelSettings], float],
-    ) -> KernelSettings:
-        return candidates[best(setting, list(zip(values, map(judge, candidates), strict=True)))]
+    def walk(setting: str, values: Sequence[float], candidates: Sequence[KernelSettings], timed: bool = False) -> int:
+        """The place of the first candidate, or of the last of those after it that each gain on the one before."""
+        # A kernel that uses no times predicts the same with and without those of the rows.
+        found, chosen = [expected(candidates[0], timed and candidates[0].time.used)], 0
+        for place, candidate in enumerate(candidates[1:], 1):
+            found.append(expected(candidate, timed and candidate.time.used))
+            if not validators.gains(found[place - 1], found[place], rows):
+                break
+            chosen = place
+        for place, means in enumerate(found):
+            if all((setting, values[place]) != (each.setting, each.value) for each in trials):
+                rmse = validators.rmse_of(means, rows)
+                trials.append(Trial(setting=setting, value=values[place], rmse=rmse, chosen=place == chosen))
+        return chosen
 
-    judge = cache(validate)
-    kernel = pick("amplitude", wanted.amplitudes, [kernel.scaled(each) for each in wanted.amplitudes], judge)
     shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
-    kernel = pick("noise_share", wanted.noise_shares, shares, judge)
-    if at_times is None or not kernel.time.used:
-        return kernel
-    factors = wanted.time_factors
-    timed = [replace(kernel, time=kernel.time.scaled(each)) for each in factors]
-    # A kernel that uses no times predicts the same with and without those of the rows.
-    return pick("time_factor", factors, timed, lambda each: at_times(each) if each.time.used else judge(kernel))
+    kernel = shares[walk("noise_share", wanted.noise_shares, shares)]
+    smaller, larger = (
+        [kernel.scaled(each) for each in these] for these in (wanted.amplitudes, wanted.larger_amplitudes)
+    )
+    chosen = smaller[walk("amplitude", wanted.amplitudes, smaller)]
+    kernel = chosen if chosen != smaller[0] else larger[walk("amplitude", wanted.larger_amplitudes, larger)]
+    if at_times and kernel.time.used:
+        timed = [replace(kernel, time=kernel.time.scaled(each)) for each in wanted.time_factors]
+        kernel = timed[walk("time_factor", wanted.time_factors, timed, timed=True)]
+    return kernel, trials
 
 
 def _with_choices(
@@ -232,6 +241,13 @@ def _users(ends: np.ndarray, user: np.ndarray) -> np.ndarray:
 def _of_nodes(rows: Ratings, ends: np.ndarray, chosen: np.ndarray) -> RowsByNode:
     before = np.concatenate([[0], np.cumsum(chosen)])
     return RowsByNode(rows.take(chosen), before[ends])
+
+
+def _users_with(nodes: Nodes, users: int, rows: int) -> int:
+    """So many users, or as many more as have so many validation rows on average."""
+    test = nodes.test
+    having = int(_users(test.offsets, test.ratings.user).max(initial=-1)) + 1
+    return max(users, math.ceil(rows * having / max(len(test.ratings), 1)))
 
 
 def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:

@@ -23,6 +23,8 @@ class FactorsSettings(Section):
     moment_strength: the weight of the prior of the spreads of users and items, in users or items.
     between_nodes: true allows nodes means of their own.
     momentum: the momentum of the server, 0 for none; without effect unless all nodes take part in every round.
+    rare_at_node: true lets a node's personal models learn of items under min_raters from each other's ratings there, of
+    at most 256 nodes.
     """
 
     rank: Count = 8
@@ -36,6 +38,7 @@ class FactorsSettings(Section):
     moment_strength: Positive = 10.0
     between_nodes: bool = True
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    rare_at_node: bool = True
 
 
 class KrigingSettings(Section):
@@ -64,21 +67,23 @@ class KrigingSettings(Section):
 class SelectionSettings(Section):
     """Selection for the hierarchical model on validation rows inside its train rows; see methods.hierarchical.
 
-    The first of each list is kept unless another gains least_gain in RMSE.
-
     select: true chooses hyperparameters on validation rows.
     validation_share: share of each user's train rows.
     validation_rounds: rounds of a trial training.
-    trial_users, validation_users: most users whose rows choose values, and fit the width of intervals.
-    least_gain: the gain in RMSE from which another value is taken.
+    trial_users, validation_users: users whose rows choose values, and fit the width of intervals; more if these have
+    fewer than trial_rows, validation_rows.
+    trial_rows, validation_rows: see trial_users.
+    least_gain: the gain in RMSE from which another rank is taken.
     larger_rank: tried if there are at least larger_rank_from ratings.
     larger_rank_from: see larger_rank.
     implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
     implicit_up_to ratings on average.
     implicit_up_to: see implicit_trial.
-    amplitudes: factors on the kernel's amplitudes.
-    noise_shares: values of kriging.noise_share.
-    time_factors: factors on the amplitudes by time, tried where ratings have times, on rows whose time is known.
+    noise_shares: values of kriging.noise_share; from the first, the next is taken while it gains more than a standard
+    error.
+    amplitudes, larger_amplitudes: factors on the kernel's amplitudes, tried likewise, the larger ones if no smaller one
+    was taken.
+    time_factors: factors on the amplitudes by time, tried likewise, where ratings have times, on rows of known time.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
     group_scales: further factors for users with so many own ratings, see hierfed.models.intervals; empty for none.
     """
@@ -87,14 +92,17 @@ class SelectionSettings(Section):
     validation_share: OpenShare = 0.1
     validation_rounds: Count = 12
     trial_users: Count = 120
+    trial_rows: Count = 1500
     validation_users: Count = 600
+    validation_rows: Count = 6000
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
     implicit_trial: NonNegative = 30.0
     implicit_trial_rank: Count = 64
     implicit_up_to: NonNegative = 50.0
-    amplitudes: tuple[NonNegative, ...] = (1.0, 0.5)
-    noise_shares: tuple[Positive, ...] = (0.4, 0.6)
+    noise_shares: tuple[Positive, ...] = (0.4, 0.6, 0.8, 1.0)
+    amplitudes: tuple[NonNegative, ...] = (1.0, 0.5, 0.25, 0.0)
+    larger_amplitudes: tuple[NonNegative, ...] = (1.0, 2.0)
     time_factors: tuple[NonNegative, ...] = (0.0, 1.0)
     least_gain: NonNegative = 0.002
     deviation_scale: Positive = 1.0

@@ -18,7 +18,7 @@ def without_former_sums(model: PersonalFactors, before: Mapping[str, Tensor]) ->
     before: the tensors of the user's own file. Items that it lacks keep the shared model's means.
     """
     own, rank = model.own, model.knowledge.beliefs.rank
-    means = torch.cat([own.vectors[:, -1:], own.vectors[:, 1 : 1 + rank]], 1)
+    means = torch.cat([model.knowledge.bias_in(own.vectors), own.vectors[:, 1 : 1 + rank]], 1)
     same = own.items[:, None] == before["items"]
     kept = same.any(1)
     means[kept] = before["item_mean"][same.int().argmax(1)[kept]]

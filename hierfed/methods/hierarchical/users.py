@@ -31,6 +31,7 @@ class ItemMoments:
     products [items, packed]: E (b_i, q_i)(b_i, q_i)'.
     average [rank]: q of the average rating.
     implicit [items, k]: an embedding whose means over a user's rated items are covariates; None for none.
+    rare [items, 2 + rank + slopes]: (b_i, x_i) of items under the threshold, 0 for others; None where none are pooled.
     """
 
     vectors: Tensor
@@ -38,6 +39,7 @@ class ItemMoments:
     average: Tensor
     rank: int
     implicit: Tensor | None = None
+    rare: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,16 @@ class Evidence:
     targets [users, t]: sum of (y - b_i) E x - Cov(x, b_i).
     squares [users]: sum of E (y - b_i)^2.
     covariates [users, h]: h_u, with a leading 1.
+    rare_vectors [users, t], rare_residuals [users]: sums of x_i and of y - b_i over items under the threshold; None
+    where these are not pooled.
     """
 
     products: Tensor
     targets: Tensor
     squares: Tensor
     covariates: Tensor
+    rare_vectors: Tensor | None = None
+    rare_residuals: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +88,18 @@ def prepare(rows: UserRows, design: Design) -> Users:
     return Users(rows, rows.rated @ design.covariates)
 
 
-def item_moments(beliefs: Beliefs, design: Design, implicit: Tensor | None = None) -> ItemMoments:
-    """See ItemMoments."""
+def item_moments(beliefs: Beliefs, design: Design, implicit: Tensor | None = None, pooled: bool = False) -> ItemMoments:
+    """See ItemMoments. pooled: True if the items under the threshold are."""
     mean = beliefs.item_mean
     padded = torch.cat([mean, mean.new_zeros(1, mean.shape[1])])
+    vectors = torch.cat([mean[:, :1], mean.new_ones(len(mean), 1), mean[:, 1:], design.slopes], 1)
     return ItemMoments(
         vectors=torch.cat([padded, design.padded_content], 1),
         products=outer_packed(mean) + beliefs.item_covariance,
         average=(design.raters @ mean[:, 1:]) / design.raters.sum(),
         rank=beliefs.rank,
         implicit=implicit,
+        rare=(1 - design.shared)[:, None] * vectors if pooled else None,
     )
 
 
@@ -119,7 +127,12 @@ def evidence(moments: ItemMoments, users: Users) -> Evidence:
         1,
     )
     squares = rows.rating_squares - 2 * weighted[:, 0] + item_products[:, 0, 0]
-    return Evidence(products, targets, squares, _covariates(moments, users, cross[:, 1:, 0]))
+    covariates = _covariates(moments, users, cross[:, 1:, 0])
+    if moments.rare is None:
+        return Evidence(products, targets, squares, covariates)
+    rare = rows.rated @ moments.rare
+    rated = rows.ratings @ moments.rare[:, 1]
+    return Evidence(products, targets, squares, covariates, rare[:, 1:], rated - rare[:, 0])
 
 
 def _covariates(moments: ItemMoments, users: Users, factor_sums: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.together import FactorsTogether
 
 Models = Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether
+Means = Mapping[int, Tensor]
+"""The expected ratings of some rows, by the node's place."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,21 @@ class Validators:
 
     def rmse(self, models: Models, rows: Mapping[int, Ratings]) -> float:
         """RMSE of these rows; rows: by the node's place."""
-        within = models[0].within
-        found = ((place, _errors(within(mean), rows[place])) for place, mean, _ in self.predicted(models, rows))
-        sums = self.rule(found).total.arrays
+        return self.rmse_of(self.means(models, rows), rows)
+
+    def means(self, models: Models, rows: Mapping[int, Ratings]) -> Means:
+        """The expected ratings of these rows, on the scale, by the node's place; rows: likewise."""
+        return {place: models[0].within(mean) for place, mean, _ in self.predicted(models, rows)}
+
+    def rmse_of(self, means: Means, rows: Mapping[int, Ratings]) -> float:
+        """RMSE of these means."""
+        sums = self.rule((place, _errors(mean, rows[place])) for place, mean in means.items()).total.arrays
         return math.sqrt(float(sums["squares"] / sums["rows"].clamp_min(1)))
 
-    def gains(self, before: Models, after: Models, rows: Mapping[int, Ratings]) -> bool:
-        """True if the later models' gain is more than its standard error, with the users' own gains as a sample."""
-        within, pairs = before[0].within, zip(self.predicted(before, rows), self.predicted(after, rows), strict=True)
-        sums = self.rule(
-            (place, _gain(within(first), within(then), rows[place])) for (place, first, _), (_, then, _) in pairs
-        ).total.arrays
-        return bool(sums["gain"] > sums["squares"].sqrt())
+    def gains(self, before: Means, after: Means, rows: Mapping[int, Ratings]) -> bool:
+        """True if the later means' gain is more than its standard error, with the users' own gains as a sample."""
+        sums = self.rule((place, _gain(first, after[place], rows[place])) for place, first in before.items())
+        return bool(sums.total.arrays["gain"] > sums.total.arrays["squares"].sqrt())
 
 
 def _predicted(

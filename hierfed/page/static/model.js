@@ -115,6 +115,11 @@ var hierfed = (function () {
     return shared.item_mean.values[item * shared.item_mean.columns];
   }
 
+  /* z of a user of whom nothing is known. */
+  function unknown(shared) {
+    return shared.covariate_weights.subarray(0, shared.size);
+  }
+
   /* An entry of the covariance of (b, q), of which the lower triangle is kept row by row. */
   function covarianceOf(shared, item, row, column) {
     const at = row >= column ? (row * (row + 1)) / 2 + column : (column * (column + 1)) / 2 + row;
@@ -214,7 +219,7 @@ var hierfed = (function () {
     const items = order.map((pair) => pair[0]), y = order.map((pair) => (pair[1] - constants.centre) / constants.unit);
     const n = items.length, model = { shared, items, ratings: order.map((pair) => pair[1]), n };
     if (!n) {
-      model.priorMean = shared.covariate_weights.subarray(0, size);
+      model.priorMean = unknown(shared);
       model.products = factorProducts(model.priorMean, shared.user_spread, shared);
       return model;
     }
@@ -243,18 +248,18 @@ var hierfed = (function () {
     return model;
   }
 
-  /* (x, b), on which kriging works: besides z, a user has a slope on the items' biases. */
+  /* (x, c), on which kriging works: besides z, a user has a slope on c, what an unknown user expects of an item. */
   function kriged(shared, item) {
     const x = new Float64Array(shared.size + 1);
     x.set(vectorOf(shared, item));
-    x[shared.size] = biasOf(shared, item);
+    x[shared.size] = biasOf(shared, item) + dot(unknown(shared), x.subarray(0, shared.size));
     return x;
   }
 
   function spreadTimes(shared, x) {
     const out = new Float64Array(shared.size + 1);
     out.set(times(shared.user_spread, shared.size, x));
-    out[shared.size] = shared.constants.bias_slope_variance * x[shared.size];
+    out[shared.size] = shared.constants.quality_slope_variance * x[shared.size];
     return out;
   }
 
@@ -303,6 +308,7 @@ var hierfed = (function () {
     direction.set(model.priorMean);
     if (model.n)
       model.solved.weights.forEach((weight, a) => model.left[a].forEach((value, k) => (direction[k] += weight * value)));
+    unknown(shared).forEach((value, k) => (direction[k] += direction[shared.size] * value));
     const { slopes, item_mean: mean } = shared;
     for (let i = 0; i < shared.items; i++) {
       let sum = mean.values[i * mean.columns] * (1 + direction[shared.size]) + direction[0];

@@ -95,10 +95,12 @@ def test_predictions_are_the_prior_mean_and_what_the_own_ratings_add(case: Case)
                 noise *= loud / loud.mean()
                 x = np.column_stack([np.ones(len(items)), without_mean[:, 1:], slopes[items]])
                 residuals = value[mine].numpy() - without_mean[:, 0] - x @ prior
+                unknown = beliefs.covariate_weights[0].numpy()
+                quality, own_quality = bias + queries @ unknown, without_mean[:, 0] + x @ unknown
                 known = x @ spread @ x.T + kernel[np.ix_(items, items)]
-                known += 0.1 * np.outer(without_mean[:, 0], without_mean[:, 0])
-                cross = queries @ spread @ x.T + kernel[:, items] + 0.1 * np.outer(bias, without_mean[:, 0])
-                itself = np.einsum("na,ab,nb->n", queries, spread, queries) + np.diag(kernel) + 0.1 * bias**2
+                known += 0.1 * np.outer(own_quality, own_quality)
+                cross = queries @ spread @ x.T + kernel[:, items] + 0.1 * np.outer(quality, own_quality)
+                itself = np.einsum("na,ab,nb->n", queries, spread, queries) + np.diag(kernel) + 0.1 * quality**2
                 dense = dense_kriging(known, noise, cross, itself, residuals)
                 mean = queries @ prior + dense.mean
                 variance = dense.variance + uncertain + dense.loudness * share / tau

@@ -22,6 +22,7 @@ from hierfed.methods.hierarchical.factor_states import FactorsState, PooledState
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.items import update_items
 from hierfed.methods.hierarchical.opening import co_ratings
+from hierfed.methods.hierarchical.rare_items import moved_by
 from hierfed.models.symmetric import unpack
 from hierfed.observer import Observer
 
@@ -179,6 +180,8 @@ def test_a_round_of_some_goes_a_part_of_the_way(method, nodes, everyone_before):
         mean, packed, weights, spread = update_items(
             old, design, features, total.arrays, method.strengths, learn_prior, weight=1 / share, step=step
         )
+        if everyone_before:
+            mean = moved_by(mean, design, some.combine(shared, total).arrays["rare_offset"])
         expected = {"item_mean": mean, "item_covariance": packed, "item_weights": weights, "item_spread": spread}
         close({name: getattr(found, name) for name in expected}, expected)
         assert (step == 1) == (everyone_before == 0)

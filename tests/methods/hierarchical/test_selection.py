@@ -17,15 +17,18 @@ from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.hierarchical import selection as selection_room
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.selection import select
-from hierfed.methods.hierarchical.validation import _gain
+from hierfed.methods.hierarchical.validation import Validators, _gain
 from hierfed.results import Selection
 from hierfed.settings import Settings, load_settings
+
+FEW = {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, "implicit_trial": 0}
+FEW |= {"trial_rows": 1, "validation_rows": 1}
 
 
 def settings_with(**changes: Any) -> Settings:
     return load_settings(
         "hierarchical",
-        {"validation_rounds": 2, "validation_users": 100, "trial_users": 100, "implicit_trial": 0, **changes},
+        {**FEW, **changes},
     )
 
 
@@ -54,21 +57,47 @@ def test_test_rows_do_not_enter_the_choice(nodes, make_content, make_factors):
     assert selected(settings_with(), method, others) == found
 
 
-def test_the_best_trial_is_chosen_where_it_gains_enough_and_else_the_first(nodes, make_content, make_factors):
+@pytest.mark.parametrize(
+    ("gains", "tried", "expected"),
+    [
+        (lambda first, then: False, {0.4, 0.6, 1.0, 0.5, 2.0}, (0.4, 1.0)),
+        (lambda first, then: True, {0.4, 0.6, 0.8, 1.0, 0.5, 0.0}, (0.8, 0.0)),
+    ],
+    ids=["nothing gains", "all gains"],
+)
+def test_the_next_value_is_taken_while_it_gains(nodes, make_content, make_factors, monkeypatch, gains, tried, expected):
+    """Noise first, then smaller amplitudes, or larger ones where no smaller one gains; what loses ends the walk."""
     method = make_factors(make_content(25))
-    for least in (0.0, 10.0):
-        asked = settings_with(least_gain=least, amplitudes=[1.0, 0.2, 3.0])
-        chosen, selection = choose(asked, method, nodes)
+    asked = settings_with(amplitudes=[1.0, 0.5, 0.0], noise_shares=[0.4, 0.6, 0.8])
+    monkeypatch.setattr(Validators, "gains", lambda self, first, then, rows: gains(first, then))
+    chosen, selection = choose(asked, method, nodes)
+    assert {trial.value for trial in selection.trials} == tried
+    share, amplitude = (trial.value for trial in selection.trials if trial.chosen)
+    assert (share, amplitude) == expected
+    assert chosen.kriging.content_amplitude == pytest.approx(amplitude * method.kernel.content)
+    assert chosen.kriging.title_amplitude == pytest.approx(amplitude * method.kernel.title)
+    assert chosen.kriging.noise_share == share
+    changed = {"factors", "kriging", "selection"}
+    assert chosen.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
+
+
+def test_a_value_that_gains_has_the_smaller_error(nodes, make_content, make_factors):
+    method = make_factors(make_content(25))
+    for asked in (settings_with(), settings_with(amplitudes=[0.0, 1.0], noise_shares=[3.0, 0.4])):
+        selection = selected(asked, method, nodes)
         for setting in ("amplitude", "noise_share"):
             trials = [trial for trial in selection.trials if trial.setting == setting]
-            best = min(trials, key=lambda trial: trial.rmse) if least == 0 else trials[0]
-            assert [trial for trial in trials if trial.chosen] == [best]
-        amplitude, share = (trial.value for trial in selection.trials if trial.chosen)
-        assert chosen.kriging.content_amplitude == pytest.approx(amplitude * method.kernel.content)
-        assert chosen.kriging.title_amplitude == pytest.approx(amplitude * method.kernel.title)
-        assert chosen.kriging.noise_share == share
-        changed = {"factors", "kriging", "selection"}
-        assert chosen.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
+            (taken,) = (trial for trial in trials if trial.chosen)
+            assert taken.rmse <= trials[0].rmse
+
+
+def test_where_users_have_few_rows_more_of_them_validate(nodes, make_content, make_factors):
+    """40 users hold 38 rows: so many as have 20 of these on average, but no more than there are."""
+    method = make_factors(make_content(25))
+    held = selected(settings_with(), method, nodes).rows
+    for rows in (held // 2, held, 10 * held):
+        found = selected(settings_with(validation_users=1, validation_rows=rows), method, nodes).rows
+        assert found == pytest.approx(min(rows, held), rel=0.3)
 
 
 def test_a_larger_rank_is_tried_where_there_are_ratings_enough(nodes, make_content, make_factors):

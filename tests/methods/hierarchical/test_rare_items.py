@@ -1,0 +1,89 @@
+"""Items under the threshold, pooled into one offset: against loops over ratings, and where they are worse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hierfed.data.ratings import Ratings
+from hierfed.engines.in_process import run_rounds
+from hierfed.methods.hierarchical.beliefs import ITEM_BIAS_VARIANCE
+from hierfed.methods.hierarchical.cavity import own_ratings
+from hierfed.methods.hierarchical.rare_items import next_offset, rare_sums
+from hierfed.methods.hierarchical.users import evidence, item_moments, posterior
+
+USERS, COMMON, RARE = 30, 12, 60
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_sums_are_those_of_a_loop_over_the_ratings(make_problem, told):
+    problem = make_problem(seed=4, users=8, items=10, rank=2, threshold=4)
+    beliefs, design = problem.beliefs, problem.design
+    known = evidence(item_moments(beliefs, design, pooled=True), problem.users)
+    tau = torch.linspace(0.5, 2.0, 8, dtype=torch.float64)
+    found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, tau)
+    sums = rare_sums(known, found, tau, beliefs.item_spread[0, 0], told)
+    precision, pull, raters = 0.0, 0.0, set()
+    for user, item, value in zip(*(each.tolist() for each in own_ratings(problem.users.rows)), strict=True):
+        if design.shared[item]:
+            continue
+        x = torch.cat([torch.ones(1), beliefs.item_mean[item, 1:], design.slopes[item]])
+        weight = 1 / (1 / float(tau[user]) + float(beliefs.item_spread[0, 0]))
+        precision += weight
+        pull += weight * (value - float(beliefs.item_mean[item, 0]) - float(x @ found.mean[user]))
+        raters.add(user)
+    assert raters
+    assert sums["rare_raters"].tolist() == [len(raters)]
+    torch.testing.assert_close(sums["rare_precision"], torch.tensor([told * precision]).double())
+    torch.testing.assert_close(sums["rare_pull"], torch.tensor([told * pull]).double())
+
+
+def test_the_offset_is_the_posterior_mean_of_what_the_pulls_measure():
+    """Measured from 0.3, with precision 4 and prior variance v: the mean of 0.3 + 2 / 4 with weight 4 / (4 + 1 / v)."""
+    arrays = {"rare_offset": torch.tensor([0.3]).double(), "rare_raters": torch.tensor([9.0]).double()}
+    sums = {name: torch.tensor([value]).double() for name, value in (("rare_precision", 4.0), ("rare_pull", 2.0))}
+    found = next_offset(arrays, {**sums, "rare_raters": torch.tensor([7.0]).double()})
+    expected = (0.3 + 2 / 4) * 4 / (4 + 1 / ITEM_BIAS_VARIANCE)
+    assert found["rare_offset"].tolist() == pytest.approx([expected])
+    assert found["rare_raters"].tolist() == [7.0]
+
+
+@pytest.fixture
+def worse() -> Ratings:
+    """Common items are rated by all; of the others each has one rater, and they are worse by 1.5 stars."""
+    rng = np.random.default_rng(2)
+    user = np.concatenate([np.repeat(np.arange(USERS), COMMON), rng.permutation(RARE) % USERS])
+    item = np.concatenate([np.tile(np.arange(COMMON), USERS), COMMON + np.arange(RARE)])
+    value = 3.5 + rng.normal(0, 0.3, USERS)[user] + rng.normal(0, 0.4, len(user)) - 1.5 * (item >= COMMON)
+    order = np.argsort(user, kind="stable")
+    return Ratings(user[order].astype(np.int32), item[order].astype(np.int32), value[order].astype(np.float32))
+
+
+def test_where_rare_items_are_worse_the_model_learns_it_and_sends_one_sum(
+    worse, make_factors, make_content, divide_users
+):
+    method = make_factors(make_content(COMMON + RARE), threshold=5, embedding_rank=0)
+    nodes = divide_users(worse, [user % 3 for user in range(USERS)])
+    shared = run_rounds(method, nodes, 12).shared
+    found = method.knowledge(shared, krige=False)
+    newcomer = found.beliefs.covariate_weights[:1]
+    expected = (found.scale.centre + found.scale.unit * found.expected(newcomer)[0]).numpy()
+    truth = worse.value[worse.item >= COMMON].mean()
+    assert expected[COMMON:].mean() == pytest.approx(truth, abs=0.3)
+    sent = [each.arrays for each, _ in method.contribute(shared, nodes, [None] * 3)]
+    assert sum(float(each["rare_raters"]) for each in sent) == USERS
+    assert {each[name].shape for each in sent for name in ("rare_precision", "rare_pull")} == {(1,)}
+
+
+def test_nothing_is_sent_of_items_that_too_few_users_have_rated(worse, make_factors, make_content, divide_users):
+    """Four users hold all ratings of rare items, and the threshold is five."""
+    rows = worse.take(np.flatnonzero((worse.item < COMMON) | (worse.user < 4)))
+    method = make_factors(make_content(COMMON + RARE), threshold=5, embedding_rank=0)
+    nodes = divide_users(rows, [user % 3 for user in range(USERS)])
+    trained = run_rounds(method, nodes, 4)
+    assert trained.shared.arrays["rare_offset"].tolist() == [0.0]
+    assert trained.shared.arrays["rare_raters"].tolist() == [4.0]
+    for contribution, _ in method.contribute(trained.shared, nodes, trained.private):
+        assert contribution.arrays["rare_precision"].tolist() == [0.0]
+        assert contribution.arrays["rare_pull"].tolist() == [0.0]
