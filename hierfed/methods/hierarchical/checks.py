@@ -15,6 +15,7 @@ from hierfed.federated.checks import Check, Sent, between, counts, not_negative,
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.embedding import REGULARISATION
+from hierfed.methods.hierarchical.rare_items import OFFSET
 from hierfed.models.symmetric import unpack
 
 # Matrices that are checked at once.
@@ -148,6 +149,20 @@ def round_checks(
             return "item_precision and covariate_products are of more users than there are"
         return ""
 
+    def rare(sent: Sent, sign: float) -> Tensor:
+        """Bounds of the pull of all items under the threshold, by its precision."""
+        return sign * residual.sqrt() * sent["rare_precision"]
+
+    of_rare: tuple[Check, ...] = ()
+    if OFFSET in arrays:
+        of_rare = (
+            counts("rare_raters", "users"),
+            not_negative("rare_precision"),
+            within("rare_raters", lambda sent: sent["users"]),
+            within("rare_precision", lambda sent: largest_precision * sent["ratings"], items),
+            between("rare_pull", lambda sent: rare(sent, -1.0), lambda sent: rare(sent, 1.0), float(residual)),
+        )
+
     def deviations(sent: Sent) -> str:
         """Users' deviations are no more than their numbers and their ratings allow."""
         found = (whitening * sent["user_moments"]).sum()
@@ -183,6 +198,7 @@ def round_checks(
         deviations,
         within("item_precision", lambda sent: largest_precision * _largest(sent, design, beliefs, budget(sent)), items),
         between("node_moments", lambda sent: node_moments(sent, -1.0), lambda sent: node_moments(sent, 1.0), items),
+        *of_rare,
     )
 
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from hierfed.federated.contract import Contribution
 from hierfed.federated.screen import alike_in_direction, within
-from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.beliefs import ITEM_BIAS_VARIANCE, Beliefs
 from hierfed.methods.hierarchical.design import Design
+from hierfed.methods.hierarchical.rare_items import PRECISION, PULL
 from hierfed.models.symmetric import inverse, pack, unpack
 
 # How far a node's mean per user or rating may be from the other nodes' median, in logs.
@@ -89,8 +90,18 @@ def credible_sums(
         if passes:
             keeps = (test <= limit).double()[:, None]
             items = {name: keeps * each.arrays[name] for name in ("item_precision", "item_pull")}
-            kept.append(Contribution({**each.arrays, **items}))
+            kept.append(Contribution({**each.arrays, **items, **_credible_rare(each.arrays)}))
     return _capped(kept)
+
+
+def _credible_rare(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The node's sums over all items under the threshold together, 0 if they draw these beyond what is usual."""
+    if PULL not in sums:
+        return {}
+    precision = sums[PRECISION]
+    test = sums[PULL].square() / (precision + ITEM_BIAS_VARIANCE * precision.square()).clamp_min(1e-300)
+    keeps = (test <= 1 + ITEM_DEVIATIONS * 2**0.5).double()
+    return {name: keeps * sums[name] for name in (PRECISION, PULL)}
 
 
 def _products_possible(sums: Mapping[str, Tensor]) -> bool:
