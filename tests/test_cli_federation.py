@@ -116,6 +116,12 @@ def test_tls_files_that_are_not_there_are_named(hierfed, missing):
     assert_refused(hierfed(*SERVER, *options), "nowhere.pem: no such file", "`hierfed keys server HOST`")
 
 
+def test_a_certificate_that_has_expired_is_named(hierfed, tmp_path):
+    expired = new_certificates(tmp_path / "expired", ["127.0.0.1"], days=-2)
+    tls = ("--tls-cert", expired.certificate, "--tls-key", expired.key, "--ca", expired.ca)
+    assert_refused(hierfed(*SERVER, *map(str, tls)), "expired", str(expired.certificate), code=1)
+
+
 @pytest.mark.parametrize("path", ["nowhere.pub", "junk", "a.key"])
 def test_keys_that_are_none_are_named(hierfed, path):
     found = hierfed(*SERVER, "--allow-key", path)

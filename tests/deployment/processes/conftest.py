@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,9 @@ def tables(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def start(tmp_path) -> Iterator[Start]:
-    """Start `hierfed ARGUMENTS`, or another program of Python; its standard error can be read line by line.
+@contextmanager
+def processes(folder: Path) -> Iterator[Start]:
+    """Start `hierfed ARGUMENTS` in a folder, or another program of Python; its standard error can be read line by line.
 
     What is left is killed at the end.
     """
@@ -52,7 +53,7 @@ def start(tmp_path) -> Iterator[Start]:
     def run(*arguments: object, program: Sequence[str] = ("-m", "hierfed")) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
-            cwd=tmp_path,
+            cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,11 +64,20 @@ def start(tmp_path) -> Iterator[Start]:
         watchdogs[-1].start()
         return process
 
-    yield run
-    for watchdog in watchdogs:
-        watchdog.cancel()
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+    try:
+        yield run
+    finally:
+        for watchdog in watchdogs:
+            watchdog.cancel()
+        for process in started:
+            process.kill()
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts processes of one test, in its folder."""
+    with processes(tmp_path) as run:
+        yield run

@@ -9,12 +9,8 @@ from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
 from hierfed.data.reading.sources import read_ratings
-from hierfed.engines.in_process import run_rounds
-from hierfed.engines.rounds import Round
 from hierfed.federated.method import Method
-from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.methods import Case, prepare
-from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings
 
 ROUNDS = 6
@@ -58,6 +54,14 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     raise AssertionError(f"ended without saying {wanted!r}: {lines}")
 
 
+def last_line(process: subprocess.Popen[str]) -> str:
+    """What a process says last; it must end with an error."""
+    _, told = process.communicate()
+    assert process.returncode == 1, told
+    assert "Traceback" not in told
+    return told.strip().splitlines()[-1]
+
+
 def in_process(tables) -> tuple[Method, list[Node]]:
     """The method of these settings, and a node for each of the three tables; the ratings are on SCALE."""
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
@@ -66,10 +70,3 @@ def in_process(tables) -> tuple[Method, list[Node]]:
     own = [own_ratings(read_ratings(str(tables / f"{number}.parquet")), catalogue) for number in (1, 2, 3)]
     nodes = [Node(place, str(place + 1), each.train, each.test) for place, each in enumerate(own)]
     return prepare(Case(settings, catalogue, SCALE)).method, nodes
-
-
-def in_process_digest(tables, rule: Rule = OPEN_SUM) -> str:
-    """What the three tables give in one process."""
-    method, nodes = in_process(tables)
-    with one_torch_thread():
-        return run_rounds(method, nodes, ROUNDS, how=Round(rule)).shared.digest()

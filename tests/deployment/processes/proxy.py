@@ -43,9 +43,13 @@ class Proxy:
             ready.register(server, selectors.EVENT_READ, client)
             while True:
                 for key, _ in ready.select():
-                    content = key.fileobj.recv(1 << 16)
+                    try:
+                        content = key.fileobj.recv(1 << 16)
+                        if key.fileobj is client:
+                            self._sent.append(content)
+                        key.data.sendall(content)
+                    except OSError:
+                        # One of the two was killed.
+                        return
                     if not content:
                         return
-                    if key.fileobj is client:
-                        self._sent.append(content)
-                    key.data.sendall(content)

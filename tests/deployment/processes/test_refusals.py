@@ -1,24 +1,12 @@
 """Who is not let in, and what they read; with real certificates, a real server and real nodes."""
 
-import socket
-import ssl
-import threading
-
 import pytest
 
 from hierfed.deployment.keys import new_certificates, new_key, read_public_key
 from hierfed.deployment.signing import fingerprint
-from tests.deployment.processes.federations import SETTINGS, free_port, read_until
+from tests.deployment.processes.federations import SETTINGS, free_port, last_line, read_until
 
 pytestmark = pytest.mark.slow
-
-
-def last_line(node) -> str:
-    """What a node says last; it must end with an error."""
-    _, told = node.communicate()
-    assert node.returncode == 1, told
-    assert "Traceback" not in told
-    return told.strip().splitlines()[-1]
 
 
 @pytest.fixture
@@ -59,36 +47,3 @@ def test_strangers_are_refused_in_one_line_each_and_a_known_node_is_let_in(start
     assert [server.wait(), friend.wait()] == [0, 0]
     refused = f"WARNING a node is refused: from 127.0.0.1, with the key {fingerprint(read_public_key(unknown))}"
     assert any(refused in line for line in lines), lines
-
-
-def test_an_expired_certificate_is_refused_by_node_and_server(start, join, tables, tmp_path):
-    expired = new_certificates(tmp_path / "keys", ["127.0.0.1"], days=-2)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(expired.certificate, expired.key)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        node = join(listener.getsockname()[1], "a", "--ca", expired.ca)
-
-        def shake_hands() -> None:
-            connection, _ = listener.accept()
-            with connection, pytest.raises(ssl.SSLError):
-                context.wrap_socket(connection, server_side=True)
-
-        thread = threading.Thread(target=shake_hands, daemon=True)
-        thread.start()
-        told = last_line(node)
-        thread.join()
-    assert "certificate has expired" in told
-    tls = ["--tls-cert", expired.certificate, "--tls-key", expired.key, "--ca", expired.ca]
-    options = ["--listen", f"127.0.0.1:{free_port()}", "--nodes", 1, "--catalogue", tables / "items.csv"]
-    told = last_line(start("server", *options, *tls, *SETTINGS))
-    assert "expired" in told
-    assert str(expired.certificate) in told
-
-
-def test_a_node_that_wants_tls_is_told_of_a_server_without(start, join, tables, tmp_path):
-    certificates = new_certificates(tmp_path / "keys", ["127.0.0.1"])
-    port = free_port()
-    options = ["--listen", f"127.0.0.1:{port}", "--nodes", 1, "--catalogue", tables / "items.csv"]
-    server = start("server", *options, *SETTINGS)
-    read_until(server, "waiting for 1 nodes")
-    assert "does not speak TLS" in last_line(join(port, "a", "--ca", certificates.ca))

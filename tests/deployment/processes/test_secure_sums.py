@@ -7,12 +7,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
+from hierfed.federated.method import Method
+from hierfed.models.threads import one_torch_thread
 from hierfed.privacy.secure_sum.simulation import SecureSum
 from tests.deployment.processes.federations import (
     ROUNDS,
     digest_of,
     free_port,
-    in_process_digest,
+    in_process,
     join,
     read_until,
     serve,
@@ -45,30 +49,38 @@ main()
 """
 
 
-def test_the_model_is_that_of_one_process_and_who_listens_hears_no_tally(start, tables):
+class WithoutTheThird:
+    """From the round after the fifth sum on, the third node is lost."""
+
+    def __init__(self, method: Method):
+        self._last = method.start().round + FIFTH_ROUND
+
+    def places(self, round_number: int, nodes: int) -> np.ndarray:
+        return np.arange(nodes if round_number <= self._last else 2)
+
+
+def test_a_node_is_killed_after_its_upload_and_the_model_is_that_of_one_process(start, tables, tmp_path):
+    """It is in the sum, the others finish, and who listens to one hears no tally."""
     port, proxy = free_port(), Proxy()
-    server = serve(start, tables, port, *SECURELY)
     proxy.forward_to(port)
-    nodes = [join(start, tables, proxy.port, 1), *(join(start, tables, port, number) for number in (2, 3))]
-    lines = read_until(server, "digest")
-    assert [server.wait(), *(node.wait() for node in nodes)] == [0, 0, 0, 0]
-    assert digest_of(lines) == in_process_digest(tables, SecureSum())
-    counts = np.zeros(40)
-    np.add.at(counts, pl.read_parquet(tables / "1.parquet")["item"].to_numpy() - 100, 1)
-    assert counts.tobytes() not in proxy.close()
-
-
-def test_a_node_that_is_killed_after_its_upload_is_in_the_sum_and_the_others_finish(start, tables, tmp_path):
-    port = free_port()
     server = serve(start, tables, port, *SECURELY, "--quorum", 2)
-    nodes = [join(start, tables, port, number) for number in (1, 2)]
+    nodes = [join(start, tables, proxy.port, 1), join(start, tables, port, 2)]
     lost = join(start, tables, port, 3, program=("-c", ENDS_AFTER_UPLOAD))
     lines = read_until(server, "digest")
     assert server.wait() == 0
     assert lost.wait() == -signal.SIGKILL
     assert [node.wait() for node in nodes] == [0, 0]
     assert any("node 3 is gone" in line for line in lines)
+    assert any("2 nodes" in line for line in lines)
     result = json.loads(next(tmp_path.rglob("trained/result.json")).read_text())
     rounds = [each["contributors"] for each in result["federation"]["rounds"]]
     assert rounds == [["1", "2", "3"]] * 5 + [["1", "2"]] * (len(rounds) - 5)
     assert result["federation"]["rounds"][-1]["round"] == ROUNDS
+
+    method, everybody = in_process(tables)
+    how = Round(SecureSum(), participation=WithoutTheThird(method))
+    with one_torch_thread():
+        assert digest_of(lines) == run_rounds(method, everybody, ROUNDS, how=how).shared.digest()
+    counts = np.zeros(40)
+    np.add.at(counts, pl.read_parquet(tables / "1.parquet")["item"].to_numpy() - 100, 1)
+    assert counts.tobytes() not in proxy.close()
