@@ -230,6 +230,8 @@ class Federation:
         last: float | None = None
         began, wait = self._clock(), SHORTEST_WAIT
         end = began + self._patience.deadline
+        # A node may have begun again since anybody looked, and must be greeted before it is asked.
+        self._receive([])
         while True:
             self._send_to_idle(message, asked, done)
             looked = self._clock()

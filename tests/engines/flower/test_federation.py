@@ -549,6 +549,15 @@ def test_a_node_that_comes_back_after_it_has_answered_is_counted_once(same, worl
     assert outcome.refused == (Refusal("c", "a second answer to the same round"),)
 
 
+def test_a_node_that_has_begun_again_between_two_requests_is_greeted_before_it_is_asked(world):
+    (node_id,) = (node_id for node_id, peer in world.net.online.items() if peer is world.c)
+    world.net.leave(world.c)
+    world.net.join(world.c, node_id)
+    world.federation.ask(lambda _: Request("finish"), 3)
+    assert world.c.kinds() == ["hello", "setup", "finish"]
+    assert world.a.kinds() == world.b.kinds() == ["finish"]
+
+
 def test_two_answers_of_a_node_are_not_taken_for_those_of_two(world):
     world.net.leave(world.a)
     world.b.answers["round"] = None
