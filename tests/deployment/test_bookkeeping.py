@@ -98,8 +98,7 @@ def test_entries_cost_no_message_but_two_at_the_end(village, make_settings):
     ]
 
 
-@pytest.mark.parametrize("number", [0, 1, 3])
-@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+@pytest.mark.parametrize(("number", "torn"), [(0, False), (1, True), (3, True)])
 def test_a_server_that_was_killed_goes_on_with_the_same_ledger(number, torn, village, make_settings):
     found = village(make_settings("network"))
     with pytest.raises(Died):

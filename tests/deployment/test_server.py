@@ -32,6 +32,7 @@ from hierfed.methods.averaging.averaging import FederatedAveraging
 from hierfed.methods.hierarchical.hierarchical import FactorsState
 from hierfed.results import DeployedRound, write_record
 from hierfed.serving.served import Served
+from tests.deployment.conftest import Village
 
 PRESETS = ("network", "hierarchical")
 NAMES = ["node 1", "node 2", "node 10"]
@@ -40,12 +41,6 @@ ROUNDS = {
     "hierarchical": [("rating", number) for number in range(-2, 5)]
     + [("ease", 0), ("ease", 1), ("implicit", 0), ("implicit", 1), ("implicit", 2)],
 }
-# All rounds of the hierarchical model with nodes that begin again, and every third with nodes that go on.
-WITH_NODES = (
-    [("hierarchical", *each, "begin again") for each in ROUNDS["hierarchical"]]
-    + [("hierarchical", *each, "go on") for each in ROUNDS["hierarchical"][::3]]
-    + [("network", *each, "begin again") for each in ROUNDS["network"][::2]]
-)
 ONCE_IN_EACH_STAGE = [("hierarchical", *each) for each in [("rating", 2), ("ease", 0), ("implicit", 1)]]
 
 
@@ -176,16 +171,26 @@ def test_the_server_s_folder_is_a_run_that_recommends(village, make_settings, re
     assert not (found.server / "private").exists()
 
 
-@pytest.mark.parametrize(("preset", "stage", "number", "nodes"), WITH_NODES)
-def test_a_server_that_dies_after_a_round_goes_on_to_the_same_model(
-    preset, stage, number, nodes, village, make_settings, reference
+def dying(found: Village, stage: str, number: int, when: str) -> None:
+    """The server ends after this round, or after the nodes have answered and before it has their answers."""
+    with pytest.raises(BaseException, match=r"^$") as ended:
+        if when == "after":
+            found.serve(on_round=die_after(stage, number))
+        else:
+            found.serve(during(stage, number, "stop"))
+    assert ended.type.__name__ == ("Died" if when == "after" else "Stopped")
+    assert ((stage, number) in [(each.stage, each.round) for each in found.records]) == (when == "after")
+
+
+@pytest.mark.parametrize(("preset", "stage", "number"), [*ONCE_IN_EACH_STAGE, ("network", "rating", 2)])
+@pytest.mark.parametrize("when", ["after", "before"])
+def test_a_server_that_dies_in_a_round_goes_on_to_the_same_model(
+    when, preset, stage, number, village, make_settings, reference
 ):
     found = village(make_settings(preset))
-    with pytest.raises(Died):
-        found.serve(on_round=die_after(stage, number))
+    dying(found, stage, number, when)
     before = len(found.records)
-    if nodes == "begin again":
-        found.start(*NAMES)
+    found.start(*NAMES)
     result = found.serve()
     assert digests(found.models()) == digests(reference(preset).models)
     assert [(each.stage, each.round) for each in found.records] == ROUNDS[preset]
@@ -193,30 +198,24 @@ def test_a_server_that_dies_after_a_round_goes_on_to_the_same_model(
     assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
 
 
-@pytest.mark.parametrize(("preset", "stage", "number", "nodes"), WITH_NODES)
-def test_a_server_that_dies_before_it_has_the_answers_asks_for_the_round_again(
-    preset, stage, number, nodes, village, make_settings, reference
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("nodes", ["begin again", "go on"])
+@pytest.mark.parametrize("when", ["after", "before"])
+def test_a_server_that_dies_in_every_round_still_ends_with_the_same_model(
+    when, nodes, preset, village, make_settings, reference
 ):
     found = village(make_settings(preset))
-    with pytest.raises(BaseException, match=r"^$") as ended:
-        found.serve(during(stage, number, "stop"))
-    assert type(ended.value).__name__ == "Stopped"
-    assert (stage, number) not in [(each.stage, each.round) for each in found.records]
-    if nodes == "begin again":
-        found.start(*NAMES)
+    for done, (stage, number) in enumerate(ROUNDS[preset], when == "after"):
+        dying(found, stage, number, when)
+        assert len(found.records) == done
+        if nodes == "begin again":
+            found.start(*NAMES)
     result = found.serve()
     assert digests(found.models()) == digests(reference(preset).models)
     assert [(each.stage, each.round) for each in found.records] == ROUNDS[preset]
+    left = list(range(len(ROUNDS[preset]), 0, -1))
+    assert found.planned == [*left, 0] if when == "after" else [*left, 1]
     assert result.federation.gain.rmse_after == pytest.approx(reference(preset).rmse_after, rel=1e-12)
-
-
-def test_a_server_that_dies_again_and_again_still_ends_with_the_same_model(village, make_settings, reference):
-    found = village(make_settings("hierarchical"))
-    for stage, number in ROUNDS["hierarchical"]:
-        with pytest.raises(Died):
-            found.serve(on_round=die_after(stage, number))
-    found.serve()
-    assert digests(found.models()) == digests(reference("hierarchical").models)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -251,7 +250,7 @@ def test_a_checkpoint_of_other_settings_is_refused(village, make_settings):
         found.serve()
 
 
-@pytest.mark.parametrize(("stage", "number"), ROUNDS["hierarchical"][:7])
+@pytest.mark.parametrize(("stage", "number"), [("rating", number) for number in (-2, 0, 1, 4)])
 def test_a_node_that_misses_a_round_goes_on(stage, number, village, make_settings, reference, train_by_hand):
     found, expected = village(make_settings("hierarchical")), reference("hierarchical")
     result = found.serve(during(stage, number, "lost", ("node 2",)))

@@ -85,5 +85,5 @@ def test_settings_name_steps(monkeypatch):
     monkeypatch.setattr(tables, "STEPS", {"times": StepKind(lambda federation, seed, averaged: Times(2.0))})
     monkeypatch.setattr("hierfed.federated.settings.STEPS", tables.STEPS)
     monkeypatch.setattr("hierfed.engines.rounds.STEPS", tables.STEPS)
-    monkeypatch.setattr("hierfed.settings.STEPS", tables.STEPS)
+    monkeypatch.setattr("hierfed.settings_refusals.STEPS", tables.STEPS)
     assert steps_of(load_settings("network", {"steps": ["times", "times"]})) == (Times(2.0), Times(2.0))

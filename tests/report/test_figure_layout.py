@@ -109,7 +109,6 @@ def alike(result: Result) -> Result:
 
 VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Result], Result]]] = {
     "1 node, 1 round": ({"nodes": 1, "rounds": 1, "users": 1}, lambda result: result),
-    "64 nodes": ({"nodes": 64}, lambda result: result),
     "65 nodes": ({"nodes": 65}, lambda result: result),
     "500 nodes, 200 rounds": ({"nodes": 500, "rounds": 200, "users": 5000}, lambda result: result),
     "8 nodes": ({}, lambda result: result),

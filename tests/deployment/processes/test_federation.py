@@ -41,10 +41,11 @@ pytestmark = pytest.mark.slow
 
 def test_the_command_has_the_digest_of_one_process(tmp_path):
     """The hierarchical model's is compared below, over kills."""
-    command = [sys.executable, "-m", "hierfed"]
-    asked = [*command, "federation", "paper", "--nodes", "3", "--rounds", "1", "--set", "rank_items=false"]
+    few = {"sample": 0.05, "local_epochs": 1, "tuning_epochs": 1}
+    asked = [sys.executable, "-m", "hierfed", "federation", "paper", "--nodes", "3", "--rounds", "1"]
+    asked += [word for key, value in {**few, "rank_items": "false"}.items() for word in ("--set", f"{key}={value}")]
     ran = subprocess.run([*asked, "--out", str(tmp_path), "--json"], capture_output=True, text=True, check=True)
-    settings = load_settings("paper", {"nodes": 3, "rounds": 1})
+    settings = load_settings("paper", {"nodes": 3, "rounds": 1, **few})
     dataset = load_dataset(settings)
     nodes, _ = assign(dataset, divide(dataset, settings), settings)
     case = Case(settings, dataset.catalogue, dataset.ratings.limits)

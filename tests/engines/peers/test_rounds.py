@@ -58,13 +58,17 @@ class Killed(Exception):
 
 @dataclass
 class Peers:
-    """Peers of these nodes, each a thread; `end` holds each one's last model or error."""
+    """Peers of these nodes, each a thread; `end` holds each one's last model or error.
+
+    leaves: nobody waits for one that has failed.
+    """
 
     nodes: list[Node]
     method: object
     graph: str = "exponential"
     quorum: int = 2
     killed: tuple[int, int] | None = None
+    leaves: bool = False
 
     def __post_init__(self) -> None:
         names = [f"peer {number}" for number in range(len(self.nodes))]
@@ -109,6 +113,8 @@ class Peers:
             self.end[me] = shared
         except (HierfedError, Killed) as error:
             self.end[me] = error
+            if self.leaves:
+                self.hands.gone.add(me)
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +233,7 @@ def test_what_is_sent_is_the_stars_times_log2_n(peers):
 
 
 def test_a_letter_that_is_no_part_of_the_sum_is_refused(peers):
-    found = peers(2)
+    found = peers(2, leaves=True)
 
     def wild(sender: int, to: int, letter: Request) -> Request:
         arrays = {name: array * float("nan") for name, array in letter.arrays.items()} if sender == 1 else letter.arrays
