@@ -13,7 +13,7 @@ from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cohort import Cohort, Part, Team, add_up
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.factor_states import Memory
-from hierfed.methods.hierarchical.rare_items import rare_sums
+from hierfed.methods.hierarchical.rare_items import rare_sums, told_by
 from hierfed.methods.hierarchical.users import (
     ItemMoments,
     Posterior,
@@ -37,7 +37,7 @@ class RoundKnowledge:
     own_noise: True if users estimate precisions of their own in it.
     strength: a0, of the prior of these precisions.
     unit: of ratings.
-    rare_told: True if the sums over items under the threshold are sent; see rare_items.
+    threshold: raters from which an item is summed by itself; see rare_items for the others.
     """
 
     beliefs: Beliefs
@@ -46,7 +46,7 @@ class RoundKnowledge:
     own_noise: bool
     strength: float
     unit: Tensor
-    rare_told: bool = False
+    threshold: int = 0
 
     @classmethod
     def of(
@@ -58,14 +58,14 @@ class RoundKnowledge:
         unit: Tensor,
         implicit: Tensor | None = None,
         pooled: bool = False,
-        rare_told: bool = False,
+        threshold: int = 0,
     ) -> RoundKnowledge:
         """See RoundKnowledge.
 
         implicit, pooled: as of item_moments.
         """
         moments = item_moments(beliefs, design, implicit, pooled)
-        return cls(beliefs, design, moments, own_noise, strength, unit, rare_told)
+        return cls(beliefs, design, moments, own_noise, strength, unit, threshold)
 
 
 def round_sums(
@@ -86,6 +86,7 @@ def round_sums(
     precision: the precisions in the users' posteriors, [users].
     """
     device = known.unit.device
+    told = told_by(cohort, known.design, known.threshold).to(device) if known.moments.rare is not None else None
     size, users = at_nodes.shape[1], len(cohort)
     new = at_nodes.new_empty
     mean, deviation = new(users, size), new(users, size)
@@ -94,7 +95,8 @@ def round_sums(
     def work(number: int) -> Part:
         chosen = cohort.pieces[number]
         here = at_nodes[cohort.node_of_users[chosen]].to(device)
-        part, found, prior, tau = _part(known, arrange(number), here, precision[chosen].to(device))
+        telling = None if told is None else told[chosen]
+        part, found, prior, tau = _part(known, arrange(number), here, precision[chosen].to(device), telling)
         mean[chosen], squared_error[chosen], found_precision[chosen] = found.mean, found.squared_error, tau
         covariance[chosen], deviation[chosen] = pack(found.covariance), found.mean - prior
         return part
@@ -113,10 +115,13 @@ def in_main_memory(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: values.cpu() for name, values in sums.items()}
 
 
-def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> tuple[Part, Posterior, Tensor, Tensor]:
+def _part(
+    known: RoundKnowledge, users: Users, here: Tensor, before: Tensor, told: Tensor | None
+) -> tuple[Part, Posterior, Tensor, Tensor]:
     """Some users' part of the sums, with their posteriors, prior means B'h and precisions.
 
     here: m_node of each user, [users, t].
+    told: as of rare_sums; None where items under the threshold are not pooled.
     """
     beliefs = known.beliefs
     seen = evidence(known.moments, users)
@@ -134,8 +139,8 @@ def _part(known: RoundKnowledge, users: Users, here: Tensor, before: Tensor) -> 
         "precision": tau.sum().reshape(1),
         "squared_error": found.squared_error.sum().reshape(1),
     }
-    if seen.rare_vectors is not None:
-        in_all |= rare_sums(seen, found, tau, beliefs.item_spread[0, 0], known.rare_told)
+    if told is not None:
+        in_all |= rare_sums(seen, found, tau, beliefs.item_spread[0, 0], told)
     part = Part(users.rows.sent, {"item_precision": item_precision, "item_pull": item_pull}, in_all)
     return part, found, prior, tau
 

@@ -46,7 +46,7 @@ from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.node_items import node_items
 from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
-from hierfed.methods.hierarchical.rare_items import OFFSET, RATERS, moved_by, next_offset, no_offset
+from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
 from hierfed.methods.hierarchical.users import Users, node_means
@@ -437,9 +437,8 @@ class HierarchicalFactors(HierarchicalDuties):
         if shared.round < 0:
             return opening.co_ratings(arrays, design)
         implicit, unit, pooled = self.implicit(arrays, design), arrays["scale"][1], OFFSET in arrays
-        told = pooled and float(arrays[RATERS]) >= self.threshold
         beliefs, strength = Beliefs.of(arrays), self.strengths.noise
-        return RoundKnowledge.of(beliefs, design, own_noise, strength, unit, implicit, pooled, told)
+        return RoundKnowledge.of(beliefs, design, own_noise, strength, unit, implicit, pooled, self.threshold)
 
     def _normal(self, columns: int, purpose: str) -> Tensor:
         draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))

@@ -5,51 +5,52 @@ says. With b_i and q_i of the prior, every rating of such an item is a measureme
 
     y - b_i - z_u . x_i ~ N(o, 1 / tau_u + S_b),   o ~ N(0, v)
 
-Nodes send the sums of precisions and of pulls over all these ratings. They do so only once the sum before has told that
-the users who rated any of these items are as many as the threshold, so that it is never the sum of fewer users.
+A node sends the sums of precisions and of pulls over all these ratings, if at least as many of its own users as the
+threshold have rated any of these items. So its part is never that of fewer users, whoever sees it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.methods.hierarchical.beliefs import ITEM_BIAS_VARIANCE
+from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.users import Evidence, Posterior
 
-OFFSET, RATERS = "rare_offset", "rare_raters"
-PRECISION, PULL = "rare_precision", "rare_pull"
+OFFSET, PRECISION, PULL = "rare_offset", "rare_precision", "rare_pull"
 
 
 def no_offset(design: Design) -> dict[str, Tensor]:
-    """The arrays of a model that has no sum of such items yet: their offset [1], and their raters' number [1].
+    """The array of a model that has no sum of such items yet: their offset, [1]. None where there are no such items."""
+    return {} if design.shared.all() else {OFFSET: design.raters.new_zeros(1)}
 
-    None where there are no such items.
-    """
-    if design.shared.all():
-        return {}
-    return {OFFSET: design.raters.new_zeros(1), RATERS: design.raters.new_zeros(1)}
+
+def told_by(cohort: Cohort, design: Design, threshold: int) -> Tensor:
+    """1 for users whose node sends these sums, else 0: float64 [users]."""
+    rare = np.add.reduceat((design.shared == 0).cpu().numpy()[cohort.item], cohort.rows[:-1], dtype=np.int64) > 0
+    of_nodes = np.add.reduceat(rare, cohort.nodes[:-1], dtype=np.int64) >= threshold
+    return torch.from_numpy(of_nodes.astype(float))[cohort.node_of_users]
 
 
 def rare_sums(
-    known: Evidence, found: Posterior, precision: Tensor, bias_variance: Tensor, told: bool
+    known: Evidence, found: Posterior, precision: Tensor, bias_variance: Tensor, told: Tensor
 ) -> dict[str, Tensor]:
-    """The number of users who rated such items, and sums of precisions and of pulls from the present means, [1] each.
+    """The sums of precisions and of pulls from the present means, [1] each.
 
     known: of these users. found, precision: their posteriors and precisions tau_u.
     bias_variance: S_b, the variance of items' biases around their prior means.
-    told: False leaves precisions and pulls at 0, since too few users are known to have rated such items.
+    told [users]: see told_by.
     """
     assert known.rare_vectors is not None and known.rare_residuals is not None
-    counts = known.rare_vectors[:, 0]
     weight = told / (1 / precision + bias_variance)
     left = known.rare_residuals - (known.rare_vectors * found.mean).sum(1)
     return {
-        RATERS: (counts > 0).sum(0, keepdim=True).to(counts.dtype),
-        PRECISION: (weight * counts).sum(0, keepdim=True),
+        PRECISION: (weight * known.rare_vectors[:, 0]).sum(0, keepdim=True),
         PULL: (weight * left).sum(0, keepdim=True),
     }
 
@@ -57,7 +58,7 @@ def rare_sums(
 def next_offset(
     arrays: Mapping[str, Tensor], sums: Mapping[str, Tensor], weight: float = 1.0, step: float = 1.0
 ) -> dict[str, Tensor]:
-    """The next offset and number of raters.
+    """The next offset.
 
     arrays: of the model that the sums were made with; those of earlier versions have no offset.
     weight, step: as in items.update_items.
@@ -66,7 +67,7 @@ def next_offset(
         return {}
     before, precision = arrays[OFFSET], weight * sums[PRECISION]
     offset = (before * precision + weight * sums[PULL]) / (precision + 1 / ITEM_BIAS_VARIANCE)
-    return {OFFSET: torch.lerp(before, offset, step), RATERS: sums[RATERS]}
+    return {OFFSET: torch.lerp(before, offset, step)}
 
 
 def moved_by(item_mean: Tensor, design: Design, offset: Tensor) -> Tensor:

@@ -258,7 +258,7 @@ def test_a_round_s_sums_by_hand(make_factors, content, divisions, ratings):
         precision, pull = dense_item_sums(method, shared, node, state)
         torch.testing.assert_close(unpack(sent["item_precision"], 3), precision[enough], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(sent["item_pull"], pull[enough], rtol=1e-10, atol=1e-10)
-        pooled = {"rare_raters", "rare_precision", "rare_pull"}
+        pooled = {"rare_precision", "rare_pull"}
         assert set(sent) == {*expected, *pooled, "node_moments", "item_precision", "item_pull"}
 
 

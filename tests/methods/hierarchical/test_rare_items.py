@@ -16,37 +16,35 @@ from hierfed.methods.hierarchical.users import evidence, item_moments, posterior
 USERS, COMMON, RARE = 30, 12, 60
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("told", [[1] * 8, [0, 1, 1, 0, 1, 1, 1, 1], [0] * 8])
 def test_the_sums_are_those_of_a_loop_over_the_ratings(make_problem, told):
     problem = make_problem(seed=4, users=8, items=10, rank=2, threshold=4)
     beliefs, design = problem.beliefs, problem.design
     known = evidence(item_moments(beliefs, design, pooled=True), problem.users)
     tau = torch.linspace(0.5, 2.0, 8, dtype=torch.float64)
     found = posterior(known, beliefs.user_spread, known.covariates @ beliefs.covariate_weights, tau)
-    sums = rare_sums(known, found, tau, beliefs.item_spread[0, 0], told)
+    sums = rare_sums(known, found, tau, beliefs.item_spread[0, 0], torch.tensor(told).double())
     precision, pull, raters = 0.0, 0.0, set()
     for user, item, value in zip(*(each.tolist() for each in own_ratings(problem.users.rows)), strict=True):
         if design.shared[item]:
             continue
         x = torch.cat([torch.ones(1), beliefs.item_mean[item, 1:], design.slopes[item]])
-        weight = 1 / (1 / float(tau[user]) + float(beliefs.item_spread[0, 0]))
+        weight = told[user] / (1 / float(tau[user]) + float(beliefs.item_spread[0, 0]))
         precision += weight
         pull += weight * (value - float(beliefs.item_mean[item, 0]) - float(x @ found.mean[user]))
         raters.add(user)
-    assert raters
-    assert sums["rare_raters"].tolist() == [len(raters)]
-    torch.testing.assert_close(sums["rare_precision"], torch.tensor([told * precision]).double())
-    torch.testing.assert_close(sums["rare_pull"], torch.tensor([told * pull]).double())
+    assert len(raters) == 3
+    torch.testing.assert_close(sums["rare_precision"], torch.tensor([precision]).double())
+    torch.testing.assert_close(sums["rare_pull"], torch.tensor([pull]).double())
 
 
 def test_the_offset_is_the_posterior_mean_of_what_the_pulls_measure():
     """Measured from 0.3, with precision 4 and prior variance v: the mean of 0.3 + 2 / 4 with weight 4 / (4 + 1 / v)."""
-    arrays = {"rare_offset": torch.tensor([0.3]).double(), "rare_raters": torch.tensor([9.0]).double()}
+    arrays = {"rare_offset": torch.tensor([0.3]).double()}
     sums = {name: torch.tensor([value]).double() for name, value in (("rare_precision", 4.0), ("rare_pull", 2.0))}
-    found = next_offset(arrays, {**sums, "rare_raters": torch.tensor([7.0]).double()})
+    found = next_offset(arrays, sums)
     expected = (0.3 + 2 / 4) * 4 / (4 + 1 / ITEM_BIAS_VARIANCE)
     assert found["rare_offset"].tolist() == pytest.approx([expected])
-    assert found["rare_raters"].tolist() == [7.0]
 
 
 @pytest.fixture
@@ -72,18 +70,17 @@ def test_where_rare_items_are_worse_the_model_learns_it_and_sends_one_sum(
     truth = worse.value[worse.item >= COMMON].mean()
     assert expected[COMMON:].mean() == pytest.approx(truth, abs=0.3)
     sent = [each.arrays for each, _ in method.contribute(shared, nodes, [None] * 3)]
-    assert sum(float(each["rare_raters"]) for each in sent) == USERS
+    assert all(float(each["rare_precision"]) > 0 for each in sent)
     assert {each[name].shape for each in sent for name in ("rare_precision", "rare_pull")} == {(1,)}
 
 
 def test_nothing_is_sent_of_items_that_too_few_users_have_rated(worse, make_factors, make_content, divide_users):
-    """Four users hold all ratings of rare items, and the threshold is five."""
-    rows = worse.take(np.flatnonzero((worse.item < COMMON) | (worse.user < 4)))
+    """At each node four users hold all ratings of rare items; five would be enough, as all twelve would."""
+    rows = worse.take(np.flatnonzero((worse.item < COMMON) | (worse.user < 12)))
     method = make_factors(make_content(COMMON + RARE), threshold=5, embedding_rank=0)
     nodes = divide_users(rows, [user % 3 for user in range(USERS)])
     trained = run_rounds(method, nodes, 4)
     assert trained.shared.arrays["rare_offset"].tolist() == [0.0]
-    assert trained.shared.arrays["rare_raters"].tolist() == [4.0]
     for contribution, _ in method.contribute(trained.shared, nodes, trained.private):
         assert contribution.arrays["rare_precision"].tolist() == [0.0]
         assert contribution.arrays["rare_pull"].tolist() == [0.0]
