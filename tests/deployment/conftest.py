@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -366,26 +367,34 @@ class Village:
             side.state.close()
 
 
-@pytest.fixture
-def village(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterable[Callable[..., Village]]:
+@contextmanager
+def villages(data: Data, place: Path) -> Iterator[Callable[..., Village]]:
     """Makes a village of these settings whose nodes run, all three if none is named."""
     from flwr.supercore.task_identity import TaskIdentity
 
-    # Tests of hierfed.atomic see to it that files reach the disk.
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
     made: list[Village] = []
 
     def make(settings: Settings, *names: str) -> Village:
-        found = Village(tmp_path / f"village {len(made)}", data, settings)
+        found = Village(place / f"village {len(made)}", data, settings)
         made.append(found)
         found.start(*(names or NAMES))
         return found
 
-    yield make
-    for each in made:
-        each.close()
+    with pytest.MonkeyPatch.context() as patch:
+        # Tests of hierfed.atomic see to it that files reach the disk.
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        for name in ("_task_id", "_run_id", "_node_id"):
+            patch.setattr(TaskIdentity, name, 1)
+        yield make
+        for each in made:
+            each.close()
+
+
+@pytest.fixture
+def village(data: Data, tmp_path: Path) -> Iterator[Callable[..., Village]]:
+    """Makes villages of one test."""
+    with villages(data, tmp_path) as make:
+        yield make
 
 
 @pytest.fixture

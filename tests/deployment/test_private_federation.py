@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +20,9 @@ from hierfed.errors import HierfedError
 from hierfed.methods import Case, prepare
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
-from hierfed.results import DeployedRound
+from hierfed.results import DeployedRound, Result
 from hierfed.settings import Settings, load_settings
+from tests.deployment.conftest import Data, Village, villages
 
 NAMES = ("node 1", "node 2", "node 10")
 SCALE = (0.5, 5.0)
@@ -34,6 +36,14 @@ def private(**changes: Any) -> Settings:
     return load_settings("private", {"epsilon": 3.0, **changes})
 
 
+@pytest.fixture(scope="module")
+def served(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Village, Result]]:
+    """A federation that is over, for tests that leave it as it is."""
+    with villages(data, tmp_path_factory.mktemp("served")) as make:
+        found = make(private())
+        yield found, found.serve()
+
+
 def died_after(number: int):
     def on_round(record: DeployedRound) -> None:
         if record.round == number:
@@ -42,9 +52,8 @@ def died_after(number: int):
     return on_round
 
 
-def test_the_budget_that_was_given_is_spent_and_nothing_but_releases_is_asked_for(village):
-    found = village(private())
-    result = found.serve()
+def test_the_budget_that_was_given_is_spent_and_nothing_but_releases_is_asked_for(served):
+    found, result = served
     assert result.privacy.epsilon_spent == pytest.approx(3.0, rel=1e-6)
     assert [each.contributors for each in result.federation.rounds] == [list(NAMES)] * 3
     assert all(each.train_loss == [] for each in result.federation.rounds)
@@ -76,14 +85,12 @@ def test_but_for_the_noise_it_is_the_prior_of_one_process(village, data, monkeyp
         torch.testing.assert_close(arrays[name], array, rtol=0, atol=1e-9, msg=lambda text, name=name: name + text)
 
 
-def test_two_trainings_have_noise_of_their_own(village):
-    first, second = (village(private()) for _ in range(2))
-    assert first.serve().digest != second.serve().digest
+def test_two_trainings_have_noise_of_their_own(served, village):
+    assert village(private()).serve().digest != served[1].digest
 
 
-def test_those_who_stay_to_a_sum_s_end_and_do_not_collude_add_all_the_noise(village):
-    found = village(private())
-    found.serve()
+def test_those_who_stay_to_a_sum_s_end_and_do_not_collude_add_all_the_noise(served):
+    found, _ = served
     plan, _ = found.sides["node 1"].state.plan()
     colluding = colluders(3, 0.33)
     assert plan.method.noise_nodes == smallest_threshold(3, colluding) - colluding == 2
@@ -158,26 +165,21 @@ def test_a_node_that_was_promised_privacy_joins_none_without(village, make_setti
     assert "has no differential privacy, and --epsilon asks for 8" in str(found.sides["node 2"].failure)
 
 
-@pytest.mark.parametrize("kind", ["judge"])
-def test_sums_without_noise_are_refused(kind, village):
-    found = village(private())
-    found.serve()
+def test_sums_without_noise_are_refused(served):
     with pytest.raises(HierfedError, match="asks for a sum without noise"):
-        found.sides["node 1"].answer(Request(kind))
+        served[0].sides["node 1"].answer(Request("judge"))
 
 
-def test_users_models_are_made_on_the_node_from_the_shared_prior(village, data):
-    found = village(private())
-    found.serve()
+def test_users_models_are_made_on_the_node_from_the_shared_prior(served, data):
+    found, _ = served
     users = {str(user) for user in data.rows("node 1", False).user}
     made = personalise(found.sides["node 1"].state)
     assert made.users == len(users)
     assert len(list((made.folder / "node-node 1").iterdir())) == len(users)
 
 
-def test_the_secret_is_the_node_s_own_and_readable_by_its_owner_alone(village):
-    found = village(private())
-    found.serve()
+def test_the_secret_is_the_node_s_own_and_readable_by_its_owner_alone(served):
+    found, _ = served
     secrets = [(found.place / name / "node.secret") for name in NAMES]
     assert len({path.read_bytes() for path in secrets}) == len(NAMES)
     assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)

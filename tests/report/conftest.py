@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def make_nodes(names: list[str], generator: np.random.Generator) -> list[NodeRec
     return nodes
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> MakeResult:
     """A function that makes a result; its keywords replace fields."""
 
@@ -306,6 +307,18 @@ def make_summary(preset: str, global_rmse: float, rmse_after: float) -> Summary:
         ],
         verdict=["The global model does not beat predicting the mean."],
     )
+
+
+@pytest.fixture(scope="module")
+def folder_with_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose figures are placeholders, for pages whose figures do not matter."""
+    from hierfed.report.figures import FIGURES
+
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        (folder / "figures" / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    return folder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from hierfed.report.style import blank, fit
 from hierfed.report.tables import Table
 from hierfed.report.terminal import comparison_table, result_tables, summary_table
 from hierfed.results import Result, write_record
-from tests.report.test_page import Page, page_of
+from tests.report.test_page import Page, page_of, quick_page
 from tests.report.test_terminal import cells, rendered
 
 PACKAGE = Path(hierfed.__file__).parent
@@ -64,13 +64,15 @@ def median(monkeypatch: pytest.MonkeyPatch) -> Metric:
     return metric
 
 
-def test_a_new_metric_is_in_result_table_and_page(median: Metric, result: Result, tmp_path: Path) -> None:
+def test_a_new_metric_is_in_result_table_and_page(
+    median: Metric, result: Result, folder_with_figures: Path, tmp_path: Path
+) -> None:
     worst = max(node.rmse_after for node in result.nodes)
     write_record(with_metrics(result), tmp_path / "result.json")
     assert json.loads((tmp_path / "result.json").read_text())["metrics"]["worst_node"] == worst
     row = ["Worst node, held-out rows", f"{worst:.3f}"]
     assert cells(rendered(result_tables(result)), row[0]) == [row]
-    assert page_of(result, tmp_path).row(row[0]) == row
+    assert quick_page(result, folder_with_figures).row(row[0]) == row
 
 
 def test_a_new_metric_is_in_summary_comparison_and_their_tables(
@@ -93,12 +95,14 @@ def test_a_new_metric_is_in_summary_comparison_and_their_tables(
     assert f"{sum(worst) / 3:.4f}" in " ".join(cells(text, "a")[0])
 
 
-def test_recall_of_lists_is_in_result_table_and_page(hierarchical: Result, tmp_path: Path) -> None:
+def test_recall_of_lists_is_in_result_table_and_page(
+    hierarchical: Result, folder_with_figures: Path, tmp_path: Path
+) -> None:
     write_record(with_metrics(hierarchical), tmp_path / "result.json")
     assert json.loads((tmp_path / "result.json").read_text())["metrics"]["recall@20"] == 0.2483
     row = ["Recall@20 of recommendation lists", "0.2483"]
     assert cells(rendered(result_tables(hierarchical)), row[0]) == [row]
-    assert page_of(hierarchical, tmp_path).row(row[0]) == row
+    assert quick_page(hierarchical, folder_with_figures).row(row[0]) == row
 
 
 def draw(result: Result, headline: str) -> Canvas:
@@ -107,6 +111,17 @@ def draw(result: Result, headline: str) -> Canvas:
     return fit(canvas)
 
 
+@pytest.fixture
+def no_figures() -> Iterator[None]:
+    """Nothing else is drawn."""
+    kept = dict(FIGURES)
+    FIGURES.clear()
+    yield
+    FIGURES.clear()
+    FIGURES.update(kept)
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("applies", [True, False])
 def test_a_new_figure_is_drawn_and_shown_where_it_applies(
     applies: bool, monkeypatch: pytest.MonkeyPatch, result: Result, tmp_path: Path
@@ -119,6 +134,7 @@ def test_a_new_figure_is_drawn_and_shown_where_it_applies(
     assert (tmp_path / "figures" / "new.png").is_file() is applies
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_new_figure_s_table_is_on_page_and_terminal(
     monkeypatch: pytest.MonkeyPatch, result: Result, tmp_path: Path
 ) -> None:
@@ -131,6 +147,7 @@ def test_a_new_figure_s_table_is_on_page_and_terminal(
     assert cells(rendered(result_tables(result)), "one") == [["one", "1.5"]]
 
 
-def test_a_method_says_how_to_read_a_figure_of_it(result: Result, tmp_path: Path) -> None:
+def test_a_method_says_how_to_read_a_figure_of_it(result: Result, folder_with_figures: Path) -> None:
     words = result.words.model_copy(update={"captions": {"user_gain": "Of this method alone."}})
-    assert "Of this method alone." in page_of(result.model_copy(update={"words": words}), tmp_path).text
+    of_method = result.model_copy(update={"words": words})
+    assert "Of this method alone." in quick_page(of_method, folder_with_figures).text

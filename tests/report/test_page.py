@@ -72,20 +72,15 @@ def page_of(result: Result, folder: Path) -> Page:
     return Page(write_page(result, folder))
 
 
-@pytest.fixture(scope="module")
-def folder_with_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose figures are placeholders, for pages whose figures do not matter."""
-    from hierfed.report.figures import FIGURES
-
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "figures").mkdir()
-    for name in FIGURES:
-        (folder / "figures" / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    return folder
-
-
 def quick_page(result: Result, folder: Path) -> Page:
     return Page(write_page(result, folder))
+
+
+@pytest.fixture(scope="module")
+def drawn(make_result: MakeResult, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Path]:
+    """The page of a result with its figures, and its folder."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return page_of(make_result(), folder), folder
 
 
 def assert_self_contained(page: Page) -> None:
@@ -99,8 +94,8 @@ def assert_self_contained(page: Page) -> None:
     assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
 
 
-def test_the_page_holds_everything_itself(result: Result, tmp_path: Path) -> None:
-    page = page_of(result, tmp_path)
+def test_the_page_holds_everything_itself(drawn: tuple[Page, Path]) -> None:
+    page, _ = drawn
     assert_self_contained(page)
     for image in page.all("img"):
         kind, _, data = (image["src"] or "").partition(",")
@@ -111,12 +106,12 @@ def test_the_page_holds_everything_itself(result: Result, tmp_path: Path) -> Non
         assert all(value.startswith("#") for value in outside)
 
 
-def test_every_figure_is_there_once_in_order_with_alt_text(result: Result, tmp_path: Path) -> None:
-    page = page_of(result, tmp_path)
+def test_every_figure_is_there_once_in_order_with_alt_text(drawn: tuple[Page, Path]) -> None:
+    page, folder = drawn
     names = ["global_rmse", "training_loss", "node_rmse", "weight_change", "baselines", "user_gain"]
     images = page.all("img")
-    drawn = [base64.b64decode((image["src"] or "").partition(",")[2]) for image in images]
-    assert drawn == [(tmp_path / "figures" / f"{name}.svg").read_bytes() for name in names]
+    shown = [base64.b64decode((image["src"] or "").partition(",")[2]) for image in images]
+    assert shown == [(folder / "figures" / f"{name}.svg").read_bytes() for name in names]
     alternatives = [image["alt"] or "" for image in images]
     assert all(len(text) > 15 for text in alternatives)
     assert len(set(alternatives)) == len(names)
@@ -157,8 +152,8 @@ def test_the_page_shows_the_verdict_the_warning_and_what_was_dropped(result: Res
     assert result.digest in text
 
 
-def test_the_page_says_what_is_hidden_and_lists_what_was_released(private: Result, tmp_path: Path) -> None:
-    page = page_of(private, tmp_path)
+def test_the_page_says_what_is_hidden_and_lists_what_was_released(private: Result, folder_with_figures: Path) -> None:
+    page = quick_page(private, folder_with_figures)
     assert "hides each node with all its users by differential privacy: epsilon 8.00 spent of 8" in page.text
     assert "Warning. the noise is long." in page.text
     assert page.row("every round") == ["every round", "10", "100.00%", "1.5", "2.0165"]
