@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from hierfed.methods.hierarchical.rows import UserRows
+from hierfed.methods.hierarchical.rows import UserRows, csr
 from hierfed.models.symmetric import outer_packed, ridges
 
 OVERSAMPLING = 8
@@ -56,15 +56,26 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
     return embedding * (FIRST_SCALE / math.sqrt(rank) / root_mean_square) if root_mean_square > 0 else embedding
 
 
+def shared_products(shared: Tensor, embedding: Tensor) -> Tensor:
+    """The outer products of the shared items' vectors, packed, and a last row of zeros: [shared items + 1, packed].
+
+    Of a sparse catalogue, products of all items would take gigabytes, nearly all of them zeros.
+    """
+    vectors = embedding[shared > 0]
+    return outer_packed(torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])]))
+
+
 def implicit_sums(rows: UserRows, shared: Tensor, embedding: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over users' private vectors x: of x x' (packed) and x per own item, and of x x' over all users.
 
     embedding [all items, k]: 0 for items that are not shared.
-    products: the outer products of the embedding's rows, packed.
+    products: see shared_products.
     """
     common = UNOBSERVED_WEIGHT * (embedding.T @ embedding)
     weights = REGULARISATION * (shared_counts(rows, shared) + UNOBSERVED_WEIGHT * len(shared))
-    vectors = ridges(rows.rated @ products, rows.rated @ embedding, common, weights)
+    places = torch.where(shared > 0, shared.cumsum(0) - 1, len(products) - 1).int()[rows.rated.col_indices().long()]
+    among = csr(rows.rated.crow_indices(), places, rows.rated.values(), (len(rows.counts), len(products)))
+    vectors = ridges(among @ products, rows.rated @ embedding, common, weights)
     return rows.raters @ outer_packed(vectors), rows.raters @ vectors, vectors.T @ vectors
 
 

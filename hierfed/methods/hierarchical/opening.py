@@ -22,9 +22,9 @@ from hierfed.methods.hierarchical.embedding import (
     implicit_sums,
     leading_vectors,
     next_basis,
+    shared_products,
 )
 from hierfed.methods.hierarchical.rows import UserRows
-from hierfed.models.symmetric import outer_packed
 
 # The standard deviation of ratings, in the unit that the priors' strengths assume.
 USUAL_DEVIATION = 1.05
@@ -57,7 +57,7 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> OpeningPart:
         scaled = _root_counts(arrays, design)[:, None] * arrays["basis"]
         return lambda rows: Part(rows.sent, {"co_ratings": co_rating_sums(rows, design.shared, scaled)}, {})
     embedding = arrays["embedding"] * design.shared[:, None]
-    outer = outer_packed(embedding)
+    outer = shared_products(design.shared, embedding)
 
     def implicit(rows: UserRows) -> Part:
         products, vectors, user_products = implicit_sums(rows, design.shared, embedding, outer)

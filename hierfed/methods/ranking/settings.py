@@ -34,7 +34,7 @@ class RankingSettings(Section):
     implicit_penalties: tuple[Positive, ...] = (0.005, 0.08)
     choice_items: Count = 6000
     memory_gigabytes: Positive = 2.0
-    most_scores: Count = 500_000_000
+    most_scores: Count = 200_000_000
     choice_users: Count = 1000
     ease_weight: NonNegative = 1.0
     implicit_weight: NonNegative = 1.5

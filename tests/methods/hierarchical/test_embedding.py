@@ -12,9 +12,10 @@ from hierfed.methods.hierarchical.embedding import (
     implicit_sums,
     leading_vectors,
     next_basis,
+    shared_products,
 )
 from hierfed.methods.hierarchical.rows import arrange
-from hierfed.models.symmetric import outer_packed, unpack
+from hierfed.models.symmetric import unpack
 
 UNOBSERVED, REGULARISATION = 0.1, 0.003
 
@@ -105,7 +106,9 @@ def test_a_round_of_implicit_factorisation_is_that_of_dense_weighted_least_squar
         ]
     )
     rows, embedding = problem.users.rows, torch.from_numpy(start)
-    *of_items, user_products = implicit_sums(rows, problem.design.shared, embedding, outer_packed(embedding))
+    *of_items, user_products = implicit_sums(
+        rows, problem.design.shared, embedding, shared_products(problem.design.shared, embedding)
+    )
     products, sums = (problem.among_shared(rows, each) for each in of_items)
     expected = np.einsum("ui,ua,ub->iab", rated, private, private)
     np.testing.assert_allclose(unpack(products, 3).numpy(), of_shared(problem, expected), atol=1e-11)
@@ -133,7 +136,7 @@ def test_items_that_are_not_shared_add_nothing_to_the_sums_of_others(problem):
     (found, *of_items), (expected, *of_fewer) = (
         (
             co_rating_sums(each, design.shared, basis),
-            *implicit_sums(each, design.shared, basis, outer_packed(basis)),
+            *implicit_sums(each, design.shared, basis, shared_products(design.shared, basis)),
         )
         for each in (rows, fewer)
     )
