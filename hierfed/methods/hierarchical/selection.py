@@ -140,13 +140,18 @@ def _best_kernel(
     """
     expected, trials = cache(means_of), list[Trial]()
 
+    def gains(before: Means, after: Means, timed: bool) -> bool:
+        if timed:  # A few users gain nearly all of it, so that its standard error is large.
+            return validators.rmse_of(after, rows) < validators.rmse_of(before, rows) - wanted.least_gain
+        return validators.gains(before, after, rows)
+
     def walk(setting: str, values: Sequence[float], candidates: Sequence[KernelSettings], timed: bool = False) -> int:
         """The place of the first candidate, or of the last of those after it that each gain on the one before."""
         # A kernel that uses no times predicts the same with and without those of the rows.
         found, chosen = [expected(candidates[0], timed and candidates[0].time.used)], 0
         for place, candidate in enumerate(candidates[1:], 1):
             found.append(expected(candidate, timed and candidate.time.used))
-            if not validators.gains(found[place - 1], found[place], rows):
+            if not gains(found[place - 1], found[place], timed):
                 break
             chosen = place
         for place, means in enumerate(found):

@@ -73,7 +73,7 @@ class SelectionSettings(Section):
     trial_users, validation_users: users whose rows choose values, and fit the width of intervals; more if these have
     fewer than trial_rows, validation_rows.
     trial_rows, validation_rows: see trial_users.
-    least_gain: the gain in RMSE from which another rank is taken.
+    least_gain: the gain in RMSE from which another rank, or times, are taken.
     larger_rank: tried if there are at least larger_rank_from ratings.
     larger_rank_from: see larger_rank.
     implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
@@ -83,7 +83,7 @@ class SelectionSettings(Section):
     error.
     amplitudes, larger_amplitudes: factors on the kernel's amplitudes, tried likewise, the larger ones if no smaller one
     was taken.
-    time_factors: factors on the amplitudes by time, tried likewise, where ratings have times, on rows of known time.
+    time_factors: factors on the amplitudes by time, tried where ratings have times, on rows whose time is known.
     deviation_scale: factor on the standard deviations of personal predictions; a selection replaces it.
     group_scales: further factors for users with so many own ratings, see hierfed.models.intervals; empty for none.
     """
