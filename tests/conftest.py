@@ -44,6 +44,11 @@ def one_torch_thread() -> None:
 drawing = [True]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tutorials come first: of the longest files they would be the last, with one worker waiting for another."""
+    items.sort(key=lambda item: item.path.name != "test_tutorials.py")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Runs are saved with figures for tests that are marked; see placeholders."""
     drawing[0] = item.get_closest_marker("figures") is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,14 @@ nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "docs" / "tutorials").glob("*.ipynb"))
+
+# What a tutorial says of its own output.
+TOLD = {
+    "three-companies": [
+        r"companies ([0-9a-f]{64})\nalone \1\n",
+        "5 entries, each link of which holds. Rounds: 2 of 'rating'",
+    ]
+}
 
 
 @pytest.mark.slow
@@ -25,3 +34,5 @@ def test_a_tutorial_runs(path, tmp_path, monkeypatch):
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join("".join(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "error:" not in printed.replace("unknown error:", "")
+    for line in TOLD.get(path.stem, ()):
+        assert re.search(line, printed), line
