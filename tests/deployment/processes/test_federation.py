@@ -1,10 +1,10 @@
-"""Federations of real processes: the same model as in one process, whoever is killed, and nothing private is sent."""
+"""A federation of real processes: the same model as in one process, whoever is killed, and nothing private is sent.
 
-import json
+That of a network is in test_refusals, that of `hierfed federation` in the tutorial of three companies.
+"""
+
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,12 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.federation import Node
 from hierfed.deployment.keys import new_certificates
 from hierfed.engines.going_on import resumed_training
 from hierfed.engines.in_process import run_rounds
-from hierfed.engines.stages import after_earlier_stages
 from hierfed.federated.method import Trained
-from hierfed.methods import Case, prepare
 from hierfed.models.threads import one_torch_thread
-from hierfed.settings import load_settings
 from tests.deployment.processes.conftest import Start, processes
 from tests.deployment.processes.federations import (
     ROUNDS,
@@ -37,22 +33,6 @@ from tests.deployment.processes.federations import (
 from tests.deployment.processes.proxy import Proxy
 
 pytestmark = pytest.mark.slow
-
-
-def test_the_command_has_the_digest_of_one_process(tmp_path):
-    """The hierarchical model's is compared below, over kills."""
-    few = {"sample": 0.05, "local_epochs": 1, "tuning_epochs": 1}
-    asked = [sys.executable, "-m", "hierfed", "federation", "paper", "--nodes", "3", "--rounds", "1"]
-    asked += [word for key, value in {**few, "rank_items": "false"}.items() for word in ("--set", f"{key}={value}")]
-    ran = subprocess.run([*asked, "--out", str(tmp_path), "--json"], capture_output=True, text=True, check=True)
-    settings = load_settings("paper", {"nodes": 3, "rounds": 1, **few})
-    dataset = load_dataset(settings)
-    nodes, _ = assign(dataset, divide(dataset, settings), settings)
-    case = Case(settings, dataset.catalogue, dataset.ratings.limits)
-    method = prepare(after_earlier_stages(case, nodes)).method
-    with one_torch_thread():
-        expected = run_rounds(method, nodes, 1).shared.digest()
-    assert json.loads(ran.stdout)["digest"] == expected
 
 
 @dataclass(frozen=True)
