@@ -142,9 +142,10 @@ def test_what_is_not_refused_runs(shape, world):
         options for options in [*combinations(), *OTHERS.values(), *LOCAL.values()] if not reason(shape, options)
     ]
     assert accepted
+    plain = load_settings("network", {**of_shape(shape), "data.source": world})
+    allocation = allocate(load_dataset(plain), plain)
     for options in accepted:
         settings = load_settings("network", {**of_shape(shape), **options, "data.source": world})
-        allocation = allocate(load_dataset(settings), settings)
         limits, streams = settings.data.limits(allocation.dataset.ratings.limits), foreseeable_streams(0)
         case = Case(settings, allocation.dataset.catalogue, limits, streams=streams)
         how, method = round_of(settings), prepare(after_earlier_stages(case, allocation.nodes)).method

@@ -44,9 +44,9 @@ UNITS = ("example", "user", "node")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """60 users who rate 120 items."""
+    """40 users who rate 80 items."""
     place = tmp_path_factory.mktemp("contracts") / "world"
-    write_world(place, users=60, items=120, ratings=2_400, seed=3)
+    write_world(place, users=40, items=80, ratings=1_600, seed=3)
     return str(place)
 
 
