@@ -110,8 +110,8 @@ def select(
         def means_of(candidate: KernelSettings, timed: bool) -> Means:
             return validators.means(kriged(candidate), dated if timed else sampled)
 
-        kernel, tried = _best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
-        trials += tried
+        kernel, of_kernels = _best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
+        trials += of_kernels
         models = kriged(kernel)
         method = replace(method, kernel=kernel)
     groups = rule(
