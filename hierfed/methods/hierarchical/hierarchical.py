@@ -41,10 +41,11 @@ from hierfed.methods.hierarchical.factor_states import (
 )
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
+from hierfed.methods.hierarchical.knowledge import Scale, SharedKnowledge
 from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.node_items import node_items
-from hierfed.methods.hierarchical.personal import PersonalFactors, Scale, SharedKnowledge, personalise_users
+from hierfed.methods.hierarchical.personal import PersonalFactors, personalise_users
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
 from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums

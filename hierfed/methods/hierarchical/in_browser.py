@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hierfed.methods.hierarchical.design import FLAG_COVARIATE_SCALE
-from hierfed.methods.hierarchical.personal import NOISE_FALL, QUALITY_SLOPE_VARIANCE, SWEEPS, SharedKnowledge
+from hierfed.methods.hierarchical.knowledge import QUALITY_SLOPE_VARIANCE, SharedKnowledge
+from hierfed.methods.hierarchical.personal import NOISE_FALL, SWEEPS
 from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, FACTOR_COVARIATE_SCALE
 from hierfed.models.browser import BrowserModel, Rounded, rounded, rounded_letters
 from hierfed.models.kernel import ItemKernel

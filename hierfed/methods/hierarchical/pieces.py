@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.federated.private import PersonalModel, UncertainModel
-from hierfed.methods.hierarchical.personal import PersonalFactors, SharedKnowledge
+from hierfed.methods.hierarchical.knowledge import SharedKnowledge
+from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.places import numbers_of, places_among
 
