@@ -38,7 +38,7 @@ LAYERS = (
         "section",
     ),
     ("declarations",),
-    ("settings", "settings_reference"),
+    ("settings", "settings_reference", "settings_refusals"),
     ("data",),
     ("generated",),
     ("data.reading",),
