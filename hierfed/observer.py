@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hierfed.results import Result, RoundRecord
-
 if TYPE_CHECKING:
     import numpy as np
 
     from hierfed.federated.contract import Contribution, SharedModel
+    from hierfed.results import Result, RoundRecord
 
 
 class Observer:
