@@ -8,10 +8,13 @@ import torch
 
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.federated.checks import Sent, first_reason
 from hierfed.methods.hierarchical.beliefs import ITEM_BIAS_VARIANCE
+from hierfed.methods.hierarchical.build import make_factors as factors_of
 from hierfed.methods.hierarchical.cavity import own_ratings
 from hierfed.methods.hierarchical.rare_items import next_offset, rare_sums
 from hierfed.methods.hierarchical.users import evidence, item_moments, posterior
+from hierfed.settings import load_settings
 
 USERS, COMMON, RARE = 30, 12, 60
 
@@ -84,3 +87,20 @@ def test_nothing_is_sent_of_items_that_too_few_users_have_rated(worse, make_fact
     for contribution, _ in method.contribute(trained.shared, nodes, trained.private):
         assert contribution.arrays["rare_precision"].tolist() == [0.0]
         assert contribution.arrays["rare_pull"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("precision", "pull"), [(-1.0, 0.0), (1e9, 0.0), (2.0, 1e6), (2.0, -1e6)])
+def test_sums_that_no_ratings_give_are_refused(worse, make_factors, make_content, divide_users, precision, pull):
+    method = make_factors(make_content(COMMON + RARE), threshold=5, embedding_rank=0)
+    nodes = divide_users(worse, [user % 3 for user in range(USERS)])
+    trained = run_rounds(method, nodes, 2)
+    ((honest, _), *_) = method.contribute(trained.shared, nodes, trained.private)
+    assert first_reason(method.checks(trained.shared), Sent(honest.arrays)) == ""
+    lie = {"rare_precision": torch.tensor([precision]).double(), "rare_pull": torch.tensor([pull]).double()}
+    assert "rare_" in first_reason(method.checks(trained.shared), Sent({**honest.arrays, **lie}))
+
+
+@pytest.mark.parametrize(("nodes", "learns"), [(256, True), (257, False)])
+def test_small_nodes_learn_nothing_of_rare_items_by_themselves(make_content, nodes, learns):
+    settings = load_settings("hierarchical", {"nodes": nodes})
+    assert factors_of(settings, make_content(5), (0.5, 5.0)).rare_at_node == learns

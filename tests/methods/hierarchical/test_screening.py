@@ -19,6 +19,7 @@ from hierfed.federated.screen import Screen
 from hierfed.generated.files import write_world
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.screening import _credible_rare
 from hierfed.settings import load_settings
 
 LIAR, ROUNDS, SCREENED = 3, 3, Round(Screen())
@@ -121,3 +122,14 @@ def test_a_pushed_item_stays_where_the_others_see_it(federation):
     ]
     assert bias[1] - bias[0] > 0.2
     assert abs(bias[2] - bias[0]) < 0.05
+
+
+def test_a_node_that_draws_all_rare_items_at_once_has_no_part_in_their_sum():
+    """A pull of a precision of 100 is one standard deviation at 46: of 100 it is credible, of 400 it is not."""
+    honest, pushed = (
+        _credible_rare({"rare_precision": torch.tensor([100.0]).double(), "rare_pull": torch.tensor([pull]).double()})
+        for pull in (100.0, 400.0)
+    )
+    assert honest == {"rare_precision": torch.tensor([100.0]), "rare_pull": torch.tensor([100.0])}
+    assert pushed == {"rare_precision": torch.tensor([0.0]), "rare_pull": torch.tensor([0.0])}
+    assert _credible_rare({}) == {}

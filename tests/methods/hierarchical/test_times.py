@@ -18,6 +18,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import load_user
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.selection import select
+from hierfed.methods.hierarchical.validation import Validators
 from hierfed.models.time_kernel import TimeKernel
 from hierfed.settings import load_settings
 
@@ -153,6 +154,12 @@ def test_times_count_where_they_gain_on_validation_rows(make_factors, make_conte
     trials = {trial.value: trial for trial in selection.trials if trial.setting == "time_factor"}
     assert (trials[1.0].rmse < trials[0.0].rmse) == trials[1.0].chosen == helps
     assert chosen.kriging.sitting_amplitude == (TIME.sitting if helps else 0.0)
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # No kernel gains more than a standard error: times count by their gain.
+        patch.setattr(Validators, "gains", lambda *given: False)
+        again, _ = select(settings, method, nodes, run_rounds, OPEN_SUM)
+    assert again.kriging.sitting_amplitude == chosen.kriging.sitting_amplitude
     _, without = select(settings, method, untimed(nodes), run_rounds, OPEN_SUM)
     others = [trial for trial in selection.trials if trial.setting != "time_factor"]
     assert without.trials == others
