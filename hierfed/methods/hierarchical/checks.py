@@ -156,7 +156,6 @@ def round_checks(
     of_rare: tuple[Check, ...] = ()
     if OFFSET in arrays:
         of_rare = (
-            not_negative("rare_precision"),
             within("rare_precision", lambda sent: largest_precision * sent["ratings"], items),
             between("rare_pull", lambda sent: rare(sent, -1.0), lambda sent: rare(sent, 1.0), float(residual)),
         )
