@@ -154,19 +154,23 @@ def _best_kernel(
             if not gains(found[place - 1], found[place], timed):
                 break
             chosen = place
+        # The first value may have been tried in a walk before, the other way.
+        trials[:] = [each for each in trials if (each.setting, each.value) != (setting, values[0])]
         for place, means in enumerate(found):
-            if all((setting, values[place]) != (each.setting, each.value) for each in trials):
-                rmse = validators.rmse_of(means, rows)
-                trials.append(Trial(setting=setting, value=values[place], rmse=rmse, chosen=place == chosen))
+            rmse = validators.rmse_of(means, rows)
+            trials.append(Trial(setting=setting, value=values[place], rmse=rmse, chosen=place == chosen))
         return chosen
 
     shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
     kernel = shares[walk("noise_share", wanted.noise_shares, shares)]
-    smaller, larger = (
-        [kernel.scaled(each) for each in these] for these in (wanted.amplitudes, wanted.larger_amplitudes)
-    )
-    chosen = smaller[walk("amplitude", wanted.amplitudes, smaller)]
-    kernel = chosen if chosen != smaller[0] else larger[walk("amplitude", wanted.larger_amplitudes, larger)]
+    # Down from the first amplitude and, if that gains nothing, up from it.
+    upwards, plain = (wanted.amplitudes[0], *wanted.larger_amplitudes), kernel
+    for factors in (wanted.amplitudes, upwards):
+        scaled = [plain.scaled(each) for each in factors]
+        place = walk("amplitude", factors, scaled)
+        kernel = scaled[place]
+        if place:
+            break
     if at_times and kernel.time.used:
         timed = [replace(kernel, time=kernel.time.scaled(each)) for each in wanted.time_factors]
         kernel = timed[walk("time_factor", wanted.time_factors, timed, timed=True)]

@@ -100,10 +100,10 @@ class SelectionSettings(Section):
     implicit_trial: NonNegative = 30.0
     implicit_trial_rank: Count = 64
     implicit_up_to: NonNegative = 50.0
-    noise_shares: tuple[Positive, ...] = (0.4, 0.6, 0.8, 1.0)
-    amplitudes: tuple[NonNegative, ...] = (1.0, 0.5, 0.25, 0.0)
-    larger_amplitudes: tuple[NonNegative, ...] = (1.0, 2.0)
-    time_factors: tuple[NonNegative, ...] = (0.0, 1.0)
+    noise_shares: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.4, 0.6, 0.8, 1.0)
+    amplitudes: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (1.0, 0.5, 0.25, 0.0)
+    larger_amplitudes: tuple[NonNegative, ...] = (2.0,)
+    time_factors: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 1.0)
     least_gain: NonNegative = 0.002
     deviation_scale: Positive = 1.0
     group_scales: tuple[Positive, ...] = ()

@@ -81,14 +81,26 @@ def test_the_next_value_is_taken_while_it_gains(nodes, make_content, make_factor
     assert chosen.model_dump(exclude=changed) == asked.model_dump(exclude=changed)
 
 
+def test_a_larger_amplitude_is_taken_in_the_place_of_the_first(nodes, make_content, make_factors, monkeypatch):
+    """No other share of noise gains, and no smaller amplitude."""
+    answers = iter([False, False, True])
+    monkeypatch.setattr(Validators, "gains", lambda *given: next(answers))
+    method = make_factors(make_content(25))
+    chosen, selection = choose(settings_with(larger_amplitudes=[2.0]), method, nodes)
+    amplitudes = {trial.value: trial.chosen for trial in selection.trials if trial.setting == "amplitude"}
+    assert amplitudes == {0.5: False, 1.0: False, 2.0: True}
+    assert len(selection.trials) == 2 + len(amplitudes)
+    assert chosen.kriging.content_amplitude == 2 * method.kernel.content
+
+
 def test_a_value_that_gains_has_the_smaller_error(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
     for asked in (settings_with(), settings_with(amplitudes=[0.0, 1.0], noise_shares=[3.0, 0.4])):
-        selection = selected(asked, method, nodes)
-        for setting in ("amplitude", "noise_share"):
-            trials = [trial for trial in selection.trials if trial.setting == setting]
-            (taken,) = (trial for trial in trials if trial.chosen)
-            assert taken.rmse <= trials[0].rmse
+        selection, wanted = selected(asked, method, nodes), asked.selection
+        for setting, first in (("amplitude", wanted.amplitudes[0]), ("noise_share", wanted.noise_shares[0])):
+            trials = {trial.value: trial for trial in selection.trials if trial.setting == setting}
+            (taken,) = (trial for trial in trials.values() if trial.chosen)
+            assert taken.rmse <= trials[first].rmse
 
 
 def test_where_users_have_few_rows_more_of_them_validate(nodes, make_content, make_factors):
