@@ -136,7 +136,7 @@ def threshold_sentence(result: Result) -> str:
     if found is None or not found.items:
         return ""
     items = f"{words.count(found.items)} of {words.count(result.data.items)} items"
-    begins = f"{items} have fewer than {words.plural(found.min_raters, 'rater')} and are never summed"
+    begins = f"{items} have fewer than {words.plural(found.min_raters, 'rater')} and are never summed by themselves"
     if not found.rows:
         return f"{begins}; no held-out row is of them."
     rmse, others = words.stars(found.rmse), words.stars(found.rmse_others)

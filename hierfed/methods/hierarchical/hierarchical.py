@@ -84,7 +84,7 @@ class HierarchicalFactors(HierarchicalDuties):
     part: stochastic variational inference (Hoffman et al., 2013).
 
     content: public features of the items.
-    threshold: items with fewer raters are never summed; they keep the prior from their content.
+    threshold: items with fewer raters are never summed by themselves; see rare_items.
     embedding_rank, embedding_rounds: columns of the embedding, and rounds of subspace iteration.
     between_nodes: True allows nodes means of their own.
     kernel: of the users' kriging; None for none.

@@ -13,7 +13,7 @@ class FactorsSettings(Section):
     """The hierarchical model; see hierfed.methods.hierarchical.hierarchical.
 
     rank: factors of an item.
-    min_raters: items with fewer raters are never summed.
+    min_raters: items with fewer raters are never summed by themselves.
     embedding_rank: columns of the co-rating embedding, 0 for none.
     embedding_rounds: the rounds of the co-rating embedding, less two.
     implicit_scale: factor on users' means of the embedding as covariates, 0 to leave them out.
