@@ -90,8 +90,8 @@ def steps_of(settings: Settings) -> tuple[Step, ...]:
 
 def rule_of(settings: Settings) -> Rule:
     """The rule of the settings; under secure sums, one that sees no single contribution."""
-    federation = settings.federation
-    rule = RULES[federation.rule].make(federation, kind_of(settings).averaged)
+    federation, kind = settings.federation, kind_of(settings)
+    rule = RULES[federation.rule].make(federation, {**kind.averaged, **kind.averaged_rows})
     add = secure_sum_of(settings.privacy) if settings.privacy.secure_sums else OPEN_SUM
     if federation.topology == "gossip":
         return PushSum(GRAPHS[federation.graph], federation.exchanges, federation.lost_messages, settings.seed)

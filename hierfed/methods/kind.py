@@ -85,8 +85,8 @@ class MethodKind:
     sends: True if nodes send anything. A method that sends nothing has no rounds.
     takes_module: True if it trains a network that the caller may give.
     devices: the devices that its nodes can compute on.
-    averaged: arrays that a rule may combine otherwise than by adding, each with the array of its weights. If empty,
-    sums are only added.
+    averaged: arrays that a rule may combine otherwise than by adding, each with the array of its weights: one of each
+    node. If empty, sums are only added. averaged_rows: the same, with a weight for each row; no step changes these.
     takes_optimizer: True if a server optimizer moves its model.
     sums, models: the arrays that nodes send and receive on a real federation. Nothing else is sent.
     """
@@ -97,6 +97,7 @@ class MethodKind:
     takes_module: bool = False
     devices: frozenset[str] = frozenset({"cpu"})
     averaged: Mapping[str, str] = MappingProxyType({})
+    averaged_rows: Mapping[str, str] = MappingProxyType({})
     takes_optimizer: bool = False
     sums: tuple[Sums, ...] = ()
     models: tuple[Model, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import rule_of
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.centred_clipping import centred_clipping
 from hierfed.federated.contract import Contribution
@@ -16,8 +19,11 @@ from hierfed.federated.geometric_median import geometric_median
 from hierfed.federated.krum import krum, multi_krum
 from hierfed.federated.median import median
 from hierfed.federated.robust_mean import RobustMean
+from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.tables import RULES
+from hierfed.methods.averaging.deep_averaging import deepened
 from hierfed.settings import load_settings
+from tests.reference.full_batches import full_batches
 
 ROBUST = ("centred_clipping", "geometric_median", "krum", "median", "multi_krum", "trimmed_mean")
 LIARS = 2
@@ -109,6 +115,47 @@ def test_a_node_without_weight_does_not_count():
         for number, (change, rows) in enumerate([(1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (9.0, 0.0), (9.0, -1.0)])
     ]
     assert (rule(given).total.arrays["change"] / rule(given).total.arrays["rows"]).item() == 2.0
+
+
+def test_a_node_has_no_vote_in_rows_that_it_has_no_weight_of():
+    """Item vectors: the median over the nodes that rated the item, NumPy's; nobody rated the last one."""
+    random = np.random.default_rng(2)
+    weights = random.integers(1, 9, (6, 5)) * (random.random((6, 5)) < 0.7)
+    weights[:, -1], means = 0, random.normal(size=(6, 5, 3))
+    rule = RobustMean("median", median, 0.2, {"change": "rows", "item_change": "item_rows"})
+    given = []
+    for number, (own, of_items) in enumerate(zip(means, torch.from_numpy(weights).double(), strict=True)):
+        item_change = of_items[:, None] * torch.from_numpy(own)
+        arrays = {"change": torch.full((2,), 5.0).double(), "rows": torch.tensor([5.0]).double()}
+        given.append((number, Contribution({**arrays, "item_change": item_change, "item_rows": of_items})))
+    total = rule(given).total.arrays
+    rated = np.where(weights[:, :, None] > 0, means, np.nan)[:, :-1]
+    expected = weights.sum(0)[:-1, None] * np.nanmedian(rated, 0)
+    np.testing.assert_allclose(total["item_change"][:-1].numpy(), expected, rtol=1e-12)
+    assert total["item_change"][-1].tolist() == [0, 0, 0]
+    assert total["change"].tolist() == [30, 30]
+
+
+def test_item_vectors_withstand_a_liar_under_robust_rules(features, make_node):
+    """A node that multiplies the change of its item vectors moves them no further under the median than without it."""
+    nodes = [make_node(number, 60) for number in range(5)]
+    settings = load_settings("network", {"item_vector_size": 3, "hidden": [4], "rule": "median", "min_raters": 1})
+    method = deepened(replace(full_batches(features.double()), start_at_mean=True), settings)
+    shared = run_rounds(method, nodes, 1).shared
+    sent = [pair[0] for pair in method.contribute(shared, nodes, [None] * 5)]
+    lie = {**sent[2].arrays, "item_change": 1e6 * sent[2].arrays["item_change"]}
+    told = list(enumerate([*sent[:2], Contribution(lie), *sent[3:]]))
+
+    def moved(rule: Rule) -> float:
+        after = method.combine(shared, rule(told).total).arrays["item_vectors"]
+        return float((after - shared.arrays["item_vectors"]).abs().max())
+
+    most = max(
+        float((each.arrays["item_change"] / each.arrays["item_rows"].clamp_min(1)[:, None]).abs().max())
+        for number, each in enumerate(sent)
+        if number != 2
+    )
+    assert moved(rule_of(settings)) <= most < 1 < moved(OPEN_SUM)
 
 
 @pytest.mark.parametrize(

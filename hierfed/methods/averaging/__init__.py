@@ -25,6 +25,7 @@ class Averaging(MethodKind):
     takes_module = True
     devices = frozenset({"cpu", "cuda"})
     averaged = MappingProxyType({"change": "rows", "steps": "rows", "control": "rows"})
+    averaged_rows = MappingProxyType({"item_change": "item_rows"})
     takes_optimizer = True
 
     def opening_rounds(self, settings: Settings) -> int:

@@ -126,6 +126,8 @@ def _several_refusal(settings: Settings) -> str:
         reason = "experts are networks without residual blocks and vectors: leave one of the two out"
     elif settings.federation.server_optimizer != "none":
         reason = "each is moved by its own mean: leave federation.server_optimizer at 'none'"
+    elif settings.federation.rule not in ("sum", "exact_sum", "screen"):
+        reason = "each is the mean of other nodes: leave federation.rule at 'sum'"
     return f"{begins}{reason}" if reason else _tried_refusal(settings, f"{begins}it ")
 
 
@@ -157,8 +159,6 @@ def _tried_refusal(settings: Settings, begins: str) -> str:
         usual = type(getattr(settings, section))()
         if getattr(getattr(settings, section), name) != getattr(usual, name):
             return f"{begins}was never tried with {section}.{name}: leave that out"
-    if settings.federation.rule not in ("sum", "exact_sum", "screen"):
-        return f"{begins}has several averages: leave federation.rule at 'sum'"
     if personal.validation or personal.node_level in ("bias", "ditto"):
         return (
             f"{begins}was never personalised by node_level '{personal.node_level}' with validation "

@@ -199,7 +199,7 @@ def test_a_saved_run_serves_what_the_run_predicted(outcome, tmp_path):
         ({**VECTORS, "output_bias": "random"}, "train_mean"),
         ({**VECTORS, "kept": "head"}, "training.kept"),
         ({**VECTORS, "own_model": "ditto"}, "training.own_model"),
-        ({**VECTORS, "rule": "median"}, "federation.rule"),
+        ({**VECTORS, "correction": "nova"}, "training.correction"),
         ({**VECTORS, "node_level": "ditto"}, "node_level"),
     ],
 )

@@ -197,7 +197,8 @@ def test_a_run_is_told_secured_saved_and_served(gate, tmp_path):
         ({"gate": "ifca"}, "one expert"),
         ({"experts": 3, "depth": 2}, "residual blocks"),
         ({"experts": 3, "kept": "head"}, "training.kept"),
-        ({"experts": 3, "server_optimizer": "fed_adam"}, "server_optimizer"),
+        ({"experts": 3, "server_optimizer": "adam"}, "federation.server_optimizer"),
+        ({"experts": 3, "rule": "median"}, "federation.rule"),
     ],
 )
 def test_what_cannot_work_is_refused(changes, words):
