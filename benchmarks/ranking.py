@@ -1,136 +1,144 @@
-"""How good are recommendation lists on the full catalogue, and what do they cost?
+"""Does the blend of lists lose to one of its parts, or to lists of pooled rows?
 
-    python benchmarks/ranking.py --data FOLDER [--seeds 5] [--nodes 8]
+    python benchmarks/ranking.py SOURCE... [--protocols warm,temporal,loo] [--seeds 5] [--rivals] [--set NAME=VALUE ...]
 
-Protocol `warm`: a fifth of each user's rows is test. Lists rank the full catalogue without the items of the train rows;
-the metrics are defined in hierfed/evaluation/ranking.py. Popularity is what lists must beat. CPU seconds are those of
-the training of all nodes and the server, on one thread; bytes are what one node sends in all rounds. Seeds change the
-split, the partition and the first factors; after ± stands the standard deviation over seeds.
+NDCG@10 on the full catalogue (hierfed/evaluation/ranking.py) of what `hierfed run hierarchical` judges: each part of
+the blend, popularity and the blend, whose weights and penalties a run chooses on its own validation rows. A protocol
+that needs times is left out, with a word, where a source has none. Under `temporal`, and under `loo` with times, there
+is one split; seeds then change the nodes and the first factors.
+
+With --rivals also EASE and the package implicit's ALS, on the rows of all nodes in one place. Their settings are the
+best of a grid on the validation rows of seed 0, which the same protocol draws. After ± stands the standard deviation
+over seeds, and for differences their standard error.
 """
 
 import argparse
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from statistics import mean, stdev
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, csr_matrix
 
 from hierfed.data import splits
-from hierfed.data.federation import Node, make_nodes
-from hierfed.data.partitions import by_users
-from hierfed.data.ratings import Dataset
-from hierfed.data.reading.sources import load
-from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.data.division import allocate, load_dataset
+from hierfed.data.ratings import Ratings
 from hierfed.evaluation.ranking import judge_ranking
-from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import Scorer
-from hierfed.methods.ranking.ease import Ease
-from hierfed.methods.ranking.implicit import ImplicitFactors
-from hierfed.methods.ranking.scores import Ranker, blend, popularity
-from hierfed.methods.ranking.settings import RankingSettings
+from hierfed.experiment import run_experiment
+from hierfed.methods.ranking.ease import weights_of
 from hierfed.models.lists import rated_matrix
-from hierfed.models.threads import one_torch_thread
-from hierfed.randomness import generator
+from hierfed.settings import Settings, load_settings
 
-TEST_SHARE, LIKED = 0.2, 4.0
-IMPLICIT_ROUNDS = 10
+PARTS = ("ease", "implicit", "rating", "popularity")
+EASE = list(itertools.product((50.0, 100.0, 200.0, 400.0, 800.0), (1, 4)))
+ALS = list(itertools.product((32, 64), (0.1, 1.0, 10.0), (1.0, 3.0, 10.0)))
 
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds of training, and bytes that a node sends."""
-
-    seconds: float
-    bytes: float
+Scores = Callable[[csr_array, int], np.ndarray]
 
 
-def by_model(method: Ranker, shared: SharedModel, rated: csr_array) -> Scorer:
-    """The scores of a trained model for users by what each has rated; rated: [users, items]."""
-    return lambda users: method.scores(shared, torch.from_numpy(rated[users.numpy()].toarray()))
+def ease(penalty: float, least_raters: int) -> Scores:
+    """EASE (Steck, 2019) on pooled rows; items with fewer raters come last, by how many they have."""
+
+    def scores(seen: csr_array, seed: int) -> np.ndarray:
+        raters = np.asarray(seen.sum(0)).ravel()
+        known = np.flatnonzero(raters >= least_raters)
+        some = seen[:, known]
+        weights = weights_of(torch.from_numpy((some.T @ some).toarray() + penalty * np.eye(len(known)))).numpy()
+        found = np.tile(1e-9 * raters, (seen.shape[0], 1))
+        found[:, known] += some @ weights
+        return found
+
+    return scores
 
 
-def blend_of(scorers: Mapping[str, Scorer]) -> Scorer:
-    """The scores of all of them, blended with the package's usual weights."""
-    usual = RankingSettings()
-    weights = {name: getattr(usual, f"{name}_weight") for name in scorers}
-    return lambda users: blend({name: scorer(users) for name, scorer in scorers.items()}, weights)
+def als(factors: int, penalty: float, confidence: float) -> Scores:
+    """Implicit alternating least squares (Hu, Koren and Volinsky, 2008) by the package implicit."""
+
+    def scores(seen: csr_array, seed: int) -> np.ndarray:
+        from implicit.als import AlternatingLeastSquares
+
+        how = {"factors": factors, "regularization": penalty, "alpha": confidence, "iterations": 15}
+        model = AlternatingLeastSquares(**how, num_threads=1, use_gpu=False, random_state=seed)
+        model.fit(csr_matrix(seen, dtype=np.float32), show_progress=False)
+        found: np.ndarray = (model.user_factors @ model.item_factors.T).astype(np.float64)
+        return found
+
+    return scores
 
 
-def measure(
-    dataset: Dataset, seed: int, nodes: int, rating: Callable[[Sequence[Node]], Scorer] | None = None
-) -> dict[str, list[float]]:
-    """NDCG@10, Recall@20, HR@10, NDCG@10 of liked items, seconds and bytes of each model on one seed.
+def ndcg(scores: Scores, settings: Settings) -> float:
+    """NDCG@10 of a rival on the rows that the settings judge on."""
+    dataset = load_dataset(settings)
+    parts = allocate(dataset, settings).parts()
+    train, test = parts.personal
+    found = torch.from_numpy(scores(rated_matrix(train, dataset.users, dataset.items), settings.seed))
+    judged = judge_ranking({"": lambda users: found[users]}, train, test, dataset.items)
+    return judged[""].ndcg_at_10
 
-    rating: trains a rating model on the nodes and gives its expected ratings as scores, to be blended with the others.
-    """
-    ratings, items = dataset.ratings, dataset.items
-    split = splits.warm(ratings, test_share=TEST_SHARE, rng=generator(seed, 0, 0, "split"))
-    train, test = ratings.take(split.train), ratings.take(split.test)
-    node = by_users(ratings.user, nodes, generator(seed, 0, 0, "partition"))
-    owners = make_nodes(train, node[split.train], test, node[split.test], nodes)
-    rated = rated_matrix(train, dataset.users, items)
-    raters = torch.from_numpy(rated.sum(0))
 
-    scorers: dict[str, Scorer] = {}
-    costs = {"popularity": Cost(0.0, raters.nbytes)}
-    for name, method, rounds in (
-        ("ease", Ease(items), 1),
-        ("implicit", ImplicitFactors(items, seed), IMPLICIT_ROUNDS),
-    ):
-        finished: list[FinishedRound] = []
-        began = time.process_time()
-        shared = run_rounds(method, owners, rounds, finished.append).shared
-        costs[name] = Cost(time.process_time() - began, sum(each.bytes_up for each in finished) / nodes)
-        scorers[name] = by_model(method, shared, rated)
-    if rating is not None:
-        scorers["rating"] = rating(owners)
-    blended = blend_of(dict(scorers))
-    costs["blend"] = Cost(
-        *(sum(getattr(costs[name], of) for name in ("ease", "implicit")) for of in ("seconds", "bytes"))
-    )
-    scorers = {"popularity": lambda users: popularity(raters, len(users)), **scorers, "blend": blended}
+def tuned(candidates: list[Scores], settings: Settings) -> Scores:
+    """The best candidate on validation rows."""
+    split = settings.split.model_copy(update={"judged_on": "validation"})
+    on_validation = settings.model_copy(update={"split": split})
+    return max(candidates, key=lambda each: ndcg(each, on_validation))
 
-    judged = judge_ranking(scorers, train, test, items)
-    liked = judge_ranking(scorers, train, test, items, relevant_from=LIKED)
-    return {
-        name: [
-            metrics.ndcg_at_10,
-            metrics.recall_at_20,
-            metrics.hit_rate_at_10,
-            liked[name].ndcg_at_10,
-            costs[name].seconds if name in costs else np.nan,
-            costs[name].bytes if name in costs else np.nan,
-        ]
-        for name, metrics in judged.items()
-    }
+
+def protocols_of(ratings: Ratings, wanted: list[str]) -> Iterator[str]:
+    """The protocols that these ratings allow."""
+    for protocol in wanted:
+        if protocol == "temporal" and not splits.ordered(ratings):
+            print("  temporal: left out, since no time tells ratings apart")
+        else:
+            yield protocol
+
+
+def told(values: list[float], of_mean: bool = False) -> str:
+    """Mean and standard deviation, or standard error."""
+    spread = stdev(values) / (math.sqrt(len(values)) if of_mean else 1) if len(values) > 1 else math.nan
+    return f"{mean(values):+.4f} ± {spread:.4f}" if of_mean else f"{mean(values):.4f} ± {spread:.4f}"
+
+
+def compare(source: str, protocol: str, seeds: int, changes: dict[str, str], rivals: bool) -> None:
+    """Print the figures of one source under one protocol."""
+    every = [
+        load_settings("hierarchical", {**changes, "data.source": source, "protocol": protocol, "seed": seed})
+        for seed in range(seeds)
+    ]
+    found: dict[str, list[float]] = {}
+    for settings in every:
+        for each in run_experiment(settings).result.rankers:
+            found.setdefault(each.model, []).append(each.ndcg_at_10)
+    best = max(PARTS, key=lambda part: mean(found[part]))
+    print(f"  {protocol}: " + ", ".join(f"{name} {told(values)}" for name, values in found.items()))
+    beside = {best: found[best]}
+    if rivals:
+        grids = {"pooled EASE": [ease(*each) for each in EASE], "pooled ALS": [als(*each) for each in ALS]}
+        for name, candidates in grids.items():
+            rival = tuned(candidates, every[0])
+            beside[name] = [ndcg(rival, settings) for settings in every]
+            print(f"    {name} {told(beside[name])}")
+    for name, values in beside.items():
+        gains = [ours - theirs for ours, theirs in zip(found["blend"], values, strict=True)]
+        print(f"    blend - {name}: {told(gains, of_mean=True)}", flush=True)
 
 
 def main() -> None:
-    """Measure all seeds and print the table."""
+    """Judge each source under each protocol."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("sources", nargs="+")
+    parser.add_argument("--protocols", default="warm,temporal,loo")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all runs, NAME=VALUE")
     options = parser.parse_args()
-
-    dataset = load(options.data, unmatched="keep")
-    with one_torch_thread():
-        runs = [measure(dataset, seed, options.nodes) for seed in range(options.seeds)]
-    title = f"{dataset.users:,} users, {dataset.items:,} items, {options.nodes} nodes, {options.seeds} seeds"
-    table = Table(title=title)
-    table.add_column("model")
-    for heading in ("NDCG@10", "Recall@20", "HR@10", f"NDCG@10, ratings >= {LIKED:g}", "CPU seconds", "MB per node"):
-        table.add_column(heading, justify="right")
-    for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-        metrics = [f"{mean[column]:.4f} ± {deviation[column]:.4f}" for column in range(4)]
-        table.add_row(name, *metrics, f"{mean[4]:.1f}", f"{mean[5] / 1e6:.2f}")
-    Console(width=140).print(table)
+    changes = dict(each.split("=", 1) for each in options.set)
+    for source in options.sources:
+        print(source, flush=True)
+        ratings = load_dataset(load_settings("hierarchical", {**changes, "data.source": source})).ratings
+        for protocol in protocols_of(ratings, options.protocols.split(",")):
+            compare(source, protocol, options.seeds, changes, options.rivals)
 
 
 if __name__ == "__main__":
