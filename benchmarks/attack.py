@@ -19,13 +19,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from hierfed.data.division import allocate, load_dataset
+from hierfed.data.division import Allocation, allocate, load_dataset
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
@@ -111,16 +112,16 @@ def pushed_film(nodes: Sequence[Node], items: int) -> int:
 
 @dataclass(frozen=True)
 class Found:
-    """RMSE of the honest users, and the film's mean rank among them as a share of the catalogue."""
+    """RMSE of the honest users, and the film's mean rank among them as a share of the catalogue; NaN if not asked."""
 
     rmse: float
     rank: float
 
 
 def train(
-    case: Case, method: object, nodes: Sequence[Node], honest: Sequence[Node], film: int, how, rounds: int
+    case: Case, method: object, nodes: Sequence[Node], honest: Sequence[Node], film: int | None, how, rounds: int
 ) -> Found:
-    """Train on all nodes, and judge the honest ones."""
+    """Train on all nodes, and judge the honest ones. film: whose rank is asked for; None for none."""
     done = run_rounds(method, nodes, rounds, how=how)
     numbers = {node.number for node in honest}
     private = [state for node, state in zip(nodes, done.private, strict=True) if node.number in numbers]
@@ -129,11 +130,13 @@ def train(
     for node, model in zip(honest, personal, strict=True):
         error = model.predict(node.test.untimed).numpy() - node.test.value
         squares, rows = squares + float(np.square(error).sum()), rows + len(error)
+        if film is None:
+            continue
         some = torch.from_numpy(np.unique(node.train.user)[:: max(1, len(honest) // 4)]).long()
         scores = model.scores(some, len(case.catalogue))
         ranks += (scores > scores[:, film : film + 1]).double().mean(1).tolist()
     rmse = (squares / rows) ** 0.5
-    return Found(rmse if np.isfinite(rmse) else float("inf"), float(np.mean(ranks)))
+    return Found(rmse if np.isfinite(rmse) else float("inf"), float(np.mean(ranks)) if ranks else float("nan"))
 
 
 def with_validation(node: Node, seed: int) -> Node:
@@ -156,6 +159,18 @@ def cases(options: argparse.Namespace) -> Iterator[dict]:
                         yield about | {"attack": attack, "seed": seed}
 
 
+def rest_of(seed: int, nodes: int, data: str) -> dict:
+    """The settings that no attack and no rule changes. The nodes that learn are judged, on their users' rows."""
+    return {"nodes": nodes, "personal_nodes": nodes, "seed": seed, "data.source": data}
+
+
+@cache
+def allocation_of(preset: str, seed: int, nodes: int, data: str) -> Allocation:
+    """The nodes, and the data set."""
+    settings = load_settings(preset, {**COMMON, **PRESETS[preset], **rest_of(seed, nodes, data)})
+    return allocate(load_dataset(settings), settings)
+
+
 def run(case_of: dict, data: str, validation: bool) -> dict:
     """One line: the damage, and the move of the pushed film."""
     preset, seed, attack = case_of["preset"], case_of["seed"], case_of["attack"]
@@ -165,12 +180,11 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         for name, value in changes.items()
     }
     began = time.perf_counter()
-    # The same nodes are judged: their users' held-out rows lie with them.
-    rest = {"nodes": case_of["nodes"], "personal_nodes": case_of["nodes"], "seed": seed, "data.source": data}
+    rest = rest_of(seed, case_of["nodes"], data)
     settings = load_settings(preset, {**COMMON, **PRESETS[preset], **rest, **changes})
     plain = load_settings(preset, {**COMMON, **PRESETS[preset], **rest})
     with one_torch_thread():
-        allocation = allocate(load_dataset(settings), settings)
+        allocation = allocation_of(preset, seed, case_of["nodes"], data)
         nodes, dataset = list(allocation.nodes), allocation.dataset
         if validation:
             nodes = [with_validation(node, seed) for node in nodes]
@@ -188,7 +202,8 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         try:
             case = after_earlier_stages(case, told, round_of(settings))
             method = Lying(prepare(case).method, liars, attack, seed)
-            found = train(case, method, told, honest, film, round_of(settings), rounds)
+            asked = film if attack == "push" else None
+            found = train(case, method, told, honest, asked, round_of(settings), rounds)
             damage, move, reason = found.rmse - reference.rmse, reference.rank - found.rank, ""
         except (HierfedError, torch.linalg.LinAlgError, ValueError) as error:
             damage, move, reason = float("inf"), float("nan"), str(error)[:200]

@@ -7,8 +7,9 @@ federation, which every method can learn from. A method may know better what its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hierfed.errors import HierfedError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # size, and in the cosine to the sum of the others.
 DEVIATIONS, SIZE_FLOOR, COSINE_FLOOR = 6.0, 1.2, 0.15
 LEAST = 3
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 Screened = Callable[["SharedModel", Sequence["Contribution"]], "list[Contribution]"]
@@ -36,15 +38,17 @@ A method that knows what honest nodes can send has this as `screened`.
 class Screen:
     """The sum of the contributions that pass; see Rule and MethodRule.
 
-    screened: the method's own; None where it has none. shared: of the round; None before `of`.
+    averaged: see alike_in_direction. screened: the method's own; None where it has none. shared: of the round; None
+    before `of`.
     """
 
+    averaged: Mapping[str, str] = field(default_factory=dict)
     screened: Screened | None = None
     shared: SharedModel | None = None
 
     def of(self, method: SumMethod, shared: SharedModel) -> Rule:
         """See MethodRule."""
-        return Screen(getattr(method, "screened", None), shared)
+        return replace(self, screened=getattr(method, "screened", None), shared=shared)
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
         """See Rule; raises HierfedError with fewer than 3 nodes, of which none is outside the others."""
@@ -58,19 +62,27 @@ class Screen:
                 "rule 'sum'"
             )
         if self.screened is None or self.shared is None:
-            passed = [each for each, alike in zip(given, alike_in_direction(given), strict=True) if alike]
+            alike = alike_in_direction(given, self.averaged)
+            passed = [each for each, passes in zip(given, alike, strict=True) if passes]
         else:
             passed = self.screened(self.shared, given)
         return Summed(ordered_sum(passed), sizes)
 
 
-def alike_in_direction(given: Sequence[Contribution]) -> list[bool]:
-    """For each contribution, True where it has about the size and the direction of the others, array by array."""
+def alike_in_direction(given: Sequence[Contribution], averaged: Mapping[str, str] = NONE) -> list[bool]:
+    """For each contribution, True where it has about the size and the direction of the others, array by array.
+
+    averaged: the arrays that are compared as means, each with the array that weighs it. Nodes of many sizes have means
+    of about one size, so that a lie stands out that would hide among their sums.
+    """
     import torch  # noqa: PLC0415 - settings are checked without it
 
     alike = torch.ones(len(given), dtype=torch.bool)
     for name in given[0].arrays:
         values = torch.stack([each.arrays[name].flatten() for each in given])
+        if name in averaged and given[0].arrays[averaged[name]].numel() == 1:
+            weights = torch.stack([each.arrays[averaged[name]].flatten() for each in given])
+            values = torch.where(weights > 0, values / weights, values)
         norms = values.norm(dim=1)
         alike &= within(norms.clamp_min(1e-300).log(), SIZE_FLOOR)
         # Each node's direction is the median's, value by value, which liars cannot turn; of few values it says little.

@@ -44,7 +44,7 @@ RULES: Mapping[str, RuleKind] = {
     "multi_krum": _robust("multi_krum", multi_krum),
     "geometric_median": _robust("geometric_median", geometric_median),
     "centred_clipping": _robust("centred_clipping", centred_clipping),
-    "screen": RuleKind(lambda settings, averaged: Screen(), every_method=True),
+    "screen": RuleKind(lambda settings, averaged: Screen(averaged), every_method=True),
 }
 """The rules that make one total of contributions."""
 

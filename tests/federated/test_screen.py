@@ -35,6 +35,18 @@ def test_a_node_of_another_size_or_direction_is_left_out_whole(factor):
     torch.testing.assert_close(total.arrays["sums"], sum(each.arrays["sums"] for each in [given[0], *given[2:]]))
 
 
+def test_means_are_compared_where_a_weight_is_declared():
+    """Ten times its change is no more than a large node's sum, but much more than any node's mean."""
+    rng, rows = np.random.default_rng(3), [10.0, 20.0, 50.0, 100.0, 300.0, 900.0, 2000.0, 5000.0]
+    given = []
+    for place, count in enumerate(rows):
+        change = (10 if place == 1 else 1) * count * (1 + 0.3 * rng.normal(size=40))
+        arrays = {"change": torch.from_numpy(change), "rows": torch.tensor([count]).double()}
+        given.append(Contribution(arrays))
+    assert all(alike_in_direction(given))
+    assert alike_in_direction(given, {"change": "rows"}) == [True, False] + [True] * 6
+
+
 def test_the_method_is_asked_where_it_knows_more():
     class Knows:
         def screened(self, shared, given):

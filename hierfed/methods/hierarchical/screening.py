@@ -125,6 +125,11 @@ def _possible(sums: Mapping[str, Tensor]) -> bool:
 def _sum_of_squares(matrices: Tensor) -> bool:
     """Whether matrices [..., size, size] are symmetric and have no eigenvalue below 0, up to rounding."""
     scale = 1e-9 * float(matrices.abs().max())
+    if matrices.dim() == 3:
+        # A small node has no raters of most items.
+        matrices = matrices[matrices.flatten(1).any(1)]
+        if not len(matrices):
+            return True
     apart = float((matrices - matrices.mT).abs().max())
     return apart <= scale and float(torch.linalg.eigvalsh(matrices).min()) >= -scale
 
@@ -145,22 +150,23 @@ def _item_tests(
     mean = features[design.shared_items] @ beliefs.item_weights @ prior
     precisions = torch.stack([each.arrays["item_precision"] for each in given])
     pulls = torch.stack([each.arrays["item_pull"] for each in given])
-    tests = []
-    for node in range(len(given)):
-        others = [other for other in range(len(given)) if other != node]
+    # A small node sends zeros of most items, which need no test.
+    sent = precisions.any(2) | pulls.any(2)
+    everybody, pull, tests = precisions.sum(0) + pack(prior), pulls.sum(0) + mean, pulls.new_zeros(sent.shape)
+    for node, rated in enumerate(sent):
         # The median of a few nodes' sums says little of sparse items; the sum of the others is what they know.
-        without = unpack(precisions[others].sum(0) + pack(prior), size)
-        covariance = inverse(without)
-        centre = (covariance @ (pulls[others].sum(0) + mean)[:, :, None])[:, :, 0]
-        own = unpack(precisions[node], size)
-        surprise = pulls[node] - (own @ centre[:, :, None])[:, :, 0]
+        others = (everybody - precisions[node])[rated], (pull - pulls[node])[rated]
+        covariance = inverse(unpack(others[0], size))
+        centre = (covariance @ others[1][:, :, None])[:, :, 0]
+        own = unpack(precisions[node][rated], size)
+        surprise = pulls[node][rated] - (own @ centre[:, :, None])[:, :, 0]
         spread = own + own @ covariance @ own
         # A few raters leave some directions of the vector untouched; these are not tested.
         ridge = 1e-6 * spread.diagonal(dim1=1, dim2=2).mean(1) + 1e-9
         spread.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
         solved = torch.linalg.solve(spread, surprise[:, :, None])[:, :, 0]
-        tests.append((solved * surprise).sum(1) / size)
-    return torch.stack(tests), (precisions[:, :, 0] > 0).double()
+        tests[node, rated] = (solved * surprise).sum(1) / size
+    return tests, (precisions[:, :, 0] > 0).double()
 
 
 def _capped(given: Sequence[Contribution]) -> list[Contribution]:
