@@ -81,6 +81,9 @@ def data_make(
     drift: Annotated[
         float, typer.Option(help="How fast tastes and films turn, in radians a year: at .15, half is new in 10 years.")
     ] = 0.0,
+    kinds: Annotated[
+        int, typer.Option(help="Kinds of users, 1 to 3, whose tastes overlap: 60, 30 and 10% of them.")
+    ] = 1,
 ) -> None:
     """Make ratings like MovieLens', and the truth behind them, in a new folder."""
     from hierfed.generated.files import write_world  # noqa: PLC0415
@@ -96,6 +99,7 @@ def data_make(
             least=least,
             content=content,
             drift=drift,
+            kinds=kinds,
             progress=progress,
         )
     print_path(f"{ratings:,} ratings of {items:,} items by {users:,} users", out)

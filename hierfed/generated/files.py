@@ -34,6 +34,7 @@ def write_world(
     least: int = LEAST_ACTIVITY,
     content: bool = True,
     drift: float = 0.0,
+    kinds: int = 1,
     progress: Made | None = None,
 ) -> World:
     """Make a world and write it into a new folder; the same numbers and seed give the same bytes.
@@ -45,11 +46,12 @@ def write_world(
     least: ratings of each user, at least.
     content: False leaves titles, years and genres out of `items.parquet`.
     drift: of the truth, in radians a year.
+    kinds: of users' tastes; see draw_truth.
     progress: called with the number of ratings made so far, and of all.
     Raises SettingsError for numbers that no world can have, and DataError if the folder is not empty or cannot be
     written.
     """
-    world = make_world(seed, users, items, ratings, least, drift)
+    world = make_world(seed, users, items, ratings, least, drift, kinds)
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         made = 0
@@ -65,6 +67,8 @@ def write_world(
         numbers["least"] = least
     if drift:
         numbers["drift"] = drift
+    if kinds > 1:
+        numbers["kinds"] = kinds
     header = {FORMAT: json.dumps(numbers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,15 @@ NOISE, NOISE_SHAPE = 0.64, 3.5
 # stars still prefer whole ones; users who began before half stars existed rate in whole stars only.
 HALF_STARS = (1.20, 1.65, 1.90, 2.30, 2.60, 3.15, 3.60, 4.35, 4.90)
 WHOLE_STARS = (-np.inf, 1.70, 1.70, 2.35, 2.35, 3.30, 3.30, 4.35, 4.35)
+# Where users are of several kinds: the shares of users of each, and the standard deviation of their factors' part in a
+# rating. A kind's strengths are those of the kind before it, moved on by so many factors; they decay faster than those
+# of a world of one kind, but reach all factors, so that kinds overlap. Of the square of a kind's tastes, its mean is a
+# share.
+KIND_SHARES, KIND_SPREAD, KIND_STEP, KIND_DECAY, KIND_MEAN_SHARE = (0.6, 0.3, 0.1), 0.8, 3, 0.5, 0.5
 # Drift counts from the first year of ratings.
 SECONDS_A_YEAR, DRIFTS_SINCE = 365.25 * 86400, 1995.0
+# What a truth need not have.
+OPTIONAL = ("drift", "kind")
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Truth:
     item_factors: q, float64 [items, RANK].
     cuts: of users who rate in half stars, and of those who rate in whole stars, float64 [2, 9].
     drift: how all that turns with time; None where nothing does.
+    kind: of each user, int64 [users]; None where all users are of one kind. No prediction from the truth needs it.
     """
 
     mean: np.ndarray
@@ -75,18 +83,20 @@ class Truth:
     item_factors: np.ndarray
     cuts: np.ndarray
     drift: Drift | None = None
+    kind: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, those of the drift too."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "drift"}
-        return own if self.drift is None else own | vars(self.drift)
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in OPTIONAL}
+        kind = {} if self.kind is None else {"kind": self.kind}
+        return own | kind | ({} if self.drift is None else vars(self.drift))
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Truth:
         """The truth among these arrays."""
-        own = {field.name: arrays[field.name] for field in fields(cls) if field.name != "drift"}
+        own = {field.name: arrays[field.name] for field in fields(cls) if field.name not in OPTIONAL}
         drift = Drift(**{field.name: arrays[field.name] for field in fields(Drift)}) if "rate" in arrays else None
-        return cls(**own, drift=drift)
+        return cls(**own, drift=drift, kind=arrays.get("kind"))
 
     def latent_mean(self, user: np.ndarray, item: np.ndarray, time: np.ndarray | None = None) -> np.ndarray:
         """The latent value without noise of each pair, float64 [pairs]; time: in seconds since 1970, for a drift."""
@@ -140,11 +150,12 @@ class Truth:
         return pairs
 
 
-def draw_truth(seed: int, films: Films, whole_stars: np.ndarray, drift: float = 0.0) -> Truth:
+def draw_truth(seed: int, films: Films, whole_stars: np.ndarray, drift: float = 0.0, kinds: int = 1) -> Truth:
     """Draw a truth for these films and users.
 
     whole_stars: True for users who rate in whole stars, [users]. drift: radians a year; what is drawn without is the
     same.
+    kinds: of users, 1 to 3, the largest first. All but the users' factors is the same for any number.
     """
     users, items = len(whole_stars), len(films.year)
     of_users, of_items = (generator(seed, 0, 0, f"generated {what}") for what in ("users", "films"))
@@ -153,23 +164,51 @@ def draw_truth(seed: int, films: Films, whole_stars: np.ndarray, drift: float = 
     own_factors = of_items.standard_normal((items, RANK))
     told = genre_factors / np.sqrt(np.mean(genre_factors**2))
     factors = np.sqrt(GENRE_SHARE) * told + np.sqrt(1 - GENRE_SHARE) * own_factors
-    strengths = FACTOR_DECAY ** np.arange(RANK)
-    strengths *= FACTOR_SPREAD / np.sqrt(np.sum(strengths**2))
+    strengths = _strengths(FACTOR_DECAY, FACTOR_SPREAD)
     precision = of_users.gamma(NOISE_SHAPE, 1 / NOISE_SHAPE, users)
     own_bias: np.ndarray
     user_bias, user_factors = USER_SPREAD * of_users.standard_normal(users), of_users.standard_normal((users, RANK))
     own_bias = FILM_SPREAD * of_items.standard_normal(items)
+    kind = None if kinds == 1 else _draw_kinds(seed, users, kinds)
+    tastes = strengths * user_factors if kind is None else _tastes_of_kinds(kind, user_factors)
     return Truth(
         mean=np.array([MEAN]),
         user_bias=user_bias,
         user_noise=NOISE / np.sqrt(precision),
-        user_factors=strengths * user_factors,
+        user_factors=tastes,
         whole_stars=whole_stars,
         item_bias=films.quality() + own_bias,
         item_factors=factors,
         cuts=np.array([HALF_STARS, WHOLE_STARS]),
         drift=_draw_drift(seed, drift, users, own_bias, strengths) if drift else None,
+        kind=kind,
     )
+
+
+def _draw_kinds(seed: int, users: int, kinds: int) -> np.ndarray:
+    """The kind of each user, in numbers as near to KIND_SHARES as can be: int64 [users]."""
+    ends = np.round(np.cumsum(KIND_SHARES[:kinds]) / sum(KIND_SHARES[:kinds]) * users)
+    kind: np.ndarray = np.searchsorted(ends, np.arange(users), side="right").astype(np.int64)
+    return generator(seed, 0, 0, "generated kinds").permutation(kind)
+
+
+def _strengths(decay: float, spread: float) -> np.ndarray:
+    """The standard deviation of each factor of users, [RANK], of which each is so many times the one before."""
+    strengths = decay ** np.arange(RANK)
+    scaled: np.ndarray = strengths * (spread / np.sqrt(np.sum(strengths**2)))
+    return scaled
+
+
+def _tastes_of_kinds(kind: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """The factors of users of these kinds, float64 [users, RANK]; chance: standard normal, [users, RANK].
+
+    A kind's mean lies along its strengths, with signs that take turns.
+    """
+    strengths = _strengths(KIND_DECAY, KIND_SPREAD)
+    of_kinds = np.stack([np.roll(strengths, KIND_STEP * number) for number in range(len(KIND_SHARES))])
+    signs = np.where(np.arange(RANK) % 2, -1.0, 1.0)
+    tastes: np.ndarray = of_kinds[kind] * (np.sqrt(KIND_MEAN_SHARE) * signs + np.sqrt(1 - KIND_MEAN_SHARE) * chance)
+    return tastes
 
 
 def _draw_drift(seed: int, rate: float, users: int, own_bias: np.ndarray, strengths: np.ndarray) -> Drift:

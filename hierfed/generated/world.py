@@ -15,7 +15,7 @@ from hierfed.generated.films import Films, make_films
 from hierfed.generated.pairs import Audience, gather
 from hierfed.generated.tails import LEAST_ACTIVITY, activities, expected_raters
 from hierfed.generated.times import HALF_STARS_SINCE, first_times, rating_times
-from hierfed.generated.truth import Truth, draw_truth
+from hierfed.generated.truth import KIND_SHARES, Truth, draw_truth
 from hierfed.randomness import ragged_bits, stream_keys, uniforms
 
 USERS_AT_ONCE = 4096
@@ -64,20 +64,25 @@ class World:
 
 
 def make_world(
-    seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY, drift: float = 0.0
+    seed: int, users: int, items: int, ratings: int, least: int = LEAST_ACTIVITY, drift: float = 0.0, kinds: int = 1
 ) -> World:
     """A world with exactly these numbers of users, films and ratings. Each film has at least one rating.
 
     least: ratings of each user, at least. drift: of the truth, in radians a year; 0 for none.
+    kinds: of users' tastes, see draw_truth.
 
     Raises SettingsError, in one line, for numbers that no world can have.
     """
     _refuse_impossible(seed, users, items, ratings, least)
     if not 0 <= drift <= MOST_DRIFT:
         raise SettingsError(f"a drift of {drift} cannot be; expected 0 to {MOST_DRIFT:g} radians a year")
+    if not 1 <= kinds <= min(len(KIND_SHARES), users):
+        raise SettingsError(f"{kinds} kinds of users cannot be; expected 1 to {min(len(KIND_SHARES), users)}")
+    if drift and kinds > 1:
+        raise SettingsError("kinds of users that drift cannot be: expected a drift, or kinds, not both")
     films = make_films(seed, items)
     first = first_times(seed, users)
-    truth = draw_truth(seed, films, first < HALF_STARS_SINCE, drift)
+    truth = draw_truth(seed, films, first < HALF_STARS_SINCE, drift, kinds)
     rank = films.rank(seed, truth.item_bias - films.quality())
     activity = activities(seed, users, items, ratings, least)
     return World(films, truth, gather(seed, activity, rank, expected_raters(users, items, ratings)), first)

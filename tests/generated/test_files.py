@@ -159,3 +159,10 @@ def test_a_sparse_world_without_content_has_users_of_few_ratings_and_items_of_no
     assert not content_of(data.catalogue, vote_average=True).genres.any()
     with pytest.raises(SettingsError, match="each user has 5 or more, and each item 1 or more, which makes 1,500"):
         write_world(tmp_path / "less", users=300, items=500, ratings=1_499, least=5)
+
+
+def test_kinds_are_in_the_truth_and_in_its_header(tmp_path):
+    made = write_world(tmp_path, **NUMBERS, kinds=3)
+    assert world_numbers(tmp_path / "truth.safetensors") == NUMBERS | {"kinds": 3}
+    assert np.bincount(read_truth(tmp_path).kind).tolist() == [30, 15, 5]
+    assert (read_truth(tmp_path).kind == made.truth.kind).all()

@@ -106,3 +106,23 @@ def test_the_oracle_of_a_drift_is_better_than_the_truth_of_the_beginning():
     knows = rows.value - world.truth.prediction(rows.user, rows.item, rows.time)[0]
     stays = rows.value - replace(world.truth, drift=None).prediction(rows.user, rows.item)[0]
     assert np.sqrt(np.mean(knows**2)) < np.sqrt(np.mean(stays**2)) - 0.1
+
+
+def test_kinds_of_users_have_their_shares_means_and_spreads_and_nothing_else_changes():
+    films, whole = make_films(4, 60), np.arange(3000) % 3 == 0
+    alike, kinds = (draw_truth(4, films, whole, kinds=number) for number in (1, 3))
+    assert alike.kind is None
+    for name in alike.arrays().keys() - {"user_factors"}:
+        np.testing.assert_array_equal(kinds.arrays()[name], alike.arrays()[name])
+    assert np.bincount(kinds.kind).tolist() == [1800, 900, 300]
+    strengths = module.KIND_DECAY ** np.arange(module.RANK)
+    strengths *= module.KIND_SPREAD / np.sqrt(np.sum(strengths**2))
+    for number, strongest in enumerate((0, 3, 6)):
+        mine = kinds.user_factors[kinds.kind == number]
+        of_kind = np.roll(strengths, strongest)
+        square = module.KIND_MEAN_SHARE * of_kind**2
+        assert np.abs(mine.mean(0)) == pytest.approx(np.sqrt(square), abs=4 * of_kind.max() / np.sqrt(len(mine)))
+        assert mine.var(0) == pytest.approx(of_kind**2 - square, rel=0.4)
+        assert np.abs(mine).mean(0).argmax() == strongest
+    assert (Truth.of(kinds.arrays()).kind == kinds.kind).all()
+    assert np.bincount(draw_truth(4, films, whole, kinds=2).kind).tolist() == [2000, 1000]

@@ -156,3 +156,12 @@ def test_impossible_numbers_are_refused_in_one_line(seed, users, items, ratings,
         make_world(seed, users, items, ratings)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("users", "kinds", "drift", "words"),
+    [(9, 0, 0.0, "0 kinds.* 1 to 3$"), (9, 4, 0.0, "1 to 3$"), (2, 3, 0.0, "1 to 2$"), (9, 2, 0.1, "not both$")],
+)
+def test_impossible_kinds_are_refused_in_one_line(users, kinds, drift, words):
+    with pytest.raises(SettingsError, match=words):
+        make_world(0, users, 30, max(20 * users, 30), drift=drift, kinds=kinds)
