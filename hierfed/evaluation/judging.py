@@ -87,10 +87,12 @@ class Predictions:
 
 def predictions_of(before: np.ndarray, personal: PersonalModel, rows: Ratings) -> Predictions:
     """The predictions for these rows, without their times and, where that makes a difference, with them besides."""
-    after, deviation = _personal(personal, rows.untimed)
-    dated, dated_deviation = np.full((2, len(before)), np.nan)
-    if personal.timed and rows.time is not None:
-        dated, dated_deviation = _personal(personal, rows)
+    after, deviation, dated, dated_deviation = np.full((4, len(before)), np.nan)
+    for places, part in personal.parts(rows):
+        some = rows.take(places)
+        after[places], deviation[places] = _personal(part, some.untimed)
+        if part.timed and some.time is not None:
+            dated[places], dated_deviation[places] = _personal(part, some)
     return Predictions(before, after, deviation, dated, dated_deviation)
 
 

@@ -49,6 +49,10 @@ class PersonalModel(PrivateState):
         """Expected ratings of these rows, float64 [rows]; their own values are not looked at."""
         raise NotImplementedError
 
+    def parts(self, rows: Ratings) -> Iterator[tuple[np.ndarray, PersonalModel]]:
+        """Models that predict some of the rows, after the places of these; itself for all, unless it is in pieces."""
+        yield np.arange(len(rows)), self
+
     @property
     def timed(self) -> bool:
         """True where predictions for a moment, the time of a row, differ from those for rows without a time."""

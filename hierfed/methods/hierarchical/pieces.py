@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.some_users import joined, of_users
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.places import numbers_of, places_among
 
@@ -77,15 +79,26 @@ class PiecewiseFactors(UncertainModel):
 
     def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
         """Predictions piece by piece; see UncertainModel."""
+        mean, variance = (torch.empty(len(rows), dtype=torch.float64) for _ in range(2))
+        for own, piece in self.parts(rows):
+            mean[own], variance[own] = piece.distribution(rows.take(own))
+        return mean, variance
+
+    def parts(self, rows: Ratings) -> Iterator[tuple[np.ndarray, PersonalFactors]]:
+        """The pieces that are asked for; see PersonalModel."""
         place, known = places_among(self.users, numbers_of(rows)[0])
         ends = torch.tensor([piece.stop for piece in self._pieces])
         # For an unknown user, every piece gives the same prediction.
         numbers = torch.where(known, torch.searchsorted(ends, place, right=True), 0)
-        mean, variance = (torch.empty(len(rows), dtype=torch.float64) for _ in range(2))
         for number in torch.unique(numbers).tolist():
-            own = (numbers == number).nonzero()[:, 0]
-            mean[own], variance[own] = self.piece(number).distribution(rows.take(own.numpy()))
-        return mean, variance
+            yield (numbers == number).nonzero()[:, 0].numpy(), self.piece(number)
+
+    def of_users(self, wanted: Tensor) -> PersonalFactors:
+        """The wanted users as one model; see hierfed.methods.hierarchical.some_users. No piece is kept."""
+        ends = torch.tensor([piece.stop for piece in self._pieces])
+        places = torch.isin(self.users, wanted).nonzero()[:, 0]
+        numbers = torch.unique(torch.searchsorted(ends, places, right=True)).tolist()
+        return joined([of_users(self._make(number), wanted) for number in numbers or [0]])
 
     @property
     def timed(self) -> bool:

@@ -19,7 +19,6 @@ from hierfed.federated.contract import Contribution
 from hierfed.federated.method import Train, Trained
 from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.pieces import ModelsOnDemand
 from hierfed.methods.hierarchical.settings import SelectionSettings
 from hierfed.methods.hierarchical.together import FactorsTogether
 from hierfed.methods.hierarchical.validation import Means, Models, Validators
@@ -84,7 +83,7 @@ def select(
         larger = replace(method, rank=wanted.larger_rank)
         pairs = (method, trained), (larger, try_out(larger))
         # Ranks are compared without kriging, which is expensive. The gain of a factor shows without it.
-        plain = [validators.personalise(replace(each, kernel=None), found) for each, found in pairs]
+        plain = [validators.personalise(replace(each, kernel=None), found, sampled) for each, found in pairs]
         tried = [(each.rank, validators.rmse(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
         method, trained = pairs[best("rank", tried)]
     if wanted.implicit_trial and method.embedding_rank and _ratings_per_user(nodes) <= wanted.implicit_up_to:
@@ -98,7 +97,7 @@ def select(
             rmse = validators.rmse_of(means, rows)
             trials.append(Trial(setting="implicit_scale", value=each.implicit_scale, rmse=rmse, chosen=won))
         method, trained = pairs[pays]
-    models, kernel = validators.personalise(method, trained), method.kernel
+    models, kernel = validators.personalise(method, trained, sampled, more), method.kernel
     if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
 
@@ -279,7 +278,7 @@ def _of_some_users(nodes: Nodes, most: int, seed: int) -> dict[int, Ratings]:
 def _with_kriging(models: Models, kernel: ItemKernel, noise_share: float) -> Models:
     if isinstance(models, FactorsTogether):
         return models.with_kriging(kernel, noise_share)
-    return ModelsOnDemand(len(models), lambda place: models[place].with_kriging(kernel, noise_share))
+    return [each.with_kriging(kernel, noise_share) for each in models]
 
 
 def _quantile(histogram: Tensor) -> float:

@@ -13,12 +13,14 @@ import torch
 from hierfed.data.federation import Node
 from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
+from hierfed.evaluation.judging import predictions_of
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.some_users import of_users
 from hierfed.models.kernel import KernelSettings
 
 USERS, ITEMS, PIECE = 24, 15, 20
@@ -132,6 +134,34 @@ def test_another_kernel_and_share_of_noise_are_those_of_the_whole(case: Case):
         same(other.with_kriging(kernel, 0.3), again.with_kriging(kernel, 0.3), user, item)
         for one, two in zip(found.distribution(rows_to_predict(user, item)), before, strict=True):
             assert torch.equal(one, two), "the model is as it was"
+
+
+def test_some_users_as_one_model_are_those_of_the_whole(case: Case):
+    for place, (found, expected) in enumerate(zip(case.pieces, case.whole, strict=True)):
+        users = case.users(place)
+        wanted = torch.from_numpy(np.array([STRANGER, *users[::3]]))
+        some, of_whole = found.of_users(wanted), of_users(expected, wanted)
+        assert some.users.tolist() == of_whole.users.tolist() == users[::3].tolist()
+        user, item = questions(users[::3])
+        for one in (some, of_whole):
+            for mine, theirs in zip(
+                one.distribution(rows_to_predict(user, item)),
+                expected.distribution(rows_to_predict(user, item)),
+                strict=True,
+            ):
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+        nobody = found.of_users(torch.tensor([STRANGER]))
+        assert len(nobody.users) == len(nobody.own.items) == 0
+        torch.testing.assert_close(nobody.newcomer, expected.newcomer)
+
+
+def test_rows_are_judged_with_one_making_of_each_piece(case: Case):
+    counting, made = counted(case.pieces[0])
+    user, item = questions(case.users(0))
+    rows = rows_to_predict(user, item)
+    found = predictions_of(np.zeros(len(rows)), counting, replace(rows, time=np.arange(len(rows))))
+    assert sorted(made) == list(range(len(counting._pieces)))
+    np.testing.assert_allclose(found.after, case.whole[0].predict(rows).numpy(), rtol=0, atol=1e-9)
 
 
 def test_weights_and_numbers_are_those_of_the_whole(case: Case):
