@@ -1,20 +1,24 @@
 """What do depth, item vectors and user vectors gain a network? A table of both, beside `network` and `hierarchical`.
 
     python benchmarks/deeper.py [--data FOLDER] [--protocols warm] [--depths 0 1 2 3] [--vectors none items users both]
-                                [--seeds 1] [--rounds 10] [--cost]
+                                [--seeds 1] [--rounds 10] [--out FILE] [--cost]
 
 Without --data it takes generated ratings. Depth 0 is no hidden layer, `plain` the layers of the preset, and from 1 on
-there are residual blocks of 32 units. Every form has the same trials, which are judged on a fifth of the nodes' train
-rows; the best is trained again on all of them and judged once on the test rows. Figures are RMSE on test rows, means
-over seeds; `validation` is that of the best trial. The preset `network` is a form with trials of its learning rate.
+there are residual blocks of 32 units. Every form has the same trials, which are judged on a fifth of the train rows of
+the first seed; the best is trained on all rows of every seed and judged once on the test rows. Figures are RMSE on test
+rows, means over seeds; `validation` is that of the best trial. The preset `network` is a form with trials of its
+learning rate. Under protocol cold, users are judged that the shared model never saw. FILE keeps every figure as it is
+done, and a second call goes on from there.
 
 --cost prints the processor time of a round of each form in that of `network`.
 """
 
 import argparse
+import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from rich.table import Table
 from zoo import Bench
 
 from hierfed.engines.in_process import run_rounds
+from hierfed.evaluation.paired import paired_p_value
 from hierfed.generated.files import write_world
 from hierfed.settings import load_settings
 
@@ -42,9 +47,12 @@ DEPTHS: Mapping[str, Mapping[str, Any]] = {
     **{str(depth): {"depth": depth, "hidden": [32]} for depth in range(1, 7)},
 }
 RATES: Sequence[Mapping[str, Any]] = ({"learning_rate": 0.003}, {"learning_rate": 0.001})
-# A user's head weighs hidden units: those of blocks are normalised, and without layers they are features.
 STEPS = {"learning_rate": 0.001, "vector_rate": 0.02, "vector_penalty": 0.2, "tuning_epochs": 2}
-PENALTIES: Sequence[Mapping[str, Any]] = ({"head_penalty": 30}, {"head_penalty": 300})
+# A user's head weighs hidden units: those of blocks are normalised, and without layers they are features.
+PENALTIES: Mapping[bool, Sequence[Mapping[str, Any]]] = {
+    True: ({"head_penalty": 10}, {"head_penalty": 30}),
+    False: ({"head_penalty": 100}, {"head_penalty": 300}),
+}
 
 
 def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
@@ -52,13 +60,30 @@ def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
     form = {**DEPTHS[depth], **VECTORS[vectors]}
     if (depth, vectors) == ("plain", "none"):
         return [{**form, **rate} for rate in RATES]
-    return [{**form, **STEPS, **penalty} for penalty in PENALTIES]
+    return [{**form, **STEPS, **penalty} for penalty in PENALTIES[depth == "plain"]]
 
 
 def base_of(source: str, protocol: str, seed: int, rounds: int) -> dict[str, Any]:
     """The settings that all forms share."""
     shared = {"nodes": 8, "personal_nodes": 8, "partition": "users", "personal_partition": "users"}
     return {"source": source, "protocol": protocol, "seed": seed, "rounds": rounds, **shared}
+
+
+def remembered(file: Path | None) -> Callable[[dict[str, Any], Callable[[], float]], float]:
+    """Gives the figure of a case: the one that the file holds, or else a new one, which the file then holds."""
+    lines = file.read_text().splitlines() if file and file.exists() else []
+    known = {line["case"]: line["rmse"] for line in map(json.loads, lines)}
+
+    def figure(case: dict[str, Any], make: Callable[[], float]) -> float:
+        name = json.dumps(case)
+        if name not in known:
+            known[name] = make()
+            if file:
+                with file.open("a") as held:
+                    held.write(json.dumps({"case": name, "rmse": known[name]}) + "\n")
+        return known[name]
+
+    return figure
 
 
 def cost(source: str, forms: Sequence[tuple[str, str]], console: Console, repeats: int = 3) -> None:
@@ -86,6 +111,7 @@ def main() -> None:
     parser.add_argument("--vectors", nargs="+", default=list(VECTORS), choices=list(VECTORS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--cost", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -100,27 +126,33 @@ def main() -> None:
             cost(source, forms, console)
             return
         table = Table(title=f"RMSE on test rows, {options.seeds} seeds, {options.rounds} rounds")
-        for heading in ("protocol", "depth", "vectors", "validation", "test", "less network"):
+        for heading in ("protocol", "depth", "vectors", "validation", "test", "less network", "p"):
             table.add_column(heading, justify="left" if heading == "protocol" else "right")
+        figure = remembered(options.out)
+
+        @cache
+        def bench_of(protocol: str, seed: int) -> Bench:
+            return Bench.of(base_of(source, protocol, seed, options.rounds))
+
+        def rmse(protocol: str, seed: int, trial: Mapping[str, Any], test: bool) -> float:
+            def run() -> float:
+                bench = bench_of(protocol, seed)
+                return bench.run("network", trial, bench.nodes if test else bench.trials).rmse
+
+            about = {"protocol": protocol, "seed": seed, "rounds": options.rounds, "test": test, **trial}
+            return figure(about, run)
+
         for protocol in options.protocols:
-            bases = [base_of(source, protocol, seed, options.rounds) for seed in range(options.seeds)]
-            benches = [Bench.of(base) for base in bases]
-            reference = float("nan")
-            for depth, vectors in [("plain", "none"), *forms]:
-                checked, tested = [], []
-                for bench in benches:
-                    tried = [
-                        (bench.run("network", trial, bench.trials).rmse, trial) for trial in trials_of(depth, vectors)
-                    ]
-                    best, trial = min(tried, key=lambda pair: pair[0])
-                    checked.append(best)
-                    tested.append(bench.run("network", trial, bench.nodes).rmse)
-                    console.print(
-                        f"{protocol} {depth:5} {vectors:5} {best:.4f} {tested[-1]:.4f} {trial}", highlight=False
-                    )
-                found = float(np.mean(tested))
-                reference = found if (depth, vectors) == ("plain", "none") else reference
-                row = protocol, depth, vectors, f"{np.mean(checked):.4f}", f"{found:.4f}", f"{found - reference:+.4f}"
+            reference = np.full(options.seeds, np.nan)
+            for depth, vectors in dict.fromkeys([("plain", "none"), *forms]):
+                tried = [(rmse(protocol, 0, trial, False), trial) for trial in trials_of(depth, vectors)]
+                best, trial = min(tried, key=lambda pair: pair[0])
+                tested = np.array([rmse(protocol, seed, trial, True) for seed in range(options.seeds)])
+                reference = tested if (depth, vectors) == ("plain", "none") else reference
+                told = f"{best:.4f}", f"{tested.mean():.4f}", f"{(tested - reference).mean():+.4f}"
+                p_value = paired_p_value(tested - reference)
+                row = protocol, depth, vectors, *told, "" if p_value is None else f"{p_value:.3f}"
+                console.print(*row, trial, highlight=False)
                 table.add_row(*row)
         console.print(table)
 

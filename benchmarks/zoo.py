@@ -94,14 +94,28 @@ def judged(nodes: Sequence[Node], models: Sequence[Any], bytes_up: float = 0.0) 
     return Found(rmse, np.array([np.sqrt(each.mean()) for each in squares]), bytes_up)
 
 
+def reduced(nodes: Sequence[Node], seed: int) -> list[Node]:
+    """The nodes with a fifth of their train rows in the place of their test rows."""
+    found = []
+    for node in nodes:
+        rng = generator(seed, 0, node.number, "zoo: validation")
+        kept, held = hold_out(np.arange(len(node.train)), 0.2, rng)
+        found.append(replace(node, train=node.train.take(kept), test=node.train.take(held)))
+    return found
+
+
 @dataclass(frozen=True)
 class Bench:
-    """One seed's data: the nodes with their test rows, and with validation rows in their place."""
+    """One seed's data: the nodes with their test rows, and with validation rows in their place.
+
+    new: the same two of the nodes that are judged, where new users are; None where the nodes that learn are.
+    """
 
     base: dict[str, Any]
     case: Case
     nodes: Sequence[Node]
     trials: Sequence[Node]
+    new: tuple[Sequence[Node], Sequence[Node]] | None = None
 
     @classmethod
     def of(cls, base: dict[str, Any]) -> "Bench":
@@ -109,13 +123,10 @@ class Bench:
         settings = load_settings("network", base)
         dataset = load_dataset(settings)
         nodes, personal = assign(dataset, divide(dataset, settings), settings)
-        assert personal is nodes
-        whole, reduced = list(nodes), []
-        for node in whole:
-            rng = generator(settings.seed, 0, node.number, "zoo: validation")
-            kept, held = hold_out(np.arange(len(node.train)), 0.2, rng)
-            reduced.append(replace(node, train=node.train.take(kept), test=node.train.take(held)))
-        return cls(base, Case(settings, dataset.catalogue, dataset.ratings.limits), whole, reduced)
+        whole = list(nodes)
+        new = None if personal is nodes else (list(personal), reduced(list(personal), settings.seed))
+        case = Case(settings, dataset.catalogue, dataset.ratings.limits)
+        return cls(base, case, whole, reduced(whole, settings.seed), new)
 
     def run(self, preset: str, changes: Mapping[str, Any], nodes: Sequence[Node]) -> Found:
         """Train and judge on these nodes' test rows."""
@@ -128,8 +139,12 @@ class Bench:
             up += finished.bytes_up
 
         trained = run_rounds(method, nodes, settings.training.rounds, add)
-        models = method.personalise(trained.shared, nodes, trained.private)
-        return judged(nodes, models, up / len(nodes))
+        private: Sequence[Any] = trained.private
+        users = nodes
+        if self.new is not None:
+            users = self.new[1 if nodes is self.trials else 0]
+            private = [None] * len(users)
+        return judged(users, method.personalise(trained.shared, users, private), up / len(nodes))
 
     def alone(self, changes: Mapping[str, Any], nodes: Sequence[Node]) -> Found:
         """The network on each node's rows alone, for as many rounds."""
