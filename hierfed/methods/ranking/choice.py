@@ -1,7 +1,8 @@
 """The choice of the lists' blend, and of its parts' penalties, on validation rows. It uses only sums, and no test row.
 
-A blend adds standardised scores with weights from a grid; a part alone is a point of the grid. So where no blend is
-better on validation rows, the best part makes the lists.
+A blend adds standardised scores with weights from a grid; a part alone is a point of the grid. The best of many blends
+looks better on validation rows than it is. So the best part makes the lists unless the blend's gain on it is more than
+GAIN_FROM standard errors.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ STEPS = 6
 LENGTH = 10
 # Penalties of implicit factors are compared after so many rounds.
 EARLY_ROUNDS = 4
+GAIN_FROM = 2.0
 # A blend's first places are looked for among so many first places of each part.
 FIRST = 60
 
@@ -136,6 +138,30 @@ def best_of(found: Iterable[tuple[int, Tensor]], rule: Rule) -> tuple[int, Tenso
     return int(means.argmax()), means, int(total["users"])
 
 
+def best_blend(found: Iterable[tuple[int, Tensor]], rule: Rule) -> tuple[int, Tensor, int]:
+    """As best_of, where the first candidates are PARTS: the best part, unless a blend gains enough on it.
+
+    The users' own gains are the sample of the gain's standard error; nodes send sums of their squares.
+    """
+    parts = slice(0, len(PARTS))
+
+    def with_squares() -> Iterator[tuple[int, Contribution]]:
+        for place, each in found:
+            gains = each[None] - each[parts, None]
+            yield (
+                place,
+                Contribution(
+                    {"ndcg": each.sum(1), "users": each.new_tensor([each.shape[1]]), "squares": gains.square().sum(2)}
+                ),
+            )
+
+    total = rule(with_squares()).total.arrays
+    sums = total["ndcg"]
+    best, part = int(sums.argmax()), int(sums[parts].argmax())
+    pays = sums[best] - sums[part] > GAIN_FROM * total["squares"][part, best].sqrt()
+    return best if pays else part, sums / total["users"].clamp_min(1), int(total["users"])
+
+
 def choose_lists(
     settings: Settings,
     content: Content,
@@ -197,7 +223,7 @@ def choose_lists(
             parts = ease_scores(users.own), implicit.scores(factors, users.own), expected(place, users.users), everyone
             yield place, ndcg_of_blends([standardise(part) for part in parts], users, weights)
 
-    best, means, count = best_of(blended(), rule)
+    best, means, count = best_blend(blended(), rule)
     chosen = dict(zip(PARTS, weights[best].tolist(), strict=True))
     return (
         _with(settings, {f"{name}_weight": weight for name, weight in chosen.items()}),

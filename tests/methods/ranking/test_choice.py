@@ -15,6 +15,7 @@ from hierfed.federated.rules import OpenSum
 from hierfed.methods.ranking.choice import (
     PARTS,
     JudgedUsers,
+    best_blend,
     best_of,
     grid,
     judged_users,
@@ -72,6 +73,20 @@ def rows(seed: int, times: bool) -> Ratings:
     user = np.repeat(np.arange(20, dtype=np.int32), 10)
     item = np.concatenate([rng.permutation(ITEMS)[:10] for _ in range(20)]).astype(np.int32)
     return Ratings(user, item, np.ones(200, np.float32), rng.permutation(200) if times else None)
+
+
+def test_a_blend_makes_the_lists_only_if_its_gain_is_more_than_two_standard_errors():
+    rng = np.random.default_rng(2)
+    parts, gains = rng.random((len(PARTS), 400)) * [[1.0], [0.5], [0.5], [0.5]], rng.normal(0.0, 0.1, 400)
+    for wanted, chosen in ((1.9, 0), (2.1, len(PARTS))):
+        # The sum of squares about 0 is the sample's and that of the mean.
+        shift = wanted * np.sqrt(np.var(gains) / (400 - wanted**2))
+        blends = parts[0] + np.stack([gains - gains.mean() + shift, gains * 0 - 1.0])
+        found = torch.from_numpy(np.concatenate([parts, blends]))
+        best, means, count = best_blend([(0, found[:, :150]), (1, found[:, 150:])], OpenSum())
+        assert (best, count) == (chosen, 400)
+        torch.testing.assert_close(means, found.mean(1), rtol=1e-12, atol=0)
+        assert int(means.argmax()) == len(PARTS)
 
 
 @pytest.mark.parametrize("protocol", ["warm", "temporal", "loo"])
