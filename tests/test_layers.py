@@ -150,6 +150,15 @@ def test_settings_are_checked_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_serving_a_run_loads_nothing_that_draws_or_trains():
+    """They took a third of the time to the first list."""
+    code = (
+        "import sys, hierfed.serving.recommender; unused = {'matplotlib', 'jinja2', 'hierfed.engines'}; "
+        "assert not unused & set(sys.modules), unused & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 @EVERY_FILE
 def test_flower_is_imported_by_its_own_engine_only(path):
     roots = {name.split(".")[0] for name in imports_of(ast.parse(path.read_text(encoding="utf-8")))}

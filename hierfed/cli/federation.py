@@ -119,7 +119,7 @@ def server(
     from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, Update, host  # noqa: PLC0415
     from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
-    from hierfed.serving.update import USUAL_ROUNDS  # noqa: PLC0415
+    from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     end_on_sigterm()

@@ -23,8 +23,8 @@ from hierfed.lookup import nearest
 from hierfed.runs.private_files import all_users
 from hierfed.serving.answers import Answer, Reason
 from hierfed.serving.every_list import lists_of
+from hierfed.serving.levels import USUAL_ROUNDS, Level
 from hierfed.serving.served import Served, ServedUser
-from hierfed.serving.update import USUAL_ROUNDS, Level, update_run
 
 Id = str | int
 Rated = Mapping[Id, float] | Mapping[str, float] | Mapping[int, float]
@@ -210,6 +210,8 @@ class Recommender:
 
     def _go_on(self, asked: pl.DataFrame, level: Level, rounds: int) -> None:
         """Train a copy of the run over these ratings and those of earlier updates too, and serve from it."""
+        from hierfed.serving.update import update_run  # noqa: PLC0415 - training takes a second to load
+
         keep = tempfile.TemporaryDirectory(prefix="hierfed-")
         folder, table = Path(keep.name) / "run", Path(keep.name) / "new.parquet"
         shutil.copytree(self.served.folder, folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -21,13 +20,9 @@ from hierfed.plain_text import printable
 from hierfed.runs.kept_rows import PAIR, KeptRows, kept_rows, ratings_of
 from hierfed.runs.private_files import list_files, read_private, write_user
 from hierfed.serving.changes import data_settings, grown, rows_of
+from hierfed.serving.levels import LEVELS, USUAL_ROUNDS, Level
 from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
 from hierfed.serving.served import Served
-
-Level = Literal["users", "rounds", "all"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-# Rounds of an update that go on from the shared model.
-USUAL_ROUNDS = 5
 
 
 @dataclass(frozen=True)
