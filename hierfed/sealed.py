@@ -54,11 +54,14 @@ def tensors_digest(content: bytes) -> str:
 
     Two files of the same tensors can differ in the order of facts. Raises one of MALFORMED for other bytes.
     """
-    header, values = _parts(content)
-    facts = dict(header.pop("__metadata__", {}))
+    return _digest(*_parts(content))
+
+
+def _digest(header: dict[str, Any], values: memoryview) -> str:
+    facts = dict(header.get("__metadata__", {}))
     facts.pop(SEAL, None)
     state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, entry in sorted(header.items()):
+    for name, entry in sorted(item for item in header.items() if item[0] != "__metadata__"):
         first, last = entry["data_offsets"]
         state.update(json.dumps([name, entry["dtype"], entry["shape"], last - first]).encode())
         state.update(values[first:last])
@@ -80,9 +83,9 @@ def tensor_facts(content: bytes) -> dict[str, str]:
 
     Raises ValueError where the seal is of another content, and one of MALFORMED for other bytes.
     """
-    header, _ = _parts(content)
+    header, values = _parts(content)
     facts = dict(header.get("__metadata__", {}))
-    if facts.pop(SEAL, None) not in (None, tensors_digest(content)):
+    if facts.pop(SEAL, None) not in (None, _digest(header, values)):
         raise ValueError("its content is not what was written")
     return facts
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from hierfed.data.federation import RowsByNode
 from hierfed.errors import HierfedError
 from hierfed.federated.private import PersonalModel
 from hierfed.sealed import damaged, read_json, sealed_json
-from hierfed.tensor_files import read_tensors, tensor_bytes
+from hierfed.tensor_files import read_facts, read_tensors, tensor_bytes
 
 PRIVATE = "private"
 INDEX = f"{PRIVATE}/files.json"
@@ -122,9 +122,18 @@ def user_file(user_id: str) -> str:
     return f"user-{hashlib.sha256(user_id.encode()).hexdigest()[:32]}"
 
 
-def read_private(folder: Path, kind: str, user_id: str) -> list[UserFile]:
+def node_tensors(path: Path) -> Mapping[str, Tensor]:
+    """What all users of a node share, from the node's file."""
+    return read_tensors(path)[1]
+
+
+NodeFile = Callable[[Path], Mapping[str, Tensor]]
+
+
+def read_private(folder: Path, kind: str, user_id: str, node_file: NodeFile = node_tensors) -> list[UserFile]:
     """A user's own files, one for each node that has one; personalisation nodes come first.
 
+    node_file: reads the node's own file, or knows it.
     Raises HierfedError for a file that is damaged, or of another version than this one and the one before.
     """
     names = [user_file(user_id)]
@@ -133,10 +142,15 @@ def read_private(folder: Path, kind: str, user_id: str) -> list[UserFile]:
         names.append(before)
     nodes = sorted((folder / PRIVATE).glob("*/"), key=lambda path: (not path.name.startswith("node-"), path.name))
     paths = [node / f"{name}.safetensors" for node in nodes for name in names]
-    found = [_read_user(path, kind, user_id) for path in paths if path.is_file()]
+    found = read_files([path for path in paths if path.is_file()], kind, user_id, node_file)
     if not found:
         _refuse_lost(folder, names[0])
     return found
+
+
+def read_files(paths: Sequence[Path], kind: str, user_id: str, node_file: NodeFile = node_tensors) -> list[UserFile]:
+    """A user's own files at these paths; see read_private."""
+    return [_read_user(path, kind, user_id, node_file) for path in paths]
 
 
 def every_user_file(folder: Path, kind: str, users: Sequence[str] | None = None) -> Iterator[tuple[str, str, UserFile]]:
@@ -156,8 +170,7 @@ def _place(path: Path) -> tuple[bool, str, str]:
 
 def _user_of(path: Path) -> str:
     """The id of the user whose file it is; a file of format 2 is named by the id itself."""
-    told, _ = read_tensors(path)
-    return told.get("user", unquote(path.stem.removeprefix("user-")))
+    return read_facts(path).get("user", unquote(path.stem.removeprefix("user-")))
 
 
 def _refuse_lost(folder: Path, name: str) -> None:
@@ -169,9 +182,20 @@ def _refuse_lost(folder: Path, name: str) -> None:
         raise damaged(folder / PRIVATE / lost[0], "it is missing")
 
 
+def files_by_user(folder: Path) -> dict[str, list[Path]]:
+    """The paths of all users' own files by the users' ids, which ascend; those of personalisation nodes come first.
+
+    Raises DamagedError for a file that cannot be read.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted((folder / PRIVATE).glob("*/user-*.safetensors"), key=_place):
+        found.setdefault(_user_of(path), []).append(path)
+    return dict(sorted(found.items()))
+
+
 def all_users(folder: Path) -> list[str]:
     """The ids of all users who have a file of their own, ascending."""
-    return sorted({_user_of(path) for path in (folder / PRIVATE).glob("*/user-*.safetensors")})
+    return list(files_by_user(folder))
 
 
 def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict[str, Tensor]) -> None:
@@ -179,7 +203,7 @@ def _save_user(place: Path, told: Mapping[str, str], user_id: str, tensors: dict
     (place / f"{user_file(user_id)}.safetensors").write_bytes(content)
 
 
-def _read_user(path: Path, kind: str, user_id: str) -> UserFile:
+def _read_user(path: Path, kind: str, user_id: str, node_file: NodeFile = node_tensors) -> UserFile:
     told, tensors = read_tensors(path)
     if told.get("format") not in (private_format(kind), private_format(kind, FORMAT_BEFORE)):
         raise HierfedError(f"{path}: holds '{told.get('format')}', and '{private_format(kind)}' was expected")
@@ -187,7 +211,7 @@ def _read_user(path: Path, kind: str, user_id: str) -> UserFile:
         raise damaged(path, "it is the file of another user")
     seen = tensors.pop("seen", torch.empty(0, dtype=torch.int64))
     if tensors and (path.parent / NODE).is_file():
-        tensors |= read_tensors(path.parent / NODE)[1]
+        tensors |= node_file(path.parent / NODE)
     return UserFile(path, tensors, seen)
 
 

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
 from hierfed.lookup import nearest
-from hierfed.runs.private_files import all_users
+from hierfed.runs.private_files import all_users, files_by_user
 from hierfed.serving.answers import Answer, Reason
 from hierfed.serving.every_list import lists_of
 from hierfed.serving.levels import USUAL_ROUNDS, Level
@@ -163,13 +163,17 @@ class Recommender:
         """The lists of all users: columns user, rank, item and score, lazily from Parquet where it is written.
 
         out: a folder, made new, for the Parquet files, one for each `batch` of users; without it, lists are in memory.
-        Memory is that of one batch.
+        Memory is that of one batch, and of the lists where they stay in memory.
 
         >>> model.recommend_all(k=3, out="lists").collect().height
         36
         """
-        names = all_users(self.served.folder)
-        batches = lists_of(self.served, names, k, order, batch)
+        paths = files_by_user(self.served.folder)
+
+        def user(name: str) -> ServedUser:
+            return self._added.get(name) or self.served.user_at(name, paths[name])
+
+        batches = lists_of(self.served, sorted({*paths, *self._added}), user, k, order, batch)
         if out is None:
             return pl.concat(list(batches)).lazy()
         place = Path(out)
@@ -204,7 +208,7 @@ class Recommender:
             new = dict(zip(part["item"].to_list(), part["rating"].to_list(), strict=True))
             learned = self.served.learned(self._rows(own | self._numbered(new)))
             seen = learned.seen if before is None else torch.cat([before.seen, learned.seen])
-            found[str(name)] = ServedUser(learned.model, learned.own, seen)
+            found[str(name)] = replace(learned, seen=seen)
         self._added |= found
         self._more.append(asked)
 

@@ -6,9 +6,9 @@ to the user's node. Together they give the numbers of the run, in any process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,7 @@ from hierfed.models.intervals import half_width
 from hierfed.models.lists import exclude, top
 from hierfed.plain_text import printable
 from hierfed.runs.models import MODEL, RANKING, load_model, load_ranking, read_header, sound
-from hierfed.runs.private_files import read_private
+from hierfed.runs.private_files import UserFile, node_tensors, read_files, read_private
 from hierfed.runs.served_pair import NODE, pair_folder
 from hierfed.sealed import damaged
 from hierfed.serving.answers import Answer, Reason, Recommendation, Twin
@@ -36,20 +36,27 @@ from hierfed.serving.answers import Answer, Reason, Recommendation, Twin
 REASONS = 3
 RESULT = "result.json"
 LONGEST_TITLE = 200
+# Nodes whose files are remembered, since all their users need them.
+KEPT_NODES = 16
 
 
 @dataclass(frozen=True)
 class ServedUser:
     """A user whom the run knows.
 
-    model: the user's own, a newcomer's where nothing was learned of the user.
+    make: gives the user's own model, a newcomer's where nothing was learned of the user.
     own: the ratings that the model knows, of user 0.
     seen: the numbers of all items that the user has rated, some twice.
     """
 
-    model: PersonalModel
+    make: Callable[[], PersonalModel]
     own: Ratings
     seen: Tensor
+
+    @cached_property
+    def model(self) -> PersonalModel:
+        """The user's own model, made when it is first asked for: most lists need none."""
+        return self.make()
 
 
 class Served:
@@ -79,6 +86,7 @@ class Served:
         with sound(self.folder / MODEL):
             self.shared = self.method.from_named(kept.shared.arrays, kept.shared.round)
         newest = folder / MODEL
+        self._node_file = lru_cache(KEPT_NODES)(node_tensors)
         self.superseded = newest.is_file() and read_header(folder).get("digest") != kept.header.get("digest")
 
     @cached_property
@@ -98,29 +106,42 @@ class Served:
     @property
     def newcomer(self) -> ServedUser:
         """A user without any rating."""
-        return ServedUser(self.restore({}), _ratings({}), torch.empty(0, dtype=torch.int64))
+        return ServedUser(partial(self.restore, {}), _ratings({}), torch.empty(0, dtype=torch.int64))
 
     def learned(self, own: Ratings) -> ServedUser:
         """User 0 with these ratings, who took part in nothing."""
-        return ServedUser(self.learn(own), own, torch.from_numpy(own.item).long()) if len(own) else self.newcomer
+        if not len(own):
+            return self.newcomer
+        model = self.learn(own)
+        return ServedUser(lambda: model, own, torch.from_numpy(own.item).long())
 
     def user(self, user_id: str) -> ServedUser | None:
         """One user, from the user's own files alone; None for a user without any.
 
         A user of several nodes is served from the first of them, and has seen what was rated on any.
         """
+        files = read_private(self.folder, self.settings.method, user_id, self._node_file)
+        return self._user(files) if files else None
+
+    def user_at(self, user_id: str, paths: Sequence[Path]) -> ServedUser:
+        """One user whose files' paths are known; see `user`."""
+        return self._user(read_files(paths, self.settings.method, user_id, self._node_file))
+
+    def _user(self, files: Sequence[UserFile]) -> ServedUser:
         found, seen = [], []
-        for file in read_private(self.folder, self.settings.method, user_id):
+        for file in files:
             seen.append(file.seen)
             if file.tensors:
                 with sound(file.path):
                     own = _ratings(file.tensors)
-                    found.append((self.restore(file.tensors), own))
                     seen.append(torch.from_numpy(own.item))
-        if not seen:
-            return None
-        model, own = found[0] if found else (self.restore({}), _ratings({}))
-        return ServedUser(model, own, torch.cat(seen))
+                found.append((partial(self._restored, file), own))
+        make, own = found[0] if found else (partial(self.restore, {}), _ratings({}))
+        return ServedUser(make, own, torch.cat(seen))
+
+    def _restored(self, file: UserFile) -> PersonalModel:
+        with sound(file.path):
+            return self.restore(file.tensors)
 
     def recommend(self, user_id: str, count: int, include_seen: bool = False, now: int | None = None) -> Answer:
         """The best items for a user, best first; for a user without ratings what suits a newcomer.

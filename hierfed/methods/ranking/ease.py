@@ -35,6 +35,8 @@ from hierfed.models.symmetric import packed_size
 COPIES = 3
 # Rows of the matrix of likeness that are made at once.
 ROWS = 512
+# Columns of the weights that are multiplied at once where each row of them is read so many times or more.
+TILE, MANY = 128, 2
 TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
 
 
@@ -134,8 +136,7 @@ class Ease:
         this for its own users.
         """
         known = known_items(shared.arrays["raters"])
-        # Users rate few of the items, so most rows of the weights need not be read.
-        scores = torch.from_numpy(csr_array(seen[:, known].numpy()) @ shared.arrays["weights"].numpy())
+        scores = torch.from_numpy(_times(csr_array(seen[:, known].numpy()), shared.arrays["weights"].numpy()))
         return torch.zeros_like(seen).index_copy_(1, known, scores)
 
     def _check_size(self, raters: Tensor) -> None:
@@ -196,6 +197,20 @@ def public_likeness(content: Content) -> ItemKernel:
     where = [content.year, 0.5 * content.votes, 0.5 * content.vote]
     coordinates = torch.from_numpy(np.column_stack([*where, content.genres]))
     return ItemKernel(((CONTENT_LIKENESS, coordinates),), content.titles, TITLE_LIKENESS)
+
+
+def _times(rated: csr_array, weights: np.ndarray) -> np.ndarray:
+    """rated @ weights. Users rate few of the items, so most rows of the weights need not be read.
+
+    Of many users, some columns at a time, which then stay in a core's cache: half of the time, and the same bits.
+    """
+    if rated.nnz < MANY * len(weights):
+        product: np.ndarray = rated @ weights
+        return product
+    product = np.empty((rated.shape[0], weights.shape[1]))
+    for begin in range(0, weights.shape[1], TILE):
+        product[:, begin : begin + TILE] = rated @ np.ascontiguousarray(weights[:, begin : begin + TILE])
+    return product
 
 
 def _co_raters(rated: csr_array) -> Tensor:

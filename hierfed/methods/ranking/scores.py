@@ -6,6 +6,7 @@ item number, so that a list never depends on the sorting algorithm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -72,17 +73,16 @@ def popularity(raters: Tensor, users: int) -> Tensor:
 
 def standardise(scores: Tensor) -> Tensor:
     """Each user's scores with mean 0 and standard deviation 1 over the catalogue; all 0 if they are all equal."""
-    scale, mean = _scale_and_mean(scores)
-    return (scores - mean).mul_(scale)
+    return _weighted(scores, 1.0)
 
 
-def _scale_and_mean(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """1 / deviation, or 0 where a user's scores are all equal, and the mean of each user's scores; both [users, 1]."""
-    deviation, mean = torch.std_mean(scores, dim=1, correction=0, keepdim=True)
-    low, high = torch.aminmax(scores, dim=1, keepdim=True)
+def _weighted(scores: Tensor, weight: float) -> Tensor:
+    """The standardised scores times a weight."""
+    mean = scores.mean(1, keepdim=True)
+    centred = scores - mean
+    deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / math.sqrt(max(scores.shape[1], 1))
     # The mean of equal numbers may be off by their last digit. Such a remainder is no difference between items.
-    alike = deviation <= 1e-12 * torch.maximum(low.abs(), high.abs())
-    return torch.where(alike, 0.0, 1 / deviation), mean
+    return centred.mul_(torch.where(deviation <= 1e-12 * mean.abs(), 0.0, weight / deviation))
 
 
 def blend(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -92,7 +92,6 @@ def blend(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """
     total = torch.zeros(())
     for name, weight in weights.items():
-        scale, mean = _scale_and_mean(scores[name])
-        part = (scores[name] - mean).mul_(scale).mul_(weight)
+        part = _weighted(scores[name], weight)
         total = part if not total.dim() else total.add_(part)
     return total
