@@ -2,12 +2,13 @@
 
     python benchmarks/serving.py start RUN
     python benchmarks/serving.py http RUN [--rate 100] [--seconds 20]
-    python benchmarks/serving.py all RUN [--users 2000 4000 8000]
+    python benchmarks/serving.py all RUN [--users 2000 8000 162000] [--place FOLDER]
     python benchmarks/serving.py page RUN
     python benchmarks/serving.py lists --data FOLDER [--seeds 1]
 
 RUN is the folder of a run of preset `hierarchical`. `http` starts `hierfed serve` in a process of its own, asks at a
-steady rate from another one; it stops by itself. `all` gives generated users files of their own, in a copy of the run.
+steady rate from another one; it stops by itself. `all` gives generated users files of their own, in a copy of the
+run, of which `lists-of` is measured.
 `page` needs a Chromium. `lists` trains on four fifths of each user's ratings, and judges each order of lists on the
 rest. All run on the machine's cores as they are; say what else runs there.
 """
@@ -24,9 +25,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+OF_A_NODE = 500
 
 
 def quantiles(milliseconds: list[float]) -> str:
@@ -128,50 +132,80 @@ def _steady(port: int, users: list[str], rate: float, seconds: float, clients: i
     return spent, failed[0]
 
 
-def everyone(run: Path, counts: list[int]) -> None:
-    """Lists of all users in batches against a loop of single calls, for generated users of 20 to 200 ratings."""
+class GeneratedUsers(Mapping):
+    """Models of generated users by node's name, made as they are asked for: 500 a node, 20 to 200 ratings each."""
+
+    def __init__(self, served, count: int):
+        self.served, self.count = served, count
+        self.chance = served.shared.arrays["raters"].numpy() + 0.1
+
+    def __len__(self) -> int:
+        return (self.count + OF_A_NODE - 1) // OF_A_NODE
+
+    def __iter__(self):
+        return (f"node-{node}" for node in range(len(self)))
+
+    def __getitem__(self, name: str):
+        from hierfed.data.ratings import Ratings
+
+        node = int(name.removeprefix("node-"))
+        rng = np.random.default_rng(node)
+        numbers = np.arange(node * OF_A_NODE, min((node + 1) * OF_A_NODE, self.count))
+        rated = [_drawn(rng, self.chance) for _ in numbers]
+        user = np.repeat(numbers, [len(each) for each in rated]).astype(np.int32)
+        item = np.concatenate(rated).astype(np.int32)
+        return self.served.learn(Ratings(user, item, (rng.integers(1, 11, len(item)) / 2).astype(np.float32)))
+
+
+def everyone(run: Path, counts: list[int], place: Path | None) -> None:
+    """Lists of all users in batches against a loop of single calls, for generated users; each in its own process."""
     import polars as pl
+
+    import hierfed
+    from hierfed.data.federation import RowsByNode
+    from hierfed.data.ratings import Ratings
+    from hierfed.runs.private_files import PRIVATE, save_private
+
+    served = hierfed.load(run).served
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            copy = Path(folder) / "run"
+            shutil.copytree(run, copy, ignore=shutil.ignore_patterns(PRIVATE, "figures"))
+            nothing = Ratings(*(np.empty(0, kind) for kind in (np.int32, np.int32, np.float32)))
+            held = RowsByNode(nothing, np.zeros(count + 1, np.int64))
+            ids = pl.Series([str(number) for number in range(count)])
+            save_private(copy, served.settings.method, GeneratedUsers(served, count), ids, held)
+            subprocess.run([sys.executable, __file__, "lists-of", str(copy)], check=True)
+
+
+def lists_of_all(copy: Path) -> None:
+    """Of one run: all lists at once, and single calls."""
     import torch
 
     import hierfed
-    from hierfed.data.ratings import Ratings
-    from hierfed.runs.private_files import PRIVATE, save_private
-    from hierfed.serving.recommender import Recommender
 
     torch.set_num_threads(1)
-    served = hierfed.load(run).served
-    chance = served.shared.arrays["raters"].numpy() + 0.1
-    for count in counts:
-        rng = np.random.default_rng(count)
-        with tempfile.TemporaryDirectory() as place:
-            copy = Path(place) / "run"
-            shutil.copytree(run, copy, ignore=shutil.ignore_patterns(PRIVATE, "figures"))
-            models = {}
-            for node, begin in enumerate(range(0, count, 500)):
-                numbers = range(begin, min(begin + 500, count))
-                rated = [_drawn(rng, chance) for _ in numbers]
-                user = np.repeat(np.array(numbers), [len(each) for each in rated]).astype(np.int32)
-                item = np.concatenate(rated).astype(np.int32)
-                stars = (rng.integers(1, 11, len(item)) / 2).astype(np.float32)
-                models[f"node-{node}"] = served.learn(Ratings(user, item, stars))
-            save_private(copy, served.settings.method, models, pl.Series([str(k) for k in range(count)]))
-            del models
-            model = Recommender(copy)
-            names = model.users[:50]
-            model.recommend(names[0])
-            began = time.perf_counter()
-            for name in names:
-                model.recommend(name)
-            single = (time.perf_counter() - began) / len(names)
-            began = time.perf_counter()
-            rows = model.recommend_all(10, out=Path(place) / "lists")
-            rate = count / (time.perf_counter() - began)
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            listed = rows.collect().height
-        print(
-            f"{count:,} users: {rate:.0f} users/s, {rate * single:.1f} times the loop of single calls "
-            f"({1 / single:.0f} users/s), {listed:,} rows, peak memory {memory:.2f} GB"
-        )
+    model = hierfed.load(copy)
+    model.recommend(ratings={}, k=10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    began, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory(dir=copy) as folder:
+        rows = model.recommend_all(10, out=Path(folder) / "lists")
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        users, listed = rows.collect()["user"].n_unique(), rows.collect().height
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    single = []
+    for why in (True, False):
+        names = [str(number) for number in range(0, users, max(users // 200, 1))][:200]
+        spent = time.process_time()
+        for name in names:
+            model.recommend(name, why=why)
+        single.append((time.process_time() - spent) / len(names))
+    each = cpu / users
+    print(f"{users:,} users: {users / wall:,.0f} a second, {1 / each:,.0f} a CPU second; {listed:,} rows")
+    for name, seconds in zip(("", ", without reasons"), single, strict=True):
+        print(f"    {seconds / each:.1f} times a loop of single calls{name}: {1 / seconds:.0f} users a CPU second")
+    print(f"    peak memory {memory:.2f} GB; {before:.2f} before")
 
 
 def _drawn(rng: np.random.Generator, chance: np.ndarray) -> np.ndarray:
@@ -180,8 +214,24 @@ def _drawn(rng: np.random.Generator, chance: np.ndarray) -> np.ndarray:
     return np.sort(np.argpartition(keys, 200)[: rng.integers(20, 201)])
 
 
+WORDS = ("toy story", "pulp fiction", "matrix", "fargo", "alien", "shining", "jaws", "heat", "up", "her")
+# From the click to the moment after the next frame was painted.
+LISTEN = """() => { window.spent = []; addEventListener("change", event => requestAnimationFrame(() => setTimeout(() =>
+spent.push(performance.now() - event.timeStamp))), true); }"""
+
+
+CHOOSE = """(chooser, place) => { chooser.selectedIndex = place;
+chooser.dispatchEvent(new Event("change", {bubbles: true})); }"""
+
+
+def _thread_seconds(tools) -> float:
+    """The CPU seconds that the page's thread has spent: script, layout and painting."""
+    found = tools.send("Performance.getMetrics")["metrics"]
+    return next(each["value"] for each in found if each["name"] == "TaskDuration")
+
+
 def in_browser(run: Path) -> None:
-    """Milliseconds from a rating to the new list, as the page measures them, and the size of what it loads."""
+    """Milliseconds from a click to the new list on the screen, by the clock and of CPU, and the size of the data."""
     from playwright.sync_api import sync_playwright
 
     from hierfed.page.bundle import DATA, write_page
@@ -191,23 +241,38 @@ def in_browser(run: Path) -> None:
         out = Path(place) / "page"
         write_page(run, out)
         packed = len(gzip.compress((out / DATA).read_bytes()))
+        ids = json.loads((out / DATA).read_text().removeprefix("var HIERFED_DATA = ").rstrip().rstrip(";"))["ids"]
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        began = time.perf_counter()
-        page.goto((out / "index.html").as_uri())
-        page.wait_for_selector("body[data-ready]")
-        loaded = time.perf_counter() - began
-        spent, words = (
-            [],
-            ("toy story", "pulp fiction", "matrix", "fargo", "alien", "shining", "jaws", "heat", "up", "her"),
-        )
-        for number, word in enumerate(words):
-            page.fill("#search", word)
-            page.locator("#found select").first.select_option(index=1 + number % 5)
-            spent.append(float(page.evaluate("document.body.dataset.milliseconds")))
+        for known in (0, 100, 380):
+            page = browser.new_context().new_page()
+            began = time.perf_counter()
+            page.goto((out / "index.html").as_uri())
+            page.wait_for_selector("body[data-ready]")
+            loaded = time.perf_counter() - began
+            if not known:
+                print(f"data {packed / 1e6:.2f} MB gzipped; loaded and first list {loaded:.2f} s")
+            else:
+                rng = np.random.default_rng(known)
+                ratings = {each: float(rng.integers(1, 11)) / 2 for each in rng.choice(ids, known, replace=False)}
+                file = {"name": "r.json", "mimeType": "application/json", "buffer": json.dumps(ratings).encode()}
+                page.set_input_files("#import", [file])
+                page.wait_for_selector(f"#own li:nth-child({known})")
+            page.evaluate(LISTEN)
+            # So long as somebody needs to find the box and type a word.
+            page.wait_for_timeout(1500)
+            tools, cpu = page.context.new_cdp_session(page), []
+            tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+            for number, word in enumerate(WORDS):
+                page.fill("#search", word)
+                page.wait_for_timeout(400)
+                chooser, before = page.locator("#found select").first.element_handle(), _thread_seconds(tools)
+                chooser.evaluate(CHOOSE, 1 + number % 5)
+                page.wait_for_timeout(600)
+                cpu.append(1000 * (_thread_seconds(tools) - before))
+            painted = page.evaluate("spent")
+            print(f"with {known} ratings, click to painted list: first {painted[0]:.1f} ms; {quantiles(painted)}")
+            print(f"    CPU of the page's thread: first {cpu[0]:.1f} ms; {quantiles(cpu)}")
         browser.close()
-    print(f"data {packed / 1e6:.2f} MB gzipped; loaded and first list {loaded:.2f} s")
-    print(f"list after a rating: first three {spent[:3]} ms; {quantiles(spent)}")
 
 
 def lists(data: str, seeds: int) -> None:
@@ -250,11 +315,12 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("start", "http", "all", "page"):
+    for name in ("start", "http", "all", "lists-of", "page"):
         commands.add_parser(name).add_argument("run", type=Path)
     commands.choices["http"].add_argument("--rate", type=float, default=100.0)
     commands.choices["http"].add_argument("--seconds", type=float, default=20.0)
-    commands.choices["all"].add_argument("--users", type=int, nargs="+", default=[2000, 4000, 8000])
+    commands.choices["all"].add_argument("--users", type=int, nargs="+", default=[2000, 8000, 162_000])
+    commands.choices["all"].add_argument("--place", type=Path, help="for the copy: 4 GB for 162,000 users")
     chosen = commands.add_parser("lists")
     chosen.add_argument("--data", required=True)
     chosen.add_argument("--seeds", type=int, default=1)
@@ -264,7 +330,9 @@ def main() -> None:
     elif asked.command == "http":
         serve_and_ask(asked.run, asked.rate, asked.seconds)
     elif asked.command == "all":
-        everyone(asked.run, asked.users)
+        everyone(asked.run, asked.users, asked.place)
+    elif asked.command == "lists-of":
+        lists_of_all(asked.run)
     elif asked.command == "page":
         in_browser(asked.run)
     else:

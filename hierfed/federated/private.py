@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, TypeVar, overload
 
 import numpy as np
 import torch
@@ -143,3 +143,25 @@ class ModelsTogether(Sequence[PersonalModel]):
         """The number of a user of the node at this place, in place of the node's own, int64 [rows]."""
         numbers: np.ndarray = place.astype(np.int64) * self.stride + user
         return numbers
+
+
+Model_co = TypeVar("Model_co", bound=PersonalModel, covariant=True)
+
+
+class ModelsOnDemand(Sequence[Model_co]):
+    """Models that are made anew on each access and are not kept."""
+
+    def __init__(self, count: int, make: Callable[[int], Model_co]):
+        self._places, self._make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Model_co: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Model_co]: ...
+    def __getitem__(self, place: int | slice) -> Model_co | Sequence[Model_co]:
+        if isinstance(place, slice):
+            return [self._make(each) for each in self._places[place]]
+        return self._make(self._places[place])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import concatenated
+from hierfed.federated.private import ModelsOnDemand
 from hierfed.federated.stage import RATING
-from hierfed.methods.hierarchical.pieces import ModelsOnDemand
 from hierfed.models.lists import exclude, top
 from hierfed.serving.served import Served, ServedUser
 

@@ -57,6 +57,22 @@ def test_three_ratings_change_the_list_stay_here_and_are_forgotten(page, address
     assert errors == []
 
 
+def test_a_rating_that_is_taken_back_leaves_the_others_in_their_places(page, address):
+    opened(page, address)
+    for title, stars in THREE.items():
+        rate(page, title, stars)
+    before = titles(page, "#own")
+    own = page.locator("#own select")
+    page.evaluate("document.querySelector('#own select').dataset.kept = 'yes'")
+    own.nth(1).select_option("")
+    assert titles(page, "#own") == [before[0], before[2]]
+    assert page.locator("#own select").first.get_attribute("data-kept") == "yes", "the line was made anew"
+    page.fill("#search", before[1].split(" (")[0])
+    page.locator("#found select").first.select_option("3")
+    assert titles(page, "#own") == before
+    assert page.locator("#own select").nth(1).input_value() == "3"
+
+
 def test_ratings_are_exported_and_imported(page, address, tmp_path):
     opened(page, address)
     rate(page, "The River Garden 8", "5")

@@ -22,7 +22,7 @@ from hierfed.data.federation import Node, Nodes, row_counts
 from hierfed.data.ratings import Ratings, concatenated
 from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
-from hierfed.federated.private import PrivateState
+from hierfed.federated.private import ModelsOnDemand, PrivateState
 from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical import opening
 from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
@@ -46,7 +46,7 @@ from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.node_items import node_items
 from hierfed.methods.hierarchical.personal import PersonalFactors, personalise_users
-from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock

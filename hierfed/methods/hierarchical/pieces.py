@@ -4,40 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, TypeVar, overload
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
-from hierfed.federated.private import PersonalModel, UncertainModel
+from hierfed.federated.private import UncertainModel
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.some_users import joined, of_users
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.places import numbers_of, places_among
-
-Model_co = TypeVar("Model_co", bound=PersonalModel, covariant=True)
-
-
-class ModelsOnDemand(Sequence[Model_co]):
-    """Models that are made anew on each access and are not kept."""
-
-    def __init__(self, count: int, make: Callable[[int], Model_co]):
-        self._places, self._make = range(count), make
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, place: int) -> Model_co: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Model_co]: ...
-    def __getitem__(self, place: int | slice) -> Model_co | Sequence[Model_co]:
-        if isinstance(place, slice):
-            return [self._make(each) for each in self._places[place]]
-        return self._make(self._places[place])
 
 
 class PiecewiseFactors(UncertainModel):

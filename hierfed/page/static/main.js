@@ -1,7 +1,7 @@
 "use strict";
 /* The page: search, rate, list. Ratings live in this browser's storage; nothing here opens a connection. */
 (function () {
-  const MOST = 400, SHOWN = 20, FOUND = 12, REASONS = 2;
+  const MOST = 400, SHOWN = 20, FOUND = 12, REASONS = 2, MOST_COLUMNS = 600;
   const data = HIERFED_DATA, shared = hierfed.decoded(data), { constants } = shared, key = "hierfed ratings: " + data.name;
   const numberOf = new Map(data.ids.map((id, number) => [id, number])), columns = new Map();
   const lower = data.titles.map((title) => title.toLowerCase());
@@ -73,10 +73,14 @@
   const choices = [];
   for (let k = 0; constants.lowest + k * step <= constants.highest + 1e-9; k++) choices.push(constants.lowest + k * step);
 
+  const anyChooser = element("select");
+  anyChooser.append(element("option", "not rated", { value: "" }));
+  for (const stars of [...choices].reverse()) anyChooser.append(element("option", stars + " stars", { value: String(stars) }));
+
   function starsChooser(item) {
-    const chooser = element("select", "", { "aria-label": "Your stars for " + titleOf(item), "data-item": data.ids[item] });
-    chooser.append(element("option", "not rated", { value: "" }));
-    for (const stars of [...choices].reverse()) chooser.append(element("option", stars + " stars", { value: String(stars) }));
+    const chooser = anyChooser.cloneNode(true);
+    chooser.setAttribute("aria-label", "Your stars for " + titleOf(item));
+    chooser.dataset.item = data.ids[item];
     const mine = own.get(data.ids[item]);
     chooser.value = mine === undefined ? "" : String(mine);
     chooser.addEventListener("change", () => rate(item, chooser.value === "" ? null : Number(chooser.value)));
@@ -89,18 +93,48 @@
     return row;
   }
 
+  function lineOf(item) {
+    const line = element("li");
+    line.append(rowOf(item));
+    return line;
+  }
+
+  /* What a click will need is made while nothing else is to do: one column of the kernel at a time. */
+  const idle = window.requestIdleCallback ? (run) => requestIdleCallback(run) : (run) => setTimeout(run, 1);
+
+  function prepare(items) {
+    if (!items.length || columns.size >= MOST_COLUMNS) return;
+    idle(() => {
+      hierfed.columnOf(shared, items[0], columns);
+      prepare(items.slice(1));
+    });
+  }
+
+  /* A browser compiles what runs often. The first click does not wait for that: the same is computed before, for no one. */
+  function warm(times) {
+    const popular = Array.from({ length: shared.items }, (_, item) => item);
+    popular.sort((a, b) => shared.raters.values[b] - shared.raters.values[a]);
+    const rated = popular.slice(0, 4).map((item, k) => [item, choices[k % choices.length]]), none = new Map();
+    const steps = rated.map(([item]) => () => hierfed.columnOf(shared, item, none));
+    steps.push(() => {
+      const someone = hierfed.userModel(shared, rated, none);
+      hierfed.means(someone);
+      for (const item of popular.slice(0, SHOWN)) {
+        hierfed.distribution(someone, item);
+        hierfed.reasons(someone, item);
+      }
+    });
+    const next = (k) => k < times * steps.length && idle(() => (steps[k % steps.length](), k % steps.length || none.clear(), next(k + 1)));
+    next(0);
+  }
+
   function search() {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean), found = [];
     if (words.length)
       for (let item = 0; item < shared.items; item++) if (words.every((word) => lower[item].includes(word))) found.push(item);
     found.sort((a, b) => shared.raters.values[b] - shared.raters.values[a] || a - b);
-    $("found").replaceChildren(
-      ...found.slice(0, FOUND).map((item) => {
-        const line = element("li");
-        line.append(rowOf(item));
-        return line;
-      }),
-    );
+    $("found").replaceChildren(...found.slice(0, FOUND).map(lineOf));
+    prepare(found.slice(0, FOUND));
     $("found-status").textContent = words.length
       ? found.length + (found.length === 1 ? " title" : " titles") + (found.length > FOUND ? ", the most rated ones below" : "")
       : "";
@@ -150,6 +184,37 @@
     return line;
   }
 
+  /* The items of the highest values, best first, of equal ones the lower number; without sorting all. */
+  function highest(items, values, count) {
+    const best = [];
+    for (const item of items) {
+      if (best.length === count && !(values[item] > values[best[count - 1]])) continue;
+      let place = best.length;
+      while (place && values[item] > values[best[place - 1]]) place--;
+      best.splice(place, 0, item);
+      if (best.length > count) best.pop();
+    }
+    return best;
+  }
+
+  /* The lines of the own ratings, by item. A new rating leaves the others' where they are. */
+  const lines = new Map();
+
+  function showOwn(items) {
+    for (const [item, line] of lines)
+      if (!items.has(item)) {
+        line.remove();
+        lines.delete(item);
+      }
+    let next = $("own").firstElementChild;
+    for (const item of items)
+      if (lines.has(item)) next = next.nextElementSibling;
+      else {
+        lines.set(item, lineOf(item));
+        $("own").insertBefore(lines.get(item), next);
+      }
+  }
+
   function refresh() {
     const began = performance.now();
     const rated = [...own].filter(([id]) => numberOf.has(id)).map(([id, value]) => [numberOf.get(id), value]);
@@ -158,21 +223,16 @@
     const genre = $("genre").value === "" ? null : Number($("genre").value), least = Number($("raters").value), left = [];
     for (let item = 0; item < shared.items; item++)
       if (!seen.has(item) && shared.raters.values[item] >= least && (genre === null || data.genres[item].includes(genre))) left.push(item);
-    left.sort((a, b) => expected[b] - expected[a] || a - b);
+    const best = highest(left, expected, SHOWN);
     const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.item : undefined;
-    $("items").replaceChildren(...left.slice(0, SHOWN).map(recommended));
-    $("own").replaceChildren(
-      ...model.items.map((item) => {
-        const line = element("li");
-        line.append(rowOf(item));
-        return line;
-      }),
-    );
+    $("items").replaceChildren(...best.map(recommended));
+    showOwn(seen);
     $("own-status").textContent = rated.length ? rated.length + (rated.length === 1 ? " rating" : " ratings") + ", in this browser alone" : "No rating yet: find a title above.";
     $("list-status").textContent = rated.length ? "Ordered by expected stars, from your ratings." : "What suits someone of whom nothing is known.";
     for (const chooser of document.querySelectorAll("select[data-item]")) {
       const mine = own.get(chooser.dataset.item);
-      chooser.value = mine === undefined ? "" : String(mine);
+      const wanted = mine === undefined ? "" : String(mine);
+      if (chooser.value !== wanted) chooser.value = wanted;
     }
     if (focused !== undefined && !document.activeElement.dataset.item) {
       const again = document.querySelector('select[data-item="' + CSS.escape(focused) + '"]');
@@ -225,5 +285,6 @@
     event.target.value = "";
   });
   refresh();
+  warm(3);
   document.body.dataset.ready = "yes";
 })();

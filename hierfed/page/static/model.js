@@ -38,68 +38,81 @@ var hierfed = (function () {
     return shared;
   }
 
-  /* Linear algebra. */
+  /* Linear algebra. Four sums at once do not wait for each other. */
+  function product(left, a, right, b, count) {
+    let one = 0, two = 0, three = 0, four = 0, k = 0;
+    for (; k + 3 < count; k += 4) {
+      one += left[a + k] * right[b + k];
+      two += left[a + k + 1] * right[b + k + 1];
+      three += left[a + k + 2] * right[b + k + 2];
+      four += left[a + k + 3] * right[b + k + 3];
+    }
+    for (; k < count; k++) one += left[a + k] * right[b + k];
+    return one + two + (three + four);
+  }
+
   function cholesky(matrix, n) {
     const lower = Float64Array.from(matrix);
     for (let j = 0; j < n; j++) {
-      let sum = lower[j * n + j];
-      for (let k = 0; k < j; k++) sum -= lower[j * n + k] * lower[j * n + k];
+      const sum = lower[j * n + j] - product(lower, j * n, lower, j * n, j);
       if (!(sum > 0)) throw new Error("a matrix is not positive definite");
       const root = (lower[j * n + j] = Math.sqrt(sum));
-      for (let i = j + 1; i < n; i++) {
-        let rest = lower[i * n + j];
-        for (let k = 0, a = i * n, b = j * n; k < j; k++) rest -= lower[a + k] * lower[b + k];
-        lower[i * n + j] = rest / root;
-      }
+      for (let i = j + 1; i < n; i++) lower[i * n + j] = (lower[i * n + j] - product(lower, i * n, lower, j * n, j)) / root;
     }
     return lower;
   }
 
   function forward(lower, n, right) {
     const out = Float64Array.from(right);
-    for (let i = 0; i < n; i++) {
-      let rest = out[i];
-      for (let k = 0; k < i; k++) rest -= lower[i * n + k] * out[k];
-      out[i] = rest / lower[i * n + i];
-    }
+    for (let i = 0; i < n; i++) out[i] = (out[i] - product(lower, i * n, out, 0, i)) / lower[i * n + i];
     return out;
   }
 
   function solve(lower, n, right) {
     const out = forward(lower, n, right);
     for (let i = n - 1; i >= 0; i--) {
-      let rest = out[i];
-      for (let k = i + 1; k < n; k++) rest -= lower[k * n + i] * out[k];
-      out[i] = rest / lower[i * n + i];
+      const found = (out[i] /= lower[i * n + i]);
+      for (let k = 0, at = i * n; k < i; k++) out[k] -= lower[at + k] * found;
     }
     return out;
   }
 
-  function inverseBy(lower, n) {
-    const out = new Float64Array(n * n), unit = new Float64Array(n);
+  /* Column j of the inverse of a Cholesky factor, from its place j on; what is before stays as it is. */
+  function inverseColumn(lower, n, j, out) {
+    out[j] = 1 / lower[j * n + j];
+    for (let i = j + 1; i < n; i++) out[i] = -product(lower, i * n + j, out, j, i - j) / lower[i * n + i];
+  }
+
+  /* The diagonal of the inverse of a matrix, from its Cholesky factor: a sixth of the work of the whole inverse. */
+  function inverseDiagonal(lower, n) {
+    const out = new Float64Array(n), column = new Float64Array(n);
     for (let j = 0; j < n; j++) {
-      unit.fill(0);
-      unit[j] = 1;
-      const column = solve(lower, n, unit);
-      for (let i = 0; i < n; i++) out[i * n + j] = column[i];
+      inverseColumn(lower, n, j, column);
+      let sum = 0;
+      for (let i = j; i < n; i++) sum += column[i] * column[i];
+      out[j] = sum;
     }
     return out;
   }
 
   function inverse(matrix, n) {
-    return inverseBy(cholesky(matrix, n), n);
+    const lower = cholesky(matrix, n), out = new Float64Array(n * n), unit = new Float64Array(n);
+    for (let j = 0; j < n; j++) {
+      unit.fill(0);
+      unit[j] = 1;
+      out.set(solve(lower, n, unit), j * n);
+    }
+    return out;
   }
 
   function times(matrix, n, vector) {
     const out = new Float64Array(n);
-    for (let i = 0; i < n; i++) for (let k = 0; k < n; k++) out[i] += matrix[i * n + k] * vector[k];
+    for (let i = 0; i < n; i++) out[i] = product(matrix, i * n, vector, 0, n);
     return out;
   }
 
   function dot(left, right) {
-    let sum = 0;
-    for (let k = 0; k < left.length; k++) sum += left[k] * right[k];
-    return sum;
+    return product(left, 0, right, 0, left.length);
   }
 
   /* x = (1, q, f) of an item. */
@@ -158,6 +171,12 @@ var hierfed = (function () {
       }
     }
     return out;
+  }
+
+  /* The same from a Map that keeps columns. */
+  function columnOf(shared, item, columns) {
+    if (!columns.has(item)) columns.set(item, kernelColumn(shared, item));
+    return columns.get(item);
   }
 
   function kernelOfItself(shared, item) {
@@ -240,10 +259,7 @@ var hierfed = (function () {
     model.vectors = items.map((item) => kriged(shared, item));
     model.residuals = items.map((item, j) => y[j] - biasOf(shared, item) - dot(priorMean, vectorOf(shared, item)));
     model.left = model.vectors.map((x) => spreadTimes(shared, x));
-    model.columns = items.map((item) => {
-      if (!columns.has(item)) columns.set(item, kernelColumn(shared, item));
-      return columns.get(item);
-    });
+    model.columns = items.map((item) => columnOf(shared, item, columns));
     model.solved = solved(model);
     return model;
   }
@@ -276,8 +292,9 @@ var hierfed = (function () {
 
   function solved(model) {
     const { n, shared } = model, { constants } = shared, covariance = new Float64Array(n * n);
+    /* The lower triangle, which is all that Cholesky's factor is made of. */
     for (let a = 0; a < n; a++)
-      for (let b = 0; b < n; b++) covariance[a * n + b] = dot(model.left[a], model.vectors[b]) + model.columns[a][model.items[b]];
+      for (let b = 0; b <= a; b++) covariance[a * n + b] = dot(model.left[a], model.vectors[b]) + model.columns[a][model.items[b]];
     const levels = constants.levels.map((level) => {
       const system = Float64Array.from(covariance);
       for (let a = 0; a < n; a++) system[a * n + a] += level * model.noise[a];
@@ -343,25 +360,40 @@ var hierfed = (function () {
     return { mean: constants.centre + constants.unit * mean, variance: scale * scale * (parts.taste + parts.film + parts.noise), parts };
   }
 
+  /* The levels' shares without each own rating, which are the same for all items: made with the first reason. */
+  function sharesWithout(model) {
+    const { n, solved: found, shared } = model;
+    for (const each of found.levels) {
+      each.diagonal = inverseDiagonal(each.factor, n);
+      each.squares = dot(model.residuals, each.solution);
+    }
+    return model.items.map((_, j) =>
+      softmax(
+        found.levels.map(({ level, solution, diagonal, logRoot, squares }) => {
+          const left = squares - (solution[j] * solution[j]) / diagonal[j];
+          return evidenceAt(shared.constants, level, (n - 1) / 2, logRoot + Math.log(diagonal[j]) / 2, left).evidence;
+        }),
+      ),
+    );
+  }
+
   /* By how many stars each own rating moves an item: the mean with it minus the mean without it, prior and noise held. */
   function reasons(model, item) {
     const { n, shared } = model, { constants } = shared;
     if (!n) return [];
     const { solved: found } = model, cross = crossOf(model, item, kriged(shared, item)), whole = dot(cross, found.weights);
-    for (const each of found.levels) each.inverse = each.inverse || inverseBy(each.factor, n);
+    found.without = found.without || sharesWithout(model);
+    const means = found.levels.map(({ solution }) => dot(cross, solution));
+    const pulled = found.levels.map(({ factor }) => solve(factor, n, cross));
     return model.items.map((own, j) => {
-      const evidence = [], without = [];
-      for (const { level, solution, inverse: known, logRoot } of found.levels) {
-        const own = known[j * n + j], column = known.subarray(j * n, (j + 1) * n);
-        without.push(dot(cross, solution) - (dot(cross, column) * solution[j]) / own);
-        const squares = dot(model.residuals, solution) - (solution[j] * solution[j]) / own;
-        evidence.push(evidenceAt(constants, level, (n - 1) / 2, logRoot + Math.log(own) / 2, squares).evidence);
-      }
-      const shares = softmax(evidence);
-      const rest = n > 1 ? shares.reduce((sum, share, l) => sum + share * without[l], 0) : 0;
+      let rest = 0;
+      if (n > 1)
+        found.levels.forEach(({ solution, diagonal }, l) => {
+          rest += found.without[j][l] * (means[l] - (pulled[l][j] * solution[j]) / diagonal[j]);
+        });
       return { item: own, stars: model.ratings[j], moved: constants.unit * (whole - rest) };
     });
   }
 
-  return { decoded, userModel, means, distribution, reasons, within };
+  return { decoded, userModel, columnOf, means, distribution, reasons, within };
 })();

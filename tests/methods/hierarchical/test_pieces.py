@@ -15,11 +15,11 @@ from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import predictions_of
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.private import PrivateState, StoredState
+from hierfed.federated.private import ModelsOnDemand, PrivateState, StoredState
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
-from hierfed.methods.hierarchical.pieces import ModelsOnDemand, PiecewiseFactors
+from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.some_users import of_users
 from hierfed.models.kernel import KernelSettings
 
