@@ -17,6 +17,7 @@ import argparse
 import gzip
 import http.client
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -59,33 +60,63 @@ def start(run: Path) -> None:
 
 
 def serve_and_ask(run: Path, rate: float, seconds: float) -> None:
-    """Requests of known users at a steady rate, then new users with 20 ratings one after the other."""
+    """Requests of known users at a steady rate, also while models are swapped, then new users with 20 ratings each."""
+    from hierfed.runs.models import MODEL
     from hierfed.runs.private_files import all_users
 
     port, users = 8765, all_users(run)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hierfed", "serve", str(run), "--port", str(port), "--rate", "100000"],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(port)
-        for label in ("first answers", "answers again"):
-            spent, failed = _steady(port, users, rate, seconds)
-            print(f"known users at {rate:g}/s, {label}: {quantiles(spent)}; failed {failed}")
-        ids = json.loads(_ask(port, "GET", "/items?search=e&k=1000")[1])
-        rng, spent = np.random.default_rng(0), []
-        for _ in range(100):
-            chosen = rng.choice(len(ids), 20, replace=False)
-            ratings = {ids[k]["item"]: float(rng.integers(1, 11) / 2) for k in chosen}
-            began = time.perf_counter()
-            session = json.loads(_ask(port, "POST", "/ratings", {"ratings": ratings})[1])["session"]
-            status, _ = _ask(port, "GET", f"/recommendations?session={session}")
-            spent.append(1000 * (time.perf_counter() - began))
-            assert status == 200
-        print(f"new users with 20 ratings, rating and list: {quantiles(spent)}")
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / "run"
+        shutil.copytree(run, copy)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hierfed", "serve", str(copy), "--port", str(port), "--rate", "100000"],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait(port)
+            for label, swaps in (("first answers", False), ("answers again", False), ("models swapped", True)):
+                stop = threading.Event()
+                swapper = threading.Thread(target=_swap, args=(copy / MODEL, stop))
+                if swaps:
+                    swapper.start()
+                cpu = _cpu_seconds(process.pid)
+                spent, failed = _steady(port, users, rate, seconds)
+                cpu = 1000 * (_cpu_seconds(process.pid) - cpu) / len(spent)
+                stop.set()
+                if swaps:
+                    swapper.join()
+                    metrics = _ask(port, "GET", "/metrics")[1].decode().splitlines()
+                    print("; ".join(line for line in metrics if line.startswith("hierfed_swap")))
+                print(f"known users at {rate:g}/s, {label}: {quantiles(spent)}; failed {failed}; {cpu:.1f} CPU ms each")
+            ids, rng, spent = json.loads(_ask(port, "GET", "/items?search=e&k=1000")[1]), np.random.default_rng(0), []
+            cpu = _cpu_seconds(process.pid)
+            for _ in range(100):
+                chosen = rng.choice(len(ids), 20, replace=False)
+                ratings = {ids[k]["item"]: float(rng.integers(1, 11) / 2) for k in chosen}
+                began = time.perf_counter()
+                session = json.loads(_ask(port, "POST", "/ratings", {"ratings": ratings})[1])["session"]
+                status, _ = _ask(port, "GET", f"/recommendations?session={session}")
+                spent.append(1000 * (time.perf_counter() - began))
+                assert status == 200
+            cpu = 1000 * (_cpu_seconds(process.pid) - cpu) / len(spent)
+            print(f"new users with 20 ratings, rating and list: {quantiles(spent)}; {cpu:.1f} CPU ms each")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _swap(model: Path, stop: threading.Event) -> None:
+    """A newer model every two seconds: the same one, written again."""
+    while not stop.wait(2):
+        newer = model.with_suffix(".newer")
+        shutil.copyfile(model, newer)
+        newer.replace(model)
+
+
+def _cpu_seconds(process: int) -> float:
+    """Of a process of Linux, of all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _ask(port: int, method: str, path: str, body: object = None) -> tuple[int, bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hierfed.errors import HierfedError
 from hierfed.runs.models import MODEL
+from hierfed.runs.private_files import INDEX
 from hierfed.runs.served_pair import CURRENT, SERVED
 from hierfed.serving.recommender import Recommender
 
@@ -87,11 +88,14 @@ class Current:
         return True
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
-        """What tells one model from the next: inodes, sizes and times of the files that are written last."""
+        """What tells one model from the next: inodes, sizes and times of the files that are written last.
+
+        An update of users alone writes their list of files.
+        """
         found = []
-        for path in (self.folder / MODEL, self.folder / "result.json", self.folder / SERVED / CURRENT):
+        for name in (MODEL, "result.json", INDEX, f"{SERVED}/{CURRENT}"):
             try:
-                status = path.stat()
+                status = (self.folder / name).stat()
             except OSError:
                 continue
             found.append((status.st_ino, status.st_size, status.st_mtime_ns))
