@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierfed.api import Run, prequential, run
+    from hierfed.api import Run, compare, prequential, run, sweep
     from hierfed.estimators import Hierarchical, Local
     from hierfed.evaluation.leaks import leak_test
     from hierfed.fitting import fit
@@ -19,11 +19,13 @@ __all__ = [
     "Recommender",
     "Run",
     "__version__",
+    "compare",
     "fit",
     "leak_test",
     "load",
     "prequential",
     "run",
+    "sweep",
 ]
 
 _PLACES = {
@@ -31,11 +33,13 @@ _PLACES = {
     "Local": "estimators",
     "Recommender": "serving.recommender",
     "Run": "api",
+    "compare": "api",
     "fit": "fitting",
     "leak_test": "evaluation.leaks",
     "load": "serving.recommender",
     "prequential": "api",
     "run": "api",
+    "sweep": "api",
 }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Unpack, overload
 
 import polars as pl
 
 from hierfed.data.division import load_dataset
 from hierfed.data.reading.raw_tables import IN_MEMORY, frame_of, is_table
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.evaluation.prequential import Prequential, judge_then_learn
 from hierfed.experiment import run_experiment
 from hierfed.methods import Case, prepare
@@ -21,6 +21,8 @@ from hierfed.outcome import Outcome
 from hierfed.results import Result
 from hierfed.runs.folder import save_run
 from hierfed.settings import load_settings
+from hierfed.settings_by_name import SettingsByName
+from hierfed.side_by_side import Comparison, Runner, Seeds, Sweep, on_seeds, over_grid
 
 
 class Run:
@@ -44,14 +46,35 @@ class Run:
         return Path(folder) / "report.html"
 
 
+@overload
 def run(
     preset: str = "hierarchical",
     *,
     data: Any = None,
     module: ModuleMaker | None = None,
     observers: Sequence[Observer] = (),
-    **settings: Any,
-) -> Run:
+    seeds: None = None,
+    **settings: Unpack[SettingsByName],
+) -> Run: ...
+@overload
+def run(
+    preset: str = "hierarchical",
+    *,
+    data: Any = None,
+    module: ModuleMaker | None = None,
+    observers: Sequence[Observer] = (),
+    seeds: int,
+    **settings: Unpack[SettingsByName],
+) -> Seeds: ...
+def run(
+    preset: str = "hierarchical",
+    *,
+    data: Any = None,
+    module: ModuleMaker | None = None,
+    observers: Sequence[Observer] = (),
+    seeds: int | None = None,
+    **settings: Unpack[SettingsByName],
+) -> Run | Seeds:
     """Run a preset (or a settings file) and give what it found; nothing is written.
 
     data: the source of the ratings, as for `--data`, or a path; or the ratings themselves, as a DataFrame of polars or
@@ -59,7 +82,9 @@ def run(
     module: a function from the number of features to a torch.nn.Module, which is trained in place of the settings'
     network, on ratings stretched onto 0.5 to 5.
     observers: watch the run, and may end its training.
-    settings: overrides by name, such as rounds=3.
+    seeds: run so many seeds, from the settings' own on; the answer is then a hierfed.side_by_side.Seeds.
+    settings: overrides by name, such as rounds=3. `rule` may be a rule of one's own, as docs/how-to/own-rule.md makes
+    it; a folder of such a run does not hold the rule.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
     >>> import hierfed
@@ -68,7 +93,50 @@ def run(
     100004
     """
     overrides, table = _asked(data, settings)
-    return Run(run_experiment(load_settings(preset, overrides), table=table, module=module, observers=observers))
+    rule = None if isinstance(overrides.get("rule", ""), str) else overrides.pop("rule")
+
+    def outcome(more: Mapping[str, Any]) -> Outcome:
+        asked = load_settings(preset, {**overrides, **more})
+        return run_experiment(asked, table=table, module=module, rule=rule, observers=observers)
+
+    if seeds is None:
+        return Run(outcome({}))
+    return on_seeds(lambda more: outcome(more).result, load_settings(preset, overrides).seed, seeds)
+
+
+def compare(
+    presets: Sequence[str], *, data: Any = None, seeds: int = 3, **settings: Unpack[SettingsByName]
+) -> Comparison:
+    """Run presets on the same seeds and rows, and pair their differences; nothing is written.
+
+    presets: two or more names or settings files. data, settings: as for `run`, the same for all presets.
+    Raises hierfed.errors.HierfedError for settings and data that cannot be used.
+
+    >>> found = hierfed.compare(["item_biases", "paper"], seeds=2, rounds=1)
+    >>> found.to_frame().height
+    4
+    """
+    names = [Path(preset).stem for preset in presets]
+    if isinstance(presets, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise SettingsError(f"compare: expected two presets or more, of different names (found {presets!r})")
+    first = load_settings(presets[0], _asked(data, settings)[0]).seed
+    each = {name: _runner(preset, data, settings) for name, preset in zip(names, presets, strict=True)}
+    return Comparison({name: on_seeds(runner, first, seeds) for name, runner in each.items()})
+
+
+def sweep(
+    preset: str, grid: Mapping[str, Sequence[Any]], *, data: Any = None, **settings: Unpack[SettingsByName]
+) -> Sweep:
+    """Try every choice of a grid on validation rows; test rows stay unseen, so that one run of the best may judge it.
+
+    grid: lists of values by setting, such as {"rank": [4, 8]}. data, settings: as for `run`.
+    Raises hierfed.errors.HierfedError for settings and data that cannot be used, and for a protocol that draws no rows.
+
+    >>> found = hierfed.sweep("item_biases", {"nodes": [2, 4]}, protocol="warm")
+    >>> len(found.errors)
+    2
+    """
+    return over_grid(_runner(preset, data, settings), grid)
 
 
 def prequential(
@@ -79,7 +147,7 @@ def prequential(
     update_rounds: int = 5,
     first: float = 0.2,
     tell: Callable[[str], None] = lambda line: None,
-    **settings: Any,
+    **settings: Unpack[SettingsByName],
 ) -> Prequential:
     """Judge on each block of time, then learn from it, by each of five strategies; the answer is a table.
 
@@ -102,6 +170,13 @@ def prequential(
         return judge_then_learn(
             method, dataset.ratings, by, full_rounds=full, rounds=update_rounds, first=first, tell=tell
         )
+
+
+def _runner(preset: str, data: Any, settings: Mapping[str, Any]) -> Runner:
+    """A function that runs a preset with more settings, and keeps its result alone."""
+    overrides, table = _asked(data, settings)
+    load_settings(preset, overrides)
+    return lambda more: run_experiment(load_settings(preset, {**overrides, **more}), table=table).result
 
 
 def _asked(data: Any, settings: Mapping[str, Any]) -> tuple[dict[str, Any], pl.DataFrame | None]:

@@ -10,7 +10,7 @@ import polars as pl
 from hierfed.data.division import allocate, load_dataset, warnings_of
 from hierfed.data.federation import Node
 from hierfed.engines.in_process import FinishedRound
-from hierfed.engines.rounds import round_of
+from hierfed.engines.rounds import with_own_rule
 from hierfed.engines.shapes import run_training
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.evaluation.collection import collect
@@ -19,6 +19,7 @@ from hierfed.evaluation.judging import judge_nodes, judge_round
 from hierfed.evaluation.ranking import judge_scorers, lists_of
 from hierfed.federated.contract import Contribution, SumMethod
 from hierfed.federated.method import Trained
+from hierfed.federated.rules import Rule
 from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, needs_times, prepare, stages_from_rating
 from hierfed.methods.kind import ModuleMaker
@@ -36,17 +37,18 @@ def run_experiment(
     *,
     table: pl.DataFrame | None = None,
     module: ModuleMaker | None = None,
+    rule: Rule | None = None,
     observers: Sequence[Observer] = (),
 ) -> Outcome:
     """Run one seed of an experiment; nothing is written.
 
     table: the ratings themselves, in place of the source that the settings name.
     module: makes the network from the number of features, in place of the settings' own; it must not hold buffers.
-    torch's generator is seeded for it.
+    torch's generator is seeded for it. rule: makes the totals of rounds, in place of the settings' own.
     observers: watch the run, and may end its training; the run then ends with its finished rounds.
     """
     observer = Observers(observers)
-    watch, how, shares = Stopwatch(observer), round_of(settings), SharesOnly(observer)
+    watch, how, shares = Stopwatch(observer), with_own_rule(settings, rule), SharesOnly(observer)
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from hierfed.evaluation.metrics import with_metrics
 from hierfed.experiment import run_experiment
@@ -12,9 +12,10 @@ from hierfed.results import write_record
 from hierfed.runs.folder import save_models
 from hierfed.serving.recommender import Recommender, as_frame
 from hierfed.settings import load_settings
+from hierfed.settings_by_name import SettingsByName
 
 
-def fit(data: Any, preset: str = "hierarchical", **settings: Any) -> Recommender:
+def fit(data: Any, preset: str = "hierarchical", **settings: Unpack[SettingsByName]) -> Recommender:
     """Fit a preset to ratings and give a model that recommends, predicts and explains.
 
     data: a frame of polars or pandas, or a mapping of columns, with user, item, rating and, if there is one, time; or

@@ -99,6 +99,60 @@ def as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+# What is said otherwise than as a setting by name: what a file says of itself.
+_NO_ARGUMENTS = ("preset", "description")
+_TYPES_HEAD = '''"""Types of all settings by name. `python benchmarks/settings_page.py` writes this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from hierfed.federated.rules import Rule
+
+
+class SettingsByName(TypedDict, total=False):
+    """Settings as arguments, such as rounds=3; docs/settings.md says what each does.
+
+    rule: by name, or, where a function says so, a rule of one's own.
+    """
+
+'''
+
+
+def as_types() -> str:
+    """The module hierfed.settings_by_name."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        if not isinstance(field.default, Section):
+            lines.append((name, field.annotation))
+            continue
+        lines += [(key, inner.annotation) for key, inner in type(field.default).model_fields.items()]
+    own = {"rule": "str | Rule"}
+    told = [f"    {name}: {own.get(name) or _type(kind)}" for name, kind in lines if name not in _NO_ARGUMENTS]
+    return _TYPES_HEAD + "\n".join(told) + "\n"
+
+
+def _type(annotation: Any) -> str:
+    """An annotation as Python has it, without bounds; any sequence will do for a tuple."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type(each) for each in arguments)
+    if origin is Literal:
+        inside = [f'"{choice}"' if isinstance(choice, str) else repr(choice) for choice in arguments]
+        return f"Literal[{', '.join(inside)}]"
+    if origin is tuple:
+        name = "Sequence" if Ellipsis in arguments else "tuple"
+        inside = [_type(each) for each in arguments if each is not Ellipsis]
+        return f"{name}[{', '.join(inside) or '()'}]"
+    if origin is not None:
+        return f"Mapping[{', '.join(map(_type, arguments))}]"
+    return "None" if annotation is type(None) else str(annotation.__name__)
+
+
 def _kind(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

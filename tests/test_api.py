@@ -83,7 +83,7 @@ def test_the_version_is_the_installed_one() -> None:
 def test_the_signature_of_run() -> None:
     signature = inspect.signature(hierfed.run)
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
-    assert list(kinds) == ["preset", "data", "module", "observers", "settings"]
+    assert list(kinds) == ["preset", "data", "module", "observers", "seeds", "settings"]
     assert signature.parameters["preset"].default == "hierarchical"
     assert kinds["data"] == kinds["module"] == kinds["observers"] == inspect.Parameter.KEYWORD_ONLY
     assert kinds["settings"] == inspect.Parameter.VAR_KEYWORD

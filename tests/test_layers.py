@@ -38,7 +38,7 @@ LAYERS = (
         "section",
     ),
     ("declarations",),
-    ("settings", "settings_reference", "settings_refusals"),
+    ("settings", "settings_by_name", "settings_reference", "settings_refusals"),
     ("data",),
     ("generated",),
     ("data.reading",),
@@ -60,6 +60,7 @@ LAYERS = (
     ("fitting",),
     ("estimators",),
     ("deployment",),
+    ("side_by_side",),
     ("api",),
     ("cli",),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.participation import EVERYONE, Participation
@@ -80,6 +81,19 @@ def round_of(settings: Settings) -> Round:
     lateness = Lateness(federation.answers, speed, settings.seed, averaged, federation.staleness)
     shape = federation.topology, federation.mode
     return Round(rule_of(settings), steps_of(settings), participation, *shape, lateness)
+
+
+def with_own_rule(settings: Settings, rule: Rule | None) -> Round:
+    """The rounds of the settings with a rule of the caller's own; None for the settings' own.
+
+    Raises SettingsError where the settings' rounds could not show it single contributions.
+    """
+    how, federation = round_of(settings), settings.federation
+    if rule is None:
+        return how
+    if settings.privacy.secure_sums or federation.groups or federation.topology != "star":
+        raise SettingsError("a rule of your own sees single contributions: leave out secure_sums, groups and topology")
+    return replace(how, rule=rule)
 
 
 def steps_of(settings: Settings) -> tuple[Step, ...]:
