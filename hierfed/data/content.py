@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -74,15 +75,16 @@ def letter_groups(titles: tuple[str, ...]) -> csr_matrix:
     result is kept, since a run builds its method anew as its settings are chosen.
     """
     words = [title.lower().split() for title in titles]
-    groups_of = {word: _groups(f" {word} ") for word in set(chain.from_iterable(words))}
-    number = {group: place for place, group in enumerate(sorted(set(chain.from_iterable(groups_of.values()))))}
-    numbers_of = {word: [number[group] for group in groups] for word, groups in groups_of.items()}
-    rows = [list(chain.from_iterable(numbers_of[word] for word in each)) for each in words]
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    columns = np.fromiter(chain.from_iterable(rows), np.int64, int(starts[-1]))
-    counts = csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(titles), len(number)))
-    counts.sum_duplicates()
-    in_titles = np.bincount(counts.indices, minlength=len(number))
+    every = {word: place for place, word in enumerate(dict.fromkeys(chain.from_iterable(words)))}
+    number, ends, groups = _groups(tuple(every))
+    occurring = np.fromiter((every[word] for each in words for word in each), np.int64)
+    title = np.repeat(np.arange(len(titles)), [len(each) for each in words])
+    lengths = np.diff(ends)[occurring]
+    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    columns = number[np.repeat(ends[occurring], lengths) + inside]
+    rows = np.repeat(title, lengths)
+    counts = csr_matrix((np.ones(len(columns)), (rows, columns)), shape=(len(titles), groups))
+    in_titles = np.bincount(counts.indices, minlength=groups)
     rarity = 1 + np.log((1 + len(titles)) / (1 + in_titles))
     weights = (1 + np.log(counts.data)) * rarity[counts.indices]
     row = np.repeat(np.arange(len(titles)), np.diff(counts.indptr))
@@ -90,13 +92,33 @@ def letter_groups(titles: tuple[str, ...]) -> csr_matrix:
     return counts
 
 
-def _groups(word: str) -> list[str]:
-    found: list[str] = []
+def _groups(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int]:
+    """The numbers of the words' groups, in the order of the words; where each word's end, and how many groups there are.
+
+    Groups are numbered in the order of their letters, as sorted text. Six letters are two numbers of three, 21 bits each.
+    """
+    text = "".join(f" {word} " for word in words) + "\0" * LONGEST_GROUP
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) + 1
+    sizes = np.fromiter((len(word) + 2 for word in words), np.int64, len(words))
+    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(sizes.sum())
+    starts, lengths = [], []
     for length in range(SHORTEST_GROUP, LONGEST_GROUP + 1):
-        if len(word) <= length:
-            return [*found, word]
-        found += [word[begin : begin + length] for begin in range(len(word) - length + 1)]
-    return found
+        # A shorter word is one group.
+        whole = (sizes.repeat(sizes) == left) & (left < length) if length == SHORTEST_GROUP else False
+        found = np.flatnonzero((left >= length) | whole)
+        starts.append(found)
+        lengths.append(np.minimum(left[found], length))
+    start, length = np.concatenate(starts), np.concatenate(lengths)
+    halves = []
+    for half in (range(3), range(3, 6)):
+        key = np.zeros(len(start), np.int64)
+        for place in half:
+            key = key * 2**21 + np.where(place < length, letters[start + place], 0)
+        halves.append(np.unique(key, return_inverse=True)[1])
+    kinds, number = np.unique(halves[0] * (halves[1].max(initial=0) + 1) + halves[1], return_inverse=True)
+    order = np.argsort(start, kind="stable")
+    word = np.repeat(np.arange(len(words)), sizes)[start[order]]
+    return number[order], np.searchsorted(word, np.arange(len(words) + 1)), len(kinds)
 
 
 def content_of(catalogue: Catalogue, vote_average: bool = True) -> Content:
