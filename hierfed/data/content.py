@@ -93,9 +93,9 @@ def letter_groups(titles: tuple[str, ...]) -> csr_matrix:
 
 
 def _groups(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int]:
-    """The numbers of the words' groups, in the order of the words; where each word's end, and how many groups there are.
+    """The numbers of the words' groups, word after word; where each word's begin and end; and the number of groups.
 
-    Groups are numbered in the order of their letters, as sorted text. Six letters are two numbers of three, 21 bits each.
+    Groups are numbered in the order of sorted text. Six letters are two numbers of three letters, 21 bits each.
     """
     text = "".join(f" {word} " for word in words) + "\0" * LONGEST_GROUP
     letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) + 1
@@ -108,13 +108,11 @@ def _groups(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray, int]:
         found = np.flatnonzero((left >= length) | whole)
         starts.append(found)
         lengths.append(np.minimum(left[found], length))
-    start, length = np.concatenate(starts), np.concatenate(lengths)
+    start, longest = np.concatenate(starts), np.concatenate(lengths)
     halves = []
-    for half in (range(3), range(3, 6)):
-        key = np.zeros(len(start), np.int64)
-        for place in half:
-            key = key * 2**21 + np.where(place < length, letters[start + place], 0)
-        halves.append(np.unique(key, return_inverse=True)[1])
+    for half in (0, 1, 2), (3, 4, 5):
+        parts = [np.where(place < longest, letters[start + place], 0) for place in half]
+        halves.append(np.unique((parts[0] << 42) + (parts[1] << 21) + parts[2], return_inverse=True)[1])
     kinds, number = np.unique(halves[0] * (halves[1].max(initial=0) + 1) + halves[1], return_inverse=True)
     order = np.argsort(start, kind="stable")
     word = np.repeat(np.arange(len(words)), sizes)[start[order]]

@@ -23,7 +23,7 @@ from hierfed.methods import Case, prepare
 from hierfed.models.browser import BrowserModel
 from hierfed.models.intervals import INTERVAL_LEVEL, quantile
 from hierfed.plain_text import printable
-from hierfed.runs.models import MODEL, KeptModel, load_model
+from hierfed.runs.models import MODEL, KeptModel, load_model, load_ranking
 from hierfed.runs.private_files import PRIVATE
 from hierfed.runs.served_pair import pair_folder
 from hierfed.serving.served import LONGEST_TITLE
@@ -59,12 +59,13 @@ def page_files(folder: Path) -> dict[str, bytes]:
     if not (place / MODEL).is_file():
         raise HierfedError(f"{folder}: no run to make a page of; runs are under runs/")
     kept = load_model(place)
-    method = prepare(Case(kept.settings, kept.catalogue, kept.limits)).method
+    earlier = load_ranking(place) or {}
+    method = prepare(Case(kept.settings, kept.catalogue, kept.limits, earlier)).method
     found = method.browser_model(kept.shared)
     if found is None:
         raise HierfedError(
-            f"{folder}: the page has no formulas for method '{kept.settings.method}' with these settings: use preset "
-            "hierarchical with kriging"
+            f"{folder}: the page has no formulas for method '{kept.settings.method}' with these settings, and takes "
+            "preset hierarchical with kriging; `hierfed serve` takes every preset"
         )
     data = page_data(kept, found)
     static = files("hierfed.page") / "static"

@@ -48,9 +48,16 @@ def test_private_files_and_methods_without_formulas_are_refused(model, tmp_path,
         write_page(folder, tmp_path)
     with pytest.raises(HierfedError, match="no run to make a page of"):
         page_files(tmp_path)
-    local = hierfed.fit(films, "local", protocol="warm")
-    with pytest.raises(HierfedError, match="no formulas for method 'local'"):
-        page_files(local.served.folder)
+
+
+@pytest.mark.parametrize("preset", ["local", "item_biases", "network", "hierarchical"])
+def test_a_preset_without_formulas_is_refused_with_the_reason(films, preset):
+    more = {"krige": False, "rounds": 1, "select": False, "rank_items": False} if preset == "hierarchical" else {}
+    small = {"rounds": 1, "nodes": 2, "personal_nodes": 2} if preset in ("network", "item_biases") else {}
+    method = {"network": "averaging"}.get(preset, preset)
+    fitted = hierfed.fit(films, preset, protocol="warm", scale=(0.5, 5.0), **more, **small)
+    with pytest.raises(HierfedError, match=f"no formulas for method '{method}'.*every preset"):
+        page_files(fitted.served.folder)
 
 
 def test_rounding_is_by_at_most_half_a_step():
