@@ -36,7 +36,7 @@ def points(lines: list[dict]) -> dict[str, dict[str, list[tuple[float, float]]]]
     by_preset: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(dict)
     for (preset, rule), damages in found.items():
         means = [(share, float(np.mean(each))) for share, each in sorted(damages.items())]
-        by_preset[preset][rule.removeprefix("rule=")] = means
+        by_preset[preset][rule.removeprefix("rule=").split()[0]] = means
     return by_preset
 
 
