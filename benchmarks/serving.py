@@ -44,13 +44,17 @@ def quantiles(milliseconds: list[float]) -> str:
 def start(run: Path) -> None:
     """Seconds to import, and to load a run and make the first list; each in a process of its own, warm."""
     first = f"import hierfed; hierfed.load({str(run)!r}).recommend(ratings={{}}, k=10)"
-    for name, code in (("import hierfed", "import hierfed"), ("import torch", "import torch"), ("load + list", first)):
-        seconds = []
-        for _ in range(5):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
+    commands = {name: ["-c", name] for name in ("import hierfed", "import torch")} | {"load + list": ["-c", first]}
+    commands["hierfed recommend"] = ["-m", "hierfed", "recommend", str(run), "--user", "1"]
+    for name, words in commands.items():
+        seconds, cpu = [], []
+        for _ in range(3):
+            began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds.append(time.perf_counter() - began)
-        print(f"{name}: {min(seconds):.2f} s (best of 5, whole process)")
+            cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        print(f"{name}: {min(seconds):.2f} s, {min(cpu):.2f} CPU s (best of 3, whole process)")
     import hierfed
 
     hierfed.load(run).recommend(ratings={}, k=10)
