@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.engines.exchange import REFUSAL, Fact, Reply
-from hierfed.federated.checks import Sent, first_reason
+from hierfed.federated.checks import Sent, first_reason, not_finite
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
 from hierfed.federated.steps import Known, Step, arrive, receive, send
 from hierfed.plain_text import printable
@@ -58,8 +57,7 @@ Look = Callable[[Contribution], str]
 
 def finite(sent: Contribution) -> str:
     """The check that every number is finite."""
-    wild = [name for name, array in sent.arrays.items() if not torch.isfinite(array).all()]
-    return f"holds values that are not finite in {', '.join(wild)}" if wild else ""
+    return not_finite(sent.arrays)
 
 
 def accept(

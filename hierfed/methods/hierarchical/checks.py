@@ -83,9 +83,8 @@ def vector_checks(names: tuple[str, str, str], raters: Tensor, users: Tensor, mo
 
     def of_items(sent: Sent) -> Iterator[Tensor]:
         size = sent[vectors].shape[1]
-        for begin in range(0, len(raters), AT_ONCE):
-            some = slice(begin, begin + AT_ONCE)
-            block = raters.new_empty(len(raters[some]), 1 + size, 1 + size)
+        for some in _with_numbers(sent[products], sent[vectors]):
+            block = raters.new_empty(len(some), 1 + size, 1 + size)
             block[:, 0, 0] = raters[some]
             block[:, 0, 1:] = block[:, 1:, 0] = sent[vectors][some]
             block[:, 1:, 1:] = unpack(sent[products][some], size)
@@ -95,7 +94,7 @@ def vector_checks(names: tuple[str, str, str], raters: Tensor, users: Tensor, mo
         semidefinite(everyone, lambda sent: [sent[everyone]]),
         within(everyone, lambda _: most * users.expand(1, 1), most),
         within(products, lambda _: most * raters[:, None], most),
-        semidefinite(f"{products} and {vectors}", of_items),
+        semidefinite(f"{products} and {vectors}", of_items, packed=True),
     )
 
 
@@ -131,8 +130,7 @@ def round_checks(
         yield torch.cat([torch.cat([products, cross], 1), torch.cat([cross.T, sent["user_moments"]], 1)])
 
     def items_block(sent: Sent) -> Iterator[Tensor]:
-        for begin in range(0, len(raters), AT_ONCE):
-            some = slice(begin, begin + AT_ONCE)
+        for some in _with_numbers(sent["item_precision"], sent["item_pull"]):
             precision, pull = unpack(sent["item_precision"][some], size), sent["item_pull"][some]
             block = precision.new_empty(len(precision), 1 + size, 1 + size)
             block[:, 0, 0] = residual * precision[:, 0, 0]
@@ -190,13 +188,18 @@ def round_checks(
             float(scale),
         ),
         first_entries,
-        semidefinite("item_precision and item_pull", items_block, 1 + float(residual)),
+        semidefinite("item_precision and item_pull", items_block, 1 + float(residual), packed=True),
         semidefinite("user_moments and covariates", users_block, 1 + float(weights.abs().sum())),
         deviations,
         within("item_precision", lambda sent: largest_precision * _largest(sent, design, beliefs, budget(sent)), items),
         between("node_moments", lambda sent: node_moments(sent, -1.0), lambda sent: node_moments(sent, 1.0), items),
         *of_rare,
     )
+
+
+def _with_numbers(products: Tensor, vectors: Tensor) -> tuple[Tensor, ...]:
+    """The rows, some at a time, of items that a node sends anything of; zeros are sums of nothing."""
+    return torch.split((products.any(1) | vectors.any(1)).nonzero()[:, 0], AT_ONCE)
 
 
 def _largest(sent: Sent, design: Design, beliefs: Beliefs, budget: Tensor) -> Tensor:
