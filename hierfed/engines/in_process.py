@@ -22,7 +22,8 @@ from hierfed.federated.steps import Known, arrive, receive, send
 from hierfed.observer import SILENT, Observer
 
 # From this number of nodes on, a pooled method adds them up together: an object and a sum for each node would cost more
-# than their arithmetic. It needs all nodes of a federation, since it keeps private states at the nodes' numbers.
+# than their arithmetic. It needs all nodes of a federation, since it keeps private states at the nodes' numbers. Sums
+# that are exact in any order are pooled whatever the number.
 POOLED_FROM = 256
 
 
@@ -69,7 +70,8 @@ def run_rounds(
     shared = method.start() if begin is None else begin.shared
     private: Sequence[PrivateState | None] = [None] * len(nodes) if begin is None else begin.private
     pooled = method if isinstance(method, PooledMethod) and how.rule is OPEN_SUM and not how.steps else None
-    many = nodes if isinstance(nodes, Nodes) and len(nodes) >= POOLED_FROM and nodes.complete else None
+    enough = len(nodes) >= POOLED_FROM or getattr(method, "exact_sums", False)
+    many = nodes if enough and isinstance(nodes, Nodes) and nodes.complete else None
     rows, bytes_up, bytes_down = row_counts(nodes), 0, 0
     began = time.perf_counter()
     while shared.round < rounds and (shared.round < 1 or observer.should_continue()):

@@ -136,7 +136,10 @@ def ignore_share(share: float) -> None:
 
 @runtime_checkable
 class PooledMethod(SumMethod, Protocol):
-    """A method that adds up the contributions of many small nodes without an object for each of them."""
+    """A method that adds up the contributions of many small nodes without an object for each of them.
+
+    An attribute `exact_sums`, if it has one, is True where its sums are exact, so that their order changes no bit.
+    """
 
     def contribute_pooled(
         self,

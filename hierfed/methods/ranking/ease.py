@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class Ease:
     least_raters: int = 4
     likeness: ItemKernel | None = None
     memory_gigabytes: float = 10.0
+    exact_sums: ClassVar[bool] = True
 
     def start(self) -> SharedModel:
         """An empty model; round 0 counts the raters. See SumMethod."""

@@ -112,13 +112,21 @@ def test_rows_that_are_in_use_are_left_as_they_lie():
     assert np.array_equal(nodes.train.ratings.item, before)
 
 
-def test_a_pooled_training_has_the_digest_of_one_by_one(monkeypatch):
-    ratings, places = pooled(5), np.arange(USERS) % 7
+def test_a_few_nodes_are_pooled_to_the_digest_of_one_by_one(monkeypatch):
+    ratings, places, calls = pooled(5), np.arange(USERS) % 7, list[int]()
     nobody = ratings.take(np.empty(0, np.int64))
     nodes = make_nodes(ratings, places[ratings.user], nobody, np.empty(0, np.int64), 7)
-    expected = run_rounds(METHOD, nodes, 1).shared.digest()
-    monkeypatch.setattr("hierfed.engines.in_process.POOLED_FROM", 2)
-    assert run_rounds(METHOD, nodes, 1).shared.digest() == expected == trained(ratings).digest()
+    together = Ease.contribute_pooled
+
+    def counting(method, shared, some, *rest):
+        calls.append(len(some))
+        return together(method, shared, some, *rest)
+
+    monkeypatch.setattr(Ease, "contribute_pooled", counting)
+    one_by_one = run_rounds(METHOD, list(nodes), 1).shared.digest()
+    assert not calls
+    assert run_rounds(METHOD, nodes, 1).shared.digest() == one_by_one == trained(ratings).digest()
+    assert calls == [7, 7]
 
 
 def test_nodes_send_counts_and_then_the_lower_triangle_of_the_known_items_co_raters():
