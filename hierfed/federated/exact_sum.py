@@ -11,6 +11,7 @@ Free of torch until it is used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ BYTES = 18
 """Of a number of a sum that is not rounded yet: 144 bits."""
 
 _BASE = 1 << LIMB_BITS
+# Below this a number has no highest limb.
+_SMALL = 2.0 ** (2 * LIMB_BITS - FRACTION_BITS)
+# Of fewer numbers than this share that are not 0, these alone are turned into limbs.
+_FEW = 0.3
 # So many limbs below 2^48 add up within 63 bits before their carries are passed on.
 _MOST_ADDED = 1 << 14
 
@@ -51,9 +56,27 @@ class ExactTotal:
         """One contribution. Raises HierfedError for a number that is not finite, or too large."""
         import torch  # noqa: PLC0415 - settings are checked without it
 
-        numbers = {name: each for name, each in contribution.arrays.items() if each.dtype == torch.float64}
-        words = {name: each.clone() for name, each in contribution.arrays.items() if name not in numbers}
-        return cls({name: _limbs(name, each) for name, each in numbers.items()}, words, contribution)
+        limbs: dict[str, Tensor] = {}
+        words: dict[str, Tensor] = {}
+        for name, each in contribution.arrays.items():
+            if each.dtype == torch.float64:
+                limbs[name] = torch.zeros((BYTES * 8 // LIMB_BITS, each.numel()), dtype=torch.int64)
+                _add_limbs(name, each, limbs[name])
+            else:
+                words[name] = each.clone()
+        return cls(limbs, words, contribution)
+
+    def add_one(self, contribution: Contribution) -> None:
+        """Add a contribution; raises HierfedError for a number that is not finite, or too large."""
+        self.like.check_alike(contribution)
+        if self.added + 1 > _MOST_ADDED:
+            self.carry()
+        for name, each in contribution.arrays.items():
+            if name in self.limbs:
+                _add_limbs(name, each, self.limbs[name])
+            else:
+                self.words[name].add_(each)
+        self.added += 1
 
     def add(self, other: ExactTotal) -> None:
         """Add another sum."""
@@ -162,11 +185,10 @@ def exact_total(contributions: Iterable[tuple[int, Contribution]]) -> tuple[Exac
     total, sizes = None, 0
     for _, contribution in contributions:
         sizes += contribution.nbytes
-        found = ExactTotal.of(contribution)
         if total is None:
-            total = found
+            total = ExactTotal.of(contribution)
         else:
-            total.add(found)
+            total.add_one(contribution)
     if total is None:
         raise ValueError("no node contributed")
     return total, sizes
@@ -174,12 +196,17 @@ def exact_total(contributions: Iterable[tuple[int, Contribution]]) -> tuple[Exac
 
 def total_with(contributions: Iterable[tuple[int, Contribution]], sums: Iterable[ExactTotal]) -> ExactTotal:
     """The sum of contributions and of edges' sums; raises ValueError if there is none of either."""
-    parts = [*(ExactTotal.of(contribution) for _, contribution in contributions), *sums]
-    if not parts:
+    total, parts = None, list(sums)
+    given = list(contributions)
+    if given:
+        total, _ = exact_total(given)
+    elif parts:
+        total = parts.pop(0)
+    if total is None:
         raise ValueError("no node contributed")
-    for other in parts[1:]:
-        parts[0].add(other)
-    return parts[0]
+    for other in parts:
+        total.add(other)
+    return total
 
 
 def _limbs_of(sent: Tensor) -> Tensor:
@@ -202,18 +229,35 @@ def _carried(limbs: Tensor) -> Tensor:
     return limbs
 
 
-def _limbs(name: str, array: Tensor) -> Tensor:
-    import torch  # noqa: PLC0415 - settings are checked without it
-
-    if not bool((array.abs() < LARGEST).all()):
+def _add_limbs(name: str, array: Tensor, total: Tensor) -> None:
+    """Add the limbs of an array's numbers to a total, int64 [3, entries]."""
+    numbers = array.reshape(-1)
+    if not len(numbers):
+        return
+    low, high = numbers.aminmax()
+    if not max(-float(low), float(high)) < LARGEST or math.isnan(float(low)):
         raise HierfedError(
             f"federation.rule 'exact_sum': a number of '{name}' is not finite, or not below {LARGEST:.0e}: a training "
             "that diverges takes a lower training.learning_rate"
         )
-    # Products with powers of two, and what is left of a division by one, are exact.
-    scaled = array.reshape(-1) * 2.0**FRACTION_BITS
-    high = (scaled / 2.0 ** (2 * LIMB_BITS)).trunc()
-    rest = scaled - high * 2.0 ** (2 * LIMB_BITS)
-    middle = (rest / 2.0**LIMB_BITS).trunc()
-    low = (rest - middle * 2.0**LIMB_BITS).round()
-    return torch.stack([low, middle, high]).to(torch.int64)
+    small = max(-float(low), float(high)) < _SMALL
+    if int(numbers.count_nonzero()) < _FEW * len(numbers):
+        places = numbers.nonzero().squeeze(1)
+        for limb, values in zip(total, _limbs(numbers[places], small), strict=False):
+            limb.index_add_(0, places, values)
+    else:
+        for limb, values in zip(total, _limbs(numbers, small), strict=False):
+            limb.add_(values)
+
+
+def _limbs(numbers: Tensor, small: bool) -> list[Tensor]:
+    """The limbs of numbers, the lowest first. small: without the highest, which is 0."""
+    import torch  # noqa: PLC0415 - settings are checked without it
+
+    # Products with powers of two, and what is left of a number without its upper bits, are exact.
+    rest, whole = numbers, list[torch.Tensor]()
+    for step in (1 / _SMALL, _BASE / _SMALL)[small:]:
+        limb = (rest * step).trunc_()
+        rest = torch.add(rest, limb, alpha=-1 / step)
+        whole.insert(0, limb.to(torch.int64))
+    return [(rest * 2.0**FRACTION_BITS).round_().to(torch.int64), *whole]

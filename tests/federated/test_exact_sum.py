@@ -32,6 +32,18 @@ def test_it_is_pythons_exact_sum(seed):
     assert found == pytest.approx(math.fsum(numbers), rel=3e-16, abs=200 * 2.0**-FRACTION_BITS)
 
 
+@pytest.mark.parametrize("size", [1.0, 2.0**50])
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_arrays_of_few_numbers_and_of_small_ones_have_pythons_exact_sum_too(size, share):
+    random = torch.Generator().manual_seed(6)
+    rows = size * (2 * torch.rand(12, 100, generator=random, dtype=torch.float64) - 1)
+    rows *= torch.rand(12, 100, generator=random) < share
+    rows[:, 0] = size * 2.0**-60
+    found = EXACT_SUM([(number, Contribution({"a": row})) for number, row in enumerate(rows)]).total.arrays["a"]
+    wanted = [float(sum(map(Fraction, column))) for column in rows.T.tolist()]
+    assert found.tolist() == pytest.approx(wanted, rel=3e-16, abs=12 * 2.0**-FRACTION_BITS)
+
+
 def test_any_order_and_any_grouping_give_the_same_bits():
     given = contributions(of_all_sizes(60, 1), of_all_sizes(60, 2))
     wanted = EXACT_SUM(given).total.arrays["a"]
