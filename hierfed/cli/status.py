@@ -34,11 +34,12 @@ def status(
     from hierfed.deployment.status import read_status  # noqa: PLC0415 - for this command alone
 
     found = read_status(folder)
-    serving = serves(folder) if found.kind == "node" else ""
+    more = {"serves": serves(folder), "forgotten": forgot(folder)} if found.kind == "node" else {}
+    told = {name: words for name, words in more.items() if words}
     if as_json:
-        print_json(json.dumps(found.model_dump() | ({"serves": serving} if serving else {})))
+        print_json(json.dumps(found.model_dump() | told))
         return
-    for line in status_lines(found, time.time()) + ([f"serves: {serving}"] if serving else []):
+    for line in status_lines(found, time.time()) + [f"{name}: {words}" for name, words in told.items()]:
         typer.echo(printable(line))
 
 
@@ -92,6 +93,17 @@ def serves(folder: Path) -> str:
         return f"nothing: {error}"
     waits = "; a newer one waits for `hierfed personalise`" if newer else ""
     return f"the model {digest[:12]}{waits}"
+
+
+def forgot(folder: Path) -> str:
+    """The users whom a node has forgotten, in words without a name; "" where there are none."""
+    from hierfed.deployment.forgetting import forgotten_users  # noqa: PLC0415 - torch takes seconds to load
+
+    found = forgotten_users(folder)
+    if not found.users:
+        return ""
+    waits = f"; the part of {found.waiting} in the shared model leaves with the next training" if found.waiting else ""
+    return f"{found.users} users, the last ones at {_when(found.last)}{waits}"
 
 
 def _when(at: float) -> str:

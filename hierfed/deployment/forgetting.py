@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from hierfed.deployment.batches import taught, user_marks
+from hierfed.deployment.batches import TAUGHT, taught, user_marks
 from hierfed.deployment.sources import FORGOTTEN, forgotten, own_source
-from hierfed.deployment.state import ROUNDS, NodeState
+from hierfed.deployment.state import ROUNDS, NodeState, record_in
 from hierfed.errors import HierfedError, NotPersonalisedError
 from hierfed.plain_text import printable
 from hierfed.runs.private_files import list_files, user_file
@@ -29,6 +29,25 @@ class ForgottenHere:
     users: int
     waiting: int
     remains: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ForgottenUsers:
+    """The users whom a node has forgotten so far: how many, and when the last ones, in seconds since 1970.
+
+    waiting: those whose part in the shared model leaves with the next training.
+    """
+
+    users: int
+    waiting: int
+    last: int
+
+
+def forgotten_users(folder: Path) -> ForgottenUsers:
+    """The users whom the node with this state has forgotten; another process may hold the folder."""
+    record, known = record_in(folder, FORGOTTEN), record_in(folder, TAUGHT).get("users", {})
+    gone, entries = record.get("users", ()), record.get("entries", ())
+    return ForgottenUsers(len(gone), len({*gone} & {*known}), max((int(each["at"]) for each in entries), default=0))
 
 
 def forget_at_node(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
 from hierfed.data.catalogue import Catalogue
@@ -17,6 +18,7 @@ from hierfed.errors import SettingsError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.stage import RATING
 from hierfed.methods import Case, prepare
+from hierfed.results import UpdateRecord
 from hierfed.settings import Settings
 
 RESULT = "result.json"
@@ -35,6 +37,20 @@ class Former:
     catalogue: Catalogue
     nodes: Mapping[str, str]
     update: GoingOn
+
+    def record(self, rounds: int, items: int, ratings: int) -> UpdateRecord:
+        """The line of a result about the training that went on to this round with so many items and ratings."""
+        return UpdateRecord(
+            level="rounds",
+            rounds=rounds - self.update.round,
+            users=0,
+            items=items,
+            ratings=ratings,
+            new_items=items - len(self.catalogue),
+            forgotten=0,
+            before=self.update.model,
+            seconds=nan,
+        )
 
     def grown(self, settings: Settings, catalogue: Catalogue) -> Catalogue:
         """Its items, whose numbers stay, and then those that this catalogue has besides.

@@ -119,6 +119,7 @@ def conduct(
         digest=rating.digest(),
         seconds=time.monotonic() - began,
         scale=plan.limits,
+        updates=[] if former is None else [former.record(rating.round, len(catalogue), learned)],
     )
 
 

@@ -58,6 +58,12 @@ class Origin:
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
+def record_in(folder: Path, name: str) -> dict[str, Any]:
+    """See NodeState.record; it may be another process that holds the folder."""
+    path = folder / name
+    return dict(read_json(path, ANEW)) if path.is_file() else {}
+
+
 class NodeState:
     """The folder of one node, held by one process at a time."""
 
@@ -134,8 +140,7 @@ class NodeState:
 
     def record(self, name: str) -> dict[str, Any]:
         """A record that `keep_record` kept under this name; empty without one."""
-        path = self.folder / name
-        return dict(read_json(path, ANEW)) if path.is_file() else {}
+        return record_in(self.folder, name)
 
     def keep_record(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep a record, in place of the one of this name."""

@@ -32,6 +32,7 @@ from hierfed.results import (
     RoundRecord,
     Seconds,
     Selection,
+    UpdateRecord,
     UserSummary,
 )
 from hierfed.settings import Settings
@@ -113,6 +114,7 @@ def collect_federation(
     scale: Sequence[float] = (),
     features: Sequence[str] = (),
     missing_features: Sequence[str] = (),
+    updates: Sequence[UpdateRecord] = (),
 ) -> Result:
     """The result of a federation of real nodes, as far as they tell.
 
@@ -121,6 +123,7 @@ def collect_federation(
     rounds: of every stage, from the first on; a server that was started again has the earlier ones in rounds.jsonl.
     gain: on the rows that nodes held out; None where there are none. digest: sha256 of the model of ratings.
     seconds: of the whole training. scale: the lowest and the highest possible rating, as nodes agreed.
+    updates: what it is, if it goes on from another training.
     """
     nothing = dict.fromkeys(("mae_before", "mae_after", "macro_rmse_before", "macro_rmse_after", "share_worse"), nan)
     before, after = (nan, nan) if gain is None else (gain.rmse_before, gain.rmse_after)
@@ -155,6 +158,7 @@ def collect_federation(
         federation=FederationRecord(nodes=list(nodes), rounds=list(rounds), gain=gain),
         verdict=verdict_of_gain(gain),
         digest=digest,
+        updates=list(updates),
         seconds=Seconds(data=nan, train=nan, personalise=nan, baselines=nan, report=nan, total=seconds),
     )
     return with_metrics(found)

@@ -39,11 +39,15 @@ class Seconds(Record):
 
 
 class UpdateRecord(Record):
-    """A run that went on after it was judged; its figures stay those of the training before.
+    """A training that went on over other rows.
 
-    level: `rounds`, `all` or `forget`. rounds: how many there were. users, items, ratings: of the run now.
-    new_items: how many of the items came with this update. forgotten: how many users left.
-    before: sha256 of the global model before. seconds: CPU time of the training of the model of ratings.
+    A run that was judged before it went on keeps the figures of the training before; a federation's figures are those
+    after it.
+    level: `rounds`, `all` or `forget`. rounds: how many there were. users, items, ratings: of the run now; in a
+    federation's record users are 0, and ratings too where nodes do not tell.
+    new_items: how many of the items came with this update. forgotten: how many users left; 0 in a federation's record,
+    whose nodes do not tell. before: sha256 of the global model before.
+    seconds: CPU time of the training of the model of ratings; NaN in a federation's record.
     """
 
     level: str
@@ -54,7 +58,7 @@ class UpdateRecord(Record):
     new_items: int
     forgotten: int
     before: str
-    seconds: float
+    seconds: Number
 
 
 class Result(Record, Tabular):
@@ -64,7 +68,8 @@ class Result(Record, Tabular):
     personal_baselines: on the personalisation users' held-out rows, to compare with users.rmse_after.
     ranking: `ndcg@10`, `recall@20` and `hr@10` of the model that recommends. rankers: of all models that make lists.
     samples: lists of made-up people.
-    digest: sha256 of the global model. updates: of the run since it was judged, in order.
+    digest: sha256 of the global model. updates: of the run since it was judged, in order; of a federation
+    with --update, the one that made it.
     ended_early: whether training was stopped before the last round that the settings ask for; every figure is then that
     of the finished rounds.
     words: what the method is called. metrics: hierfed.evaluation.metrics.METRICS of this result, by key.

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hierfed.cli.status import forgot
 from hierfed.data.reading.own import own_ratings
 from hierfed.deployment.batches import TAUGHT
-from hierfed.deployment.forgetting import forget_at_node
+from hierfed.deployment.forgetting import forget_at_node, forgotten_users
 from hierfed.deployment.local_models import personalise
 from hierfed.deployment.policy import Policy
 from hierfed.deployment.sources import FORGOTTEN, own_source, read_source
@@ -62,6 +63,13 @@ def test_nothing_of_the_users_is_left_at_the_node(federation, data):
     made = personalise(state)
     assert made.users == len(users) - 5
     assert not Served(state.folder).recommend(gone[0], 5).known
+    now = forgotten_users(state.folder)
+    assert (now.users, now.waiting, now.last) == (5, 5, entry["at"])
+    told = forgot(state.folder)
+    assert told.startswith("5 users, the last ones at ")
+    assert told.endswith("; the part of 5 in the shared model leaves with the next training")
+    assert not any(user in told for user in gone)
+    assert not forgot(federation.sides[OTHERS[0]].state.folder)
     # Told once more, nothing changes.
     assert forget_at_node(state, gone).waiting == 5
 
@@ -74,6 +82,7 @@ def test_an_update_has_the_sums_of_all_others_and_the_difference_is_of_five(fede
     former = federation.finished(2)
     federation.start(NAME, *OTHERS)
     federation.serve(former=former)
+    assert (forgotten_users(state.folder).users, forgotten_users(state.folder).waiting) == (5, 0)
     left = before - first_counts(federation)
     numbers = [int(user) - 7_310_001 for user in users[:5]]
     rated = [np.bincount(every.item[every.user == number], minlength=30) for number in numbers]

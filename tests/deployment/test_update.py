@@ -99,6 +99,10 @@ def test_an_update_ends_where_one_process_ends(securely, village, make_settings,
         settings, former, month.items, month.place, names, Round(SecureSum()) if securely else PLAIN
     )
     assert result.digest == expected["rating"].digest()
+    (update,) = result.updates
+    assert (update.level, update.rounds, update.before) == ("rounds", ROUNDS, former.shared.digest())
+    assert (update.items, update.new_items) == (len(former.catalogue) + len(NEW_ITEMS), len(NEW_ITEMS))
+    assert (update.ratings, update.forgotten) == (result.data.ratings, 0)
     assert expected["rating"].round == settings.training.rounds + ROUNDS
     catalogue = former.grown(settings, month.items).frame["item_id"]
     assert catalogue.head(len(former.catalogue)).equals(former.catalogue.frame["item_id"])
