@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +29,7 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import PrivateState, StoredState
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.served_pair import NODE, keep_pair_before
-from hierfed.sealed import ELSE, MALFORMED, bytes_digest, damaged, read_json, sealed_json
+from hierfed.sealed import ELSE, MALFORMED, SEAL, bytes_digest, damaged, read_json, sealed_json
 from hierfed.tensor_files import read_tensors, tensor_bytes
 
 FORMAT = "hierfed node 4"
@@ -100,6 +101,8 @@ class NodeState:
                 f"--state {self.folder}: belongs to node '{known['name']}', not '{name}'; each node needs its own"
             )
         identity = secrets.token_hex(16) if known is None else str(known["identity"])
+        if self._before_checksums() and (self.folder / SECRET).is_file():
+            self._keep_secret(self._secret())
         record = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
         write_atomically(self.folder / NODE, sealed_json(record), 0o600)
         return identity
@@ -158,15 +161,22 @@ class NodeState:
     def _secret(self) -> bytes:
         path = self.folder / SECRET
         if not path.is_file():
-            made = secrets.token_bytes(KEY_BYTES)
-            write_atomically(path, made + hashlib.sha256(made).digest(), 0o600)
-        # Versions before this one kept no checksum.
+            self._keep_secret(secrets.token_bytes(KEY_BYTES))
         secret, checksum = (content := path.read_bytes())[:KEY_BYTES], content[KEY_BYTES:]
-        if len(secret) < KEY_BYTES or checksum not in (b"", hashlib.sha256(secret).digest()):
+        without = checksum == b"" and len(secret) == KEY_BYTES and self._before_checksums()
+        if not without and checksum != hashlib.sha256(secret).digest():
             raise damaged(
                 path, "its content is not what was written", "put it back from a copy, or begin with another --state"
             )
         return secret
+
+    def _keep_secret(self, secret: bytes) -> None:
+        write_atomically(self.folder / SECRET, secret + hashlib.sha256(secret).digest(), 0o600)
+
+    def _before_checksums(self) -> bool:
+        """True for a folder of a version that kept none, as long as `begin` has not written the node's record anew."""
+        path = self.folder / NODE
+        return path.is_file() and SEAL not in json.loads(path.read_bytes())
 
     @property
     def name(self) -> str:

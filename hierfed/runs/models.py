@@ -18,6 +18,7 @@ from torch import Tensor
 from hierfed.atomic import write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes
+from hierfed.data.reading.checks import POLARS
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
@@ -28,8 +29,6 @@ from hierfed.tensor_files import read_tensors, tensor_bytes
 
 MODEL, RANKING = "model.safetensors", "ranking.safetensors"
 FORMAT, FORMAT_BEFORE = "3", "2"
-# Damaged bytes can make polars panic, which raises no PolarsError.
-POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,10 @@ def test_the_folders_of_a_federation_of_the_version_before_are_read(base: Path, 
     secret.write_bytes(secret.read_bytes()[:32])
     for name in ("plan", "state of a round", "node", "released", "witness", "checkpoint", "secret"):
         assert READERS[name].read(copy) == READERS[name].read(base), name
+    state = NodeState(copy / "state")
+    state.begin(state.name, state.origin)
+    state.close()
+    assert secret.read_bytes() == (base / READERS["secret"].path).read_bytes()
 
 
 @pytest.mark.parametrize("hurt", [FILE, COPY])

@@ -9,7 +9,7 @@ import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.ids import ascending
-from hierfed.data.reading.checks import parse_ids
+from hierfed.data.reading.checks import POLARS, parse_ids
 from hierfed.data.reading.columns import require
 from hierfed.errors import DataError
 
@@ -34,7 +34,7 @@ def read_catalogue(path: Path, as_written: bool = False) -> Catalogue:
             frame = pl.read_csv(content, schema_overrides=dict.fromkeys(("item_id", "title", *_LISTS), pl.String))
         else:
             frame = pl.read_parquet(content)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *POLARS) as error:
         raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {error}") from error
     return _checked(frame, path, as_written)
 
@@ -50,7 +50,7 @@ def catalogue_of_bytes(content: bytes) -> Catalogue:
     """The catalogue that `catalogue_bytes` wrote, numbered as written. Raises DataError for bytes that hold none."""
     try:
         frame = pl.read_parquet(content)
-    except pl.exceptions.PolarsError as error:
+    except POLARS as error:
         raise DataError(f"the server's catalogue cannot be read: {str(error).splitlines()[0]}") from error
     return _checked(frame, Path("the server's catalogue"), as_written=True)
 
@@ -77,7 +77,7 @@ def _checked(frame: pl.DataFrame, path: Path, as_written: bool = False) -> Catal
         numeric = [name for name in NUMERIC_FEATURES if name in frame.columns]
         columns += [frame[name].cast(pl.Float64) for name in numeric]
         known = frame["matched"].cast(pl.Boolean) if "matched" in frame.columns else None
-    except pl.exceptions.PolarsError as error:
+    except POLARS as error:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
     if known is None:
         known = pl.Series("matched", [bool(numeric)] * len(ids))

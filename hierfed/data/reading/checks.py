@@ -14,6 +14,8 @@ from hierfed.data.reading.times import EXPECTED, LATEST_TIME, seconds_of
 from hierfed.data.settings import EMPTY, TableSettings
 from hierfed.errors import DataError
 
+# Damaged bytes can also make polars panic, which raises no PolarsError.
+POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 _SHOWN = 60
 _DECIMAL_COMMA = r"^\s*[+-]?[0-9]+,[0-9]+\s*$"

@@ -14,6 +14,7 @@ import polars as pl
 
 from hierfed.data.grouping import blocks, on_threads
 from hierfed.data.ratings import SourceFile
+from hierfed.data.reading.checks import POLARS
 from hierfed.data.reading.files import read_bytes
 from hierfed.data.reading.packed import unpacked
 from hierfed.errors import DataError
@@ -61,7 +62,7 @@ class Delimited:
             return None
         try:
             frame = self._read(types).select(list(types))
-        except pl.exceptions.PolarsError:
+        except POLARS:
             return None
         # polars fills short rows with nulls. Long rows raise, so the count of separators reveals short ones.
         if self.data.count(self.separator.encode()) != self._separators(frame.height):
@@ -77,7 +78,7 @@ class Delimited:
         """
         try:
             frame = self._read({})
-        except pl.exceptions.PolarsError:
+        except POLARS:
             return self._strings_one_by_one(known_short)
         inner = 0
         if b'"' in self.data and self.quoted:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from hierfed.data.ratings import SourceFile
-from hierfed.data.reading.checks import Rules
+from hierfed.data.reading.checks import POLARS, Rules
 from hierfed.data.reading.columns import find_columns
 from hierfed.data.reading.delimited import Delimited
 from hierfed.data.reading.files import file_state, hash_file
@@ -94,6 +94,5 @@ def _parse_parquet(path: Path, rules: Rules) -> RatingPart:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    # A damaged file can also make polars panic, which raises no PolarsError.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (*POLARS, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet; it is truncated or no Parquet file") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from hierfed.data.reading.checks import POLARS
 from hierfed.data.reading.files import read_bytes
 from hierfed.errors import DataError
 
@@ -74,7 +75,7 @@ def read_spreadsheet(path: Path) -> RawTable:
         raise DataError(f"{path}: a spreadsheet: save it as CSV, or pip install 'hierfed[excel]'") from error
     try:
         frame = pl.read_excel(raw, engine="calamine", infer_schema_length=None)
-    except (fastexcel.FastExcelError, pl.exceptions.PolarsError) as error:
+    except (fastexcel.FastExcelError, *POLARS) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as a spreadsheet: {reason[:200]}; save it as CSV") from error
     if frame.is_empty():

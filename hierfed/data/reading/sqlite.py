@@ -148,3 +148,6 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
         hint = f": {_HINTS[name]}" if name in _HINTS else ""
         raise DataError(f"{path}: SQLite refuses: {one_line(str(error))}{hint}") from error
+    # Names of damaged tables and columns are decoded outside of SQLite.
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: holds a name that is no UTF-8: {_HINTS['SQLITE_CORRUPT']}") from error
