@@ -26,7 +26,12 @@ from hierfed.side_by_side import Comparison, Runner, Seeds, Sweep, on_seeds, ove
 
 
 class Run:
-    """A finished run. `result` holds its figures (see hierfed.results.Result), `outcome` its models."""
+    """A finished run. `result` holds its figures (see hierfed.results.Result), `outcome` its models.
+
+    >>> run = hierfed.run("item_biases", data=ratings, protocol="warm")
+    >>> run.result.users.users
+    40
+    """
 
     def __init__(self, outcome: Outcome):
         self.outcome = outcome
@@ -88,9 +93,9 @@ def run(
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
     >>> import hierfed
-    >>> run = hierfed.run("paper", rounds=2)
-    >>> run.result.data.ratings
-    100004
+    >>> run = hierfed.run("item_biases", data=ratings)
+    >>> len(run.result.nodes)
+    8
     """
     overrides, table = _asked(data, settings)
     rule = None if isinstance(overrides.get("rule", ""), str) else overrides.pop("rule")
@@ -112,7 +117,7 @@ def compare(
     presets: two or more names or settings files. data, settings: as for `run`, the same for all presets.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
-    >>> found = hierfed.compare(["item_biases", "paper"], seeds=2, rounds=1)
+    >>> found = hierfed.compare(["item_biases", "local"], data=ratings, seeds=2)
     >>> found.to_frame().height
     4
     """
@@ -132,7 +137,7 @@ def sweep(
     grid: lists of values by setting, such as {"rank": [4, 8]}. data, settings: as for `run`.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used, and for a protocol that draws no rows.
 
-    >>> found = hierfed.sweep("item_biases", {"nodes": [2, 4]}, protocol="warm")
+    >>> found = hierfed.sweep("item_biases", {"nodes": [2, 4]}, data=ratings, protocol="warm")
     >>> len(found.errors)
     2
     """
@@ -156,7 +161,9 @@ def prequential(
     first: share of the ratings that all begin with. tell: takes a line after each block.
     Raises hierfed.errors.HierfedError for ratings without times, and methods that cannot go on.
 
-    >>> hierfed.prequential(data="ratings.csv", by="month").to_frame()
+    >>> found = hierfed.prequential(data="ratings.csv", by="200", rounds=1, update_rounds=1, protocol="temporal")
+    >>> found.to_frame()["block"].to_list()[-2:]
+    ['all', 'CPU s']
     """
     overrides, table = _asked(data, {"data.vote_average": "leave_out", **settings})
     asked = load_settings(preset, overrides)

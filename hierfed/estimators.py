@@ -83,7 +83,7 @@ class Hierarchical(Estimator):
     hyperparameters are chosen on validation rows. rank_items: whether the ranking models are trained too.
 
     >>> import hierfed
-    >>> estimator = hierfed.Hierarchical(rank=8, rounds=5).fit(ratings)
+    >>> estimator = hierfed.Hierarchical(rank=8, rounds=5, select=False).fit(ratings)
     >>> estimator.predict(ratings.head(2)).shape
     (2,)
     """

@@ -27,8 +27,8 @@ def fit(data: Any, preset: str = "hierarchical", **settings: Unpack[SettingsByNa
 
     >>> import hierfed
     >>> model = hierfed.fit({"user": users, "item": items, "rating": stars}, rounds=5)
-    >>> model.recommend("12").items[0].title
-    'item 3'
+    >>> model.recommend("12").items[0].rank
+    1
     """
     keep = tempfile.TemporaryDirectory(prefix="hierfed-")
     try:

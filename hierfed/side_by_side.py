@@ -24,7 +24,7 @@ Runner = Callable[[Mapping[str, Any]], Result]
 class Seeds:
     """Runs of the same settings on seed after seed. results: of each, in the order of the seeds; models are not kept.
 
-    >>> hierfed.run("paper", rounds=1, seeds=2).to_frame().columns[:2]
+    >>> hierfed.run("item_biases", data=ratings, seeds=2).to_frame().columns[:2]
     ['seed', 'global_rmse']
     """
 
@@ -48,9 +48,9 @@ class Seeds:
 class Comparison:
     """Presets on the same seeds. seeds: the runs of each, by name.
 
-    >>> found = hierfed.compare(["paper", "network"], seeds=2, rounds=1)
+    >>> found = hierfed.compare(["item_biases", "local"], data=ratings, seeds=2)
     >>> found.differences[0].first
-    'paper: global_rmse'
+    'item_biases: global_rmse'
     """
 
     seeds: Mapping[str, Seeds]
@@ -72,8 +72,8 @@ class Sweep:
 
     choices: settings by name. errors: RMSE of the users' own models on validation rows.
 
-    >>> hierfed.sweep("item_biases", {"test_share": [0.1, 0.3]}).best
-    {'test_share': 0.1}
+    >>> len(hierfed.sweep("item_biases", {"test_share": [0.1, 0.3]}, data=ratings).errors)
+    2
     """
 
     choices: tuple[Mapping[str, Any], ...]

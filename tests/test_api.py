@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 import json
 import subprocess
@@ -147,12 +146,3 @@ def test_wrong_settings_and_data_are_the_library_s_own_errors() -> None:
         hierfed.run("netwrk")
     with pytest.raises(HierfedError, match="no such data"):
         hierfed.run("paper", data="nowhere")
-
-
-def test_the_docstring_s_example_is_true() -> None:
-    finder = doctest.DocTestFinder(recurse=False)
-    (example,) = finder.find(api.run, "run", globs={})
-    assert len(example.examples) == 3
-    found = doctest.DocTestRunner().run(example)
-    assert found.attempted == 3
-    assert found.failed == 0
