@@ -1,12 +1,16 @@
 """How near are trees and peers to the server of a star, and what do they send?
 
     python benchmarks/shapes.py --data FOLDER [--rounds 16] [--nodes 8,64] [--tree-nodes 640] [--edges 32] [--lost 0.2]
+        [--exchanges 3,6]
+    hierfed data make FOLDER --users 10000 --items 300 --ratings 200000
+    python benchmarks/shapes.py --data FOLDER --rounds 1 --nodes "" --tree-nodes 10000 --edges 100
 
 The hierarchical model's preset under protocol warm, seed 0. For peers: the largest difference of any peer's model
 from the server's, relative to each array's largest entry, and their bytes against log2 n times the star's. Of 8 peers
-also: RMSE of users' models beside the star's, with lost messages and log2 n exchanges alone; and the users' of 7 peers
-where the eighth is gone for good after half of the rounds. For trees: whether the digest is that of a star with exact
-sums, the share of the star's bytes that comes into the root, and the seconds of both stars.
+also: RMSE of users' models beside the star's, with lost messages and so many exchanges a round (log2 n unless said);
+and the users' of 7 peers where the eighth is gone for good after half of the rounds. For trees: whether the digest is
+that of a star with exact sums, the share of the star's bytes that comes into the root, and up to 1,000 nodes the
+seconds of both stars.
 """
 
 import argparse
@@ -28,6 +32,8 @@ from hierfed.federated.push_sum import PushSum
 from hierfed.federated.tree import TreeSum
 from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
+
+MOST_TIMED = 1_000
 
 
 def apart(one: SharedModel, other: SharedModel) -> float:
@@ -61,18 +67,24 @@ def without_last(method: Method, nodes: Sequence[Node], rounds: int) -> Trained:
     return Trained(copies[0], private)
 
 
-def print_tree(method: Method, nodes: list[Node], rounds: int, edges: int, sent: int, seconds: float) -> None:
-    """A line for a tree. sent, seconds: bytes and seconds of a star with sums in order."""
+def print_tree(method: Method, nodes: list[Node], rounds: int, edges: int) -> None:
+    """A line for a tree, and one for the cost of exact sums at a star."""
     rule = TreeSum(-(-len(nodes) // edges))
     told: list[FinishedRound] = []
     of_tree: list[FinishedRound] = []
     exact = run_rounds(method, nodes, rounds, told.append, Round(EXACT_SUM))
     found = run_rounds(method, nodes, rounds, of_tree.append, Round(rule, topology="tree"))
     same = "the exact star's digest" if found.shared.digest() == exact.shared.digest() else "ANOTHER DIGEST"
+    sent = sum(each.bytes_up for each in told)
     into = sum(each.bytes_up for each in of_tree) - sent
     print(f"tree, {len(nodes)} nodes under {edges} edges: {same}; into the root {into:,} bytes,", end=" ")
     print(f"{sent / into:.2f} times fewer than the star's {sent:,}", flush=True)
-    slow = sum(each.seconds for each in told)
+    if len(nodes) > MOST_TIMED:
+        return
+    in_order: list[FinishedRound] = []
+    # Nodes one by one: many small ones would be added up together, in another order.
+    run_rounds(method, list(nodes), rounds, in_order.append)
+    seconds, slow = (sum(each.seconds for each in star) for star in (in_order, told))
     print(f"star of {len(nodes)}: sums in order {seconds:.1f} s, exact ones {slow:.1f} s", flush=True)
 
 
@@ -85,6 +97,7 @@ def main() -> None:
     parser.add_argument("--tree-nodes", type=int, default=640)
     parser.add_argument("--edges", type=int, default=32)
     parser.add_argument("--lost", type=float, default=0.2)
+    parser.add_argument("--exchanges", default="")
     options = parser.parse_args()
     torch.set_num_threads(1)
     counts = [(int(each), False) for each in options.nodes.split(",") if each]
@@ -94,15 +107,12 @@ def main() -> None:
         dataset = load_dataset(settings)
         nodes, _ = assign(dataset, divide(dataset, settings), settings)
         method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method
-        # Nodes one by one: many small ones would be added up together, in another order.
+        if tree:
+            print_tree(method, list(nodes), options.rounds, options.edges)
+            continue
         star_rounds: list[FinishedRound] = []
         star = run_rounds(method, list(nodes), options.rounds, star_rounds.append)
         sent = sum(each.bytes_up for each in star_rounds)
-        if tree:
-            print_tree(
-                method, list(nodes), options.rounds, options.edges, sent, sum(each.seconds for each in star_rounds)
-            )
-            continue
         turns = (count - 1).bit_length()
         told: list[FinishedRound] = []
         peers = run_gossip(method, nodes, options.rounds, told.append, Round(PushSum(exponential), topology="gossip"))
@@ -114,13 +124,12 @@ def main() -> None:
         print(f"log2 n x the star's {sent:,}", flush=True)
         if count > 8:
             continue
-        lossy = Round(PushSum(exponential, turns, options.lost), topology="gossip")
-        lost = run_gossip(method, nodes, options.rounds, how=lossy)
-        before, after = (users_rmse(method, nodes, each) for each in (star, lost))
-        print(
-            f"gossip, {count} peers, {options.lost:.0%} lost, {turns} exchanges: {after:.5f}, star {before:.5f}",
-            flush=True,
-        )
+        before = users_rmse(method, nodes, star)
+        for exchanges in [int(each) for each in options.exchanges.split(",") if each] or [turns]:
+            lossy = Round(PushSum(exponential, exchanges, options.lost), topology="gossip")
+            after = users_rmse(method, nodes, run_gossip(method, nodes, options.rounds, how=lossy))
+            told_of = f"{options.lost:.0%} lost, {exchanges} exchanges"
+            print(f"gossip, {count} peers, {told_of}: {after:.5f}, star {before:.5f}", flush=True)
         left = list(nodes)[:-1]
         whole, fewer = (
             users_rmse(method, left, star),

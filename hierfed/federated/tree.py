@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from hierfed.federated.exact_sum import ExactTotal, exact_total
@@ -37,27 +37,32 @@ class TreeSum:
 
     def __call__(self, contributions: Iterable[tuple[int, Contribution]]) -> Summed:
         """See Rule. Bytes are those of both levels."""
+        if self.add is None:
+            return _exact(contributions, self.fan_out)
         given: Sequence[tuple[int, Contribution]] = list(contributions)
         if not given:
             raise ValueError("no node contributed")
         parts = [[given[place] for place in edge] for edge in edges_of(len(given), self.fan_out)]
-        if self.add is None:
-            return _exact(parts)
         sums = [self.add(part) for part in parts]
         at_root = OPEN_SUM((number, each.total) for number, each in enumerate(sums))
         up = at_root.bytes_up + sum(each.bytes_up for each in sums)
         return Summed(at_root.total, up, sum(each.bytes_down for each in sums))
 
 
-def _exact(parts: Sequence[Sequence[tuple[int, Contribution]]]) -> Summed:
+def _exact(contributions: Iterable[tuple[int, Contribution]], fan_out: int) -> Summed:
+    """The exact sum, edge after edge, so that no more than one edge's contributions are held.
+
+    It is the same however nodes are shared out, and so are the bytes: here each edge but the last one is full.
+    """
     total: ExactTotal | None = None
-    up = 0
-    for part in parts:
+    up, given = 0, iter(contributions)
+    while part := list(islice(given, fan_out)):
         found, sent = exact_total(part)
         up += sent + found.nbytes
         if total is None:
             total = found
         else:
             total.add(found)
-    assert total is not None
+    if total is None:
+        raise ValueError("no node contributed")
     return Summed(total.rounded(), up)
