@@ -10,7 +10,7 @@ at rank 8 .828), so four short ones of different seeds are averaged: .817. myfm 
 setuptools 82 no longer has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -19,6 +19,8 @@ from scipy.sparse import csr_matrix, diags, hstack, identity
 from task import Task, run_anchor
 
 from hierfed.data.ratings import Ratings
+
+Blocks = Callable[[Task], Sequence[tuple[np.ndarray, np.ndarray, int]]]
 
 RANK = 16
 SWEEPS = 100
@@ -48,8 +50,12 @@ def item_blocks(seen: csr_matrix, *public: np.ndarray) -> Iterator[csr_matrix]:
     yield from (csr_matrix(features) for features in public if features.shape[1])
 
 
-def predict(task: Task) -> np.ndarray:
-    """The mean over chains of expected ratings."""
+def predict(task: Task, more: Blocks | None = None) -> np.ndarray:
+    """The mean over chains of expected ratings.
+
+    more: gives further blocks, each the number of a row of one-hot features for every train row and for every asked
+    one, and how many features there are.
+    """
     train, content = task.train, task.content()
     shape = (task.dataset.users, task.dataset.items)
     seen = csr_matrix((np.ones(len(train)), (train.user, train.item)), shape)
@@ -57,8 +63,12 @@ def predict(task: Task) -> np.ndarray:
     of_items = [*item_blocks(seen, content.unit_genres, content.year_bumps, content.scalars)]
     users, items = hstack(of_users, format="csr"), hstack(of_items, format="csr")
 
-    def relations(rows: Ratings) -> list[RelationBlock]:
-        pairs = ((rows.user, users), (rows.item, items))
+    further = more(task) if more else []
+
+    def relations(rows: Ratings, asked: bool) -> list[RelationBlock]:
+        pairs = [(rows.user, users), (rows.item, items)]
+        # The last number is that of nothing known: a row without a feature.
+        pairs += [(each[asked], csr_matrix(identity(size + 1, format="csr")[:, :size])) for *each, size in further]
         return [RelationBlock(numbers.astype(np.int64), features) for numbers, features in pairs]
 
     classes, grade = np.unique(train.value, return_inverse=True)
@@ -68,12 +78,12 @@ def predict(task: Task) -> np.ndarray:
         machine.fit(
             None,
             grade,
-            X_rel=relations(train),
+            X_rel=relations(train, False),
             n_iter=SWEEPS,
             n_kept_samples=SWEEPS - BURN_IN,
-            group_shapes=[block.shape[1] for block in of_users + of_items],
+            group_shapes=[block.shape[1] for block in of_users + of_items] + [size for *_, size in further],
         )
-        total += machine.predict_proba(None, relations(task.asked)) @ classes
+        total += machine.predict_proba(None, relations(task.asked, True)) @ classes
     return total / CHAINS
 
 
