@@ -21,6 +21,7 @@ from hierfed.engines.exchange import Member
 from hierfed.engines.flower.guard import BESIDES, MOST_OF_A_REQUEST, Guard, header_of
 from hierfed.engines.flower.strategy import read_answer
 from hierfed.engines.flower.superlink import raise_limit
+from tests.attacks.calls import routes
 
 SECRET = b"secret"
 
@@ -111,27 +112,6 @@ def calls() -> Calls:
 @pytest.fixture
 def guard(calls: Calls, tmp_path: Path) -> Guard:
     return Guard(calls, SECRET, tmp_path / "limit", clock=lambda: 0.0)
-
-
-def routes() -> list[str]:
-    """Every route of Flower's own application."""
-    from flwr.superlink.main import create_app
-    from starlette.routing import Route
-
-    app = create_app()
-    found: list[str] = []
-
-    def walk(each: Any) -> None:
-        for route in each:
-            if hasattr(route, "routes") and route.routes:
-                walk(route.routes)
-            elif hasattr(route, "original_router"):
-                walk(route.original_router.routes)
-            elif isinstance(route, Route):
-                found.append(route.path)
-
-    walk(app.routes)
-    return found
 
 
 def is_open(path: str) -> bool:

@@ -260,7 +260,12 @@ class Federation:
             # The SuperLink holds the request for a while itself.
             if (left := wait - (self._clock() - looked)) > 0:
                 self._wait(left)
-        waited = min(self._patience.deadline, self._clock() - began)
+        self._note_silence(asked, self._clock() - began)
+        return found
+
+    def _note_silence(self, asked: dict[str, _Connection], waited: float) -> None:
+        """Count the nodes that have not answered; asked: by the message of this round that each was sent."""
+        waited = min(self._patience.deadline, waited)
         for message_id, connection in asked.items():
             if connection.name and connection in self._connections.values():
                 self._late[message_id] = connection
@@ -270,7 +275,9 @@ class Federation:
                     self._admission.tell(f"node {connection.name} {event}; it is not waited for until it answers")
                 connection.missed += 1
                 self._refusals.append(Refusal(connection.name, event))
-        return found
+        for connection in self._connections.values():
+            if connection.ready and connection.missed >= MOST_PENDING and connection not in asked.values():
+                self._refusals.append(Refusal(connection.name, NOT_WAITED_FOR))
 
     def _send_to_idle(
         self, message: Callable[[int], Message | None], asked: dict[str, _Connection], done: set[_Connection]
@@ -282,9 +289,10 @@ class Federation:
         for connection in self._connections.values():
             if not connection.ready or connection in done or connection in asked.values():
                 continue
-            made = message(connection.node_id) if connection.missed < MOST_PENDING else None
+            # Once it answers what it was sent before, it is asked in the round that goes on then.
             if connection.missed >= MOST_PENDING:
-                self._refusals.append(Refusal(connection.name, NOT_WAITED_FOR))
+                continue
+            made = message(connection.node_id)
             if made is None:
                 done.add(connection)
                 continue

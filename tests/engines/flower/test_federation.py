@@ -399,6 +399,21 @@ def test_a_node_that_answers_again_is_waited_for_again(world):
     assert total(world.round()) == 111
 
 
+def test_a_silent_node_is_asked_in_the_round_in_which_it_answers_again(world):
+    """That round needs it for its quorum."""
+    world.federation._patience = Patience(600.0, 3, 4.0, 3.0)
+    world.c.seconds["round"] = 100.0
+    for _ in range(5):
+        assert total(world.round()) == 11
+    assert world.c.rounds() == [1, 2, 3]
+    assert world.clock.now < 60
+    world.c.seconds["round"] = 1.0
+    world.b.answers["round"] = None
+    outcome = world.round()
+    assert (total(outcome), outcome.contributors) == (101, (0, 2))
+    assert world.c.rounds() == [1, 2, 3, 6]
+
+
 def test_a_slow_node_is_waited_for_although_there_is_a_quorum(world):
     world.c.seconds["round"] = 0.9 * world.deadline
     assert total(world.round()) == 111
