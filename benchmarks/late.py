@@ -81,7 +81,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in range(options.seeds):
         settings = load_settings(
-            "hierarchical", {"source": options.data, "protocol": "warm", "seed": seed, "nodes": options.nodes}
+            "hierarchical",
+            {"source": options.data, "protocol": "warm", "seed": seed, "nodes": options.nodes}
+            | {"personal_nodes": options.nodes},
         )
         dataset = load_dataset(settings)
         nodes, _ = assign(dataset, divide(dataset, settings), settings)

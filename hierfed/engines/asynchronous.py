@@ -16,7 +16,7 @@ from hierfed.data.federation import Node, row_counts
 from hierfed.engines.in_process import FinishedRound
 from hierfed.engines.replies import template
 from hierfed.engines.rounds import PLAIN, Lateness, Round
-from hierfed.federated.contract import Contribution, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.contract import Contribution, DatedSums, SharedModel, SumMethod, ordered_sum
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.remembered import beside, of_method, of_steps
@@ -64,6 +64,7 @@ def run_asynchronous(
     late, rows, steps = how.lateness, row_counts(nodes), how.steps
     shared, private = method.start(), list[PrivateState | None]([None] * len(nodes))
     work, last = _Work(answered=[0] * len(nodes)), dict[int, Contribution]()
+    made_with: dict[int, SharedModel] = {}
     clock, idle, bytes_up, bytes_down, began = 0.0, list(range(len(nodes))), 0, 0, time.perf_counter()
     while shared.round < rounds and (shared.round < 1 or observer.should_continue()):
         for place in idle:
@@ -82,6 +83,7 @@ def run_asynchronous(
             contribution, state = next(iter(method.contribute(old, [nodes[place]], [of_method(before)])))
             message, remembered = send(steps, contribution, known, number, of_steps(before))
             private[place], last[place] = beside(state, remembered), message
+            made_with[place] = old
             if any(step.single for step in steps):
                 last[place] = arrive(steps, message, template(method, old, steps), old.round + 1, number)
             bytes_up += message.nbytes
@@ -89,7 +91,11 @@ def run_asynchronous(
             stale[place] = shared.round - old.round
             arrived.append(place)
             observer.share(shared.round + 1, len(arrived) / wanted)
-        total = _total(last, stale, late)
+        if isinstance(method, DatedSums) and not late.averaged:
+            now = {place: method.brought(last[place], made_with[place], shared) for place in last}
+        else:
+            now = last
+        total = _total(now, stale, late)
         shared, idle = method.combine(shared, total), arrived
         observer.summed(stage, total, shared, np.array([nodes[place].number for place in arrived]))
         if shared.round > 0:

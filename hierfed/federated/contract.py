@@ -135,6 +135,18 @@ def ignore_share(share: float) -> None:
 
 
 @runtime_checkable
+class DatedSums(SumMethod, Protocol):
+    """A method of whose sums some are told from where the model stood that they were made with.
+
+    A server that adds an old sum to newer ones has to bring it to the present model first.
+    """
+
+    def brought(self, sums: Contribution, made_with: SharedModel, now: SharedModel) -> Contribution:
+        """The sums as told from `now`; they are made with `made_with`."""
+        ...
+
+
+@runtime_checkable
 class PooledMethod(SumMethod, Protocol):
     """A method that adds up the contributions of many small nodes without an object for each of them.
 

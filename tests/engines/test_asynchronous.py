@@ -115,6 +115,17 @@ def test_replaced_sums_have_the_fixed_point_of_synchronous_rounds(make_content, 
         torch.testing.assert_close(found[name], rest[name], rtol=1e-3, atol=1e-3)
 
 
+def test_the_offset_of_rare_items_does_not_swing(make_content, make_pairs, make_factors, divide_users):
+    """Pulls from an old offset, added again and again to newer ones, would bring it to 3.6 here."""
+    method = make_factors(make_content(60), kernel=None, threshold=10)
+    nodes = divide_users(make_pairs(60, 60, seed=1), [user % 6 for user in range(60)])
+    wanted = float(run_rounds(method, nodes, 5).shared.arrays["rare_offset"])
+    how = Round(mode="async", lateness=Lateness(1, constant))
+    found = float(run_asynchronous(method, nodes, 30, how=how).shared.arrays["rare_offset"])
+    assert abs(wanted) > 0.1
+    assert found == pytest.approx(wanted, abs=0.5 * abs(wanted))
+
+
 def test_sums_of_item_biases_do_not_depend_on_lateness(nodes):
     method = ItemBiases(23, 1, (0.5, 5.0))
     wanted = run_rounds(method, nodes, 1).shared

@@ -47,7 +47,7 @@ from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.node_items import node_items
 from hierfed.methods.hierarchical.personal import PersonalFactors, personalise_users
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
-from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, no_offset
+from hierfed.methods.hierarchical.rare_items import OFFSET, brought, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
 from hierfed.methods.hierarchical.users import Users, node_means
@@ -186,6 +186,10 @@ class HierarchicalFactors(HierarchicalDuties):
             found["item_mean"] = moved_by(found["item_mean"], design, found[OFFSET])
         arrays, server = moved_on(found, shared.server, self.momentum if self.everyone else 0.0)
         return FactorsModel(arrays, shared.round + 1, design, features, server=server)
+
+    def brought(self, sums: Contribution, made_with: SharedModel, now: SharedModel) -> Contribution:
+        """See DatedSums: all but one are told from zero."""
+        return Contribution(brought(sums.arrays, made_with.arrays, now.arrays))
 
     def total_limits(self, shared: SharedModel) -> Mapping[str, Limit]:
         """See Limited."""

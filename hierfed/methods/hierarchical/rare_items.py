@@ -70,6 +70,19 @@ def next_offset(
     return {OFFSET: torch.lerp(before, offset, step)}
 
 
+def brought(
+    sums: Mapping[str, Tensor], made_with: Mapping[str, Tensor], now: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Sums with the pull from the present offset, in place of that from the offset that they were made with.
+
+    made_with, now: arrays of the models.
+    """
+    found = dict(sums)
+    if PULL in sums and OFFSET in made_with and OFFSET in now:
+        found[PULL] = sums[PULL] + sums[PRECISION] * (made_with[OFFSET] - now[OFFSET])
+    return found
+
+
 def moved_by(item_mean: Tensor, design: Design, offset: Tensor) -> Tensor:
     """The items' means, those under the threshold moved by the offset."""
     moved = item_mean.clone()

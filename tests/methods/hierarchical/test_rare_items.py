@@ -12,7 +12,7 @@ from hierfed.federated.checks import Sent, first_reason
 from hierfed.methods.hierarchical.beliefs import ITEM_BIAS_VARIANCE
 from hierfed.methods.hierarchical.build import make_factors as factors_of
 from hierfed.methods.hierarchical.cavity import own_ratings
-from hierfed.methods.hierarchical.rare_items import next_offset, rare_sums
+from hierfed.methods.hierarchical.rare_items import brought, next_offset, rare_sums
 from hierfed.methods.hierarchical.users import evidence, item_moments, posterior
 from hierfed.settings import load_settings
 
@@ -46,6 +46,16 @@ def test_the_offset_is_the_posterior_mean_of_what_the_pulls_measure():
     arrays = {"rare_offset": torch.tensor([0.3]).double()}
     sums = {name: torch.tensor([value]).double() for name, value in (("rare_precision", 4.0), ("rare_pull", 2.0))}
     found = next_offset(arrays, sums)
+    expected = (0.3 + 2 / 4) * 4 / (4 + 1 / ITEM_BIAS_VARIANCE)
+    assert found["rare_offset"].tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("now", [-0.8, 0.3, 1.1])
+def test_an_old_sum_measures_the_same_whatever_the_offset_is_now(now):
+    """Measured from 0.3: what stands at the server by now is no evidence."""
+    sums = {name: torch.tensor([value]).double() for name, value in (("rare_precision", 4.0), ("rare_pull", 2.0))}
+    made_with, present = ({"rare_offset": torch.tensor([each]).double()} for each in (0.3, now))
+    found = next_offset(present, brought(sums, made_with, present))
     expected = (0.3 + 2 / 4) * 4 / (4 + 1 / ITEM_BIAS_VARIANCE)
     assert found["rare_offset"].tolist() == pytest.approx([expected])
 
