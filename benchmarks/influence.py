@@ -54,15 +54,27 @@ def rmse(method: object, shared: object, nodes: Sequence[Node]) -> float:
     return float(np.sqrt(np.square(np.concatenate(errors)).mean()))
 
 
+def opening(method: object, nodes: Sequence[Node]) -> object:
+    """The shared model that round 1 begins from; everybody is honest."""
+    shared = method.start()
+    while shared.round < 0:
+        sums = [sent for sent, _ in method.contribute(shared, nodes, [None] * len(nodes))]
+        shared = method.combine(shared, ordered_sum(sums))
+    return shared
+
+
 def train(
-    method: object, nodes: Sequence[Node], judged: Sequence[Node], lie: Lie | None, checked: bool
+    method: object, opened: object, nodes: Sequence[Node], judged: Sequence[Node], lie: Lie | None, checked: bool
 ) -> tuple[float, int]:
-    """The RMSE at the end, and the number of rounds in which the lie was accepted."""
-    shared, private, taken = method.start(), [None] * len(nodes), 0
+    """The RMSE at the end, and the number of rounds in which the lie was accepted.
+
+    opened: the shared model after its opening rounds.
+    """
+    shared, private, taken = opened, [None] * len(nodes), 0
     while shared.round < ROUNDS:
         look, sums = look_by(method, shared), []
         for place, (sent, kept) in enumerate(method.contribute(shared, nodes, private)):
-            private[place], liar = kept, lie is not None and place == len(nodes) - 1 and shared.round >= 0
+            private[place], liar = kept, lie is not None and place == len(nodes) - 1
             sent = Contribution(lie(sent.arrays)) if liar else sent  # noqa: PLW2901
             refused = checked and look(sent)
             taken += liar and not refused
@@ -86,21 +98,17 @@ def main() -> None:
             nodes, dataset = list(allocation.nodes), allocation.dataset
             case = Case(settings, dataset.catalogue, settings.data.limits(dataset.ratings.limits))
             method = prepare(after_earlier_stages(case, nodes)).method
-            shared = method.start()
-            names = set()
-            while shared.round < 1:
-                sums = [sent for sent, _ in method.contribute(shared, nodes, [None] * len(nodes))]
-                names = set(sums[0].arrays)
-                shared = method.combine(shared, ordered_sum(sums))
-            honest, _ = train(method, nodes, nodes[:-1], None, True)
-            without, _ = train(method, nodes[:-1], nodes[:-1], None, True)
+            opened, alone = opening(method, nodes), opening(method, nodes[:-1])
+            names = set(next(iter(method.contribute(opened, nodes, [None] * len(nodes))))[0].arrays)
+            honest, _ = train(method, opened, nodes, nodes[:-1], None, True)
+            without, _ = train(method, alone, nodes[:-1], nodes[:-1], None, True)
             print(f"{preset}: honest {honest:.4f}, without the node {without:.4f}", flush=True)
             worst = {True: honest, False: honest}
             for words, lie in lies(sorted(names)):
                 found = {}
                 for checked in (True, False):
                     try:
-                        found[checked], taken = train(method, nodes, nodes[:-1], lie, checked)
+                        found[checked], taken = train(method, opened, nodes, nodes[:-1], lie, checked)
                     except (HierfedError, ArithmeticError, RuntimeError, ValueError) as error:
                         found[checked] = float("inf")
                         print(f"  {words}: {type(error).__name__}", flush=True)

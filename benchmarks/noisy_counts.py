@@ -19,7 +19,7 @@ from hierarchical import rmse
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import Contribution, SharedModel
-from hierfed.methods import prepare
+from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.private_prior.private_prior import _thinned
 from hierfed.privacy.accounting import noise_multiplier_of
@@ -55,7 +55,7 @@ def main() -> None:
     settings = load_settings("hierarchical", {"source": options.data, "protocol": "warm", "seed": options.seed})
     dataset = load_dataset(settings)
     nodes, personal = assign(dataset, divide(dataset, settings), settings)
-    method = prepare(settings, dataset.catalogue, dataset.ratings.limits).method
+    method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method
     assert isinstance(method, HierarchicalFactors)
     rated = np.concatenate([_thinned(node.train).item for node in nodes])
     counts = torch.from_numpy(np.bincount(rated, minlength=dataset.items)).double()

@@ -25,7 +25,7 @@ from hierfed.engines.flower.surroundings import settle
 from hierfed.settings import load_settings
 
 USERS, ITEMS, PER_USER = 24, 20, 8
-SMALL = {"federation.nodes": 3, "federation.personal_nodes": 3, "split.protocol": "warm", "min_raters": 3}
+SMALL = {"nodes": 3, "personal_nodes": 3, "split.protocol": "warm", "min_raters": 3}
 LISTENING = "0A"
 MEASURED = ("memory kB", "descriptors", "threads", "ports", "files")
 
@@ -68,7 +68,6 @@ def main() -> None:
         place = Path(folder)
         tempfile.tempdir = str(place / "temporary")
         (place / "temporary").mkdir()
-        settle(place / "flower")
         rng = np.random.default_rng(1)
         rows = [
             (user, item, float(rng.integers(1, 11) / 2))
@@ -80,6 +79,7 @@ def main() -> None:
         ends, found, digests = time.monotonic() + 3600 * given.hours, list[tuple[int, ...]](), set[str]()
         while time.monotonic() < ends and len(found) < given.federations:
             run = place / "run"
+            settle(run / "flower")
             digests.add(run_federation(settings, run, ServerObserver(), Patience(deadline=60.0)).digest)
             shutil.rmtree(run)
             found.append(measure(place / "temporary"))

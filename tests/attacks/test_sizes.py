@@ -18,7 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from safetensors.torch import save
 
 from hierfed.engines.exchange import Member
-from hierfed.engines.flower.guard import BESIDES, MOST_OF_A_REQUEST, Guard, header_of
+from hierfed.engines.flower.guard import BESIDES, LEAST_OF_A_REQUEST, MOST_OF_A_REQUEST, Guard, header_of
 from hierfed.engines.flower.strategy import read_answer
 from hierfed.engines.flower.superlink import raise_limit
 from tests.attacks.calls import routes
@@ -161,6 +161,18 @@ def test_a_node_sends_requests_of_bounded_size_and_so_many_in_a_minute(guard, ca
     assert [call(guard, push, step) for _ in range(3)] == [200, 200, 413]
     guard.clock = lambda: 61.0
     assert call(guard, push, step) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet/pull-messages", "/v1/fleet/send-node-heartbeat"])
+def test_calls_without_content_have_a_rate_too(guard, calls, path, monkeypatch):
+    monkeypatch.setattr("hierfed.engines.flower.guard.BESIDES", 10 * LEAST_OF_A_REQUEST)
+    key = {"flwr-public-key": "node 1"}
+    assert [call(guard, path, key) for _ in range(12)] == [200] * 10 + [413] * 2
+    assert len(calls.paths) == 10
+    assert call(guard, path, {"flwr-public-key": "node 2"}) == 200
+    assert call(guard, path, header_of(SECRET)) == 200
+    guard.clock = lambda: 61.0
+    assert call(guard, path, key) == 200
 
 
 def test_who_is_not_let_in_is_noted_once_and_no_more_than_a_bound(tmp_path):

@@ -39,6 +39,8 @@ MOST_STRANGERS, LONGEST_KEY = 100, 2000
 MOST_OF_A_REQUEST = 8 << 20
 # A node may send so many bytes a minute beside the limit that the server sets.
 BESIDES = 256 << 20
+# A call without content counts as so many bytes: 16,384 calls a minute, more than Flower can answer a single node.
+LEAST_OF_A_REQUEST = 16 << 10
 MINUTE = 60.0
 # Most nodes whose traffic is counted; the oldest counts go first.
 MOST_COUNTED = 4096
@@ -119,9 +121,10 @@ class Guard:
     def _too_much(self, headers: Mapping[bytes, bytes], client: str) -> bytes:
         """The reason why a request is too large, or the one too many of its node; empty if it is not."""
         length = headers.get(b"content-length", b"")
-        if b"content-encoding" in headers or not length.isdigit():
-            return b"" if not length and b"transfer-encoding" not in headers else b"of unknown length"
-        size = int(length)
+        told = bool(length) or b"transfer-encoding" in headers
+        if told and (b"content-encoding" in headers or not length.isdigit()):
+            return b"of unknown length"
+        size = max(int(length or b"0"), LEAST_OF_A_REQUEST)
         if size > MOST_OF_A_REQUEST:
             return b"larger than any message of a federation"
         # A stranger can name a node's key, so the address counts too: nobody uses up what another one may send.
