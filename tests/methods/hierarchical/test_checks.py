@@ -48,7 +48,8 @@ def test_honest_nodes_and_their_sum_pass_in_every_round(world):
     ("name", "change", "reason"),
     [
         ("users", {"added": 0.5}, "users are counts"),
-        ("users", {"added": 1000}, "users are beyond"),
+        # 50, which is no more than its ratings, and more than all nodes together could have.
+        ("users", {"added": 42}, "users are beyond"),
         ("ratings", {"factor": 1000}, "ratings are beyond"),
         ("ratings", {"factor": 0, "added": 1}, "users are beyond"),
         ("precision", {"factor": -1}, "precision are below 0"),
