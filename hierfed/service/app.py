@@ -16,6 +16,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hierfed import __version__
 from hierfed.errors import HierfedError
+from hierfed.models.threads import one_torch_thread
 from hierfed.page.bundle import HEADERS, page_files
 from hierfed.service.access import EVERYONE, Rate, Tokens
 from hierfed.service.answering import add_answers
@@ -98,18 +99,20 @@ def serve(folder: Path, app: FastAPI, host: str, port: int, certificate: Path | 
 
     _refuse_port_in_use(host, port)
     LOG.info("serves %s", folder)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=200,
-        timeout_keep_alive=10,
-        h11_max_incomplete_event_size=16 * 1024,
-    )
+    # Requests share the cores already.
+    with one_torch_thread():
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=200,
+            timeout_keep_alive=10,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
 
 
 def _refuse_port_in_use(host: str, port: int) -> None:
