@@ -14,6 +14,7 @@ from hierfed.federated.checks import (
     between,
     counts,
     first_reason,
+    not_finite,
     not_negative,
     semidefinite,
     with_uncounted,
@@ -88,3 +89,11 @@ def test_the_first_reason_is_told():
 
 def test_nodes_that_missed_the_count_are_let_in_with_as_many_users_as_were_counted():
     assert with_uncounted(torch.tensor([0.0, 3.0]), torch.tensor(7.0)).tolist() == [7, 10]
+
+
+@pytest.mark.parametrize(
+    ("values", "wild"), [((1e308, 1e308), False), ((math.inf, -math.inf), True), ((math.nan, 1.0), True)]
+)
+def test_numbers_are_finite_one_by_one_even_where_their_sum_is_not(values, wild):
+    found = not_finite({"sums": torch.tensor(values, dtype=torch.float64)})
+    assert found == ("holds values that are not finite in sums" if wild else "")

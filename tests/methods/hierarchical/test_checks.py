@@ -1,4 +1,4 @@
-"""What the server refuses of the hierarchical model's sums: each array beyond what ratings give, by its own check."""
+"""Refusals of the hierarchical model's sums: each array beyond what ratings give, by its own check."""
 
 from __future__ import annotations
 
@@ -103,3 +103,18 @@ def test_counts_and_moments_of_ratings_are_those_of_ratings_on_the_scale(name, c
     ((honest, _), *_) = method.contribute(method.start(), nodes, [None] * 3)
     lie = {**honest.arrays, name: changed(honest.arrays[name], **change)}
     assert reason in first_reason(method.checks(method.start()), Sent(lie))
+
+
+def test_a_pull_on_an_item_that_the_node_says_nobody_rated_is_refused(world):
+    method, nodes = world
+    trained = run_rounds(method, nodes, 1)
+    ((honest, _), *_) = method.contribute(trained.shared, nodes, trained.private)
+    precision, pull = (honest.arrays[name].clone() for name in ("item_precision", "item_pull"))
+    precision[2] = 0
+    lie = {**honest.arrays, "item_precision": precision}
+    reason = "item_precision and item_pull are no sums of squares"
+    checks = method.checks(trained.shared)
+    assert pull[2].any()
+    assert reason in first_reason(checks, Sent({**lie, "item_pull": pull}))
+    pull[2] = 0
+    assert first_reason(checks, Sent({**lie, "item_pull": pull})) == ""
