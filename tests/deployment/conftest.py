@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hierfed.deployment.node import NodeSide
     from hierfed.results import DeployedRound, Result
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 collect_ignore_glob = [] if importlib.util.find_spec("flwr") else ["test_*.py"]
 os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 

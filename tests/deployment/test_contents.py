@@ -1,4 +1,7 @@
-"""Messages hold what is declared, in every byte: nothing more, and nothing of rare items."""
+"""Messages hold what is declared, in every byte: nothing more, and nothing of rare items.
+
+`benchmarks/on_the_wire.py` looks in the same way at the bytes of real processes, of every method.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import polars as pl
 import pytest
 import torch
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from leaks.wire import Kept, drawn, look, numbers_of
+from safetensors.torch import save
 
+from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.deployment.contents import ASKED, JUDGED_SUMS, check_reply, check_request, check_sum, table
 from hierfed.engines.exchange import Reply, Request
 from hierfed.errors import HierfedError
@@ -22,8 +28,11 @@ from hierfed.settings import load_settings
 DOCS = Path(__file__).parents[2] / "docs" / "privacy.md"
 NAMES = ("node 1", "node 2", "node 10")
 SECURELY = {"secure_sums": True, "scale": [0.5, 5.0]}
-# Items that a user of node 2 has rated, and no one else; and what that user said of them.
-RARE, OWNER = {501: 0.5, 502: 5.0, 503: 2.5}, 7_310_001
+# Items alike in all but these ratings, which a user of node 2 gave, and no one else. Half stars have no such sums.
+RARE, OWNER = {501: 1.171875, 502: 4.640625, 503: 3.2978515625, 504: 0.5322265625}, 7_310_001
+ORDER = {"order": "[]"}
+WAYS = ("sent: deviations", "received: bias")
+PLACES = [item - 501 for item in RARE]
 
 
 def ones(*names: str) -> dict[str, torch.Tensor]:
@@ -78,37 +87,76 @@ def test_what_is_declared_is_sent():
             check_request(Request("round", {**asked, "stage": model.stage}, ones(*model.arrays)), method)
 
 
-def with_rare_items(data: Any, place: Path) -> Any:
-    """The same data, but that three items have one rater each."""
+def with_rare_items(data: Any, place: Path, features: bool = True) -> Any:
+    """The same data, but that four items have one rater each, and are alike. features: whether items have any."""
     table = data.table.filter(~pl.col("item").is_in(list(RARE)))
     rows = [(OWNER, item, stars, "node 2", False) for item, stars in RARE.items()]
     table = pl.concat([table, pl.DataFrame(rows, schema=table.schema, orient="row")])
-    found = type(data)(place, table, data.catalogue)
+    items = pl.read_parquet(data.place / "catalogue.parquet")
+    first = items.row(0, named=True)
+    alike = [first | {"item_id": item} for item in RARE]
+    items = pl.concat([pl.DataFrame(alike, schema=items.schema), items.slice(len(RARE))])
+    (items if features else items.select("item_id")).write_parquet(place / "catalogue.parquet")
+    found = type(data)(place, table, read_catalogue(place / "catalogue.parquet"))
     for name, held in itertools.product(NAMES, (False, True)):
         own = table.filter((pl.col("node") == name) & (pl.col("held") == held))
         own.select("user", "item", "rating").write_parquet(found.file(name, held))
     return found
 
 
-FEDERATIONS = {
-    "averaging, open": ("network", {}),
-    "averaging, open, known scale": ("network", {"scale": [0.5, 5.0]}),
-    "averaging, secure": ("network", SECURELY),
-    "hierarchical, open": ("hierarchical", {"min_raters": 5}),
-    "hierarchical, secure": ("hierarchical", {"min_raters": 5, **SECURELY}),
+def kept_of(data: Any) -> Kept:
+    """What no message may tell."""
+    learned = data.table.filter(~pl.col("held"))
+    raters = np.zeros((len(NAMES), len(data.catalogue)))
+    node = [NAMES.index(name) for name in learned["node"]]
+    np.add.at(raters, (node, learned["item"].to_numpy() - 501), 1.0)
+    means = [learned["rating"].mean(), learned.filter(pl.col("node") == "node 2")["rating"].mean(), 2.75]
+    said = [np.array([stars]) for stars in RARE.values()]
+    twins = list(itertools.pairwise(PLACES))
+    users = [str(user) for user in data.table["user"].unique()]
+    return Kept(len(data.catalogue), raters, twins, numbers_of([*said, np.concatenate(said)], means), users)
+
+
+KNOWN = {"scale": [0.5, 5.0], "min_raters": 5}
+VECTORS = {"item_vector_size": 3, "user_vector_size": 3}
+FEDERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "averaging": ("network", {}),
+    "averaging, known scale": ("network", KNOWN),
+    "averaging, secure": ("network", {**KNOWN, **SECURELY}),
+    "averaging, no features": ("network", KNOWN),
+    "averaging, no features, secure": ("network", {**KNOWN, **SECURELY}),
+    "averaging, vectors": ("network", KNOWN | VECTORS),
+    "averaging, vectors, secure": ("network", {**KNOWN, **VECTORS, **SECURELY}),
+    "averaging, experts": ("network", {**KNOWN, "experts": 2}),
+    "averaging, scaffold": ("network", {**KNOWN, "correction": "scaffold", "optimizer": "sgd"}),
+    "item_biases": ("item_biases", KNOWN),
+    "item_biases, secure": ("item_biases", {**KNOWN, **SECURELY}),
+    "hierarchical": ("hierarchical", {"min_raters": 5}),
+    "hierarchical, known scale": ("hierarchical", {**KNOWN, "least_raters": 5}),
+    "hierarchical, secure": ("hierarchical", {**KNOWN, **SECURELY}),
     "private prior": ("private", {"epsilon": 3.0}),
 }
 
 
-@pytest.mark.parametrize("preset", FEDERATIONS.values(), ids=FEDERATIONS.keys())
+def overheard(grid: type[Any], received: list[bytes]) -> type[Any]:
+    """A grid that keeps the bytes of all requests."""
+
+    class Overheard(grid):
+        def on_request(self, side: Any, message: Any) -> None:
+            received.append(bytes_of(message))
+
+    return Overheard
+
+
+@pytest.mark.parametrize("case", FEDERATIONS)
 def test_every_message_of_a_federation_holds_what_is_declared_and_nothing_of_rare_items(
-    preset, data, tmp_path, village, make_settings, monkeypatch
+    case, data, tmp_path, village, make_settings, monkeypatch
 ):
     from hierfed.deployment.node import NodeSide
 
-    name, changes = preset
+    name, changes = FEDERATIONS[case]
     settings = load_settings(name, changes) if name == "private" else make_settings(name, **changes)
-    rare, exchanged, summed = with_rare_items(data, tmp_path), list[tuple[str, Request, Reply]](), list[Any]()
+    rare, exchanged, summed = with_rare_items(data, tmp_path, "no features" not in case), list[Any](), list[Any]()
     answer = NodeSide.answer
 
     def listened(side: Any, request: Request) -> Reply:
@@ -122,8 +170,8 @@ def test_every_message_of_a_federation_holds_what_is_declared_and_nothing_of_rar
 
     monkeypatch.setattr(NodeSide, "answer", listened)
     monkeypatch.setattr("hierfed.deployment.node.check_sum", noted)
-    found = village(settings)
-    found.data = rare
+    found, received = village(settings), list[bytes]()
+    found.data, found.make_grid = rare, overheard(found.make_grid, received)
     found.start(*NAMES)
     found.serve()
     found.start(*NAMES)
@@ -133,7 +181,7 @@ def test_every_message_of_a_federation_holds_what_is_declared_and_nothing_of_rar
     steps = {"share", "mask", "consent", "unmask"} if changes.get("secure_sums") or name == "private" else set()
     judged = set() if name == "private" else {"judge"}
     assert kinds == {"hello", "setup", "round", "finish", "ledger", "goodbye", *steps, *judged}
-    method, places = settings.method, [item - 501 for item in RARE]
+    method = settings.method
     for _, request, reply in exchanged:
         declared = ASKED[request.kind]
         assert request.facts.keys() <= declared.request.keys()
@@ -147,20 +195,36 @@ def test_every_message_of_a_federation_holds_what_is_declared_and_nothing_of_rar
             assert reply.contribution.arrays.keys() == JUDGED_SUMS.keys()
         elif request.kind != "round":
             assert not reply.contribution.arrays
-        check_received(method, request, places, settings.factors.min_raters)
-    content = [*map(bytes_of, (message for _, _, message in found.sent))]
-    content += [b"".join(map(to_bytes, request.arrays.values())) for _, request, _ in exchanged]
-    assert len(content) > 2 * 3 * len(kinds)
-    for kind, sign in itertools.product((np.float32, np.float64), (1, -1)):
-        stars = (sign * np.array(list(RARE.values()), kind)).tobytes()
-        assert not any(stars in each for each in content)
+        check_received(method, request, settings.factors.min_raters)
     for stage, arrays in summed:
         assert any(arrays.keys() <= each.arrays.keys() for each in METHODS[method].sums if each.stage == stage)
-    check_sums(rare, summed)
+
+    public = drawn(settings, rare.catalogue, (0.5, 5.0))
+    kept, replies = kept_of(rare), [bytes_of(message) for _, _, message in found.sent]
+    told = look(method, kept, replies, received, public)
+    assert told.found == []
+    assert told.messages > 2 * len(NAMES)
+    counted = not steps and (name != "network" or "vectors" in case or "no features" in case)
+    assert bool(told.counts) == counted
+    # A node's own sums, which secure sums hide, are of nothing else.
+    hidden = [save({each: array.contiguous() for each, array in arrays.items()}, ORDER) for _, arrays in summed]
+    assert look(method, kept, hidden, []).found == []
 
 
-def to_bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().numpy().tobytes()
+def test_the_look_itself_finds_what_is_there_without_a_threshold(data, tmp_path, village, make_settings):
+    rare, received = with_rare_items(data, tmp_path), list[bytes]()
+    found = village(make_settings("item_biases", scale=[0.5, 5.0], min_raters=1))
+    found.data, found.make_grid = rare, overheard(found.make_grid, received)
+    found.start(*NAMES)
+    found.serve()
+    kept = kept_of(rare)
+    told = look("item_biases", kept, [bytes_of(message) for _, _, message in found.sent], received)
+    wrong = set(told.found)
+    assert {f"{way}: items {one} and {two} differ" for way in WAYS for one, two in kept.twins} <= wrong
+    assert any(line.startswith("sent: deviations: ") and "differ" not in line for line in wrong)
+    others = look("averaging", kept, [], received).found
+    assert any("not declared" in line for line in others)
+    assert look("item_biases", kept, [kept.users[0].encode()], []).found == ["sent: a user's id"]
 
 
 def bytes_of(message: Any) -> bytes:
@@ -168,21 +232,12 @@ def bytes_of(message: Any) -> bytes:
     return b"".join(each.deflate() for each in get_all_nested_objects(message).values())
 
 
-def check_received(method: str, request: Request, places: list[int], threshold: int) -> None:
+def check_received(method: str, request: Request, threshold: int) -> None:
     """Nodes receive what is declared; counts of rare items are 0 there."""
     for name, array in request.arrays.items():
         stage, _, own = name.rpartition(".") if request.kind == "setup" else (request.facts["stage"], "", name)
         declared = [model.arrays for model in METHODS[method].models if model.stage == stage]
         assert any(own in names for names in declared), (request.kind, name)
         if own in ("raters", "counts"):
-            assert not array[places].any()
+            assert not array[PLACES].any()
             assert not ((array > 0) & (array < threshold)).any()
-
-
-def check_sums(data: Any, summed: list[Any]) -> None:
-    """No array of a sum tells a rare item's ratings: none has an entry for each item but counts of the opening, and
-    what is summed of shared items alone says the same whatever these ratings are."""
-    items = len(data.catalogue)
-    for _, arrays in summed:
-        for name, array in arrays.items():
-            assert name in ("raters", "counts") or items not in array.shape, name

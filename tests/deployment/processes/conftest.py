@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 
 ITEMS, USERS = 40, 36
+# Of two more items, alike, each rated by one user of node 1.
+TWINS = {140: 1.171875, 141: 4.640625}
 LONGEST_LIFE = 480.0
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -26,6 +28,7 @@ def tables(tmp_path_factory) -> Path:
     genres = ["|".join(rng.choice(["Drama", "Comedy", "War"], rng.integers(1, 3), replace=False)) for _ in titles]
     years = rng.integers(1950, 2016, ITEMS)
     items = pl.DataFrame({"item_id": range(100, 100 + ITEMS), "title": titles, "year": years, "genres": genres})
+    items = pl.concat([items, *(items.tail(1).with_columns(pl.lit(item, pl.Int64).alias("item_id")) for item in TWINS)])
     items.write_csv(folder / "items.csv")
     ids = [f"visitor-{rng.bytes(5).hex()}" for _ in range(USERS)]
     for node in range(3):
@@ -37,6 +40,9 @@ def tables(tmp_path_factory) -> Path:
         frame = pl.DataFrame(rows, schema=["user", "item", "rating"], orient="row")
         # Of an item with one rater on a node, the node's sum is that user's: until sums are secret, it says so.
         frame = frame.filter(pl.len().over("item") > 1)
+        if node == 0:
+            alone = [(ids[0], item, stars) for item, stars in TWINS.items()]
+            frame = pl.concat([frame, pl.DataFrame(alone, schema=frame.schema, orient="row")])
         frame.write_parquet(folder / f"{node + 1}.parquet")
     return folder
 

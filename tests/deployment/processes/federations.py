@@ -5,6 +5,10 @@ import re
 import socket
 import subprocess
 
+import numpy as np
+import polars as pl
+from leaks.wire import Kept, Told, drawn, look, numbers_of
+
 from hierfed.data.federation import Node
 from hierfed.data.reading.catalogue_file import read_catalogue
 from hierfed.data.reading.own import own_ratings
@@ -12,6 +16,7 @@ from hierfed.data.reading.sources import read_ratings
 from hierfed.federated.method import Method
 from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
+from tests.deployment.processes.conftest import TWINS
 
 ROUNDS = 6
 SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "embedding_rounds=1", "--set", "rank=3")
@@ -60,6 +65,20 @@ def last_line(process: subprocess.Popen[str]) -> str:
     assert process.returncode == 1, told
     assert "Traceback" not in told
     return told.strip().splitlines()[-1]
+
+
+def overheard(tables, sent, received) -> Told:
+    """What the bytes between node 1 and its server tell of items under the threshold."""
+    overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
+    settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
+    catalogue, own = read_catalogue(tables / "items.csv"), pl.read_parquet(tables / "1.parquet")
+    everybody = pl.concat([pl.read_parquet(tables / f"{number}.parquet") for number in (1, 2, 3)])
+    counts = np.bincount(own["item"].to_numpy() - 100, minlength=len(catalogue)).astype(np.float64)
+    said = [np.array([stars]) for stars in TWINS.values()]
+    numbers = numbers_of([*said, np.concatenate(said)], [own["rating"].mean(), everybody["rating"].mean()])
+    places = tuple(item - 100 for item in TWINS)
+    kept = Kept(len(catalogue), counts[None], [places], numbers, own["user"].unique().to_list())
+    return look(settings.method, kept, sent, received, drawn(settings, catalogue, SCALE))
 
 
 def in_process(tables) -> tuple[Method, list[Node]]:

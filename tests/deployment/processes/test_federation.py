@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from leaks.wire import Listener
 from safetensors.torch import load_file
 
 from hierfed.data.federation import Node
@@ -27,10 +28,10 @@ from tests.deployment.processes.federations import (
     in_process,
     join,
     last_line,
+    overheard,
     read_until,
     serve,
 )
-from tests.deployment.processes.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,7 @@ class Ended:
 
     folder: where its processes worked. start: starts more of them there.
     lines: what its last server said. codes: how server and nodes ended.
-    sent: all bytes that left node 1. stranger: what a node that wanted TLS was told.
+    sent, received: all bytes of node 1, by connection. stranger: what a node that wanted TLS was told.
     """
 
     folder: Path
@@ -49,7 +50,8 @@ class Ended:
     port: int
     lines: list[str]
     codes: list[int]
-    sent: bytes
+    sent: list[bytes]
+    received: list[bytes]
     stranger: str
 
 
@@ -57,11 +59,10 @@ class Ended:
 def ended(tables, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ended")
     with processes(folder) as start:
-        port, proxy = free_port(), Proxy()
-        proxy.forward_to(port)
+        listener = Listener(port := free_port())
         first = serve(start, tables, port)
         nodes = {number: join(start, tables, port, number) for number in (2, 3)}
-        nodes[1] = join(start, tables, proxy.port, 1)
+        nodes[1] = join(start, tables, listener.port, 1)
         read_until(first, "round 1:")
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -75,7 +76,7 @@ def ended(tables, tmp_path_factory):
         nodes[2] = join(start, tables, port, 2)
         lines += read_until(again, "digest")
         codes = [process.wait() for process in (again, *nodes.values())]
-        yield Ended(folder, start, port, lines, codes, proxy.close(), told)
+        yield Ended(folder, start, port, lines, codes, *listener.close(), told)
 
 
 def authority(folder: Path) -> Path:
@@ -110,25 +111,29 @@ def test_a_node_that_wants_tls_is_told_of_a_server_without(ended):
 
 
 def test_what_a_node_sends_holds_nothing_private(ended, tables):
+    sent, told = b"".join(ended.sent), overheard(tables, ended.sent, ended.received)
+    assert told.found == []
+    assert told.messages > 2 * ROUNDS
+    assert told.counts > 0
     frame = pl.read_parquet(tables / "1.parquet")
     kept = load_file(ended.folder / "state-1" / "rounds" / f"rating.{ROUNDS}.safetensors")
 
-    # The proxy sees what there is to see: how many of the node's users have rated each item; not what they said of it.
-    counts = np.zeros(40)
+    # Who listens sees how many of the node's users have rated each item; not what they said of it.
+    counts = np.zeros(42)
     np.add.at(counts, frame["item"].to_numpy() - 100, 1)
-    assert b"state-1" not in ended.sent
-    assert counts.tobytes() in ended.sent
-    sums = np.zeros(40)
+    assert b"state-1" not in sent
+    assert counts.tobytes() in sent
+    sums = np.zeros(42)
     np.add.at(sums, frame["item"].to_numpy() - 100, frame["rating"].to_numpy())
-    assert sums.tobytes()[:32] not in ended.sent
+    assert sums.tobytes()[:32] not in sent
     for user in frame["user"].unique():
-        assert user.encode() not in ended.sent
+        assert user.encode() not in sent
     ratings = frame["rating"].to_numpy()
-    assert all(ratings.astype(kind).tobytes()[:64] not in ended.sent for kind in (np.float32, np.float64))
+    assert all(ratings.astype(kind).tobytes()[:64] not in sent for kind in (np.float32, np.float64))
     for name, tensor in kept.items():
         rows = tensor.reshape(len(tensor), -1).numpy()
         if name != "deviation":
-            assert all(row.tobytes() not in ended.sent for row in rows), name
+            assert all(row.tobytes() not in sent for row in rows), name
 
 
 def test_a_federation_goes_on_from_its_model_without_users_who_were_forgotten(ended, trained, tables):
