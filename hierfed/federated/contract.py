@@ -79,6 +79,7 @@ class SharedModel:
     arrays: Mapping[str, Tensor]
     round: int = 0
     server: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    _made: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A message's arrays are contiguous, and products of others may differ from theirs in the last digits.
@@ -94,6 +95,12 @@ class SharedModel:
     def finite(self) -> bool:
         """True where every number is finite; else the training has diverged."""
         return all(bool(array.isfinite().all()) for array in self.arrays.values())
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What follows from the arrays and all users need, such as a product of them: made once, and kept by name."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def digest(self) -> str:
         """Equal for equal models, wherever they were computed; see digest_of."""

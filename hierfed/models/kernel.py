@@ -49,23 +49,17 @@ class ItemKernel:
         kind: the type of the numbers in which it is computed.
         """
         total = self._title_products(left, right, kind)
-        for amplitude, coordinates in self.parts:
-            same = left is right
-            first = coordinates[left]
-            second = first if same else coordinates[right]
-            # The squared norms enter as two more coordinates, so that one product gives all distances.
-            ones = first.new_ones(1, 1, 1)
-            norms = [each.square().sum(2, keepdim=True) * 3 for each in (first, second)]
-            first = torch.cat([first * -6, norms[0], ones.expand(*left.shape, 1)], 2).to(kind)
-            second = torch.cat([second, ones.expand(*right.shape, 1), norms[1]], 2).to(kind)
+        same = left is right
+        for (amplitude, _), (first_of, second_of) in zip(self.parts, self._extended, strict=True):
+            first, second = first_of[left].to(kind), second_of[right].to(kind)
             for rows, columns in _tiles(len(total), total.shape[1], total.shape[2], same):
                 distance = torch.bmm(first[:, rows], second[:, columns].transpose(1, 2)).clamp_min_(1e-12).sqrt_()
                 decay = distance.neg().exp_()
                 total[:, rows, columns].addcmul_(distance.add_(1), decay, value=amplitude)
-        for rows, columns in _tiles(len(total), total.shape[1], total.shape[2], left is right):
+        for rows, columns in _tiles(len(total), total.shape[1], total.shape[2], same):
             if times is not None:
                 self.time.join(total[:, rows, columns], times[0][:, rows], times[1][:, columns])
-            if left is right:
+            if same:
                 above = slice(0, rows.start)
                 total[:, above, rows] = total[:, rows, above].transpose(1, 2)
         return total
@@ -79,6 +73,19 @@ class ItemKernel:
         return self.time.of_itself(own) if timed else own
 
     @cached_property
+    def _extended(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Two tables [items, d + 2] of each part, whose products of rows are three times the squared distances.
+
+        The squared norms are two more coordinates. They are made once, since every user's kernel needs them.
+        """
+        found = []
+        for _, coordinates in self.parts:
+            norms = coordinates.square().sum(1, keepdim=True) * 3
+            ones = torch.ones_like(norms)
+            found.append((torch.cat([coordinates * -6, norms, ones], 1), torch.cat([coordinates, ones, norms], 1)))
+        return tuple(found)
+
+    @cached_property
     def _title_norms(self) -> Tensor:
         """The squared norm of each item's title, [items]."""
         assert self.titles is not None
@@ -90,8 +97,9 @@ class ItemKernel:
         if self.titles is None or not self.title_amplitude or not math.prod(shape):
             return torch.zeros(shape, dtype=kind, device=left.device)
         if len(left) == 1:
-            product = (self.titles[left[0].cpu().numpy()] @ self.titles[right[0].cpu().numpy()].T).toarray()
-            return torch.from_numpy(product).mul_(self.title_amplitude).to(left.device, kind)[None]
+            first = self.titles[left[0].cpu().numpy()]
+            second = first if left is right else self.titles[right[0].cpu().numpy()]
+            return torch.from_numpy((first @ second.T).toarray()).mul_(self.title_amplitude).to(left.device, kind)[None]
         (rows, of_left), (columns, of_right) = (torch.unique(each.cpu(), return_inverse=True) for each in (left, right))
         products = (self.titles[rows.numpy()] @ self.titles[columns.numpy()].T).toarray()
         places = of_left[:, :, None] * len(columns) + of_right[:, None, :]

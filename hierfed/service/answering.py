@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Response
+from pydantic import TypeAdapter
 
 from hierfed.service.current import Answering, Current
 from hierfed.service.people import Id, MaybeId, Who, person
@@ -18,16 +19,23 @@ Count = Annotated[int, Query(ge=1, le=LONGEST_LIST)]
 Ids = Annotated[tuple[str, ...], Query(max_length=200)]
 Items = Annotated[list[str], Query(min_length=1, max_length=200)]
 Year = Annotated[int | None, Query(ge=0, le=9999)]
+ANSWER, ROWS, REASONS, ALIKE = (
+    TypeAdapter[Any](kind) for kind in (Answer, list[dict[str, Any]], tuple[Reason, ...], list[Alike])
+)
 
 
 def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
-    """Add the routes. Answers to users of the run are kept; those to sessions are not."""
+    """Add the routes. Answers to users of the run are kept, as the JSON that is sent; those to sessions are not."""
 
-    def answer(key: tuple[Any, ...], someone: dict[str, Any], make: Callable[[Answering], Any]) -> Any:
+    def answer(key: tuple[Any, ...], keep: bool, kind: TypeAdapter[Any], make: Callable[[Answering], Any]) -> Response:
         here = current.answering
-        return here.kept(key, lambda: make(here)) if "user" in someone else make(here)
 
-    @app.get("/recommendations")
+        def write() -> bytes:
+            return kind.dump_json(make(here))
+
+        return Response(here.kept(key, write) if keep else write(), media_type="application/json")
+
+    @app.get("/recommendations", response_model=Answer)
     def recommendations(
         who: Who,
         user: MaybeId = None,
@@ -40,7 +48,7 @@ def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
         include_seen: bool = False,
         order: Annotated[str, Query(max_length=40)] = "",
         why: bool = False,
-    ) -> Answer:
+    ) -> Response:
         """The best items for a user of the run, or for a session; with `why` each item has its reasons."""
         someone = person(who, sessions, user, session)
         years = None if first_year is None and last_year is None else (first_year or 0, last_year or 9999)
@@ -59,11 +67,10 @@ def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
                 why=why,
             )
 
-        found: Answer = answer(("list", user, *how), someone, make)
-        return found
+        return answer(("list", user, *how), "user" in someone, ANSWER, make)
 
-    @app.get("/predict")
-    def predict(who: Who, item: Items, user: MaybeId = None, session: MaybeId = None) -> list[dict[str, Any]]:
+    @app.get("/predict", response_model=list[dict[str, Any]])
+    def predict(who: Who, item: Items, user: MaybeId = None, session: MaybeId = None) -> Response:
         """Expected ratings with intervals, item by item."""
         someone = person(who, sessions, user, session)
         ratings = someone.get("ratings")
@@ -73,25 +80,22 @@ def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
                 return here.model.predict(ratings=ratings, items=item).to_dicts()
             return here.model.predict({"user": [user] * len(item), "item": item}).drop("user").to_dicts()
 
-        found: list[dict[str, Any]] = answer(("predict", user, *item), someone, make)
-        return found
+        return answer(("predict", user, *item), "user" in someone, ROWS, make)
 
-    @app.get("/explain")
-    def explain(who: Who, item: Id, user: MaybeId = None, session: MaybeId = None) -> list[Reason]:
+    @app.get("/explain", response_model=list[Reason])
+    def explain(who: Who, item: Id, user: MaybeId = None, session: MaybeId = None) -> Response:
         """The own ratings that moved an item's expected rating most."""
         someone = person(who, sessions, user, session)
 
         def make(here: Answering) -> tuple[Reason, ...]:
             return here.model.explain(user if "user" in someone else None, item, ratings=someone.get("ratings"))
 
-        return list(answer(("explain", user, item), someone, make))
+        return answer(("explain", user, item), "user" in someone, REASONS, make)
 
-    @app.get("/similar")
-    def similar(item: Id, k: Count = 10) -> list[Alike]:
+    @app.get("/similar", response_model=list[Alike])
+    def similar(item: Id, k: Count = 10) -> Response:
         """The items that users judge most like this one."""
-        here = current.answering
-        found: list[Alike] = here.kept(("similar", item, k), lambda: here.model.similar(item, k))
-        return found
+        return answer(("similar", item, k), True, ALIKE, lambda here: here.model.similar(item, k))
 
     @app.get("/items")
     def items(search: Annotated[str, Query(min_length=1, max_length=100)], k: Count = 20) -> list[dict[str, Any]]:

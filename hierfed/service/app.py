@@ -57,7 +57,7 @@ def create_app(current: Current, tokens: Tokens | None = None, limits: Limits = 
         current.stop()
 
     app = FastAPI(title="hierfed", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.middleware("http")(Guard(tokens, Rate(limits.rate), measurements))
+    app.add_middleware(Guard, tokens=tokens, rate=Rate(limits.rate), measurements=measurements)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
     app.exception_handler(HierfedError)(lambda _, error: problem(422, str(error)))
     add_answers(app, current, sessions)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hierfed.service.access import EVERYONE, Rate, Tokens
 from hierfed.service.current import Current
@@ -49,27 +50,40 @@ class Measurements:
 
 @dataclass
 class Guard:
-    """Refuses what may not be asked, and measures what was.
+    """Refuses what may not be asked, and measures what was; everything else goes on to the application.
 
     tokens: None lets everyone who reaches the service ask for every user.
     """
 
+    app: ASGIApp
     tokens: Tokens | None
     rate: Rate
     measurements: Measurements
 
-    async def __call__(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        began = time.perf_counter()
-        answer = self._refused(request) or await call_next(request)
-        spent, route = time.perf_counter() - began, getattr(request.scope.get("route"), "path", "other")
-        self.measurements.requests.labels(route, answer.status_code).inc()
-        self.measurements.seconds.labels(route).observe(spent)
-        # Neither a query nor a body is logged: they hold users and ratings.
-        LOG.info("%s %s %d %.1f ms", request.method, route, answer.status_code, 1000 * spent)
-        answer.headers["Cache-Control"] = "no-store"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        return answer
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, request, status = time.perf_counter(), Request(scope), 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["Cache-Control"] = "no-store"
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await (self._refused(request) or self.app)(scope, receive, send_with_headers)
+        finally:
+            spent, route = time.perf_counter() - began, getattr(scope.get("route"), "path", "other")
+            self.measurements.requests.labels(route, status).inc()
+            self.measurements.seconds.labels(route).observe(spent)
+            # Neither a query nor a body is logged: they hold users and ratings.
+            LOG.info("%s %s %d %.1f ms", request.method, route, status, 1000 * spent)
 
     def _refused(self, request: Request) -> Response | None:
         """The refusal of a request before anything is done for it; None where it may go on."""

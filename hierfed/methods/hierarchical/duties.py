@@ -162,7 +162,7 @@ class HierarchicalDuties(Method):
         from hierfed.methods.hierarchical.lists import expected_ratings  # noqa: PLC0415 - it serves this class
 
         expected = expected_ratings(cast("Sequence[PersonalFactors]", personal))
-        return ranking_scorers(settings, self._own.content, models, expected, own)
+        return ranking_scorers(settings, models, expected, own)
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
         """See Method."""

@@ -313,7 +313,7 @@ class HierarchicalFactors(HierarchicalDuties):
         if self.rare_at_node and memory is not None and self.everyone and len(trained) > 1:
             known = memory.posterior, memory.precision
             own_items = node_items(knowledge.beliefs, knowledge.design, shared.arrays["scale"], trained, *known)
-            knowledge = replace(knowledge, at_node=own_items)
+            knowledge = knowledge.of_node(own_items)
 
         def piece(number: int) -> PersonalFactors:
             chosen = cohort.pieces[number]

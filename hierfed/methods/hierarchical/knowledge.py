@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -84,9 +84,24 @@ class SharedKnowledge:
 
         weights: the users' z_u, [users, t].
         """
-        items = torch.arange(len(self.beliefs.item_mean), device=weights.device)
-        mean = self.items(items)[0]
-        return mean[:, 0] + weights @ self.vectors_by(mean, items).T
+        bias, vectors = self.shared_vectors
+        found = bias + weights @ vectors.T
+        if self.at_node is not None:
+            own = self.at_node
+            found[:, own.numbers] = own.mean[:, 0] + weights @ self.vectors_by(own.mean, own.numbers).T
+        return found
+
+    @cached_property
+    def shared_vectors(self) -> tuple[Tensor, Tensor]:
+        """b_i [items] and x_i [items, t] of all items as the shared model knows them."""
+        mean = self.beliefs.item_mean
+        return mean[:, 0], self.vectors_by(mean, torch.arange(len(mean), device=mean.device))
+
+    def of_node(self, items: NodeItems | None) -> SharedKnowledge:
+        """The same at a node that knows these items itself. Vectors of all items are made once for all nodes."""
+        found = replace(self, at_node=items)
+        vars(found)["shared_vectors"] = self.shared_vectors
+        return found
 
     def kriging(self, own: Observations) -> Kriging:
         """Kriging on (x_i, c_i): besides z_u, each user has a slope on the items' quality, of prior mean 0."""

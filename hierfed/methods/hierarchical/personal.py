@@ -344,7 +344,7 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
 
 def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
     """The model of one user, number 0, from the output of PersonalFactors.tensors for that user and for the node."""
-    knowledge = replace(knowledge, at_node=NodeItems.among(kept))
+    knowledge = knowledge.of_node(NodeItems.among(kept))
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])

@@ -28,7 +28,7 @@ from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
-from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
+from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, sparse_rows, users_matrix
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.symmetric import packed_size
 
@@ -138,7 +138,7 @@ class Ease:
         this for its own users.
         """
         known = known_items(shared.arrays["raters"])
-        scores = torch.from_numpy(_times(csr_array(seen[:, known].numpy()), shared.arrays["weights"].numpy()))
+        scores = torch.from_numpy(_times(sparse_rows(seen[:, known]), shared.arrays["weights"].numpy()))
         return torch.zeros_like(seen).index_copy_(1, known, scores)
 
     def _check_size(self, raters: Tensor) -> None:

@@ -29,7 +29,7 @@ from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.checks import vector_checks
 from hierfed.methods.hierarchical.cohort import cohort_of
-from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, users_matrix
+from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, sparse_rows, users_matrix
 from hierfed.models.symmetric import outer_packed, ridges
 from hierfed.randomness import generator
 
@@ -107,7 +107,7 @@ class ImplicitFactors:
             users = torch.tensor([rated.shape[0]], dtype=torch.float64)
             return Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users})
         factors = shared.arrays["factors"]
-        found = self._solve(rated, factors, products)
+        found = self._solve(rated, factors, products, factors.T @ factors)
         sums = {
             "products": _times(rated.T, outer_packed(found)),
             "factors": _times(rated.T, found),
@@ -146,23 +146,30 @@ class ImplicitFactors:
         this for its own users. They need not have taken part in the rounds.
         """
         known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
-        rated = csr_array(seen[:, known].numpy())
+        rated = sparse_rows(seen[:, known])
         # One user has rated few of the items, and no other item's products are needed.
-        used = np.unique(rated.indices)
-        users = self._solve(rated[:, used], factors, outer_packed(factors[used]), used)
+        used, place = np.unique(rated.indices, return_inverse=True)
+        rated = csr_array((rated.data, place, rated.indptr), shape=(len(seen), len(used)))
+        square = shared.once("square", lambda: factors.T @ factors)
+        users = self._solve(rated, factors, outer_packed(factors[used]), square, used)
         return torch.zeros_like(seen).index_copy_(1, known, users @ factors.T)
 
     def _solve(
-        self, rated: csr_array, factors: Tensor, products: Tensor, used: np.ndarray | slice = slice(None)
+        self,
+        rated: csr_array,
+        factors: Tensor,
+        products: Tensor,
+        square: Tensor,
+        used: np.ndarray | slice = slice(None),
     ) -> Tensor:
         """The users' half step, x [users, rank].
 
-        products: y y' of each item, packed. used: the items of the columns of `rated` and the rows of `products`.
+        products: y y' of each item, packed. square: Y'Y, [rank, rank].
+        used: the items of the columns of `rated` and the rows of `products`.
         """
         counts = torch.from_numpy(rated.sum(1))
         weights = self.penalty * (counts + self.unobserved * len(factors))
-        common = self.unobserved * (factors.T @ factors)
-        return ridges(_times(rated, products), _times(rated, factors[used]), common, weights)
+        return ridges(_times(rated, products), _times(rated, factors[used]), self.unobserved * square, weights)
 
 
 def _times(sparse: csr_array, dense: Tensor) -> Tensor:

@@ -36,15 +36,19 @@ def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[S
     ]
 
 
-def ease_of(settings: Settings, content: Content, models: Mapping[str, SharedModel], most: int | None = None) -> Ease:
+def ease_of(
+    settings: Settings, content: Content | None, models: Mapping[str, SharedModel], most: int | None = None
+) -> Ease:
     """Ease on the items whose raters the finished rating model knows.
 
+    content: None for one that is trained, whose scores need no likeness.
     most: of the most rated ones; None for as many as fit in the settings' memory.
     """
     raters, memory = models[RATING].arrays["raters"], settings.ranking.memory_gigabytes
     fit = most_items(memory) if most is None else min(most, most_items(memory))
     least = max(_least_raters(settings), least_that_fits(raters, fit))
-    return Ease(len(raters), settings.ranking.ease_penalty, least, public_likeness(content), memory)
+    likeness = None if content is None else public_likeness(content)
+    return Ease(len(raters), settings.ranking.ease_penalty, least, likeness, memory)
 
 
 def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> ImplicitFactors:
@@ -55,7 +59,7 @@ def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> Implic
 
 
 def ranking_scorers(
-    settings: Settings, content: Content, models: Mapping[str, SharedModel], expected: Scorer, own: Ratings
+    settings: Settings, models: Mapping[str, SharedModel], expected: Scorer, own: Ratings
 ) -> dict[str, Scorer]:
     """Popularity, expected ratings, both ranking models, and their blend.
 
@@ -63,12 +67,12 @@ def ranking_scorers(
     expected: scores by expected rating.
     own: the users' ratings.
     """
-    items = len(models[RATING].arrays["raters"])
+    seen = _seen_by(own, len(models[RATING].arrays["raters"]))
     scorers: dict[str, Scorer] = {
         "popularity": lambda users: popularity(models[EASE].arrays["raters"], len(users)),
         "rating": expected,
-        "implicit": _by_model(implicit_of(settings, models), models[IMPLICIT], own, items),
-        "ease": _by_model(ease_of(settings, content, models), models[EASE], own, items),
+        "implicit": _by_model(implicit_of(settings, models), models[IMPLICIT], seen),
+        "ease": _by_model(ease_of(settings, None, models), models[EASE], seen),
     }
     scorers = {name: _once(scorer) for name, scorer in scorers.items()}
     weights = {name: getattr(settings.ranking, f"{name}_weight") for name in scorers}
@@ -78,12 +82,17 @@ def ranking_scorers(
     return scorers
 
 
-def _by_model(ranker: Ranker, shared: SharedModel, own: Ratings, items: int) -> Scorer:
+def _by_model(ranker: Ranker, shared: SharedModel, seen: Scorer) -> Scorer:
     """The scores of a trained model. Each user's scores depend on that user's own rows and the shared model only."""
+    return lambda users: ranker.scores(shared, seen(users))
+
+
+def _seen_by(own: Ratings, items: int) -> Scorer:
+    """1 for the items that each user has rated, else 0; made once for all models of the same users."""
     # The last row is empty, and serves all users after the last one with rows.
     nobody = 1 + int(own.user.max(initial=-1))
     rated = rated_matrix(own, nobody + 1, items)
-    return lambda users: ranker.scores(shared, torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
+    return _once(lambda users: torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
 
 
 def _once(scorer: Scorer) -> Scorer:

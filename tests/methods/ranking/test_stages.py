@@ -54,7 +54,7 @@ def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_conte
         "ease": shared_with([5.0, 6.0, 7.0, 0.0], factor=2.0),
         "implicit": shared_with([9.0, 9.0, 9.0, 9.0], factor=3.0),
     }
-    found = ranking_scorers(SETTINGS, make_content(ITEMS), models, expected, own)
+    found = ranking_scorers(SETTINGS, models, expected, own)
     assert list(found) == ["popularity", "rating", "implicit", "ease", "blend"]
     users = torch.tensor([2, 0])
     assert found["ease"](users).tolist() == [[2, 0, 2, 0], [0, 2, 0, 0]]
@@ -66,7 +66,7 @@ def test_a_models_scores_come_from_the_users_own_rows_and_are_blended(make_conte
     def blended(**weights: float) -> Tensor:
         none = dict.fromkeys(("ease_weight", "implicit_weight", "rating_weight", "popularity_weight"), 0.0)
         settings = load_settings("hierarchical", {**none, **weights})
-        return ranking_scorers(settings, make_content(ITEMS), models, expected, own)["blend"](users)
+        return ranking_scorers(settings, models, expected, own)["blend"](users)
 
     both = blended(ease_weight=1.0, implicit_weight=1.0)
     torch.testing.assert_close(both, torch.zeros(2, ITEMS).double(), rtol=0, atol=1e-15)
@@ -93,7 +93,7 @@ def test_each_model_scores_the_same_users_once(make_content, monkeypatch):
         "ease": shared_with([5.0] * ITEMS, factor=2.0),
         "implicit": shared_with([9.0] * ITEMS, factor=3.0),
     }
-    found = ranking_scorers(SETTINGS, make_content(ITEMS), models, expected, own)
+    found = ranking_scorers(SETTINGS, models, expected, own)
     for chunk in (torch.tensor([0, 1]), torch.tensor([2])):
         for scorer in found.values():
             scorer(chunk)
