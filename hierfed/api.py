@@ -89,7 +89,7 @@ def run(
     observers: watch the run, and may end its training.
     seeds: run so many seeds, from the settings' own on; the answer is then a hierfed.side_by_side.Seeds.
     settings: overrides by name, such as rounds=3. `rule` may be a rule of one's own, as docs/how-to/own-rule.md makes
-    it; a folder of such a run does not hold the rule.
+    it, and `method` a method of one's own, as docs/how-to/own-method.md does; a folder of such a run holds neither.
     Raises hierfed.errors.HierfedError for settings and data that cannot be used.
 
     >>> import hierfed
@@ -99,14 +99,15 @@ def run(
     """
     overrides, table = _asked(data, settings)
     rule = None if isinstance(overrides.get("rule", ""), str) else overrides.pop("rule")
+    own = None if isinstance(overrides.get("method", ""), str) else overrides.pop("method")
 
     def outcome(more: Mapping[str, Any]) -> Outcome:
-        asked = load_settings(preset, {**overrides, **more})
+        asked = load_settings(preset, {**overrides, **more}, own)
         return run_experiment(asked, table=table, module=module, rule=rule, observers=observers)
 
     if seeds is None:
         return Run(outcome({}))
-    return on_seeds(lambda more: outcome(more).result, load_settings(preset, overrides).seed, seeds)
+    return on_seeds(lambda more: outcome(more).result, load_settings(preset, overrides, own).seed, seeds)
 
 
 def compare(

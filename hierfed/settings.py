@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, model_validator
 
 from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
 from hierfed.errors import SettingsError
@@ -20,6 +20,7 @@ from hierfed.lookup import nearest
 from hierfed.methods import METHODS, USUAL
 from hierfed.methods.averaging.settings import ModelSettings, PersonalisationSettings
 from hierfed.methods.hierarchical.settings import FactorsSettings, KrigingSettings, SelectionSettings
+from hierfed.methods.kind import MethodKind
 from hierfed.methods.ranking.settings import RankingSettings
 from hierfed.privacy.settings import PrivacySettings
 from hierfed.section import Section, named_in
@@ -37,6 +38,15 @@ _NUMBERS = re.compile(r"[\d.+\s-]+(,[\d.+\s-]+)+")
 _FORMER_KEYS = (("data", "cache"), ("training", "trainer"))
 
 
+def _method_there(name: str, info: ValidationInfo) -> str:
+    """A validator that refuses a method that is not there, and a method of the caller's own with a name that is."""
+    if info.context is None:
+        return named_in(lambda: METHODS, "method")(name)
+    if name in METHODS:
+        raise ValueError(f"'{name}' is a method that there is: give your class another name")
+    return name
+
+
 class Settings(Section):
     """Everything that decides a run's numbers; the same settings and seed give the same model to the last bit.
 
@@ -47,7 +57,7 @@ class Settings(Section):
 
     preset: str = ""
     description: str = ""
-    method: Annotated[str, AfterValidator(named_in(lambda: METHODS, "method"))] = USUAL
+    method: Annotated[str, AfterValidator(_method_there)] = USUAL
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -61,6 +71,12 @@ class Settings(Section):
     ranking: RankingSettings = RankingSettings()
     privacy: PrivacySettings = PrivacySettings()
     serving: ServingSettings = ServingSettings()
+    _own_method: MethodKind | None = PrivateAttr(None)
+
+    @property
+    def own_method(self) -> MethodKind | None:
+        """The caller's own method; None for one of hierfed.methods.METHODS."""
+        return self._own_method
 
     @model_validator(mode="after")
     def _levels_do_something(self) -> Settings:
@@ -82,9 +98,10 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _promises_hold(self) -> Settings:
+    def _promises_hold(self, info: ValidationInfo) -> Settings:
         """Refuse settings without an effect: a protection that hides nothing, a device that computes nothing."""
-        reason = settings_refusal(self, METHODS[self.method])
+        self._own_method = info.context
+        reason = settings_refusal(self, self._own_method or METHODS[self.method])
         if reason:
             raise ValueError(reason)
         return self
@@ -131,10 +148,13 @@ def preset_names() -> list[str]:
     )
 
 
-def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(
+    preset: str | Path, overrides: Mapping[str, Any] | None = None, own_method: MethodKind | None = None
+) -> Settings:
     """The settings of a preset, or of a TOML file such as a run leaves behind, with overrides by key.
 
     A key is `section.name`, or the name alone, which is unique.
+    own_method: takes the place of the preset's, under the name of its class; a file of such settings is refused.
     Raises SettingsError for unknown presets and keys (naming the nearest) and for values that do not fit.
     """
     raw = _read(str(preset))
@@ -146,7 +166,14 @@ def load_settings(preset: str | Path, overrides: Mapping[str, Any] | None = None
             if not isinstance(target, dict):
                 raise SettingsError(f"{preset}: '{section}' is {target!r}, expected a section with keys of its own")
         target[name] = value
-    return _validated(raw)
+    if own_method is not None:
+        if not isinstance(own_method, MethodKind):
+            kind = type(own_method).__name__
+            raise SettingsError(
+                f"method: expected a name, or an object of a class made from hierfed.methods.kind.MethodKind (found {kind})"
+            )
+        raw["method"] = type(own_method).__name__
+    return _validated(raw, own_method)
 
 
 def read_settings(text: str) -> Settings:
@@ -241,12 +268,12 @@ def _resolve(key: str, preset: str | Path) -> list[str]:
     )
 
 
-def _validated(raw: dict[str, Any]) -> Settings:
+def _validated(raw: dict[str, Any], own_method: MethodKind | None = None) -> Settings:
     for section, name in _FORMER_KEYS:
         if isinstance(raw.get(section), dict):
             raw[section].pop(name, None)
     try:
-        return Settings.model_validate(raw)
+        return Settings.model_validate(raw, context=own_method)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from hierfed.federated.rules import Rule
+    from hierfed.methods.kind import MethodKind
 
 
 class SettingsByName(TypedDict, total=False):
     """Settings as arguments, such as rounds=3; docs/settings.md says what each does.
 
-    rule: by name, or, where a function says so, a rule of one's own.
+    rule, method: by name, or, where a function says so, one of one's own.
     """
 
-    method: str
+    method: str | MethodKind
     seed: int
     columns: Mapping[str, str]
     header: Literal["auto", "yes", "no"]

@@ -110,12 +110,13 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from hierfed.federated.rules import Rule
+    from hierfed.methods.kind import MethodKind
 
 
 class SettingsByName(TypedDict, total=False):
     """Settings as arguments, such as rounds=3; docs/settings.md says what each does.
 
-    rule: by name, or, where a function says so, a rule of one's own.
+    rule, method: by name, or, where a function says so, one of one's own.
     """
 
 '''
@@ -129,7 +130,7 @@ def as_types() -> str:
             lines.append((name, field.annotation))
             continue
         lines += [(key, inner.annotation) for key, inner in type(field.default).model_fields.items()]
-    own = {"rule": "str | Rule"}
+    own = {"rule": "str | Rule", "method": "str | MethodKind"}
     told = [f"    {name}: {own.get(name) or _type(kind)}" for name, kind in lines if name not in _NO_ARGUMENTS]
     return _TYPES_HEAD + "\n".join(told) + "\n"
 

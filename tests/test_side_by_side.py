@@ -11,6 +11,9 @@ import pytest
 import hierfed
 from hierfed.errors import SettingsError
 from hierfed.federated.rules import OPEN_SUM
+from hierfed.methods.item_biases import ItemBiasesKind
+from hierfed.methods.item_biases.item_biases import ItemBiases
+from hierfed.methods.kind import Case, Prepared
 
 SMALL: dict[str, Any] = {"rounds": 1, "nodes": 2, "personal_nodes": 2, "hidden": [4], "local_epochs": 1}
 
@@ -107,3 +110,43 @@ def test_a_rule_of_ones_own_makes_the_totals(table):
     assert hierfed.run("network", data=table, rule=first_alone, **SMALL).result.digest != usual.digest
     with pytest.raises(SettingsError, match="sees single contributions"):
         hierfed.run("network", data=table, rule=same_sum, topology="tree", **SMALL)
+
+
+class TwiceTheStars(ItemBiasesKind):
+    """Item biases on a scale without an upper end."""
+
+    def prepare(self, case: Case) -> Prepared:
+        return Prepared(ItemBiases(len(case.catalogue), 1, (0.0, 10.0)), (), ())
+
+
+def test_a_method_of_ones_own_takes_the_place_of_the_presets_and_has_no_run_to_load(table, tmp_path):
+    usual = hierfed.run("item_biases", data=table, min_raters=1, **SMALL)
+    own = hierfed.run("item_biases", data=table, method=TwiceTheStars(), **SMALL)
+    assert own.result.digest == usual.result.digest
+    assert own.result.settings["method"] == "TwiceTheStars"
+    assert own.outcome.method.limits == (0.0, 10.0)
+    assert len(hierfed.run("item_biases", data=table, method=TwiceTheStars(), seeds=2, **SMALL).results) == 2
+    own.save(tmp_path / "run")
+    with pytest.raises(SettingsError, match="no method 'TwiceTheStars'; there are: averaging"):
+        hierfed.load(tmp_path / "run")
+
+
+class item_biases(TwiceTheStars):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "told"),
+    [
+        (3, {}, r"expected a name, or an object of a class made from hierfed.methods.kind.MethodKind \(found int\)"),
+        (TwiceTheStars, {}, r"\(found type\)"),
+        (TwiceTheStars(), {"rule": "median"}, "the sums of method 'TwiceTheStars' can only be added"),
+        (TwiceTheStars(), {"device": "cuda"}, "method 'TwiceTheStars'"),
+        (item_biases(), {}, "'item_biases' is a method that there is: give your class another name"),
+        ("item_bias", {}, "no method 'item_bias'"),
+    ],
+)
+def test_a_method_that_is_none_or_cannot_do_what_is_asked_is_refused_in_one_line(table, method, more, told):
+    with pytest.raises(SettingsError, match=told) as refusal:
+        hierfed.run("item_biases", data=table, method=method, **SMALL, **more)
+    assert "\n" not in str(refusal.value)

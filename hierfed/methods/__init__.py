@@ -46,8 +46,8 @@ METHODS: Mapping[str, MethodKind] = {
 
 
 def kind_of(settings: Settings) -> MethodKind:
-    """The kind of the settings' method. Raises SettingsError for an unknown method."""
-    return look_up(METHODS, settings.method, "method")
+    """The kind of the settings' method, or the caller's own. Raises SettingsError for an unknown method."""
+    return settings.own_method or look_up(METHODS, settings.method, "method")
 
 
 def needs_times(settings: Settings) -> bool:
