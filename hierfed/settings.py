@@ -168,9 +168,9 @@ def load_settings(
         target[name] = value
     if own_method is not None:
         if not isinstance(own_method, MethodKind):
-            kind = type(own_method).__name__
             raise SettingsError(
-                f"method: expected a name, or an object of a class made from hierfed.methods.kind.MethodKind (found {kind})"
+                "method: expected a name, or an object of a class made from hierfed.methods.kind.MethodKind "
+                f"(found {type(own_method).__name__})"
             )
         raw["method"] = type(own_method).__name__
     return _validated(raw, own_method)
