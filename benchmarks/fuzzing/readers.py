@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,23 @@ import hierfed
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import catalogue_bytes, read_catalogue
 from hierfed.data.reading.sources import load
+from hierfed.deployment.batches import TAUGHT
 from hierfed.deployment.checkpoint import FILE, Checkpoint, load_checkpoint
+from hierfed.deployment.edge_state import EdgeState
+from hierfed.deployment.keys import read_public_key
 from hierfed.deployment.plan import Plan
+from hierfed.deployment.policy import read_policy
+from hierfed.deployment.protocol import Introduction
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
-from hierfed.deployment.state import NodeState, Origin
+from hierfed.deployment.sources import FORGOTTEN
+from hierfed.deployment.state import ASKED, PINNED, NodeState, Origin
+from hierfed.deployment.status import Status, StatusFile, read_status
 from hierfed.deployment.witness import SEEN, Witness
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import StoredState
 from hierfed.ledger.audit import audit
+from hierfed.ledger.keys import kept_key, public_text
 from hierfed.results import DeployedRound
 from hierfed.runs.folder import rewrite_report
 from hierfed.runs.private_files import user_file
@@ -82,6 +90,8 @@ def make_base(place: Path) -> None:
     table = pl.DataFrame(rows, schema=["user", "item", "rating", "time"], orient="row")
     table.write_csv(inputs / "table.csv")
     table.write_parquet(inputs / "table.parquet")
+    table.write_ndjson(inputs / "table.jsonl")
+    (inputs / "policy.toml").write_text('least_nodes = 4\nepsilon = 2.5\nstages = ["rating"]\nsums = "secure"\n')
     with sqlite3.connect(inputs / "table.sqlite") as database:
         database.execute("create table ratings (user text, item integer, rating real, time integer)")
         database.executemany("insert into ratings values (?, ?, ?, ?)", rows)
@@ -100,6 +110,7 @@ def make_base(place: Path) -> None:
     (inputs / "settings.toml").write_text(settings.to_toml())
     _make_state(place / "state", settings, catalogue)
     _make_server(place / "server", settings, catalogue)
+    _make_edge(place / "edge")
 
 
 def _model(number: int) -> SharedModel:
@@ -123,6 +134,8 @@ def _make_state(place: Path, settings: Settings, catalogue: Catalogue) -> None:
     state.keep(TRAINING, "rating", 2, ROWS, StoredState({"kept": torch.arange(12, dtype=torch.float64)}))
     seen = {"answered": [["rating", 1], ["rating", 2]], "judged": "ab", "objection": ""}
     (place / SEEN).write_bytes(sealed_json(seen))
+    for name in RECORDS:
+        state.keep_record(name, {"training": TRAINING, "count": 3, "known": [["rating", 2, "ab"]], "users": {"u": "m"}})
     state.close()
 
 
@@ -136,6 +149,26 @@ def _make_server(place: Path, settings: Settings, catalogue: Catalogue) -> None:
             bytes_up=10, bytes_down=20, seconds=1.5,
         )  # fmt: skip
         append_round(place, record, number)
+    kept_key(place)
+    StatusFile(place, Status(kind="server", name="here", phase="finished", refusals=2))
+
+
+def _make_edge(place: Path) -> None:
+    edge = EdgeState(place, "north")
+    edge.key()
+    edge.settle([Introduction("one", "b2" * 16, "", public_text(kept_key(place)), "", (0.5, 4.0))])
+    edge.close()
+
+
+def _edge(read: Callable[[EdgeState], object]) -> Callable[[Path], str]:
+    def found(place: Path) -> str:
+        edge = EdgeState(place / "edge", "north")
+        try:
+            return repr(read(edge))
+        finally:
+            edge.close()
+
+    return found
 
 
 def _recommend(place: Path) -> str:
@@ -205,10 +238,20 @@ def _load(name: str) -> Callable[[Path], str]:
     return lambda place: repr(load(str(place / "in" / name), unmatched="keep").provenance)
 
 
+def _used(record: Mapping[str, Any]) -> str:
+    """What a node takes from a record."""
+    return repr([record.get(name) for name in ("training", "count", "known", "users")])
+
+
 def _secret(state: NodeState) -> str:
     return repr(state.streams(TRAINING).stream(1, 0, "noise").integers(2**40, 3))
 
 
+def _status(place: Path) -> str:
+    return read_status(place / "server").model_dump_json()
+
+
+RECORDS = (ASKED, PINNED, TAUGHT, FORGOTTEN)
 PRIVATE = f"run/private/*/{user_file(USER)}.safetensors"
 READERS: dict[str, Reader] = {
     "model": Reader("run/model.safetensors", _recommend, mutations.tensors),
@@ -229,6 +272,23 @@ READERS: dict[str, Reader] = {
     "witness": Reader("state/witness.json", _state(_witness), mutations.record),
     "secret": Reader("state/node.secret", _state(_secret), mutations.binary),
     "key": Reader("state/node.key", _state(lambda state: state.key().private_numbers().private_value), mutations.text),
+    **{
+        name: Reader(f"state/{name}", _state(lambda state, name=name: _used(state.record(name))), mutations.record)
+        for name in RECORDS
+    },
+    "ledger's key": Reader("server/ledger.key", lambda place: public_text(kept_key(place / "server")), mutations.text),
+    "status": Reader("server/status.json", _status, mutations.record),
+    "edge": Reader("edge/edge.json", _edge(lambda edge: (edge.identity, edge.group)), mutations.record),
+    "edge's key": Reader(
+        "edge/edge.key", _edge(lambda edge: edge.key().private_numbers().private_value), mutations.text
+    ),
+    "public key": Reader(
+        "edge/edge.key.pub", lambda place: read_public_key(place / "edge/edge.key.pub"), mutations.text, sealed=False
+    ),
+    "policy": Reader(
+        "in/policy.toml", lambda place: repr(read_policy(place / "in/policy.toml", {})), mutations.text, sealed=False
+    ),
+    "table.jsonl": Reader("in/table.jsonl", _load("table.jsonl"), mutations.text, sealed=False),
     "table.csv": Reader("in/table.csv", _load("table.csv"), mutations.text, sealed=False),
     "table.parquet": Reader("in/table.parquet", _load("table.parquet"), mutations.binary, sealed=False),
     "table.sqlite": Reader("in/table.sqlite", _load("table.sqlite"), mutations.binary, sealed=False),

@@ -52,7 +52,7 @@ class EdgeState:
         path = self.folder / KEY
         if not path.is_file():
             new_key(path)
-        return read_key(path)
+        return read_key(path, ANEW)
 
     def settle(self, group: Sequence[Introduction]) -> None:
         """Keep the nodes of the edge, which stay the same until the training is over; none then."""

@@ -25,8 +25,10 @@ from hierfed.atomic import write_atomically
 from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.superlink import Certificates
 from hierfed.errors import HierfedError
+from hierfed.sealed import damaged
 
 DAYS = 365
+ANOTHER = "put it back from a copy; else `hierfed keys new` makes another one"
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", re.ASCII)
 
 
@@ -44,8 +46,11 @@ def new_key(path: Path) -> Path:
     return public
 
 
-def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A node's private key; raises HierfedError for a file that holds none."""
+def read_key(path: Path, remedy: str = ANOTHER) -> ec.EllipticCurvePrivateKey:
+    """A node's private key; raises HierfedError for a file that holds none, or another one than the public half says.
+
+    remedy: what to do about the latter.
+    """
     try:
         key = load_ssh_private_key(path.read_bytes(), None)
     except TypeError as error:
@@ -54,10 +59,15 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
         ) from error
     except OSError as error:
         raise HierfedError(f"--key {path}: cannot be read: {error.strerror}; `hierfed keys new` makes one") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    # A damaged point may look like one in a form that the library does not read.
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise HierfedError(f"--key {path}: no private key of a node: {error}; `hierfed keys new` makes one") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise HierfedError(f"--key {path}: not an elliptic-curve key; `hierfed keys new` makes one")
+    # A key's file can be damaged and still hold a key.
+    public = path.with_name(f"{path.name}.pub")
+    if public.is_file() and read_public_key(public, "--key") != public_text(key.public_key()):
+        raise damaged(path, f"it does not fit {public.name} beside it", remedy)
     return key
 
 
@@ -71,7 +81,7 @@ def read_public_key(path: Path, option: str = "--allow-key") -> str:
     except UnsupportedAlgorithm as error:
         # The error's own text would repeat the file's, which may be a private key.
         raise HierfedError(f"{option} {path}: no public key of a node; give the .pub file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise HierfedError(f"{option} {path}: no public key of a node: {error}; give the .pub file") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise HierfedError(f"{option} {path}: not an elliptic-curve key; `hierfed keys new` makes one")

@@ -20,9 +20,8 @@ from torch import Tensor
 from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read_catalogue
-from hierfed.deployment.keys import new_key, read_key, read_public_key
+from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import Plan, read_plan
-from hierfed.deployment.signing import public_text
 from hierfed.engines.exchange import Request
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.federated.contract import SharedModel
@@ -114,11 +113,7 @@ class NodeState:
             raise damaged(path, "it is missing, and a federation knows this node by it", LOST)
         if not path.is_file():
             new_key(path)
-        key, public = read_key(path), path.with_name(f"{KEY}.pub")
-        # A key's own file can be damaged and still hold a key.
-        if public.is_file() and read_public_key(public) != public_text(key.public_key()):
-            raise damaged(path, f"it does not fit {public.name} beside it", LOST)
-        return key
+        return read_key(path, LOST)
 
     def streams(self, training: str) -> PrivateStreams:
         """The streams of this node's noise in a training, the same at each start; nobody else can foresee them."""

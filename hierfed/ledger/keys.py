@@ -30,8 +30,8 @@ ANEW = "put it back from a copy; else --begin-anew on a server, or another --sta
 def kept_key(folder: Path) -> Ed25519PrivateKey:
     """The key in `folder/ledger.key`, for its owner only; the first call makes it, and its public half beside it.
 
-    Raises HierfedError for a file without a key, where none can be written, and where the key of a ledger that lies
-    beside it is lost.
+    Raises HierfedError for a file without a key, or with another one than its public half says, where none can be
+    written, and where the key of a ledger that lies beside it is lost.
     """
     path = folder / KEY
     if not path.is_file() and (folder / LEDGER).is_file():
@@ -44,10 +44,14 @@ def kept_key(folder: Path) -> Ed25519PrivateKey:
         key = load_ssh_private_key(path.read_bytes(), None)
     except StorageError:
         raise
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise HierfedError(f"{path}: no private key of a ledger: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise HierfedError(f"{path}: not an Ed25519 key, which ledgers are signed with")
+    # A key's file can be damaged and still hold a key.
+    public = folder / f"{KEY}.pub"
+    if public.is_file() and public.read_bytes().strip() != public_text(key).encode():
+        raise damaged(path, f"it does not fit {public.name} beside it", ANEW)
     return key
 
 

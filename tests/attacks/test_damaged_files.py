@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fuzzing.readers import READERS, ROWS, SMALL, TRAINING, USER
 from fuzzing.trial import BAD, OTHER, REFUSED, SAME, TRACEBACK, finding, trial
 from safetensors import safe_open
@@ -20,7 +22,7 @@ from hierfed.deployment import hosting
 from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.checkpoint import COPY, FILE, has_checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting
-from hierfed.deployment.keys import new_key
+from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.round_log import missing_rounds, read_rounds
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.flower.federation import Patience
@@ -259,12 +261,27 @@ def test_a_server_without_its_key_stops_before_anything_is_written(village: Make
 
 
 def test_a_key_that_does_not_fit_its_public_half_is_refused(copy: Path) -> None:
-    state = NodeState(copy / "state")
+    """One digit of a key's file makes another key of it, one time in a hundred."""
     new_key(copy / "other.key")
-    shutil.copy(copy / "other.key", copy / "state/node.key")
-    with pytest.raises(DamagedError, match=r"node\.key\.pub"):
-        state.key()
-    state.close()
+    for name, read in {"state/node.key": READERS["key"].read, "edge/edge.key": READERS["edge's key"].read}.items():
+        shutil.copy(copy / "other.key", copy / name)
+        with pytest.raises(DamagedError, match=rf"{Path(name).name}\.pub beside it"):
+            read(copy)
+    (copy / "another").mkdir()
+    kept_key(copy / "another")
+    shutil.copy(copy / "another/ledger.key", copy / "server/ledger.key")
+    with pytest.raises(DamagedError, match=r"ledger\.key\.pub beside it"):
+        kept_key(copy / "server")
+
+
+def test_a_key_whose_point_looks_compressed_is_refused_in_one_line(copy: Path) -> None:
+    path = copy / "state/node.key"
+    point = read_key(path).public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    first, *body, last = path.read_text().splitlines()
+    content = base64.b64decode("".join(body)).replace(point, b"\x02" + point[1:])
+    path.write_text("\n".join([first, base64.b64encode(content).decode(), last, ""]))
+    with pytest.raises(HierfedError, match="no private key of a node"):
+        read_key(path)
 
 
 def test_rounds_out_of_order_or_missing_are_told(copy: Path) -> None:

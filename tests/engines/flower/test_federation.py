@@ -399,6 +399,30 @@ def test_a_node_that_answers_again_is_waited_for_again(world):
     assert total(world.round()) == 111
 
 
+def test_an_answer_in_time_ends_a_silence_although_an_older_message_was_lost(world):
+    world.c.answers["round"] = None
+    world.round()
+    world.c.answers.clear()
+    assert total(world.round()) == 111
+    world.c.seconds["round"] = 8.0
+    assert total(world.round()) == 111
+
+
+def test_the_end_does_not_wait_for_a_silent_node(world):
+    world.c.answers["round"] = None
+    world.round()
+    for peer in (world.a, world.b):
+
+        def leave(request: Request, peer: Peer = peer) -> Reply:
+            world.net.leave(peer)
+            return Reply()
+
+        peer.answers["goodbye"] = leave
+    began = world.clock.now
+    world.federation.dismiss()
+    assert world.clock.now < began + world.leaving / 2
+
+
 def test_a_silent_node_is_asked_in_the_round_in_which_it_answers_again(world):
     """That round needs it for its quorum."""
     world.federation._patience = Patience(600.0, 3, 4.0, 3.0)
