@@ -2,6 +2,7 @@
 
     python benchmarks/shapes.py --data FOLDER [--rounds 16] [--nodes 8,64] [--tree-nodes 640] [--edges 32] [--lost 0.2]
         [--exchanges 3,6]
+    python benchmarks/shapes.py --data FOLDER --gone-seeds 5
     hierfed data make FOLDER --users 10000 --items 300 --ratings 200000
     python benchmarks/shapes.py --data FOLDER --rounds 1 --nodes "" --tree-nodes 10000 --edges 100
 
@@ -10,12 +11,15 @@ from the server's, relative to each array's largest entry, and their bytes again
 also: RMSE of users' models beside the star's, with lost messages and so many exchanges a round (log2 n unless said);
 and the users' of 7 peers where the eighth is gone for good after half of the rounds. For trees: whether the digest is
 that of a star with exact sums, the share of the star's bytes that comes into the root, and up to 1,000 nodes the
-seconds of both stars.
+seconds of both stars. `--gone-seeds` prints nothing but the peer that is gone, of so many seeds: beside a star, and
+beside a star that the same node leaves, which shows what its ratings are worth, and what peers add to that.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from hierarchical import rmse
 
@@ -67,6 +71,43 @@ def without_last(method: Method, nodes: Sequence[Node], rounds: int) -> Trained:
     return Trained(copies[0], private)
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """Every node until a round, and all but the last one after it. See hierfed.federated.participation."""
+
+    after: int
+
+    def places(self, round_number: int, nodes: int) -> np.ndarray:
+        """The places of the nodes in a round."""
+        return np.arange(nodes if round_number <= self.after else nodes - 1)
+
+
+def print_gone(data: str, seeds: int, rounds: int, count: int = 8) -> None:
+    """A line for each seed, and one for all: the RMSE of the other users where the last of 8 peers is gone for good."""
+    found = list[tuple[float, float, float]]()
+    for seed in range(seeds):
+        method, nodes = federation(data, count, seed)
+        leaving = Round(participation=Leaving(rounds // 2))  # type: ignore[arg-type]
+        star, left = (run_rounds(method, list(nodes), rounds, how=how) for how in (Round(), leaving))
+        trained = star, left, without_last(method, nodes, rounds)
+        whole, of_star, of_peers = (users_rmse(method, nodes[:-1], each) for each in trained)
+        found.append((of_peers - whole, of_star - whole, of_peers - of_star))
+        print(f"seed {seed}: star {whole:.5f}, star that it leaves {of_star:.5f}, peers {of_peers:.5f}", flush=True)
+    mean, spread = np.mean(found, 0), np.std(found, 0, ddof=1)
+    told = zip(("peers - star", "star that it leaves - star", "peers - star that it leaves"), mean, spread, strict=True)
+    print("; ".join(f"{name}: {of_mean:+.5f} ± {of_spread:.5f}" for name, of_mean, of_spread in told))
+
+
+def federation(data: str, count: int, seed: int = 0) -> tuple[Method, list[Node]]:
+    """The method of the preset, and so many nodes."""
+    settings = load_settings(
+        "hierarchical", {"source": data, "protocol": "warm", "nodes": count, "threads": 1, "seed": seed}
+    )
+    dataset = load_dataset(settings)
+    nodes, _ = assign(dataset, divide(dataset, settings), settings)
+    return prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method, list(nodes)
+
+
 def print_tree(method: Method, nodes: list[Node], rounds: int, edges: int) -> None:
     """A line for a tree, and one for the cost of exact sums at a star."""
     rule = TreeSum(-(-len(nodes) // edges))
@@ -98,20 +139,20 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=32)
     parser.add_argument("--lost", type=float, default=0.2)
     parser.add_argument("--exchanges", default="")
+    parser.add_argument("--gone-seeds", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.gone_seeds:
+        print_gone(options.data, options.gone_seeds, options.rounds)
+        return
     counts = [(int(each), False) for each in options.nodes.split(",") if each]
     for count, tree in [*counts, *([(options.tree_nodes, True)] if options.tree_nodes else [])]:
-        changes = {"source": options.data, "protocol": "warm", "nodes": count, "threads": 1}
-        settings = load_settings("hierarchical", changes)
-        dataset = load_dataset(settings)
-        nodes, _ = assign(dataset, divide(dataset, settings), settings)
-        method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method
+        method, nodes = federation(options.data, count)
         if tree:
-            print_tree(method, list(nodes), options.rounds, options.edges)
+            print_tree(method, nodes, options.rounds, options.edges)
             continue
         star_rounds: list[FinishedRound] = []
-        star = run_rounds(method, list(nodes), options.rounds, star_rounds.append)
+        star = run_rounds(method, nodes, options.rounds, star_rounds.append)
         sent = sum(each.bytes_up for each in star_rounds)
         turns = (count - 1).bit_length()
         told: list[FinishedRound] = []
@@ -130,7 +171,7 @@ def main() -> None:
             after = users_rmse(method, nodes, run_gossip(method, nodes, options.rounds, how=lossy))
             told_of = f"{options.lost:.0%} lost, {exchanges} exchanges"
             print(f"gossip, {count} peers, {told_of}: {after:.5f}, star {before:.5f}", flush=True)
-        left = list(nodes)[:-1]
+        left = nodes[:-1]
         whole, fewer = (
             users_rmse(method, left, star),
             users_rmse(method, left, without_last(method, nodes, options.rounds)),
