@@ -48,7 +48,7 @@ def run_experiment(
     observers: watch the run, and may end its training; the run then ends with its finished rounds.
     """
     observer = Observers(observers)
-    watch, how, shares = Stopwatch(observer), with_own_rule(settings, rule), SharesOnly(observer)
+    watch, shares, how = Stopwatch(observer), SharesOnly(observer), with_own_rule(settings, rule, observer.recorded)
     with one_torch_thread():
         watch.start("data")
         allocation = allocate(load_dataset(settings, observer.download, table), settings, needs_times(settings))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hierfed.federated.contract import Contribution, SharedModel
+    from hierfed.federated.recorded import RecordedStep
     from hierfed.results import Result, RoundRecord
 
 
@@ -53,6 +54,10 @@ class Observer:
     def should_continue(self) -> bool:
         """Called before each round but the first; False stops the training with its finished rounds."""
         return True
+
+    def recorded(self) -> Sequence[RecordedStep] | None:
+        """Called once, under asynchronous rounds: the order in which nodes answer; None lets their speeds decide."""
+        return None
 
 
 SILENT = Observer()
@@ -127,6 +132,10 @@ class Observers(Observer):
     def should_continue(self) -> bool:
         """See Observer."""
         return all(each.should_continue() for each in self._observers)
+
+    def recorded(self) -> Sequence[RecordedStep] | None:
+        """See Observer. The first order counts."""
+        return next((found for each in self._observers if (found := each.recorded()) is not None), None)
 
 
 def tell(observer: Observer, kind: str, lines: Iterable[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from hierfed.data.division import allocate, load_dataset
+from hierfed.deployment.edges import why_no_edges
+from hierfed.deployment.plan import check_deployable
 from hierfed.engines.rounds import round_of
 from hierfed.engines.shapes import ENGINES, run_training
 from hierfed.engines.stages import after_earlier_stages
@@ -77,23 +80,71 @@ def reason(shape: tuple[str, str], options: dict[str, Any]) -> str:
     return ""
 
 
-def table() -> str:
-    """The table and its reasons, as Markdown."""
-    reasons: dict[str, int] = {}
-    lines = ["| | " + " | ".join(", ".join(shape) for shape in SHAPES) + " |", "|---|" + "---|" * len(SHAPES)]
+def of_server(options: dict[str, Any]) -> str:
+    """The reason why `hierfed server` with nodes cannot have these options; empty where it can."""
+    return of_real("star", options)
+
+
+def of_late_server(options: dict[str, Any]) -> str:
+    """The same of one whose nodes answer when they can."""
+    return of_real("star", {"mode": "async", **options})
+
+
+def of_edges(options: dict[str, Any]) -> str:
+    """The same of one with `hierfed edge` between it and nodes."""
+    changes = {"rule": "exact_sum", **options}
+    return of_real("star", changes) or why_no_edges(load_settings("network", {**SMALL, **changes}))
+
+
+def of_peers(options: dict[str, Any]) -> str:
+    """The same of `hierfed peer`."""
+    return of_real("gossip", options)
+
+
+def of_real(topology: str, options: dict[str, Any]) -> str:
+    """The reason why no real machines can train a network with these options; empty where they can."""
+    changes = {"topology": topology, **options}
+    try:
+        check_deployable(load_settings("network", {**SMALL, **changes}), topology)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+REAL = {"server, sync": of_server, "server, async": of_late_server, "edges": of_edges, "peers": of_peers}
+
+
+def table(shapes: Mapping[str, Callable[[dict[str, Any]], str]], reasons: dict[str, int]) -> str:
+    """A table of the reasons that each shape has against each option, by number, as Markdown."""
+    lines = ["| | " + " | ".join(shapes) + " |", "|---|" + "---|" * len(shapes)]
     for name, options in SINGLE.items():
         cells = []
-        for shape in SHAPES:
-            found = reason(shape, options)
-            text = re.sub(r"(rule|step) '[a-z_0-9]+'", r"the \1", found)
-            text = re.sub(r"(training\.[a-z_]+) '[a-z_]+'", r"\1", text)
+        for against in shapes.values():
+            found = against(options)
+            text = re.sub(r"(training\.[a-z_]+|federation\.rule|privacy_unit) '[a-z_]+'", r"\1", found)
+            text = re.sub(r"(rule|step) '[a-z_0-9]+'", r"the \1", text)
             cells.append(f"({reasons.setdefault(text, len(reasons) + 1)})" if text else "works")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"{number}. {text}" for text, number in reasons.items())])
+    return "\n".join(lines)
 
 
-def test_the_docs_have_the_table():
-    assert table() in DOCS.read_text(encoding="utf-8")
+def tables() -> list[str]:
+    """The tables of one process and of real machines, and the reasons in both."""
+    reasons: dict[str, int] = {}
+    simulated = table({", ".join(shape): partial(reason, shape) for shape in SHAPES}, reasons)
+    real = table(REAL, reasons)
+    return [simulated, real, "\n".join(f"{number}. {text}" for text, number in reasons.items())]
+
+
+@pytest.mark.parametrize("part", tables(), ids=["in one process", "on real machines", "reasons"])
+def test_the_docs_have_the_tables(part):
+    assert part in DOCS.read_text(encoding="utf-8")
+
+
+def test_late_answers_of_real_nodes_go_with_what_simulated_ones_go_with():
+    for options in combinations():
+        if not reason(("star", "async"), options):
+            assert not of_late_server(options), options
 
 
 def test_every_shape_has_an_engine_or_a_reason():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hierfed.federated.recorded import RecordedStep
 from hierfed.observer import SILENT, Observer, Observers, SharesOnly
 
 TOLD: dict[str, tuple[Any, ...]] = {
@@ -40,7 +41,20 @@ class Noting(Observer):
 
 def test_all_methods_of_an_observer_are_tried_here():
     methods = {name for name, _ in inspect.getmembers(Observer, inspect.isfunction)}
-    assert methods == {*TOLD, "should_continue"}
+    assert methods == {*TOLD, "should_continue", "recorded"}
+
+
+def test_of_several_observers_the_first_order_counts():
+    class Knows(Observer):
+        def __init__(self, steps: list[RecordedStep]):
+            self.steps = steps
+
+        def recorded(self) -> list[RecordedStep]:
+            return self.steps
+
+    steps = [RecordedStep(("a",))]
+    assert Observers([Noting(), Knows(steps), Knows([])]).recorded() is steps
+    assert Observers([Noting()]).recorded() is SILENT.recorded() is None
 
 
 @pytest.mark.parametrize("name", TOLD)

@@ -92,7 +92,7 @@ def test_methods_that_cannot_be_asynchronous_say_so(preset, changes, reason):
 @pytest.mark.parametrize(
     ("changes", "topology", "reason"),
     [
-        ({"mode": "async"}, "star", "`hierfed run` alone simulates it"),
+        ({"mode": "async", "speed": "one_slow"}, "star", "real ones come by themselves"),
         ({"topology": "tree"}, "star", "`hierfed edge` runs it under rule 'exact_sum': leave it at 'star'"),
         ({"topology": "gossip"}, "star", "`hierfed peer` runs it"),
         ({"topology": "gossip", "lost_messages": 0.1}, "gossip", "real ones come by themselves"),

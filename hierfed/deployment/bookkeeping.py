@@ -35,6 +35,7 @@ class Bookkeeper:
         self._folder, self._key = folder, key
         self._signatures: dict[str, str] = {}
         self._unsigned: dict[str, str] = {}
+        self._told: dict[str, int] = {}
         self._read()
         if self._book.chain.entries and self._book.chain.opening.server != self.public:
             signer = fingerprint(self._book.chain.opening.server)
@@ -125,9 +126,16 @@ class Bookkeeper:
         self.append(self._scribe.end(self._signatures))
         return Request("ledger", self.facts())
 
-    def facts(self) -> dict[str, Fact]:
-        """Facts for any request: the last entry, and a few before it for nodes that missed one."""
-        return {ENTRIES: b"\n".join(self._book.lines()[-RECENT:])}
+    def facts(self, name: str = "") -> dict[str, Fact]:
+        """Facts for any request: the last entry, and a few before it for nodes that missed one.
+
+        name: of a node that may have missed many; it gets all since this was called for it last.
+        """
+        lines = self._book.lines()
+        first = max(len(lines) - RECENT, 0)
+        if name:
+            first, self._told[name] = min(first, self._told.get(name, 0)), len(lines)
+        return {ENTRIES: b"\n".join(lines[first:])}
 
     def with_lines(self, setup: Request) -> Request:
         """A setup with the whole ledger so far, since its node may have missed a part."""

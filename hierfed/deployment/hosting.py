@@ -94,6 +94,8 @@ def host(
         catalogue = former.grown(settings, catalogue)
     check_protected(hosting)
     _check_secure_sums(settings, nodes)
+    if settings.federation.answers > nodes:
+        raise SettingsError(f"federation.answers: --nodes {nodes} never give {settings.federation.answers}: lower it")
     if quorum > nodes:
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None

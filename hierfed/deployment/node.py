@@ -119,6 +119,7 @@ class NodeSide:
             "goodbye": self._goodbye,
         }
         signature_facts = self._witness.countersign(request, self._models)
+        self._begin_anew()
         reply = handlers[request.kind](request)
         self._witness.note_contribution(request, reply)
         reply = replace(reply, facts={**reply.facts, **signature_facts})
@@ -184,7 +185,14 @@ class NodeSide:
             self._take(stage, shared)
         lines = request.facts.get(LEDGER)
         self._witness.begin(plan, lines if isinstance(lines, bytes) else b"")
+        self._begin_anew()
         return Reply()
+
+    def _begin_anew(self) -> None:
+        """Forget the private states of stages in which the server has not used the last answer."""
+        for stage in self._witness.begun_anew():
+            self._round_state = RoundState("", 0, None)
+            self.state.forget(stage)
 
     def _check_budget(self, plan: Plan) -> None:
         """Raise HierfedError for a plan that would cost the users twice what they were promised."""
@@ -325,9 +333,10 @@ class NodeSide:
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
         """The private state of that round, or of the last round before it that this node took part in."""
-        found = self._recall(stage, number)
-        missed = self._round_state.stage == stage and self._round_state.number < number
-        return self._round_state.state if found is None and missed else found
+        if self._round_state.stage == stage and self._round_state.number <= number:
+            return self._round_state.state
+        plan, own = self._known(self._plan), self._known(self._own)
+        return self.state.recall_last(plan.training, stage, number, own.digest)
 
     def _node(self) -> Node:
         own = self._known(self._own)

@@ -169,6 +169,11 @@ def check_update(plan: Plan) -> None:
     """Raise SettingsError for a plan that goes on from a finished model where none can."""
     if plan.update is None:
         return
+    if plan.settings.federation.mode == "async":
+        raise SettingsError(
+            "federation.mode 'async': a training that goes on from a finished one waits for everybody: leave it at "
+            "'sync'"
+        )
     if plan.private:
         raise SettingsError(
             "privacy.privacy_unit: under differential privacy no training goes on from a finished one, since each "
@@ -187,12 +192,15 @@ def check_deployable(settings: Settings, topology: str = "star") -> None:
             "federation.participation: a real federation asks every node in every round, and goes on with those that "
             "answer (--quorum): leave it at 1"
         )
-    for name, usual in (("topology", topology), ("mode", "sync")):
-        value = getattr(settings.federation, name)
-        if value != usual:
-            real = {"gossip": ", `hierfed peer` runs it", "tree": ", `hierfed edge` runs it under rule 'exact_sum'"}
-            by = f"`hierfed run`{'' if value in real else ' alone'} simulates it{real.get(value, '')}"
-            raise SettingsError(f"federation.{name} '{value}': {by}: leave it at '{usual}'")
+    if (found := settings.federation.topology) != topology:
+        real = {"gossip": ", `hierfed peer` runs it", "tree": ", `hierfed edge` runs it under rule 'exact_sum'"}
+        raise SettingsError(
+            f"federation.topology '{found}': `hierfed run` simulates it{real.get(found, '')}: leave it at '{topology}'"
+        )
+    if settings.federation.speed != "constant":
+        raise SettingsError(
+            "federation.speed: simulates slow nodes; real ones come by themselves: leave it at 'constant'"
+        )
     if settings.federation.lost_messages:
         raise SettingsError("federation.lost_messages: simulates losses; real ones come by themselves: leave it at 0")
     if settings.data.implicit:

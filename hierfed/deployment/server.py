@@ -18,11 +18,12 @@ from hierfed.deployment.former import Former
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import natural
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
-from hierfed.engines.exchange import Request
+from hierfed.engines.exchange import Member, Request
 from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.late_rounds import LateRounds
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.going_on import OPENING, begun
-from hierfed.engines.rounds import rule_of, steps_of
+from hierfed.engines.rounds import lateness_of, rule_of, steps_of
 from hierfed.errors import HierfedError
 from hierfed.evaluation.collection import collect_federation
 from hierfed.federated.contract import SharedModel, SumMethod
@@ -222,13 +223,20 @@ class _Training:
             append_round(self._folder, self.records[-1], ledger.rounds)
             self._admission.observer.on_round(self.records[-1])
 
-        self._federation.run_rounds(strategy, rounds, on_round)
+        if is_late := stage == RATING and self.plan.settings.federation.mode == "async":
+            late, names = lateness_of(self.plan.settings), list(self._admission.nodes)[: self.plan.nodes]
+            LateRounds(self._federation, strategy, late, names, ledger.facts, on_round).run(rounds)
+        else:
+            self._federation.run_rounds(strategy, rounds, on_round)
         self._admission.finished[stage] = strategy.shared
         self.plan = self.plan.after(self._admission.finished)
-        finished = Request(
-            "finish", {"stage": stage, "round": strategy.shared.round, **ledger.facts()}, strategy.shared.arrays
-        )
-        self._federation.ask(lambda _: finished, 1)
+        shared = strategy.shared
+
+        def finished(member: Member) -> Request:
+            facts = {"stage": stage, "round": shared.round, **ledger.facts(member.name if is_late else "")}
+            return Request("finish", facts, shared.arrays)
+
+        self._federation.ask(finished, 1)
 
     def _first(self, stage: str, method: SumMethod) -> SharedModel:
         """The model that a stage begins with."""

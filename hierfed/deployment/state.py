@@ -246,7 +246,7 @@ class NodeState:
         return SharedModel(arrays, int(facts["round"]))
 
     def keep(self, training: str, stage: str, number: int, rows: str, state: PrivateState) -> None:
-        """Keep the node's private state of a round; that of the round before stays, since a server may repeat a round.
+        """Keep the node's private state of a round; that of its last one before stays: a server may repeat a round.
 
         rows: the digest of the rows that the state was made of.
         """
@@ -255,8 +255,9 @@ class NodeState:
             return
         content = tensor_bytes(kept, {"training": training, "rows": rows})
         write_atomically(self._round(stage, number), content, 0o600)
+        kept_before = self._rounds_before(stage, number)[-1:]
         for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
-            if abs(int(path.name.split(".")[1]) - number) > 1:
+            if int(path.name.split(".")[1]) not in (*kept_before, number, number + 1):
                 path.unlink()
 
     def recall(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
@@ -266,6 +267,21 @@ class NodeState:
             return None
         facts, tensors = _read(path, ("training", "rows"))
         return StoredState(tensors) if (facts["training"], facts["rows"]) == (training, rows) else None
+
+    def recall_last(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
+        """The private state of this round or of the last one before it that is there, likewise."""
+        last = self._rounds_before(stage, number + 1)[-1:]
+        return self.recall(training, stage, last[0], rows) if last else None
+
+    def forget(self, stage: str) -> None:
+        """Delete the private states of a stage."""
+        for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
+            path.unlink()
+
+    def _rounds_before(self, stage: str, number: int) -> list[int]:
+        """The numbers of the rounds before this one whose state is there, ascending."""
+        found = (int(path.name.split(".")[1]) for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"))
+        return sorted(each for each in found if each < number)
 
     def _round(self, stage: str, number: int) -> Path:
         return self.folder / ROUNDS / f"{stage}.{number}.safetensors"

@@ -11,6 +11,7 @@ from hierfed.deployment.protocol import COUNTERSIGNATURE, ENTRIES, UNSIGNED
 from hierfed.engines.exchange import REFUSAL, Fact, Reply, Request
 from hierfed.engines.secure_round import MASK
 from hierfed.federated.contract import SharedModel, digest_of
+from hierfed.federated.stage import RATING
 from hierfed.ledger.book import Book, name_of
 from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import FILE, Continued, End, Entry, Opening, RoundEntry, Seal, line_hash, read_line
@@ -31,7 +32,8 @@ class Witness:
     A signature says that the entry follows all entries that the node knows, and that no other stands in its place. The
     settings, the catalogue and the server's key are those that the node was sent. The entry lists the node as a
     contributor if it sent a contribution, and only then. The model is the one that the node was sent next. A signature
-    says nothing of other contributors, of the sum, or of how the model was made from it: a node cannot see these.
+    says nothing of other contributors, of the sum, or of how the model was made from it: a node cannot see these. Under
+    asynchronous rounds it cannot see either whether an answer of its own was left out, or is under way.
     """
 
     def __init__(self, name: str, folder: Path, tell: Callable[[str], None]):
@@ -44,6 +46,7 @@ class Witness:
         self._asked: tuple[str, int] | None = None
         self._answered: set[tuple[str, int]] = set()
         self._judged = self._objection = ""
+        self._anew = set[str]()
         self._recall()
 
     def meet(self, server: str) -> None:
@@ -66,6 +69,14 @@ class Witness:
                 self._take(line)
         except BrokenLink as broken:
             self._tell(f"the server's ledger is not the one that this node knows: an entry {broken}")
+
+    def begun_anew(self) -> list[str]:
+        """The stages of asynchronous rounds that this node has to begin anew, since this was called last.
+
+        See hierfed.federated.recorded.RecordedStep.
+        """
+        found, self._anew = sorted(self._anew), set()
+        return found
 
     def note_contribution(self, request: Request, reply: Reply) -> None:
         """Note a contribution of this node to a round: its answer, or its masked vector under secure sums."""
@@ -129,7 +140,10 @@ class Witness:
             self._judged, self._objection = line_hash(line), ""
             if isinstance(entry, RoundEntry):
                 self._objection = self._misplaced(entry)
-                self._answered.discard((entry.stage, entry.round))
+                self._answered -= self._due(entry)
+                refused = {each.node for each in entry.refused}.difference(entry.contributors)
+                if self._late(entry) and (entry.sum is None or self._name in refused):
+                    self._anew.add(entry.stage)
             self._remember()
         self._book.append(line)
         return entry
@@ -154,12 +168,25 @@ class Witness:
 
     def _misplaced(self, entry: RoundEntry) -> str:
         """The error in the entry about this node's contribution; empty if there is none."""
-        sent, listed = (entry.stage, entry.round) in self._answered, self._name in entry.contributors
+        sent, listed = bool(self._answered & self._due(entry)), self._name in entry.contributors
         if listed and not sent:
             return "lists a contribution of this node, which sent none"
-        refused = self._name in {each.node for each in entry.refused}
+        refused = self._name in {each.node for each in entry.refused} or self._late(entry)
         left_out = sent and not listed and not refused and entry.sum is not None
         return "leaves out the contribution that this node has sent" if left_out else ""
+
+    def _late(self, entry: RoundEntry) -> bool:
+        """True in a stage whose server steps before everybody has answered."""
+        plan = self._plan
+        return plan is not None and plan.settings.federation.mode == "async" and entry.stage == RATING
+
+    def _due(self, entry: RoundEntry) -> set[tuple[str, int]]:
+        """The rounds, by stage, that an answer of this node in the entry was to."""
+        if not self._late(entry):
+            return {(entry.stage, entry.round)}
+        named = {*entry.contributors, *(each.node for each in entry.refused)}
+        before = {(stage, number) for stage, number in self._answered if stage == entry.stage and number <= entry.round}
+        return before if self._name in named else set()
 
     def _wrong_model(self, entry: Entry, request: Request, models: Mapping[str, SharedModel]) -> str:
         """The error in the entry about models; empty if there is none."""

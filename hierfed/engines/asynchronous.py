@@ -1,4 +1,4 @@
-"""Asynchronous rounds in one process, in simulated time: the server steps whenever some nodes have answered.
+"""Asynchronous rounds: the server steps whenever some nodes have answered. Here in one process, in simulated time.
 
 A node whose answer is in a step is given the new model at once; the others work on with the model that they have.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from hierfed.data.federation import Node, row_counts
 from hierfed.engines.in_process import FinishedRound
 from hierfed.engines.replies import template
 from hierfed.engines.rounds import PLAIN, Lateness, Round
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, DatedSums, SharedModel, SumMethod, ordered_sum
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
+from hierfed.federated.recorded import RecordedStep
 from hierfed.federated.remembered import beside, of_method, of_steps
 from hierfed.federated.speeds import Asked
 from hierfed.federated.stage import RATING
@@ -26,17 +29,119 @@ from hierfed.federated.steps import Known, arrive, send
 from hierfed.observer import SILENT, Observer
 
 
-@dataclass
-class _Work:
-    """The nodes at work.
+class LateSums:
+    """The server's memory in asynchronous rounds: the last sum of each node, and the model that it was made with.
 
-    given: the model that each works with. due: the time and the place of every answer that is to come.
-    answered: the number of each node's answers so far.
+    A sum that can only be added is one over all nodes: a node's last sum replaces its former one, so an old answer is
+    no bias. Source: incremental EM, Neal and Hinton, A view of the EM algorithm that justifies incremental, sparse, and
+    other variants, 1998.
+
+    Where a method's arrays may be averaged, the total is made of the answers since the last step; late ones are weighed
+    down. Source: FedBuff, Nguyen et al., AISTATS 2022, arXiv:2106.06639. With one answer a step it is FedAsync, Xie et
+    al., 2019, arXiv:1903.03934, which moves by changes here, and not towards the node's model.
     """
 
-    given: dict[int, SharedModel] = field(default_factory=dict)
+    def __init__(self, method: SumMethod, late: Lateness):
+        self._method, self._late = method, late
+        self._last = dict[int, tuple[Contribution, SharedModel]]()
+        self._fresh = list[int]()
+
+    def begin(self, sent: Mapping[int, Contribution], made_with: SharedModel) -> None:
+        """Begin with the sums of a round of everybody, by place, which are in its total."""
+        self._last = {place: (each, made_with) for place, each in sent.items()}
+
+    def take(self, place: int, sent: Contribution, made_with: SharedModel) -> None:
+        """Take the answer of the node at this place, in place of its former one."""
+        self._last[place] = sent, made_with
+        self._fresh.append(place)
+
+    def forget(self, places: Iterable[int]) -> None:
+        """Leave out what these nodes have sent."""
+        for place in places:
+            self._last.pop(place, None)
+
+    def total(self, now: SharedModel) -> Contribution:
+        """The total of a step from the model `now`, in the order of the nodes' places. The next one begins."""
+        places, self._fresh = sorted(self._fresh if self._late.averaged else self._last), []
+        return ordered_sum(self._present(*self._last[place], now) for place in places)
+
+    def _present(self, sent: Contribution, made_with: SharedModel, now: SharedModel) -> Contribution:
+        if self._late.averaged:
+            return self._late.weighed(sent, now.round - made_with.round)
+        return self._method.brought(sent, made_with, now) if isinstance(self._method, DatedSums) else sent
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who is in a step, by place; see RecordedStep."""
+
+    answered: Sequence[int]
+    refused: Sequence[int] = ()
+    summed: bool = True
+
+
+class Order(Protocol):
+    """Decides who answers when. clock: simulated time; 0 where none is."""
+
+    clock: float
+
+    def ask(self, place: int) -> None:
+        """A node is given a model."""
+        ...
+
+    def turn(self, wanted: int) -> Turn:
+        """The next step; wanted: the number of answers that it waits for."""
+        ...
+
+
+@dataclass
+class SimulatedOrder:
+    """The order of simulated speeds. due: the time and the place of every answer that is to come."""
+
+    late: Lateness
+    nodes: Sequence[Node]
+    clock: float = 0.0
     due: list[tuple[float, int]] = field(default_factory=list)
-    answered: list[int] = field(default_factory=list)
+    answered: dict[int, int] = field(default_factory=dict)
+
+    def ask(self, place: int) -> None:
+        """See Order."""
+        asked = Asked(self.late.seed, self.answered.get(place, 0), self.nodes[place].number, len(self.nodes))
+        heapq.heappush(self.due, (self.clock + self.late.speed(asked), place))
+
+    def turn(self, wanted: int) -> Turn:
+        """See Order."""
+        arrived = []
+        for _ in range(wanted):
+            self.clock, place = heapq.heappop(self.due)
+            self.answered[place] = self.answered.get(place, 0) + 1
+            arrived.append(place)
+        return Turn(arrived)
+
+
+class RecordedOrder:
+    """The order of an earlier training, of real nodes, whose speeds nobody knows. Raises HierfedError for others."""
+
+    clock = 0.0
+
+    def __init__(self, steps: Sequence[RecordedStep], nodes: Sequence[Node]):
+        self._steps, self._places = iter(steps), {node.name: place for place, node in enumerate(nodes)}
+
+    def ask(self, place: int) -> None:
+        """See Order."""
+
+    def turn(self, wanted: int) -> Turn:
+        """See Order."""
+        step = next(self._steps, None)
+        if step is None:
+            raise HierfedError("the ledger to repeat has fewer rounds than this run: give it the settings beside it")
+        if not step.summed:
+            return Turn((), summed=False)
+        unknown = sorted({*step.answered, *step.refused} - self._places.keys())
+        if unknown:
+            raise HierfedError(f"the ledger to repeat names a node '{unknown[0]}', which this run has not")
+        refused = [self._places[name] for name in step.refused if name not in step.answered]
+        return Turn([self._places[name] for name in step.answered], refused)
 
 
 def run_asynchronous(
@@ -50,63 +155,48 @@ def run_asynchronous(
 ) -> Trained:
     """Train the shared model until it has made this many steps; see hierfed.engines.in_process.run_rounds.
 
-    A sum that can only be added is one over all nodes: a node's last sum replaces its former one, so an old answer is
-    no bias, and the first step waits for everybody. Source: incremental EM, Neal and Hinton, A view of the EM algorithm
-    that justifies incremental, sparse, and other variants, 1998.
-
-    Where a method's arrays may be averaged, the step is made of the answers that have come; late ones are weighed down.
-    Source: FedBuff, Nguyen et al., AISTATS 2022, arXiv:2106.06639. With one answer a step it is FedAsync, Xie et al.,
-    2019, arXiv:1903.03934, which moves by changes here, and not towards the node's model.
-
-    Opening rounds are of everybody. The nodes of a step are told to the observer in the order of their answers, which
-    decides all: equal orders give equal bits.
+    Opening rounds are of everybody, and so is the first step of sums that can only be added; see LateSums. The nodes
+    of a step are told to the observer in the order of their answers, which decides all: equal orders give equal bits.
     """
-    late, rows, steps = how.lateness, row_counts(nodes), how.steps
+    late, rows, steps, everybody = how.lateness, row_counts(nodes), how.steps, range(len(nodes))
     shared, private = method.start(), list[PrivateState | None]([None] * len(nodes))
-    work, last = _Work(answered=[0] * len(nodes)), dict[int, Contribution]()
-    made_with: dict[int, SharedModel] = {}
-    clock, idle, bytes_up, bytes_down, began = 0.0, list(range(len(nodes))), 0, 0, time.perf_counter()
+    given, sums = dict[int, SharedModel](), LateSums(method, late)
+    recorded = late.recorded
+    order: Order = SimulatedOrder(late, nodes) if recorded is None else RecordedOrder(recorded, nodes)
+    bytes_up, bytes_down, began = 0, 0, time.perf_counter()
+    idle: Sequence[int] = everybody
     while shared.round < rounds and (shared.round < 1 or observer.should_continue()):
         for place in idle:
-            work.given[place] = shared
-            asked = Asked(late.seed, work.answered[place], nodes[place].number, len(nodes))
-            heapq.heappush(work.due, (clock + late.speed(asked), place))
+            given[place] = shared
+            order.ask(place)
         bytes_down += shared.nbytes * len(idle)
-        wanted = late.wanted(shared, len(nodes))
         observer.share(shared.round + 1, 0.0)
-        arrived, stale = list[int](), dict[int, int]()
-        while len(arrived) < wanted:
-            clock, place = heapq.heappop(work.due)
-            old = work.given.pop(place)
+        turn = order.turn(late.wanted(shared, len(nodes)))
+        if not turn.summed:
+            sums.forget(everybody)
+            private, idle = [None] * len(nodes), everybody
+            continue
+        sums.forget(turn.refused)
+        for place in turn.refused:
+            private[place] = None
+        for done, place in enumerate(turn.answered, 1):
+            old = given.pop(place)
             known = Known.of(method, old, steps)
             before, number = private[place], nodes[place].number
             contribution, state = next(iter(method.contribute(old, [nodes[place]], [of_method(before)])))
             message, remembered = send(steps, contribution, known, number, of_steps(before))
-            private[place], last[place] = beside(state, remembered), message
-            made_with[place] = old
+            private[place], arrived = beside(state, remembered), message
             if any(step.single for step in steps):
-                last[place] = arrive(steps, message, template(method, old, steps), old.round + 1, number)
+                arrived = arrive(steps, message, template(method, old, steps), old.round + 1, number)
+            sums.take(place, arrived, old)
             bytes_up += message.nbytes
-            work.answered[place] += 1
-            stale[place] = shared.round - old.round
-            arrived.append(place)
-            observer.share(shared.round + 1, len(arrived) / wanted)
-        if isinstance(method, DatedSums) and not late.averaged:
-            now = {place: method.brought(last[place], made_with[place], shared) for place in last}
-        else:
-            now = last
-        total = _total(now, stale, late)
-        shared, idle = method.combine(shared, total), arrived
-        observer.summed(stage, total, shared, np.array([nodes[place].number for place in arrived]))
+            observer.share(shared.round + 1, done / len(turn.answered))
+        total = sums.total(shared)
+        shared, idle = method.combine(shared, total), [*turn.answered, *turn.refused]
+        observer.summed(stage, total, shared, np.array([nodes[place].number for place in turn.answered]))
         if shared.round > 0:
-            seconds, learned_from = time.perf_counter() - began, int(rows[arrived].sum())
-            on_round(FinishedRound(shared.round, shared, total, learned_from, bytes_up, bytes_down, seconds, clock))
+            seconds, learned_from = time.perf_counter() - began, int(rows[list(turn.answered)].sum())
+            costs = learned_from, bytes_up, bytes_down, seconds, order.clock
+            on_round(FinishedRound(shared.round, shared, total, *costs))
             bytes_up, bytes_down, began = 0, 0, time.perf_counter()
     return Trained(shared, [of_method(state) for state in private])
-
-
-def _total(last: dict[int, Contribution], stale: dict[int, int], late: Lateness) -> Contribution:
-    """The total of a step. last: each node's last answer. stale: the steps by which each new answer is late."""
-    if not late.averaged:
-        return ordered_sum(last[place] for place in sorted(last))
-    return ordered_sum(late.weighed(last[place], stale[place]) for place in sorted(stale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hierfed.errors import SettingsError
@@ -9,6 +10,7 @@ from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.participation import EVERYONE, Participation
 from hierfed.federated.push_sum import PushSum
+from hierfed.federated.recorded import RecordedStep
 from hierfed.federated.rules import OPEN_SUM, Rule
 from hierfed.federated.speeds import Speed, constant
 from hierfed.federated.steps import Step
@@ -27,6 +29,7 @@ class Lateness:
     speed: of the nodes. seed: of their times.
     averaged: arrays that are weighed by staleness; where there are none, last sums replace former ones.
     staleness: a, in the weight (1 + steps late)^-a.
+    recorded: the steps of an earlier training, in whose order nodes answer; None lets their speeds decide.
     """
 
     answers: int = 0
@@ -34,10 +37,16 @@ class Lateness:
     seed: int = 0
     averaged: frozenset[str] = frozenset()
     staleness: float = 0.5
+    recorded: Sequence[RecordedStep] | None = None
+
+    @property
+    def of_everybody(self) -> int:
+        """The last round that waits for everybody: the last opening one, or the first that a sum of all comes from."""
+        return 0 if self.averaged else 1
 
     def wanted(self, shared: SharedModel, nodes: int) -> int:
         """The number of answers that the next step waits for; all, where sums must be of everybody."""
-        if shared.round < (0 if self.averaged else 1):
+        if shared.round < self.of_everybody:
             return nodes
         return self.answers or -(-nodes // 2)
 
@@ -69,26 +78,39 @@ class Round:
         """The same rounds with all nodes in each, for trainings that have no participation of their own."""
         return replace(self, participation=EVERYONE, mode="sync")
 
+    def in_order(self, recorded: Callable[[], Sequence[RecordedStep] | None]) -> Round:
+        """The same rounds in a recorded order, which asynchronous ones alone ask for."""
+        if self.mode != "async":
+            return self
+        return replace(self, lateness=replace(self.lateness, recorded=recorded()))
+
 
 PLAIN = Round()
 
 
 def round_of(settings: Settings) -> Round:
     """The rounds of the settings, in one process."""
-    federation, averaged = settings.federation, frozenset(kind_of(settings).averaged)
+    federation = settings.federation
     participation = Participation(federation.participation, settings.seed)
-    speed = SPEEDS[federation.speed]
-    lateness = Lateness(federation.answers, speed, settings.seed, averaged, federation.staleness)
     shape = federation.topology, federation.mode
-    return Round(rule_of(settings), steps_of(settings), participation, *shape, lateness)
+    return Round(rule_of(settings), steps_of(settings), participation, *shape, lateness_of(settings))
 
 
-def with_own_rule(settings: Settings, rule: Rule | None) -> Round:
+def lateness_of(settings: Settings) -> Lateness:
+    """The treatment of late answers under the settings."""
+    federation, averaged = settings.federation, frozenset(kind_of(settings).averaged)
+    return Lateness(federation.answers, SPEEDS[federation.speed], settings.seed, averaged, federation.staleness)
+
+
+def with_own_rule(
+    settings: Settings, rule: Rule | None, recorded: Callable[[], Sequence[RecordedStep] | None] = lambda: None
+) -> Round:
     """The rounds of the settings with a rule of the caller's own; None for the settings' own.
 
+    recorded: see Round.in_order.
     Raises SettingsError where the settings' rounds could not show it single contributions.
     """
-    how, federation = round_of(settings), settings.federation
+    how, federation = round_of(settings).in_order(recorded), settings.federation
     if rule is None:
         return how
     if settings.privacy.secure_sums or federation.groups or federation.topology != "star":

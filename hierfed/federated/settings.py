@@ -40,8 +40,8 @@ class FederationSettings(Section):
     graph: which peers are neighbours; a name in hierfed.federated.tables.GRAPHS.
     exchanges: how often peers exchange shares of a sum; 0 for as many as all peers need to have one total.
     lost_messages: the share of the peers' messages that are lost.
-    mode: `sync`: each round waits for its nodes; `async`: the server steps whenever some have answered, which is
-    simulated in one process.
+    mode: `sync`: each round waits for its nodes; `async`: the server steps whenever some have answered, in simulated
+    time in one process, and as real nodes do on real machines.
     answers: under `async`, how many nodes must have answered before the server steps; 0 for half of the nodes. 1 is
     FedAsync's for networks.
     speed: how fast simulated nodes are; a name in hierfed.federated.tables.SPEEDS.

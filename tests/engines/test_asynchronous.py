@@ -13,9 +13,11 @@ from hierfed.data.federation import Node
 from hierfed.engines.asynchronous import run_asynchronous
 from hierfed.engines.in_process import FinishedRound, run_rounds
 from hierfed.engines.rounds import Lateness, Round
+from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.deflate import Deflate
 from hierfed.federated.private import PrivateState
+from hierfed.federated.recorded import RecordedStep
 from hierfed.federated.speeds import SLOW, Asked, constant, lognormal, one_slow, sleeping
 from hierfed.methods.item_biases.item_biases import ItemBiases
 from hierfed.observer import Observer
@@ -92,6 +94,35 @@ def test_one_answer_a_step_is_a_step_for_each_answer(nodes):
     run_asynchronous(Reading(), nodes, 6, how=late(1, averaged=frozenset({"sum"})), observer=order)
     # Times: 0 at 1, 1 at 1.1, 0 at 2, 1 at 2.2, 2 at 2.5, 0 at 3.
     assert order.numbers == [[0], [1], [0], [1], [2], [0]]
+
+
+def test_a_recorded_order_takes_out_who_is_refused_and_begins_anew_after_a_round_without_a_sum(nodes):
+    a, b, c = (node.name for node in nodes)
+    steps = [
+        RecordedStep((a, b, c)),
+        RecordedStep((b,)),
+        RecordedStep((), ("the sum itself",), summed=False),
+        RecordedStep((c, a)),
+        RecordedStep((a,), (b, a)),
+        RecordedStep((b,), (c,)),
+    ]
+    method, order = Reading(), Order()
+    run_asynchronous(method, nodes, 5, how=late(2).in_order(lambda: steps), observer=order)
+    assert order.numbers == [[0, 1, 2], [1], [2, 0], [0], [1]]
+    # After round 2 nobody's sum is kept. b, who is refused in step 4, has sent nothing since, and answers its model.
+    # The sum of c is taken out in the end.
+    assert method.totals == [1 + 2 + 3, 1 + 12 + 3, 21 + 23, 31 + 23, 31 + 42]
+
+
+def test_a_recorded_order_of_other_nodes_or_fewer_steps_is_refused(nodes):
+    with pytest.raises(HierfedError, match="names a node 'x', which this run has not"):
+        run_asynchronous(Reading(), nodes, 1, how=late(2).in_order(lambda: [RecordedStep(("x",))]))
+    with pytest.raises(HierfedError, match="fewer rounds than this run"):
+        run_asynchronous(Reading(), nodes, 1, how=late(2).in_order(list))
+
+
+def test_who_is_not_asynchronous_asks_for_no_order():
+    assert Round().in_order(lambda: pytest.fail("asked")) == Round()
 
 
 @pytest.mark.parametrize("speed", [constant, lognormal, last_slow, sleeping])

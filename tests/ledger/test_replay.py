@@ -15,6 +15,8 @@ from hierfed.settings import load_settings
 
 pytest.importorskip("cryptography")
 
+from hierfed.federated.recorded import RecordedStep
+from hierfed.ledger.entries import RefusedContribution
 from hierfed.ledger.replay import Replay
 
 LATE: dict[str, Any] = {"mode": "async", "answers": 1, "speed": "lognormal", "rounds": 6, "nodes": 3, "ledger": "keep"}
@@ -77,3 +79,29 @@ def test_the_command_repeats_a_run_and_names_the_first_round_that_differs(world,
         app([*words, *sets, "--set", "staleness=2", "--name", "other"], standalone_mode=False)
     with pytest.raises(HierfedError, match="cannot be read"):
         app([*words[:-1], str(tmp_path / "nothing"), *sets, "--name", "none"], standalone_mode=False)
+
+
+def test_the_order_of_real_nodes_is_the_ledgers_and_none_of_a_simulation(writer, path, tmp_path):
+    left = [RefusedContribution(node="bücherei", reason="was away")]
+    writer.open("hospital", "bücherei")
+    writer.round("features", 0, ["hospital", "bücherei"])
+    writer.round("rating", 1, ["hospital"], refused=left)
+    writer.round("rating", 2, [], total=None, model=writer.chain.models["rating"])
+    writer.round("rating", 2, ["bücherei", "hospital"])
+    file = tmp_path / "ledger.jsonl"
+    file.write_bytes(writer.written)
+    steps = [RecordedStep(("hospital",), ("bücherei",)), RecordedStep((), summed=False)]
+    assert Replay(file).recorded() == [*steps, RecordedStep(("bücherei", "hospital"))]
+    assert Replay(path).recorded() is None
+    file.write_bytes(b"")
+    assert Replay(file).recorded() is None
+
+
+def test_a_training_that_a_node_joined_later_cannot_be_repeated(writer, tmp_path):
+    writer.open("hospital")
+    writer.round("rating", 1, ["hospital"])
+    writer.round("rating", 2, ["hospital"], joined={"late comer": writer.public["late comer"]})
+    file = tmp_path / "ledger.jsonl"
+    file.write_bytes(writer.written)
+    with pytest.raises(HierfedError, match="line 3: late comer joined in the midst of the training"):
+        Replay(file).recorded()

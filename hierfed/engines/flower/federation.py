@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from flwr.app import Message
@@ -133,6 +133,18 @@ class _Connection:
     missed: int = 0
 
 
+@dataclass
+class Awaited:
+    """The requests whose answers a server of asynchronous rounds awaits, however long they take.
+
+    asked: the connection that each message went to. failed: those that Flower told an error of, until they are asked
+    again.
+    """
+
+    asked: dict[str, _Connection] = field(default_factory=dict)
+    failed: set[_Connection] = field(default_factory=set)
+
+
 class Federation:
     """The members by Flower's ids of their connections; a member that comes back has a new id, or activates anew."""
 
@@ -152,6 +164,24 @@ class Federation:
         self._late: dict[str, _Connection] = {}
         self._refusals: list[Refusal] = []
         self._over = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives seconds since some time."""
+        return self._clock
+
+    @property
+    def patience(self) -> Patience:
+        """The limits on waiting."""
+        return self._patience
+
+    def number(self, name: str) -> int:
+        """The number of a node, which need not be there."""
+        return self._admission.number(name)
+
+    def allow(self, contribution: int) -> None:
+        """Called before a round with the bytes of a contribution to it."""
+        self._allow(contribution)
 
     @property
     def members(self) -> dict[int, Member]:
@@ -179,6 +209,45 @@ class Federation:
             return None if request is None else _message(request, node_id)
 
         return self._answers(message, enough)
+
+    def listen(self, make: Callable[[Member], Request | None], awaited: Awaited, within: float) -> list[NodeAnswer]:
+        """Ask each member that has nothing to do, and wait for the next answers of any; none after `within` seconds.
+
+        make: the request to a member; None for no request. Who has been asked before, and is a member still, goes on
+        with that; who comes back is asked anew.
+        """
+        wait, end = SHORTEST_WAIT, self._clock() + within
+        # As in a round of everybody: who has begun again must be greeted first.
+        self._receive([])
+        while True:
+            looked = self._clock()
+            here = set(self._connections.values())
+            awaited.asked = {key: each for key, each in awaited.asked.items() if each in here and each.name}
+            busy = {*awaited.asked.values(), *awaited.failed}
+            for node_id, connection in self._connections.items():
+                if connection.ready and connection not in busy:
+                    request = make(self._member(connection))
+                    if request is not None and (message_id := self._send(_message(request, node_id))):
+                        awaited.asked[message_id] = connection
+            answers = []
+            for reply in self._receive(list(awaited.asked)):
+                connection = awaited.asked.pop(reply.metadata.reply_to_message_id)
+                if reply.has_error():
+                    awaited.failed.add(connection)
+                elif connection.name:
+                    connection.missed = 0
+                    answers.append(read_answer(reply, self._member(connection)))
+            for answer in answers:
+                self._admission.on_answer(answer)
+            if answers or self._clock() >= end:
+                return answers
+            wait = min(1.5 * wait, LONGEST_WAIT)
+            if (left := wait - (self._clock() - looked)) > 0:
+                self._wait(left)
+
+    def stop_listening(self, awaited: Awaited) -> None:
+        """Wait no longer for these answers; those that come are counted as late."""
+        self._late |= {key: each for key, each in awaited.asked.items() if each in self._connections.values()}
 
     def run_round(self, strategy: SumStrategy) -> RoundOutcome:
         """One round; see SumStrategy. Its outcome counts late answers to earlier rounds as refused."""

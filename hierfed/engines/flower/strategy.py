@@ -72,7 +72,7 @@ class SumStrategy(Strategy):
     secure_group: the nodes that add securely; None where the server sees single contributions.
     rule: makes one total of the contributions, or of the groups' sums, that the server sees.
     steps: what changed contributions at the nodes.
-    outcome: of the last round.
+    outcome: of the last round. accepted: the contributions to it of single nodes, by number.
     extra_facts: facts that go to every node with the next request.
     last: the stage's last round, which no model has to be fit for.
     search: for a node that spoils secure sums.
@@ -97,6 +97,7 @@ class SumStrategy(Strategy):
         self._template: Contribution | None = None
         self.members: Mapping[int, Member] = {}
         self.outcome: RoundOutcome | None = None
+        self.accepted: Mapping[int, Contribution] = {}
         self.extra_facts: Mapping[str, Fact] = {}
         self.search = Search(len(secure_group.halvings) if secure_group else 0)
         self.behind: Behind = nobody_behind
@@ -131,6 +132,7 @@ class SumStrategy(Strategy):
         of_edges = [answer for answer in answers if self.behind(answer.name) is not None]
         of_nodes = [answer for answer in answers if self.behind(answer.name) is None]
         accepted, refused = accept(of_nodes, asked, self.expected, self.steps, look)
+        self.accepted = accepted
         sums, of_sums = accept_sums(of_edges, asked, self.expected, self.behind, accepted, self._look_at_sums(of_edges))
         refused += of_sums
         contributors = tuple(sorted([*accepted, *(number for each in sums for number in each.numbers)]))
@@ -189,7 +191,7 @@ class SumStrategy(Strategy):
                 total = self._ruled(sums, refused)
             elif sums and not secure_group.parts:
                 # What the two halves add up to is what all nodes would have.
-                total = self._combine(ordered_sum([part for _, part in sums]) if len(sums) > 1 else sums[0][1])
+                total = self.combine(ordered_sum([part for _, part in sums]) if len(sums) > 1 else sums[0][1])
         except UnfitModel as unfit:
             refused.append(Refusal(THE_SUM, str(unfit)))
         up, down = sum(each.bytes_up for each in found), sum(each.bytes_down for each in found)
@@ -208,7 +210,7 @@ class SumStrategy(Strategy):
         except HierfedError as error:
             refused.append(Refusal(THE_SUM, str(error)))
             return None
-        return self._combine(total)
+        return self.combine(total)
 
     @property
     def expected(self) -> Contribution:
@@ -217,7 +219,7 @@ class SumStrategy(Strategy):
             self._template = template(self.method, self.shared, self.steps)
         return self._template
 
-    def _combine(self, sent: Contribution) -> Contribution:
+    def combine(self, sent: Contribution) -> Contribution:
         """Move the model on by the total of what was sent; gives the total that the method combined.
 
         Raises UnfitModel, and leaves the model as it was, where no node could go on from the next one.
