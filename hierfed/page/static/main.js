@@ -218,7 +218,7 @@
   function refresh() {
     const began = performance.now();
     const rated = [...own].filter(([id]) => numberOf.has(id)).map(([id, value]) => [numberOf.get(id), value]);
-    model = hierfed.userModel(shared, rated, columns);
+    model = hierfed.userModel(shared, rated, columns, model);
     const expected = hierfed.means(model), seen = new Set(model.items);
     const genre = $("genre").value === "" ? null : Number($("genre").value), least = Number($("raters").value), left = [];
     for (let item = 0; item < shared.items; item++)

@@ -51,52 +51,125 @@ var hierfed = (function () {
     return one + two + (three + four);
   }
 
-  function cholesky(matrix, n) {
-    const lower = Float64Array.from(matrix);
-    for (let j = 0; j < n; j++) {
-      const sum = lower[j * n + j] - product(lower, j * n, lower, j * n, j);
-      if (!(sum > 0)) throw new Error("a matrix is not positive definite");
-      const root = (lower[j * n + j] = Math.sqrt(sum));
-      for (let i = j + 1; i < n; i++) lower[i * n + j] = (lower[i * n + j] - product(lower, i * n, lower, j * n, j)) / root;
+  /* The factor is written over the matrix. Two columns at once, four rows at once: each number that is read serves several of eight sums. */
+  function cholesky(lower, n) {
+    const at = (row, column) => lower[row * n + column];
+    const finish = (i, j, first, second) => {
+      const left = (lower[i * n + j] = first / at(j, j));
+      lower[i * n + j + 1] = (second - left * at(j + 1, j)) / at(j + 1, j + 1);
+    };
+    const rest = (i, j, k) => at(i, j) - product(lower, i * n, lower, j * n, k);
+    for (let j = 0; j < n; j += 2) {
+      const a = j * n, b = a + n, root = (row, sum) => {
+        if (!(sum > 0)) throw new Error("a matrix is not positive definite");
+        lower[row * n + row] = Math.sqrt(sum);
+      };
+      root(j, rest(j, j, j));
+      if (j + 1 === n) break;
+      lower[b + j] = rest(j + 1, j, j) / at(j, j);
+      root(j + 1, rest(j + 1, j + 1, j + 1));
+      let i = j + 2;
+      for (; i + 3 < n; i += 4) {
+        const c = i * n, d = c + n, e = d + n, f = e + n;
+        let ca = 0, cb = 0, da = 0, db = 0, ea = 0, eb = 0, fa = 0, fb = 0;
+        for (let k = 0; k < j; k++) {
+          const left = lower[a + k], right = lower[b + k];
+          const one = lower[c + k], two = lower[d + k], three = lower[e + k], four = lower[f + k];
+          ca += one * left;
+          cb += one * right;
+          da += two * left;
+          db += two * right;
+          ea += three * left;
+          eb += three * right;
+          fa += four * left;
+          fb += four * right;
+        }
+        finish(i, j, at(i, j) - ca, at(i, j + 1) - cb);
+        finish(i + 1, j, at(i + 1, j) - da, at(i + 1, j + 1) - db);
+        finish(i + 2, j, at(i + 2, j) - ea, at(i + 2, j + 1) - eb);
+        finish(i + 3, j, at(i + 3, j) - fa, at(i + 3, j + 1) - fb);
+      }
+      for (; i < n; i++) finish(i, j, rest(i, j, j), rest(i, j + 1, j));
     }
     return lower;
   }
 
   function forward(lower, n, right) {
-    const out = Float64Array.from(right);
-    for (let i = 0; i < n; i++) out[i] = (out[i] - product(lower, i * n, out, 0, i)) / lower[i * n + i];
+    const out = right.slice();
+    let i = 0;
+    for (; i + 1 < n; i += 2) {
+      const a = i * n, b = a + n;
+      let one = 0, two = 0, three = 0, four = 0, k = 0;
+      for (; k < i; k += 2) {
+        const first = out[k], second = out[k + 1];
+        one += lower[a + k] * first;
+        two += lower[a + k + 1] * second;
+        three += lower[b + k] * first;
+        four += lower[b + k + 1] * second;
+      }
+      out[i] = (out[i] - (one + two)) / lower[a + i];
+      out[i + 1] = (out[i + 1] - (three + four) - lower[b + i] * out[i]) / lower[b + i + 1];
+    }
+    if (i < n) out[i] = (out[i] - product(lower, i * n, out, 0, i)) / lower[i * n + i];
     return out;
   }
 
   function solve(lower, n, right) {
     const out = forward(lower, n, right);
-    for (let i = n - 1; i >= 0; i--) {
-      const found = (out[i] /= lower[i * n + i]);
-      for (let k = 0, at = i * n; k < i; k++) out[k] -= lower[at + k] * found;
+    /* Two rows at once, so that what is left is read and written half as often. */
+    let i = n - 1;
+    for (; i > 0; i -= 2) {
+      const a = i * n, b = a - n, last = (out[i] /= lower[a + i]);
+      const first = (out[i - 1] = (out[i - 1] - lower[a + i - 1] * last) / lower[b + i - 1]);
+      for (let k = 0; k < i - 1; k++) out[k] -= lower[a + k] * last + lower[b + k] * first;
     }
+    if (!i) out[0] /= lower[0];
     return out;
   }
 
-  /* Column j of the inverse of a Cholesky factor, from its place j on; what is before stays as it is. */
-  function inverseColumn(lower, n, j, out) {
-    out[j] = 1 / lower[j * n + j];
-    for (let i = j + 1; i < n; i++) out[i] = -product(lower, i * n + j, out, j, i - j) / lower[i * n + i];
-  }
-
-  /* The diagonal of the inverse of a matrix, from its Cholesky factor: a sixth of the work of the whole inverse. */
+  /* The diagonal of the inverse of a matrix, from its Cholesky factor: a sixth of the work of the whole inverse.
+     Four columns of the factor's inverse are made at once, side by side, two rows at once. */
   function inverseDiagonal(lower, n) {
-    const out = new Float64Array(n), column = new Float64Array(n);
-    for (let j = 0; j < n; j++) {
-      inverseColumn(lower, n, j, column);
-      let sum = 0;
-      for (let i = j; i < n; i++) sum += column[i] * column[i];
-      out[j] = sum;
-    }
-    return out;
+    const out = new Float64Array(n + 3), columns = new Float64Array(4 * n);
+    const put = (i, j, one, two, three, four) => {
+      const root = lower[i * n + i], row = 4 * i;
+      columns[row] = -one / root;
+      columns[row + 1] = -two / root;
+      columns[row + 2] = -three / root;
+      columns[row + 3] = -four / root;
+      if (i < j + 4) columns[row + i - j] += 1 / root;
+      for (let c = 0; c < 4; c++) out[j + c] += columns[row + c] * columns[row + c];
+    };
+    for (let j = 0; j < n; j += 4)
+      for (let i = j; i < n; i += 2) {
+        let a = i * n + j, b = i + 1 < n ? a + n : a;
+        let one = 0, two = 0, three = 0, four = 0, five = 0, six = 0, seven = 0, eight = 0;
+        for (let place = 4 * j; place < 4 * i; place += 4, a++, b++) {
+          const first = lower[a], second = lower[b];
+          const w = columns[place], x = columns[place + 1], y = columns[place + 2], z = columns[place + 3];
+          one += first * w;
+          two += first * x;
+          three += first * y;
+          four += first * z;
+          five += second * w;
+          six += second * x;
+          seven += second * y;
+          eight += second * z;
+        }
+        put(i, j, one, two, three, four);
+        if (i + 1 === n) break;
+        const left = lower[b], row = 4 * i;
+        five += left * columns[row];
+        six += left * columns[row + 1];
+        seven += left * columns[row + 2];
+        eight += left * columns[row + 3];
+        put(i + 1, j, five, six, seven, eight);
+      }
+    return out.subarray(0, n);
   }
 
   function inverse(matrix, n) {
-    const lower = cholesky(matrix, n), out = new Float64Array(n * n), unit = new Float64Array(n);
+    const lower = cholesky(matrix.slice(), n), out = new Float64Array(n * n), unit = new Float64Array(n);
     for (let j = 0; j < n; j++) {
       unit.fill(0);
       unit[j] = 1;
@@ -232,8 +305,9 @@ var hierfed = (function () {
     return out;
   }
 
-  /* The user's model. rated: [[item, stars], ...]; columns: a Map that keeps kernel columns between models. */
-  function userModel(shared, rated, columns) {
+  /* The user's model. rated: [[item, stars], ...]; columns: a Map that keeps kernel columns between models.
+     before: the model of most of the same ratings, whose covariances of items are taken over; they depend on no stars. */
+  function userModel(shared, rated, columns, before) {
     const { constants, size } = shared, order = [...rated].sort((a, b) => a[0] - b[0]);
     const items = order.map((pair) => pair[0]), y = order.map((pair) => (pair[1] - constants.centre) / constants.unit);
     const n = items.length, model = { shared, items, ratings: order.map((pair) => pair[1]), n };
@@ -257,9 +331,10 @@ var hierfed = (function () {
       (item, j) => (weights[j] / usual) * (constants.noise_share / precision + uncertainOf(shared, item, model.products)),
     );
     model.vectors = items.map((item) => kriged(shared, item));
-    model.residuals = items.map((item, j) => y[j] - biasOf(shared, item) - dot(priorMean, vectorOf(shared, item)));
+    model.residuals = Float64Array.from(items, (item, j) => y[j] - biasOf(shared, item) - dot(priorMean, vectorOf(shared, item)));
     model.left = model.vectors.map((x) => spreadTimes(shared, x));
     model.columns = items.map((item) => columnOf(shared, item, columns));
+    model.covariance = covarianceOfOwn(model, before);
     model.solved = solved(model);
     return model;
   }
@@ -290,13 +365,24 @@ var hierfed = (function () {
     return weights.map((weight) => weight / sum);
   }
 
-  function solved(model) {
-    const { n, shared } = model, { constants } = shared, covariance = new Float64Array(n * n);
-    /* The lower triangle, which is all that Cholesky's factor is made of. */
+  /* Between own items, without noise: the lower triangle, which is all that Cholesky's factor is made of. */
+  function covarianceOfOwn(model, before) {
+    const { n, items } = model, out = new Float64Array(n * n);
+    const known = new Map(before && before.n ? before.items.map((item, row) => [item, row]) : []);
+    const rows = items.map((item) => (known.has(item) ? known.get(item) : -1));
     for (let a = 0; a < n; a++)
-      for (let b = 0; b <= a; b++) covariance[a * n + b] = dot(model.left[a], model.vectors[b]) + model.columns[a][model.items[b]];
+      for (let b = 0; b <= a; b++)
+        out[a * n + b] =
+          rows[a] < 0 || rows[b] < 0
+            ? dot(model.left[a], model.vectors[b]) + model.columns[a][items[b]]
+            : before.covariance[rows[a] * before.n + rows[b]];
+    return out;
+  }
+
+  function solved(model) {
+    const { n, shared, covariance } = model, { constants } = shared;
     const levels = constants.levels.map((level) => {
-      const system = Float64Array.from(covariance);
+      const system = covariance.slice();
       for (let a = 0; a < n; a++) system[a * n + a] += level * model.noise[a];
       const factor = cholesky(system, n), solution = solve(factor, n, model.residuals);
       let logRoot = 0;
@@ -318,6 +404,19 @@ var hierfed = (function () {
     return Math.min(Math.max(stars, constants.lowest), constants.highest);
   }
 
+  /* The weighted sum of columns, added to `out`; four at once, so that it is read and written a fourth as often. */
+  function addColumns(out, columns, weights) {
+    let a = 0;
+    for (; a + 3 < columns.length; a += 4) {
+      const [one, two, three, four] = columns.slice(a, a + 4), [w, x, y, z] = weights.subarray(a, a + 4);
+      for (let i = 0; i < out.length; i++) out[i] += w * one[i] + x * two[i] + (y * three[i] + z * four[i]);
+    }
+    for (; a < columns.length; a++) {
+      const column = columns[a], weight = weights[a];
+      for (let i = 0; i < out.length; i++) out[i] += weight * column[i];
+    }
+  }
+
   /* Expected stars of all items, before they are cut to the scale. */
   function means(model) {
     const { shared } = model, { constants } = shared, out = new Float64Array(shared.items);
@@ -333,11 +432,7 @@ var hierfed = (function () {
       for (let k = 0; k < slopes.columns; k++) sum += direction[mean.columns + k] * slopes.values[i * slopes.columns + k];
       out[i] = sum;
     }
-    if (model.n)
-      model.columns.forEach((column, a) => {
-        const weight = model.solved.weights[a];
-        for (let i = 0; i < shared.items; i++) out[i] += weight * column[i];
-      });
+    if (model.n) addColumns(out, model.columns, model.solved.weights);
     for (let i = 0; i < shared.items; i++) out[i] = constants.centre + constants.unit * out[i];
     return out;
   }
