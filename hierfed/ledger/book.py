@@ -24,10 +24,11 @@ class Book:
             return
         written = path.read_bytes()
         whole = written.rfind(b"\n") + 1
-        if whole < len(written):
-            os.truncate(path, whole)
         self.chain = read_chain(written[:whole], path)
         self._lines = written[:whole].split(b"\n")[:-1]
+        # A file that is refused stays as it is.
+        if whole < len(written):
+            os.truncate(path, whole)
 
     def append(self, written: bytes) -> Entry:
         """Write a line, given without its line feed, to the disk; raises BrokenLink for one that does not fit."""

@@ -53,3 +53,15 @@ def test_a_changed_file_is_refused_and_left_as_it_is(small, tmp_path):
     with pytest.raises(HierfedError, match=r"ledger\.jsonl, line 3, after round 0 of 'rating': the entry is not what"):
         Book(path)
     assert path.read_bytes() == changed
+
+
+@pytest.mark.parametrize("end", [b"", b'{"half a li'])
+def test_a_ledger_of_another_version_is_refused_in_one_line_and_left_as_it_is(small, tmp_path, end):
+    path = tmp_path / FILE
+    other = small.written.replace(b"hierfed ledger 1", b"hierfed ledger 9") + end
+    assert b"ledger 9" in other
+    path.write_bytes(other)
+    with pytest.raises(HierfedError, match=r"ledger\.jsonl, line 1") as error:
+        Book(path)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == other
