@@ -31,12 +31,17 @@ def sealed_json(record: Mapping[str, Any]) -> bytes:
     return json.dumps({**record, SEAL: json_digest(record)}, indent=1).encode()
 
 
-def read_json(path: Path, advice: str = ELSE) -> dict[str, Any]:
-    """The record in a file, without its seal; raises DamagedError for a file that is not as it was written."""
+def read_json(path: Path, advice: str = ELSE, always: bool = False) -> dict[str, Any]:
+    """The record in a file, without its seal; raises DamagedError for a file that is not as it was written.
+
+    always: True for a file that every version has sealed. What is left of such a file may be a record without a seal.
+    """
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
             raise TypeError("holds no record")
+        if always and SEAL not in found:
+            raise ValueError("its content is not what was written")
     except (OSError, *MALFORMED) as error:
         raise damaged(path, error, advice) from error
     check_json(found, path, advice)

@@ -68,7 +68,7 @@ class EdgeState:
         path = self.folder / EDGE
         if not path.is_file():
             return
-        record = read_json(path, ANEW)
+        record = read_json(path, ANEW, always=True)
         if record.get("format") != FORMAT:
             raise HierfedError(f"{path}: not the state of an edge of this version of hierfed ({FORMAT}): {ANEW}")
         if record.get("name") != self.name:

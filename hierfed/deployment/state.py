@@ -61,7 +61,7 @@ class Origin:
 def record_in(folder: Path, name: str) -> dict[str, Any]:
     """See NodeState.record; it may be another process that holds the folder."""
     path = folder / name
-    return dict(read_json(path, ANEW)) if path.is_file() else {}
+    return dict(read_json(path, ANEW, always=True)) if path.is_file() else {}
 
 
 class NodeState:

@@ -90,7 +90,7 @@ def read_status(folder: Path) -> Status:
     if not path.is_file():
         raise HierfedError(f"{folder}: neither a server's folder nor a node's state: no {FILE} is there")
     try:
-        status = Status.model_validate(read_json(path, ADVICE))
+        status = Status.model_validate(read_json(path, ADVICE, always=True))
     except (ValidationError, *MALFORMED) as error:
         raise damaged(path, "it is no status" if isinstance(error, ValidationError) else error, ADVICE) from error
     lock = folder / (NODE_LOCK if status.kind == "node" else SERVER_LOCK)

@@ -260,6 +260,14 @@ def test_a_server_without_its_key_stops_before_anything_is_written(village: Make
     assert {path: path.read_bytes() for path in found.server.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.parametrize("name", ["asked.json", "peers.json", "taught.json", "forgotten.json", "status", "edge"])
+def test_what_is_left_of_a_record_without_its_checksum_is_refused(copy: Path, name: str) -> None:
+    """No version wrote these without one."""
+    unsealed(copy / READERS[name].path)
+    with pytest.raises(DamagedError, match="its content is not what was written"):
+        READERS[name].read(copy)
+
+
 def test_a_key_that_does_not_fit_its_public_half_is_refused(copy: Path) -> None:
     """One digit of a key's file makes another key of it, one time in a hundred."""
     new_key(copy / "other.key")
