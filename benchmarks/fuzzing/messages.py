@@ -39,7 +39,9 @@ def _village() -> Any:
 
 tests = _village()
 
-VICTIM, OTHERS_MUTANTS = "node 10", 6
+VICTIM = "node 10"
+# Damaged requests before each right one: in the tests, and where time is no matter.
+FEW, MANY = 6, 40
 OPEN = ("hello", "setup", "round", "finish", "judge", "ledger", "goodbye")
 SECURE = ("round", "share", "mask", "consent", "unmask", "judge")
 KINDS = [(kind, False) for kind in OPEN] + [(kind, True) for kind in SECURE]
@@ -95,6 +97,7 @@ class Damaging(tests.Grid):
 
     kind: str = ""
     requests: bool = True
+    each: int = FEW
     rng: random.Random = field(default_factory=random.Random)
     found: list[Verdict] = field(default_factory=list)
 
@@ -104,7 +107,7 @@ class Damaging(tests.Grid):
         if not self.requests or side.name != VICTIM or kind != self.kind:
             return
         right = message.content
-        for _ in range(OTHERS_MUTANTS):
+        for _ in range(self.each):
             message.content = hurt_records(right, self.rng)
             try:
                 reply = client_app(side.answer)(message, Context(1, 1, {}, RecordDict(), {}))
@@ -123,15 +126,18 @@ class Damaging(tests.Grid):
         return reply
 
 
-def federation(data: Any, kind: str, secure: bool, requests: bool, seed: int) -> list[Verdict]:
-    """The outcomes of all damaged messages of this kind in one federation; the last one is the server's."""
+def federation(data: Any, kind: str, secure: bool, requests: bool, seed: int, each: int = FEW) -> list[Verdict]:
+    """The outcomes of all damaged messages of this kind in one federation; the last one is the server's.
+
+    each: damaged requests before a right one.
+    """
     rng = random.Random(f"{kind} {secure} {requests} {seed}")
     changes = {"secure_sums": True, "rank_items": False} if secure else {}
     settings = load_settings("item_biases", {**tests.SMALL["item_biases"], "scale": [0.5, 5.0], **changes})
     found: list[Verdict] = []
 
     def grid(*given: Any) -> Damaging:
-        return Damaging(*given, kind=kind, requests=requests, rng=rng, found=found)
+        return Damaging(*given, kind=kind, requests=requests, each=each, rng=rng, found=found)
 
     place = Path(tempfile.mkdtemp())
     village = tests.Village(place, data, settings, make_grid=grid)
@@ -167,7 +173,7 @@ def over_kinds(
                         return counts
                     way = "to node" if requests else "to server"
                     name = f"{kind}{', secure' if secure else ''}, {way}"
-                    for verdict in federation(data, kind, secure, requests, seed):
+                    for verdict in federation(data, kind, secure, requests, seed, MANY):
                         counts.setdefault(name, collections.Counter())[verdict.outcome] += 1
                         if verdict.outcome in (TRACEBACK, LONG):
                             print(f"{name}, damage {seed}: {verdict.outcome}: {verdict.told}", flush=True)

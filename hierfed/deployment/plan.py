@@ -24,6 +24,7 @@ from hierfed.plain_text import printable
 from hierfed.privacy.secure_sum.setup import colluders, smallest_threshold
 from hierfed.private_randomness import PrivateStreams
 from hierfed.results import PrivacyRecord
+from hierfed.sealed import MALFORMED
 from hierfed.settings import PRIVATE_SETTINGS, Settings
 
 
@@ -229,7 +230,7 @@ def read_plan(facts: Mapping[str, Fact], catalogue: Catalogue) -> Plan:
         threshold, nodes = int(facts["threshold"]), int(facts["nodes"])
         # Plans from before there were updates say nothing of them.
         update = read_update(str(facts.get("update", "null")))
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise HierfedError(f"the server's plan cannot be read: {printable(error)}") from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (keys and len(keys) != nodes):
         raise HierfedError(f"the server's plan cannot be true: ratings from {low} to {high}, {nodes} nodes")
@@ -249,9 +250,13 @@ def read_update(text: str) -> GoingOn | None:
 
 
 def read_finished(request: Request) -> dict[str, SharedModel]:
-    """The finished models in a setup request, by stage."""
+    """The finished models in a setup request, by stage; raises HierfedError for a request that does not say which."""
     models = {}
-    for stage, number in json.loads(str(request.facts["finished"])).items():
+    try:
+        rounds = {str(stage): int(number) for stage, number in json.loads(str(request.facts["finished"])).items()}
+    except MALFORMED as error:
+        raise HierfedError(f"the server's finished stages cannot be read: {printable(error)}") from error
+    for stage, number in rounds.items():
         prefix = f"{stage}."
         arrays = {name.removeprefix(prefix): each for name, each in request.arrays.items() if name.startswith(prefix)}
         models[stage] = SharedModel(arrays, number)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from fuzzing.messages import federation
 from fuzzing.trial import BAD
 
-from hierfed.deployment.protocol import VERSION
+from hierfed.deployment.plan import Plan
+from hierfed.deployment.protocol import VERSION, hello
 from hierfed.engines.exchange import REFUSAL, Request
 from hierfed.engines.flower.fleet import client_app
 from hierfed.engines.flower.records import read_reply
 from hierfed.errors import HierfedError
+from hierfed.ledger.keys import public_text
 
 Change = Callable[[dict[str, Any]], RecordDict]
 
@@ -78,6 +82,21 @@ def test_damaged_messages_are_no_tracebacks(kind, secure, requests, data, villag
     found = federation(data, kind, secure, requests, 1)
     assert found
     assert not [each for each in found if each.outcome in BAD]
+
+
+@pytest.mark.parametrize("name", ["finished", "limits", "keys", "update"])
+@pytest.mark.parametrize("text", ["{}x", "", "[1]", "[" * 100_000, '{"rating": "two"}', '{"rating": 1e999}'])
+def test_a_setup_that_cannot_be_read_is_refused_in_one_line(name, text, data, village, make_settings):
+    made = village(make_settings("item_biases", scale=[0.5, 5.0]))
+    side = made.sides["node 10"]
+    server = public_text(Ed25519PrivateKey.generate())
+    side.answer(hello(data.catalogue, bytes(32), server, scale=(0.5, 5.0)))
+    right = Plan("f00d", made.settings, data.catalogue, (0.5, 5.0), nodes=3).request(2, {})
+    with pytest.raises(HierfedError) as error:
+        side.answer(replace(right, facts={**right.facts, name: text}))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600
+    side.answer(right)
 
 
 def test_a_hello_without_its_facts_is_refused(village, make_settings):
