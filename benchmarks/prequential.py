@@ -90,6 +90,7 @@ def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: 
         block, judged = (ratings.take(np.sort(parts[place][1])) for place in (number, number + 1))
         every, changed = concatenated([known, block]), np.unique(block.user)
         models, nobody = {"frozen": chain}, np.zeros(int(ratings.user.max()) + 1, np.int64)
+        assert chain.kept  # As files they are there before an update begins; no strategy's cost holds their writing.
         for name, learn in (
             ("users", lambda: learner.alone(chain, every, changed)),  # noqa: B023
             ("rounds", lambda: learner.further(chain, every, 1.0, nobody)),  # noqa: B023

@@ -78,7 +78,8 @@ def update(
     """Let a run learn from ratings as they are now: new, changed and withdrawn ones, new users and new items.
 
     Users alone: the global model stays, nothing is sent, and items that the run
-    does not know wait. With more rounds, or all rounds anew, the global model learns
+    does not know wait; users of one node learn of other items from each other.
+    With more rounds, or all rounds anew, the global model learns
     too, and new items are shared. A user whom the data name has these ratings
     and, unless you say --keep, no others. Without any change no file is touched.
     """

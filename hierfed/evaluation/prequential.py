@@ -8,11 +8,12 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, concatenated
@@ -22,7 +23,7 @@ from hierfed.errors import DataError, SettingsError
 from hierfed.evaluation.half_life import AgedErrors
 from hierfed.exports import Tabular
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import Method
+from hierfed.federated.method import Method, Restorer
 from hierfed.federated.private import PersonalModel
 
 STRATEGIES = ("frozen", "users", "rounds", "forgetting", "retrain")
@@ -32,21 +33,44 @@ FADINGS = (0.9, 0.7, 0.5)
 
 @dataclass(frozen=True)
 class Learned:
-    """A shared model, and the models of users: of all who had ratings, and in their place those of some, by number."""
+    """A shared model, and the models of all users who had ratings.
+
+    again: the users who have learned again alone since then, and what their node has; None for nobody.
+    """
 
     shared: SharedModel
     users: PersonalModel
-    others: Mapping[int, PersonalModel] = field(default_factory=dict)
+    again: LearnedAgain | None = None
+
+    @cached_property
+    def kept(self) -> dict[int | None, Mapping[str, Tensor]]:
+        """The tensors of each user's own file, by number, and of the node's under None."""
+        return dict(self.users.tensors()) if self.again is None else self.again.kept
 
     def predict(self, rows: Ratings) -> np.ndarray:
         """Expected ratings, float64 [rows], at the rows' own times."""
-        found = self.users.predict(rows).numpy().copy()
+        return self.users.predict(rows).numpy() if self.again is None else self.again.predict(rows)
+
+
+@dataclass(frozen=True)
+class LearnedAgain:
+    """Users as they are served from files.
+
+    restore: makes a user's model from the tensors of `kept`; see Learned.
+    """
+
+    restore: Restorer
+    kept: dict[int | None, Mapping[str, Tensor]]
+
+    def predict(self, rows: Ratings) -> np.ndarray:
+        """See Learned."""
+        found, node = np.empty(len(rows)), self.kept.get(None, {})
         for user in np.unique(rows.user).tolist():
-            if user in self.others:
-                mine = rows.user == user
-                alone = rows.take(mine)
-                asked = Ratings(np.zeros_like(alone.user), alone.item, alone.value, alone.time)
-                found[mine] = self.others[user].predict(asked).numpy()
+            mine = rows.user == user
+            alone = rows.take(mine)
+            asked = Ratings(np.zeros_like(alone.user), alone.item, alone.value, alone.time)
+            own = self.kept.get(user)
+            found[mine] = self.restore({**own, **node} if own else node).predict(asked).numpy()
         return found
 
 
@@ -81,19 +105,14 @@ class Learner:
         return Learned(trained.shared, _Several(nodes, models))
 
     def alone(self, before: Learned, rows: Ratings, changed: np.ndarray) -> Learned:
-        """These users' own models, from all of their ratings."""
-        relearn = self.method.relearner(before.shared)
+        """These users' own models, from all of their ratings, on a node that all users share; nothing is sent."""
+        relearn, kept = self.method.relearner(before.shared), before.kept
         if relearn is None:
             raise SettingsError("users of this method cannot learn by themselves: take preset hierarchical")
-        kept = {user: tensors for user, tensors in before.users.tensors() if user is not None}
-        kept |= {user: next(iter(model.tensors()))[1] for user, model in before.others.items()}
-        others = dict(before.others)
-        for user in changed.tolist():
-            mine = rows.take(rows.user == user)
-            mine = mine.take(np.argsort(mine.item, kind="stable"))
-            own = Ratings(np.zeros_like(mine.user), mine.item, mine.value, mine.time)
-            others[user] = relearn(own, kept.get(user, {}))
-        return Learned(before.shared, before.users, others)
+        former = {user: kept[user] for user in changed.tolist() if user in kept}
+        model = relearn(rows.take(np.isin(rows.user, changed)), former, kept.get(None, {}))
+        again = LearnedAgain(self.method.restorer(before.shared), {**kept, **dict(model.tensors())})
+        return Learned(before.shared, before.users, again)
 
 
 class _Several(PersonalModel):

@@ -30,11 +30,17 @@ Scorer = Callable[[Tensor], Tensor]
 
 Restorer = Callable[[Mapping[str, Tensor]], PersonalModel]
 """Makes the model of one user, number 0, from the tensors of PersonalModel.tensors, both the user's and those that the
-node's users share; from none, a newcomer's."""
+node's users share; from none of the user's, a newcomer's."""
 
 Learner = Callable[[Ratings], PersonalModel]
-Relearner = Callable[[Ratings, Mapping[str, Tensor]], PersonalModel]
 """Makes the model of users who took part in nothing, by the numbers in their rows, from these rows."""
+
+Relearner = Callable[[Ratings, Mapping[int, Mapping[str, Tensor]], Mapping[str, Tensor] | None], PersonalModel]
+"""Makes the model of users from their ratings as they are now.
+
+It is given the ratings, by the users' numbers; the tensors of their own files, by the same numbers, none of new users;
+and the tensors of their node, whose users learn from each other, or None for users who do not.
+"""
 
 
 @dataclass(frozen=True)
@@ -190,11 +196,7 @@ class Method:
         return lambda rows: self.personalise(shared, [Node(0, "", rows, rows.between(0, 0))], [None])[0]
 
     def relearner(self, shared: SharedModel) -> Relearner | None:
-        """The function that makes the model of a user, number 0, from the own ratings as they are now.
-
-        It is also given the tensors of the user's own file, none for a new user. None where users alone cannot be
-        fitted again.
-        """
+        """The function that fits users again to their ratings; None where users alone cannot be fitted again."""
         return None
 
     def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel | None:

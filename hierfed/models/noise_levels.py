@@ -69,7 +69,8 @@ def _at_levels(
     # Half of an integer tensor would be in single precision, and evidence is always in double.
     inside, half, found = noise.isfinite(), counts.double() / 2, _AtLevels([], [], [], [])
     for level in levels:
-        system = covariance.clone()
+        # LAPACK reads columns: the transpose of a symmetric matrix has them in place, and is factored without a copy.
+        system = covariance.clone().mT
         torch.diagonal(system, dim1=1, dim2=2).add_(torch.where(inside, noise * level, 1.0))
         factor = torch.linalg.cholesky(system, out=system)
         solution = torch.cholesky_solve(residuals[:, :, None], factor)[:, :, 0]

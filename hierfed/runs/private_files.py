@@ -110,6 +110,23 @@ def write_user(folder: Path, kind: str, user_id: str, tensors: Mapping[str, Tens
         former.unlink()
 
 
+def read_node(folder: Path, node: str) -> Mapping[str, Tensor]:
+    """What all users of a node of a run share; empty where they share nothing yet."""
+    path = folder / PRIVATE / node / NODE
+    return node_tensors(path) if path.is_file() else {}
+
+
+def write_node(folder: Path, kind: str, node: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write what all users of a node share into a run."""
+    write_atomically(folder / PRIVATE / node / NODE, tensor_bytes(tensors, {"format": private_format(kind)}), 0o600)
+
+
+def has_several(folder: Path, node: str) -> bool:
+    """True for a node with more than one user; users who came later, or whom no node knows, share none."""
+    place = folder / PRIVATE / node
+    return node not in (LATER, NOWHERE) and len(list(place.glob("user-*.safetensors"))) > 1
+
+
 def list_files(folder: Path) -> None:
     """Write the list of all users' files of a run, by which a lost one is found."""
     place = folder / PRIVATE

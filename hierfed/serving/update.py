@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
@@ -18,11 +19,14 @@ from hierfed.models.strangeness import FALSE_ALARMS, first_alarm
 from hierfed.observer import SILENT, Observer
 from hierfed.plain_text import printable
 from hierfed.runs.kept_rows import PAIR, KeptRows, kept_rows, ratings_of
-from hierfed.runs.private_files import list_files, read_private, write_user
+from hierfed.runs.private_files import has_several, list_files, read_node, read_private, write_node, write_user
 from hierfed.serving.changes import data_settings, grown, rows_of
 from hierfed.serving.levels import LEVELS, USUAL_ROUNDS, Level
 from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
 from hierfed.serving.served import Served
+
+# Of users who share no node, so many learn at once: as many as memory holds with ease.
+ALONE_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def update_run(
 
     source: ratings as they are now. A user whom it names has these ratings and no others, so a rating that it lacks is
     withdrawn; users whom it does not name stay as they are.
-    level: `users`, whose own models alone are fitted: nothing is sent, and items that the run does not know wait.
+    level: `users`, whose own models alone are fitted: nothing is sent, and items that the run does not know wait. Of
+    users who share a node, the items that they have rated anew learn too, at that node; see docs/decisions.md.
     `rounds`: further rounds from the shared model, over all ratings; new items are shared from here on, and get the
     numbers after the old ones'. `all`: a training from the start, with the hyperparameters that the run has chosen.
     keep: ratings that the source lacks stay, so that it may hold new ones alone.
@@ -130,22 +135,59 @@ def strange_users(
 
 
 def _fit_users(folder: Path, served: Served, relearn: Relearner, after: KeptRows, users: Sequence[str]) -> None:
-    """Fit these users to their ratings; nobody else's file is touched."""
+    """Fit these users to their ratings. Of others no file is touched but those of nodes, whose users share them.
+
+    A node's file comes last: after a crash between the two its items lack what its users have learned, and nothing is
+    counted twice.
+    """
     kind = served.settings.method
-    rows, seen = (each.partition_by("user", as_dict=True) for each in (after.rows, after.seen))
-    for user in users:
-        own, files = rows.get((user,)), read_private(folder, kind, user)
-        former, items = files[0].path if files else None, seen.get((user,))
+    rows = after.rows.filter(pl.col("user").is_in(list(users)))
+    seen = after.seen.partition_by("user", as_dict=True)
+
+    def write(user: str, former: Path | None, tensors: Mapping[str, Tensor]) -> None:
+        items = seen.get((user,))
         besides = {} if items is None else {"seen": torch.from_numpy(items["item"].to_numpy(writable=True)).long()}
-        if own is not None:
-            mine, before = ratings_of(own, pl.Series([user])), files[0].tensors if files else {}
-            for _, tensors in relearn(mine, before).tensors():
-                write_user(folder, kind, user, {**tensors, **besides}, former)
-        elif besides:
-            write_user(folder, kind, user, besides, former)
+        if tensors or besides:
+            write_user(folder, kind, user, {**tensors, **besides}, former)
         elif former is not None:
             former.unlink()
+
+    for node, part in _groups(folder, rows):
+        names = part["user"].unique().sort()
+        files = [read_private(folder, kind, user) for user in names.to_list()]
+        before = {number: found[0].tensors for number, found in enumerate(files) if found}
+        model = relearn(ratings_of(part, names), before, None if node is None else read_node(folder, node))
+        shared: Mapping[str, Tensor] = {}
+        for number, tensors in model.tensors():
+            if number is None:
+                shared = tensors
+                continue
+            found = files[number]
+            write(names[number], found[0].path if found else None, tensors)
+        if node is not None and shared:
+            write_node(folder, kind, node, shared)
+    for user in sorted(set(users).difference(rows["user"])):
+        found = read_private(folder, kind, user)
+        write(user, found[0].path if found else None, {})
     list_files(folder)
+
+
+def _groups(folder: Path, rows: pl.DataFrame) -> Iterator[tuple[str | None, pl.DataFrame]]:
+    """The rows of users who learn at once, with their node, or None for users who share none.
+
+    Users whose times are not known learn apart from others.
+    """
+    homes = rows.group_by("user").agg(pl.col("node").first(), pl.col("time").null_count().alias("untimed"))
+    several = {node: has_several(folder, node) for node in homes["node"].unique().to_list()}
+    homes = homes.with_columns(
+        untimed=pl.col("untimed") > 0,
+        node=pl.when(pl.col("node").replace_strict(several, return_dtype=pl.Boolean)).then("node"),
+    ).sort("user")
+    for (node, _), group in homes.partition_by("node", "untimed", as_dict=True, maintain_order=True).items():
+        names = group["user"].to_list()
+        step = len(names) if node is not None else ALONE_AT_ONCE
+        for begin in range(0, len(names), step):
+            yield node, rows.filter(pl.col("user").is_in(names[begin : begin + step]))
 
 
 def _refuse_several(folder: Path, kind: str, users: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from hierfed.errors import HierfedError
 from hierfed.ledger.audit import audit
 from hierfed.runs.folder import read_results
 from hierfed.runs.kept_rows import kept_rows
-from hierfed.runs.private_files import PRIVATE, read_private
+from hierfed.runs.private_files import NODE, PRIVATE, read_private
 from hierfed.serving.served import Served
 from hierfed.serving.update import Updated, strange_users, update_run
 
@@ -74,6 +74,31 @@ def test_who_changed_is_fitted_and_nobody_else(table, run):
         }
         assert kept == pytest.approx(dict(expected.select("item", "rating").iter_rows()))
     assert served.recommend("new", 3).known
+
+
+def test_users_of_one_node_learn_of_an_item_from_each_other(table, run):
+    """Nobody else's own file is written: the node's holds what all its users then know of the item."""
+    item = next(each for each in table["item"].unique().sort() if each not in set(table.filter(user="u3")["item"]))
+    others = sorted(set(table["user"]) - {"u3"})
+
+    def expected() -> dict[str, float]:
+        served = Served(run)
+        place = served.catalogue.frame["item_id"].to_list().index(item)
+        asked = Ratings(np.zeros(1, np.int32), np.array([place], np.int32), np.zeros(1, np.float32))
+        return {name: float(served.user(name).model.predict(asked)) for name in others}
+
+    before, first, mine = files(run), expected(), read_private(run, "hierarchical", "u3")[0].path
+    rating = table.filter(user="u3").head(1).with_columns(item=pl.lit(item), rating=pl.lit(5.0))
+    assert update_run(run, source(pl.concat([table, rating]), run)).fitted == 1
+    after, then = files(run), expected()
+    moved = {name for name in after if after[name] != before.get(name)}
+    assert moved == {str(mine.relative_to(run)), f"{PRIVATE}/{mine.parent.name}/{NODE}", f"{PRIVATE}/files.json"}
+    learned = {name for name in others if first[name] != then[name]}
+    assert learned == {name for name in others if _home(run, name) == mine.parent.name}
+
+
+def _home(run: Path, user: str) -> str:
+    return read_private(run, "hierarchical", user)[0].path.parent.name
 
 
 def test_a_rating_that_is_given_and_withdrawn_again_leaves_the_fit_of_the_same_ratings(table, run):

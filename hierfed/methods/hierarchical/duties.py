@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -64,10 +66,9 @@ class HierarchicalDuties(Method):
 
     def restorer(self, shared: SharedModel) -> Restorer:
         """See Method."""
-        from hierfed.methods.hierarchical.personal import load_user, newcomer  # noqa: PLC0415 - it serves this class
+        from hierfed.methods.hierarchical.personal import restored  # noqa: PLC0415 - it serves this class
 
-        knowledge = self._own.knowledge(shared)
-        return lambda kept: load_user(knowledge, kept) if kept else newcomer(knowledge)
+        return partial(restored, self._own.knowledge(shared))
 
     def learner(self, shared: SharedModel) -> Learner:
         """See Method. What all users share is made once."""
@@ -83,14 +84,22 @@ class HierarchicalDuties(Method):
         return learn
 
     def relearner(self, shared: SharedModel) -> Relearner:
-        """See Method."""
-        from hierfed.methods.hierarchical.updates import without_former_sums  # noqa: PLC0415 - it serves this class
+        """See Method. What all users share is made once."""
+        from hierfed.methods.hierarchical.cohort import cohort_of  # noqa: PLC0415 - it serves this class
+        from hierfed.methods.hierarchical.node_items import NodeItems  # noqa: PLC0415
+        from hierfed.methods.hierarchical.updates import ordered, relearned  # noqa: PLC0415
 
-        learn = self.learner(shared)
+        own, knowledge = self._own, self._own.knowledge(shared)
 
-        def relearn(rows: Ratings, before: Mapping[str, Tensor]) -> PersonalModel:
-            model = cast("PersonalFactors", learn(rows))
-            return without_former_sums(model, before) if before else model
+        def relearn(
+            rows: Ratings, before: Mapping[int, Mapping[str, Tensor]], node: Mapping[str, Tensor] | None
+        ) -> PersonalModel:
+            mine = ordered(rows)
+            cohort = cohort_of([Node(0, "", mine, mine.between(0, 0))])
+            users = cohort.arranged(slice(0, len(cohort)), shared.arrays["scale"], knowledge.design)
+            here = replace(knowledge, at_node=NodeItems.among(node or {}))
+            together = node is not None and own.rare_at_node
+            return relearned(here, cohort, users, own.strengths.noise, before, together)
 
         return relearn
 

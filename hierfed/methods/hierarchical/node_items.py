@@ -1,9 +1,10 @@
-"""Items under the threshold at a node: posteriors from the ratings of the node's own users. Nothing of them is sent.
+"""Items at a node: posteriors from ratings of the node's own users that are in no shared sum. Nothing of them is sent.
 
-    Cov = (S_i^-1 + A)^-1,  g = Cov (S_i^-1 m + c)
+    Cov = (C_i^-1 + A)^-1,  g = Cov (C_i^-1 m_i + c)
 
-m is the shared mean, S_i the spread of items around it, A and c are the node's own `item_precision` and `item_pull`. A
-user's own part is taken out again where it meets the user's own ratings, so a node with one user gains nothing.
+m_i and C_i are the mean and the covariance that the node knew before, A and c its own `item_precision` and `item_pull`.
+Items under the threshold learn from all ratings there, and others from those that came after the rounds. A user's own
+part is taken out again where it meets the user's own ratings, so a node with one user gains nothing.
 """
 
 from __future__ import annotations
@@ -70,15 +71,50 @@ def node_items(
     rare = (design.shared == 0).numpy()[cohort.item]
     if not rare.any():
         return None
-    who, place = np.unique(user[rare], return_inverse=True)
     centre, unit = scale
     value = (torch.from_numpy(cohort.value[rare]).double() - centre) / unit
-    rows = arrange(place, cohort.item[rare], value, design.padded_content, 1 - design.shared)
+    numbers = torch.from_numpy(np.unique(cohort.item[rare])).long()
+    prior = NodeItems(numbers, beliefs.item_mean[numbers], pack(beliefs.item_spread).expand(len(numbers), -1))
+    return with_messages(beliefs, design, prior, user[rare], cohort.item[rare], value, found, precision)
+
+
+def with_messages(
+    beliefs: Beliefs,
+    design: Design,
+    at_node: NodeItems | None,
+    user: np.ndarray,
+    item: np.ndarray,
+    value: Tensor,
+    found: Posterior,
+    precision: Tensor,
+) -> NodeItems:
+    """What a node knows of items with the messages of these ratings, of which none are in it yet.
+
+    at_node: what it knew; None for nothing beyond the shared model.
+    user, item [ratings]: the users' places, each user's ratings side by side, and the items' numbers.
+    value [ratings]: on the scale of models.
+    found, precision: of the users.
+    """
+    who, place = np.unique(user, return_inverse=True)
+    rated = torch.zeros_like(design.shared)
+    rated[torch.from_numpy(item).long()] = 1
+    rows = arrange(place, item, value, design.padded_content, rated)
     some = torch.from_numpy(who)
     part = Posterior(found.mean[some], found.covariance[some], found.squared_error[some])
     sums = item_sums(design, Users(rows, value.new_zeros(len(who), 0)), part, precision[some], beliefs.rank)
-    numbers = (design.shared == 0).nonzero()[:, 0][rows.sent]
-    prior = inverse(beliefs.item_spread)
-    covariance = inverse(unpack(sums[0] + pack(prior), 1 + beliefs.rank))
-    pull = beliefs.item_mean[numbers] @ prior + sums[1]
-    return NodeItems(numbers, torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance))
+    numbers, size = rated.nonzero()[:, 0], 1 + beliefs.rank
+    mean, covariance, _ = items_of(beliefs, at_node, numbers)
+    prior = inverse(unpack(covariance, size))
+    covariance = inverse(prior + unpack(sums[0], size))
+    pull = torch.bmm(prior, mean[:, :, None])[:, :, 0] + sums[1]
+    return _over(at_node, NodeItems(numbers, torch.bmm(covariance, pull[:, :, None])[:, :, 0], pack(covariance)))
+
+
+def _over(former: NodeItems | None, later: NodeItems) -> NodeItems:
+    """The items of both; of those in both, what came later."""
+    if former is None:
+        return later
+    kept = ~torch.isin(former.numbers, later.numbers)
+    order = torch.cat([former.numbers[kept], later.numbers]).argsort()
+    parts = zip(vars(former).values(), vars(later).values(), strict=True)
+    return NodeItems(*(torch.cat([first[kept], then])[order] for first, then in parts))

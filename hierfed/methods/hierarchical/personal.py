@@ -342,9 +342,14 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
     )
 
 
-def load_user(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
-    """The model of one user, number 0, from the output of PersonalFactors.tensors for that user and for the node."""
+def restored(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> PersonalFactors:
+    """The model of one user, number 0, from the output of PersonalFactors.tensors for that user and for the node.
+
+    Without any of the user: a newcomer's.
+    """
     knowledge = knowledge.of_node(NodeItems.among(kept))
+    if "mean" not in kept:
+        return newcomer(knowledge)
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
     prior_mean = kept["prior_mean"][None]
     counts = torch.tensor([len(kept["items"])])

@@ -24,7 +24,7 @@ class FactorsSettings(Section):
     between_nodes: true allows nodes means of their own.
     momentum: the momentum of the server, 0 for none; without effect unless all nodes take part in every round.
     rare_at_node: true lets a node's personal models learn of items under min_raters from each other's ratings there, of
-    at most 256 nodes.
+    at most 256 nodes; and of all items from ratings that come after the training, in an update of users alone.
     """
 
     rank: Count = 8

@@ -1,27 +1,83 @@
-"""A user's own model, fitted again to ratings that have changed; the shared model stays, and nothing is sent."""
+"""Users learn again from their ratings as they are now; the shared model stays, and nothing is sent.
+
+Of users on one node the items that they have rated anew learn too, at that node alone: the messages of the new ratings
+go on top of what the node knew of these items, as in hierfed.methods.hierarchical.node_items.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hierfed.methods.hierarchical.personal import PersonalFactors, observed
+from hierfed.data.ratings import Ratings
+from hierfed.methods.hierarchical.cavity import without_own
+from hierfed.methods.hierarchical.cohort import Cohort
+from hierfed.methods.hierarchical.knowledge import SharedKnowledge
+from hierfed.methods.hierarchical.node_items import with_messages
+from hierfed.methods.hierarchical.personal import PersonalFactors, observed, personalise_users
+from hierfed.methods.hierarchical.users import Users
 
 
-def without_former_sums(model: PersonalFactors, before: Mapping[str, Tensor]) -> PersonalFactors:
-    """The model of one user with the items' means that the user's own file holds, which the own sums are taken out of.
+def relearned(
+    knowledge: SharedKnowledge,
+    cohort: Cohort,
+    users: Users,
+    strength: float,
+    before: Mapping[int, Mapping[str, Tensor]],
+    together: bool,
+) -> PersonalFactors:
+    """The users' models from their ratings as they are now.
 
-    model: fitted as if the user had sent nothing.
-    before: the tensors of the user's own file. Items that it lacks keep the shared model's means.
+    Of ratings that a user had, the items' means stay those in the user's own file, which the own sums are taken out of.
+    What items have learned of ratings that are gone stays until further rounds.
+
+    knowledge: the shared model, and items as the node knows them.
+    cohort, users: the users' ratings, and the same arranged for the rounds.
+    strength: a0, of the prior of the precisions.
+    before: the tensors of the users' own files, by their numbers; none of new users.
+    together: True for users of one node, whose items learn.
     """
-    own, rank = model.own, model.knowledge.beliefs.rank
-    means = torch.cat([model.knowledge.bias_in(own.vectors), own.vectors[:, 1 : 1 + rank]], 1)
-    same = own.items[:, None] == before["items"]
-    kept = same.any(1)
-    means[kept] = before["item_mean"][same.int().argmax(1)[kept]]
-    prior_mean = model.prior_mean.expand(len(own.items), -1)
-    fitted = observed(model.knowledge, own.counts, own.items, own.ratings, means, prior_mean, own.noise)
-    return replace(model, own=replace(fitted, times=own.times))
+    every = slice(0, len(cohort))
+    times = cohort.times_of(every)
+    no_node = torch.zeros_like(knowledge.beliefs.covariate_weights[0])
+    model = personalise_users(knowledge, torch.from_numpy(cohort.users), users, no_node, strength, None, times)
+    former, old = _former_means(cohort, before, 1 + knowledge.beliefs.rank)
+    if together and not old.all():
+        new = (~old).numpy()
+        value = (torch.from_numpy(cohort.value[new]).double() - knowledge.scale.centre) / knowledge.scale.unit
+        place = np.repeat(np.arange(len(cohort)), np.diff(cohort.rows))[new]
+        known = knowledge.beliefs, knowledge.design, knowledge.at_node
+        at_node = with_messages(*known, place, cohort.item[new], value, model.posterior, model.precision)
+        knowledge = replace(knowledge, at_node=at_node)
+        found = model.posterior, model.precision
+        means, _ = without_own(knowledge.beliefs, users.rows, knowledge.design, *found, ~old, at_node)
+    else:
+        means, _ = knowledge.items(model.own.items)
+    prior_mean = torch.repeat_interleave(model.prior_mean, model.own.counts, 0)
+    means = torch.where(old[:, None], former, means)
+    own = observed(knowledge, model.own.counts, model.own.items, model.own.ratings, means, prior_mean, model.own.noise)
+    return replace(model, knowledge=knowledge, own=replace(own, times=times))
+
+
+def ordered(rows: Ratings) -> Ratings:
+    """The rows by user and item, as models hold them."""
+    return rows.take(np.lexsort((rows.item, rows.user)))
+
+
+def _former_means(cohort: Cohort, before: Mapping[int, Mapping[str, Tensor]], size: int) -> tuple[Tensor, Tensor]:
+    """The items' means in the users' own files [ratings, size], 0 where there is none, and where there is one."""
+    means = torch.zeros(len(cohort.item), size, dtype=torch.float64)
+    had = torch.zeros(len(cohort.item), dtype=torch.bool)
+    for place, user in enumerate(cohort.users.tolist()):
+        kept = before.get(user)
+        if not kept:
+            continue
+        rows = slice(int(cohort.rows[place]), int(cohort.rows[place + 1]))
+        same = torch.from_numpy(cohort.item[rows]).long()[:, None] == kept["items"]
+        had[rows] = same.any(1)
+        means[rows] = torch.where(had[rows, None], kept["item_mean"][same.int().argmax(1)], 0.0)
+    return means, had

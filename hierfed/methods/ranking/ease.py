@@ -184,10 +184,10 @@ def with_penalty(trained: SharedModel, penalty: float) -> SharedModel:
 
 def weights_of(regularised: Tensor) -> Tensor:
     """B of G + K + penalty I, [k, k], which is written over."""
-    factor = torch.linalg.cholesky(regularised, out=regularised)
-    # Read by columns, the factor is an upper triangle. SciPy's LAPACK inverts it in half of torch's time.
-    half, _ = dpotri(factor.numpy().T, overwrite_c=1)
-    inverse = torch.from_numpy(half.T)
+    # LAPACK reads columns: the transpose has them in place. SciPy's LAPACK inverts the factor in half of torch's time.
+    factor = torch.linalg.cholesky(regularised.mT, out=regularised.mT)
+    half, _ = dpotri(factor.numpy(), lower=1, overwrite_c=1)
+    inverse = torch.from_numpy(half)
     diagonal = inverse.diagonal().clone()
     weights = inverse + inverse.T
     weights /= -diagonal

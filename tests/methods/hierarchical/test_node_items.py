@@ -15,7 +15,7 @@ from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.methods.hierarchical.items import update_items
 from hierfed.methods.hierarchical.node_items import NodeItems, items_of, node_items
-from hierfed.methods.hierarchical.personal import load_user
+from hierfed.methods.hierarchical.personal import restored
 from hierfed.methods.hierarchical.users import Posterior, Users, item_sums, posterior
 
 USERS, ITEMS = 7, 9
@@ -145,7 +145,7 @@ def test_a_user_s_file_with_that_of_the_node_gives_the_predictions_again(
         assert isinstance(NodeItems.among(shared), NodeItems)
         for user, kept in own:
             mine = node.train.take(np.flatnonzero(node.train.user == user))
-            alone = load_user(knowledge, {**shared, **kept})
+            alone = restored(knowledge, {**shared, **kept})
             found = alone.distribution(replace(mine, user=np.zeros_like(mine.user)))
             for one, other in zip(found, model.distribution(mine), strict=True):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-9)

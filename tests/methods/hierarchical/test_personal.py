@@ -16,7 +16,7 @@ from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.personal import PersonalFactors, _noise_weights, load_user, newcomer
+from hierfed.methods.hierarchical.personal import PersonalFactors, _noise_weights, newcomer, restored
 from hierfed.methods.hierarchical.users import evidence, item_moments, posterior, precision_of
 from hierfed.models.symmetric import unpack
 from tests.models.dense import dense_kriging
@@ -185,7 +185,7 @@ def test_what_a_user_keeps_is_the_user_s_alone_and_gives_the_predictions_again(c
                 *("mean", "covariance", "precision", "prior_mean"),
             }
             assert len({len(tensors[name]) for name in ("items", "ratings", "item_mean", "noise")}) == 1
-            loaded = load_user(knowledge, tensors)
+            loaded = restored(knowledge, tensors)
             every = torch.arange(ITEMS)
             again = loaded.distribution(rows_to_predict(torch.zeros(ITEMS, dtype=torch.int64), every))
             for one, other in zip(

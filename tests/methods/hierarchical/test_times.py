@@ -15,7 +15,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.evaluation.judging import judge_intervals, judge_node, judge_users
 from hierfed.federated.rules import OPEN_SUM
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.personal import load_user
+from hierfed.methods.hierarchical.personal import restored
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.selection import select
 from hierfed.methods.hierarchical.validation import Validators
@@ -88,7 +88,7 @@ def test_a_user_s_own_file_keeps_the_times(method, rows):
     for model, node in zip(models, nodes, strict=True):
         for user, kept in model.tensors():
             mine = node.test.take(node.test.user == user)
-            alone = load_user(knowledge, kept).distribution(replace(mine, user=np.zeros_like(mine.user)))
+            alone = restored(knowledge, kept).distribution(replace(mine, user=np.zeros_like(mine.user)))
             for one, other in zip(alone, model.distribution(mine), strict=True):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
