@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -97,7 +96,7 @@ class HierarchicalDuties(Method):
             mine = ordered(rows)
             cohort = cohort_of([Node(0, "", mine, mine.between(0, 0))])
             users = cohort.arranged(slice(0, len(cohort)), shared.arrays["scale"], knowledge.design)
-            here = replace(knowledge, at_node=NodeItems.among(node or {}))
+            here = knowledge.of_node(NodeItems.among(node or {}))
             together = node is not None and own.rare_at_node
             return relearned(here, cohort, users, own.strengths.noise, before, together)
 

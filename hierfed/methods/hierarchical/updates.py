@@ -52,7 +52,7 @@ def relearned(
         place = np.repeat(np.arange(len(cohort)), np.diff(cohort.rows))[new]
         known = knowledge.beliefs, knowledge.design, knowledge.at_node
         at_node = with_messages(*known, place, cohort.item[new], value, model.posterior, model.precision)
-        knowledge = replace(knowledge, at_node=at_node)
+        knowledge = knowledge.of_node(at_node)
         found = model.posterior, model.precision
         means, _ = without_own(knowledge.beliefs, users.rows, knowledge.design, *found, ~old, at_node)
     else:
