@@ -111,7 +111,7 @@ def write_user(folder: Path, kind: str, user_id: str, tensors: Mapping[str, Tens
 
 
 def read_node(folder: Path, node: str) -> Mapping[str, Tensor]:
-    """What all users of a node of a run share; empty where they share nothing yet."""
+    """The tensors that all users of a node of a run share; empty where there are none yet."""
     path = folder / PRIVATE / node / NODE
     return node_tensors(path) if path.is_file() else {}
 

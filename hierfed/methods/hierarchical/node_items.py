@@ -88,7 +88,7 @@ def with_messages(
     found: Posterior,
     precision: Tensor,
 ) -> NodeItems:
-    """What a node knows of items with the messages of these ratings, of which none are in it yet.
+    """A node's posteriors of items with the messages of these ratings, of which none are in them yet.
 
     at_node: what it knew; None for nothing beyond the shared model.
     user, item [ratings]: the users' places, each user's ratings side by side, and the items' numbers.
