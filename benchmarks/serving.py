@@ -1,16 +1,17 @@
 """How fast are answers, and how varied are lists?
 
     python benchmarks/serving.py start RUN
+    python benchmarks/serving.py first RUN
     python benchmarks/serving.py http RUN [--rate 100] [--seconds 20]
     python benchmarks/serving.py all RUN [--users 2000 8000 162000] [--place FOLDER]
     python benchmarks/serving.py page RUN
     python benchmarks/serving.py lists --data FOLDER [--seeds 1]
 
 RUN is the folder of a run of preset `hierarchical`. `http` starts `hierfed serve` in a process of its own, asks at a
-steady rate from another one; it stops by itself. `all` gives generated users files of their own, in a copy of the
-run, of which `lists-of` is measured.
-`page` needs a Chromium. `lists` trains on four fifths of each user's ratings, and judges each order of lists on the
-rest. All run on the machine's cores as they are; say what else runs there.
+steady rate from another one; it stops by itself. `first` makes each user's first list in one process. `all` gives
+generated users files of their own, in a copy of the run, of which `lists-of` is measured. `page` needs a Chromium.
+`lists` trains on four fifths of each user's ratings, and judges each order of lists on the rest. All run on the
+machine's cores as they are; say what else runs there.
 """
 
 import argparse
@@ -32,6 +33,11 @@ from pathlib import Path
 import numpy as np
 
 OF_A_NODE = 500
+# Whatever starts a list without torch loads these.
+OTHERS = (
+    "import numpy, polars, pydantic, rich.console, safetensors.numpy, scipy.linalg, scipy.sparse, scipy.special, typer;"
+    "import hierfed.cli, hierfed.settings"
+)
 
 
 def quantiles(milliseconds: list[float]) -> str:
@@ -45,6 +51,7 @@ def start(run: Path) -> None:
     """Seconds to import, and to load a run and make the first list; each in a process of its own, warm."""
     first = f"import hierfed; hierfed.load({str(run)!r}).recommend(ratings={{}}, k=10)"
     commands = {name: ["-c", name] for name in ("import hierfed", "import torch")} | {"load + list": ["-c", first]}
+    commands["import the other packages"] = ["-c", OTHERS]
     commands["hierfed recommend"] = ["-m", "hierfed", "recommend", str(run), "--user", "1"]
     for name, words in commands.items():
         seconds, cpu = [], []
@@ -61,6 +68,28 @@ def start(run: Path) -> None:
     began = time.perf_counter()
     hierfed.load(run).recommend(ratings={}, k=10)
     print(f"load + list, packages loaded: {time.perf_counter() - began:.2f} s")
+
+
+def first_lists(run: Path) -> None:
+    """CPU milliseconds of the first list of each user, without HTTP and reasons, and by users' numbers of ratings."""
+    import torch
+
+    import hierfed
+
+    torch.set_num_threads(1)
+    model, spent = hierfed.load(run), []
+    model.recommend("", k=1)
+    for user in model.users:
+        began = time.process_time()
+        model.recommend(user, k=10, why=False)
+        spent.append((1000 * (time.process_time() - began), len(model.served.user(user).own)))
+    print(
+        f"first lists, mean {statistics.mean(each for each, _ in spent):.1f} CPU ms; {quantiles([s[0] for s in spent])}"
+    )
+    for low, high in ((0, 50), (50, 200), (200, 500), (500, 1000), (1000, 10**9)):
+        some = [each for each, own in spent if low <= own < high]
+        if some:
+            print(f"    users of {low} ratings and more: mean {statistics.mean(some):.1f} CPU ms, n {len(some)}")
 
 
 def serve_and_ask(run: Path, rate: float, seconds: float) -> None:
@@ -350,7 +379,7 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("start", "http", "all", "lists-of", "page"):
+    for name in ("start", "first", "http", "all", "lists-of", "page"):
         commands.add_parser(name).add_argument("run", type=Path)
     commands.choices["http"].add_argument("--rate", type=float, default=100.0)
     commands.choices["http"].add_argument("--seconds", type=float, default=20.0)
@@ -362,6 +391,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.command == "start":
         start(asked.run)
+    elif asked.command == "first":
+        first_lists(asked.run)
     elif asked.command == "http":
         serve_and_ask(asked.run, asked.rate, asked.seconds)
     elif asked.command == "all":
