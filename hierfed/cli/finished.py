@@ -35,6 +35,7 @@ def recommend(
     is known gets what suits a newcomer, and the list says so. On a node that has
     not been personalised yet the exit code is 3.
     """
+    from hierfed.models.threads import one_torch_thread  # noqa: PLC0415
     from hierfed.serving.served import Served  # noqa: PLC0415
 
     if (folder is None) == (state is None):
@@ -44,7 +45,8 @@ def recommend(
     if state is not None and not state.is_dir():
         raise HierfedError(f"--state {state}: no such folder; `hierfed node --state` makes one")
     served = Served(folder or state or Path())
-    answer = served.recommend(user, count, include_seen, int(time.time()))
+    with one_torch_thread():
+        answer = served.recommend(user, count, include_seen, int(time.time()))
     if served.superseded:
         personalise = f"`hierfed personalise --state {state or folder}`"
         say(f"the model of the training before serves until {personalise} has run")

@@ -24,6 +24,7 @@ from hierfed.federated.private import PersonalModel, UncertainModel
 from hierfed.federated.remembered import of_method
 from hierfed.federated.stage import RATING
 from hierfed.models.intervals import half_width
+from hierfed.models.threads import one_torch_thread
 from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import INDEX, PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
@@ -104,6 +105,7 @@ class Personalised:
     unknown: int
 
 
+@one_torch_thread()
 def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> Personalised:
     """Fit the models of a node's users, on this node alone, and serve from them and their shared model from now on.
 

@@ -16,6 +16,7 @@ from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
 from hierfed.federated.method import Relearner
 from hierfed.models.strangeness import FALSE_ALARMS, first_alarm
+from hierfed.models.threads import one_torch_thread
 from hierfed.observer import SILENT, Observer
 from hierfed.plain_text import printable
 from hierfed.runs.kept_rows import PAIR, KeptRows, kept_rows, ratings_of
@@ -48,6 +49,7 @@ class Updated:
     strange: tuple[str, ...] = ()
 
 
+@one_torch_thread()
 def update_run(
     folder: Path,
     source: str | None,

@@ -19,7 +19,7 @@ from torch import Tensor
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.methods.hierarchical.design import Design
-from hierfed.methods.hierarchical.rows import arrange
+from hierfed.methods.hierarchical.rows import UserRows, arrange
 from hierfed.methods.hierarchical.users import Posterior, Users, item_sums
 from hierfed.models.places import places_among
 from hierfed.models.symmetric import inverse, pack, unpack
@@ -75,34 +75,38 @@ def node_items(
     value = (torch.from_numpy(cohort.value[rare]).double() - centre) / unit
     numbers = torch.from_numpy(np.unique(cohort.item[rare])).long()
     prior = NodeItems(numbers, beliefs.item_mean[numbers], pack(beliefs.item_spread).expand(len(numbers), -1))
-    return with_messages(beliefs, design, prior, user[rare], cohort.item[rare], value, found, precision)
+    some, rows = messages_of(design, user[rare], cohort.item[rare], value)
+    return with_messages(beliefs, design, prior, rows, of_some(found, some), precision[some])
 
 
-def with_messages(
-    beliefs: Beliefs,
-    design: Design,
-    at_node: NodeItems | None,
-    user: np.ndarray,
-    item: np.ndarray,
-    value: Tensor,
-    found: Posterior,
-    precision: Tensor,
-) -> NodeItems:
-    """A node's posteriors of items with the messages of these ratings, of which none are in them yet.
+def messages_of(design: Design, user: np.ndarray, item: np.ndarray, value: Tensor) -> tuple[Tensor, UserRows]:
+    """The users of these ratings, ascending, and the ratings arranged so that each item gets messages of its own.
 
-    at_node: what it knew; None for nothing beyond the shared model.
     user, item [ratings]: the users' places, each user's ratings side by side, and the items' numbers.
     value [ratings]: on the scale of models.
-    found, precision: of the users.
     """
     who, place = np.unique(user, return_inverse=True)
     rated = torch.zeros_like(design.shared)
     rated[torch.from_numpy(item).long()] = 1
-    rows = arrange(place, item, value, design.padded_content, rated)
-    some = torch.from_numpy(who)
-    part = Posterior(found.mean[some], found.covariance[some], found.squared_error[some])
-    sums = item_sums(design, Users(rows, value.new_zeros(len(who), 0)), part, precision[some], beliefs.rank)
-    numbers, size = rated.nonzero()[:, 0], 1 + beliefs.rank
+    return torch.from_numpy(who), arrange(place, item, value, design.padded_content, rated)
+
+
+def of_some(found: Posterior, users: Tensor) -> Posterior:
+    """The posteriors of the users at these places."""
+    return Posterior(found.mean[users], found.covariance[users], found.squared_error[users])
+
+
+def with_messages(
+    beliefs: Beliefs, design: Design, at_node: NodeItems | None, rows: UserRows, found: Posterior, precision: Tensor
+) -> NodeItems:
+    """The node's posteriors of items with the messages of these ratings, of which none are in them yet.
+
+    at_node: what it knew; None for nothing beyond the shared model.
+    rows: of some users, as `messages_of` gives them. found, precision: of these users.
+    """
+    users = Users(rows, precision.new_zeros(len(precision), 0))
+    sums, size = item_sums(design, users, found, precision, beliefs.rank), 1 + beliefs.rank
+    numbers = torch.unique(rows.ratings.col_indices().long())
     mean, covariance, _ = items_of(beliefs, at_node, numbers)
     prior = inverse(unpack(covariance, size))
     covariance = inverse(prior + unpack(sums[0], size))

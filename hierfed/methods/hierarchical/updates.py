@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
-from hierfed.methods.hierarchical.cavity import without_own
+from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
-from hierfed.methods.hierarchical.node_items import with_messages
+from hierfed.methods.hierarchical.node_items import messages_of, of_some, with_messages
 from hierfed.methods.hierarchical.personal import PersonalFactors, observed, personalise_users
 from hierfed.methods.hierarchical.users import Users
+from hierfed.models.places import places_among
 
 
 def relearned(
@@ -45,20 +46,18 @@ def relearned(
     times = cohort.times_of(every)
     no_node = torch.zeros_like(knowledge.beliefs.covariate_weights[0])
     model = personalise_users(knowledge, torch.from_numpy(cohort.users), users, no_node, strength, None, times)
-    former, old = _former_means(cohort, before, 1 + knowledge.beliefs.rank)
-    if together and not old.all():
-        new = (~old).numpy()
-        value = (torch.from_numpy(cohort.value[new]).double() - knowledge.scale.centre) / knowledge.scale.unit
-        place = np.repeat(np.arange(len(cohort)), np.diff(cohort.rows))[new]
-        known = knowledge.beliefs, knowledge.design, knowledge.at_node
-        at_node = with_messages(*known, place, cohort.item[new], value, model.posterior, model.precision)
+    means, old = _former_means(cohort, before, 1 + knowledge.beliefs.rank)
+    new = ~old
+    if together and new.any():
+        place = np.repeat(np.arange(len(cohort)), np.diff(cohort.rows))[new.numpy()]
+        some, rows = messages_of(knowledge.design, place, cohort.item[new.numpy()], own_ratings(users.rows)[2][new])
+        found = of_some(model.posterior, some), model.precision[some]
+        at_node = with_messages(knowledge.beliefs, knowledge.design, knowledge.at_node, rows, *found)
         knowledge = knowledge.of_node(at_node)
-        found = model.posterior, model.precision
-        means, _ = without_own(knowledge.beliefs, users.rows, knowledge.design, *found, ~old, at_node)
+        means[new], _ = without_own(knowledge.beliefs, rows, knowledge.design, *found, None, at_node)
     else:
-        means, _ = knowledge.items(model.own.items)
+        means[new], _ = knowledge.items(model.own.items[new])
     prior_mean = torch.repeat_interleave(model.prior_mean, model.own.counts, 0)
-    means = torch.where(old[:, None], former, means)
     own = observed(knowledge, model.own.counts, model.own.items, model.own.ratings, means, prior_mean, model.own.noise)
     return replace(model, knowledge=knowledge, own=replace(own, times=times))
 
@@ -77,7 +76,7 @@ def _former_means(cohort: Cohort, before: Mapping[int, Mapping[str, Tensor]], si
         if not kept:
             continue
         rows = slice(int(cohort.rows[place]), int(cohort.rows[place + 1]))
-        same = torch.from_numpy(cohort.item[rows]).long()[:, None] == kept["items"]
-        had[rows] = same.any(1)
-        means[rows] = torch.where(had[rows, None], kept["item_mean"][same.int().argmax(1)], 0.0)
+        items, order = kept["items"].sort()
+        at, had[rows] = places_among(items, torch.from_numpy(cohort.item[rows]).long())
+        means[rows] = torch.where(had[rows, None], kept["item_mean"][order[at]], 0.0)
     return means, had
