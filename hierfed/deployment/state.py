@@ -100,8 +100,12 @@ class NodeState:
                 f"--state {self.folder}: belongs to node '{known['name']}', not '{name}'; each node needs its own"
             )
         identity = secrets.token_hex(16) if known is None else str(known["identity"])
-        if self._before_checksums() and (self.folder / SECRET).is_file():
-            self._keep_secret(self._secret())
+        if self._before_checksums():
+            # Before the node's record, since that one says from now on that all have checksums.
+            if (self.folder / SECRET).is_file():
+                self._keep_secret(self._secret())
+            if (self.folder / RELEASED).is_file():
+                self._keep_released(*self.released())
         record = {"format": FORMAT, "name": name, "identity": identity, "origin": asdict(origin)}
         write_atomically(self.folder / NODE, sealed_json(record), 0o600)
         return identity
@@ -124,7 +128,7 @@ class NodeState:
         path = self.folder / RELEASED
         if not path.is_file():
             return "", []
-        record = read_json(path)
+        record = read_json(path, always=not self._before_checksums())
         try:
             return str(record["training"]), [int(number) for number in record["rounds"]]
         except MALFORMED as error:
@@ -133,7 +137,10 @@ class NodeState:
     def release(self, training: str, number: int) -> None:
         """Note that a round's private sum is about to be opened."""
         _, rounds = self.released()
-        record = {"training": training, "rounds": sorted({*rounds, number})}
+        self._keep_released(training, sorted({*rounds, number}))
+
+    def _keep_released(self, training: str, rounds: list[int]) -> None:
+        record = {"training": training, "rounds": rounds}
         write_atomically(self.folder / RELEASED, sealed_json(record), 0o600)
 
     def record(self, name: str) -> dict[str, Any]:

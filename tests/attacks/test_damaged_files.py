@@ -158,7 +158,8 @@ def test_the_folders_of_a_federation_of_the_version_before_are_read(base: Path, 
     state = NodeState(copy / "state")
     state.begin(state.name, state.origin)
     state.close()
-    assert secret.read_bytes() == (base / READERS["secret"].path).read_bytes()
+    for name in ("secret", "released"):
+        assert (copy / READERS[name].path).read_bytes() == (base / READERS[name].path).read_bytes()
 
 
 @pytest.mark.parametrize("hurt", [FILE, COPY])
@@ -260,9 +261,11 @@ def test_a_server_without_its_key_stops_before_anything_is_written(village: Make
     assert {path: path.read_bytes() for path in found.server.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["asked.json", "peers.json", "taught.json", "forgotten.json", "status", "edge"])
+@pytest.mark.parametrize(
+    "name", ["asked.json", "peers.json", "taught.json", "forgotten.json", "status", "edge", "released"]
+)
 def test_what_is_left_of_a_record_without_its_checksum_is_refused(copy: Path, name: str) -> None:
-    """No version wrote these without one."""
+    """No version wrote these without one, but the last beside a node's record without one."""
     unsealed(copy / READERS[name].path)
     with pytest.raises(DamagedError, match="its content is not what was written"):
         READERS[name].read(copy)
