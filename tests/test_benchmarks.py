@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_there_are_benchmarks() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS)))
 def test_all_that_a_benchmark_imports_from_the_package_is_there(path: Path) -> None:
     assert missing_names(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "mutants").glob("*.toml")), ids=lambda path: path.stem)
+def test_what_a_mutant_breaks_is_there(path: Path) -> None:
+    """`benchmarks/mutate.py` says so too, but takes minutes."""
+    root, mutants = BENCHMARKS.parent, tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
+    assert mutants
+    assert [each["breaks"] for each in mutants if each["old"] not in (root / each["file"]).read_text()] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS)))
