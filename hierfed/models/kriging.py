@@ -31,7 +31,7 @@ PADDING_RATIO, PADDING_ROWS = 1.2, 8
 # of the embedded ratings it moves a prediction by at most 2e-5 stars.
 SINGLE_FROM = 256
 # A user's matrices grow as the square of the ratings, and the time as their cube. So at most this many ratings are
-# kriged, evenly spread over the user's list. Factors and noise, which are not kriged, still use all ratings.
+# kriged, evenly spread over the user's list; the prior mean and the noise know all of them.
 MOST_KRIGED = 4096
 
 
