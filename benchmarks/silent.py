@@ -18,7 +18,7 @@ from pathlib import Path
 
 from on_the_wire import CASES, HIGH, LOW, THRESHOLD, free_port, make_tables, start, text
 
-from hierfed.engines.flower.federation import LEAST_GRACE
+from hierfed.engines.flower.patience import LEAST_GRACE
 
 SILENT_AFTER, FIRST_MISS = "rating, round 2:", "rating, round 3:"
 MOST = 1.5

@@ -20,7 +20,7 @@ import polars as pl
 
 from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.loopback import run_federation
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.flower.surroundings import settle
 from hierfed.settings import load_settings
 

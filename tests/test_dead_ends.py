@@ -190,7 +190,7 @@ def hosted(tmp_path, monkeypatch, nodes, keys, fails=None):
     from hierfed.deployment import hosting
     from hierfed.deployment.admission import ServerObserver
     from hierfed.deployment.keys import new_key
-    from hierfed.engines.flower.federation import Patience
+    from hierfed.engines.flower.patience import Patience
 
     told: list[str] = []
 

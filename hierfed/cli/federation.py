@@ -118,7 +118,7 @@ def server(
     from hierfed.data.division import load_dataset  # noqa: PLC0415
     from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, Update, host  # noqa: PLC0415
-    from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
+    from hierfed.engines.flower.patience import Patience  # noqa: PLC0415
     from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
 
     items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
@@ -214,7 +214,7 @@ def federation(
         settle(folder / "flower")
         from hierfed.cli.watching import FederationLines, showing  # noqa: PLC0415
         from hierfed.deployment.loopback import run_federation  # noqa: PLC0415
-        from hierfed.engines.flower.federation import Patience  # noqa: PLC0415
+        from hierfed.engines.flower.patience import Patience  # noqa: PLC0415
 
         with showing(quiet or as_json) as observer:
             result = run_federation(settings, folder, observer, Patience(deadline=deadline))

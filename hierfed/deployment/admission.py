@@ -12,7 +12,7 @@ from hierfed.deployment.edges import GROUP, NUMBERS, EdgeIntroduction, Edges, re
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction, hello, new_nonce, read_introduction
 from hierfed.engines.exchange import Member, Reply, Request
-from hierfed.engines.flower.federation import AdmissionRefused, Change
+from hierfed.engines.flower.admission import AdmissionRefused, Change
 from hierfed.engines.replies import NodeAnswer
 from hierfed.federated.contract import SharedModel
 from hierfed.results import DeployedRound

@@ -13,7 +13,8 @@ from hierfed.deployment.local_models import JUDGED, judged_checks
 from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import Introduction
 from hierfed.engines.exchange import Request
-from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.federation import Federation
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.secure_round import DRAWN, SecureGroup, sum_securely
 from hierfed.federated.checks import Sent, first_reason
 from hierfed.federated.contract import Contribution, ordered_sum

@@ -12,8 +12,9 @@ from hierfed.deployment.edge_state import EdgeState
 from hierfed.deployment.hosting import FLOWER, Hosting, Joining, Strangers, check_joining, check_protected
 from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.server import Requirements
-from hierfed.engines.flower.federation import LEAST_GRACE, SLOWEST, Federation, Patience
+from hierfed.engines.flower.federation import Federation
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
+from hierfed.engines.flower.patience import LEAST_GRACE, SLOWEST, Patience
 from hierfed.engines.flower.superlink import Listening, raise_limit, superlink, wait_for_nodes
 from hierfed.errors import SettingsError
 from hierfed.models.threads import one_torch_thread

@@ -26,8 +26,9 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.deployment.status import SERVER_LOCK
 from hierfed.deployment.watched import WatchedNode, WatchedServer
 from hierfed.engines.exchange import Reply, Request
-from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.federation import Federation
 from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, serve
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.flower.superlink import Certificates, Listening, Stranger, new_strangers, raise_limit, superlink
 from hierfed.errors import HierfedError, SettingsError, storing
 from hierfed.ledger.keys import KEY

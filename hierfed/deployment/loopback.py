@@ -16,7 +16,7 @@ from hierfed.data.ratings import Dataset, Ratings
 from hierfed.data.reading.download import Progress
 from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.hosting import Hosting, host
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 from hierfed.errors import HierfedError
 from hierfed.leash import start_leashed, stop_leashed
 from hierfed.results import Result

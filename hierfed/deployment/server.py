@@ -19,8 +19,9 @@ from hierfed.deployment.plan import Plan
 from hierfed.deployment.protocol import natural
 from hierfed.deployment.round_log import append_round, missing_rounds, read_rounds
 from hierfed.engines.exchange import Member, Request
-from hierfed.engines.flower.federation import Federation, Patience
+from hierfed.engines.flower.federation import Federation
 from hierfed.engines.flower.late_rounds import LateRounds
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.flower.strategy import RoundOutcome, SumStrategy
 from hierfed.engines.going_on import OPENING, begun
 from hierfed.engines.rounds import lateness_of, rule_of, steps_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.status import MOST_REFUSALS, Member, Refused, Status, StatusFile
 from hierfed.engines.exchange import Reply, Request
-from hierfed.engines.flower.federation import Change
+from hierfed.engines.flower.admission import Change
 from hierfed.results import DeployedRound, Result
 
 

@@ -25,7 +25,7 @@ from hierfed.deployment.hosting import Hosting
 from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.round_log import missing_rounds, read_rounds
 from hierfed.deployment.state import NodeState, Origin
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.ledger.keys import kept_key
 from hierfed.results import Result

@@ -315,7 +315,8 @@ class Village:
         """Run a server from its folder to the end; former: the training that it goes on from."""
         from hierfed.deployment.admission import ServerObserver
         from hierfed.deployment.server import Requirements, conduct
-        from hierfed.engines.flower.federation import Federation, Patience
+        from hierfed.engines.flower.federation import Federation
+        from hierfed.engines.flower.patience import Patience
 
         village, patience, clock = self, Patience(deadline=5.0), Clock()
         self.server.mkdir(parents=True, exist_ok=True)

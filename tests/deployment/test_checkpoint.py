@@ -17,7 +17,7 @@ from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.checkpoint import COPY, FILE, Checkpoint, load_checkpoint
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.plan import Plan
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
 

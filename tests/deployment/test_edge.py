@@ -54,7 +54,8 @@ class County:
         from hierfed.deployment.edge import EdgeSide
         from hierfed.deployment.edge_state import EdgeState
         from hierfed.deployment.server import Requirements
-        from hierfed.engines.flower.federation import Federation, Patience
+        from hierfed.engines.flower.federation import Federation
+        from hierfed.engines.flower.patience import Patience
 
         county, clock, patience = self, Clock(), Patience(deadline=5.0)
         sides = [self.nodes[each] for each in nodes]
@@ -395,7 +396,7 @@ def greeted(county: County, name: str) -> Reply:
 
 
 def test_the_nodes_of_an_edge_are_settled_when_it_joins_and_no_edge_stands_behind_another(county):
-    from hierfed.engines.flower.federation import AdmissionRefused
+    from hierfed.engines.flower.admission import AdmissionRefused
 
     here = county()
     for name, nodes in GROUPS.items():
@@ -491,7 +492,7 @@ def test_a_federation_with_edges_goes_on_from_its_finished_model_as_a_star_does(
 def test_an_edge_gives_up_a_slow_node_before_its_server_gives_up_the_edge(taken):
     from hierfed.deployment.edge_hosting import Edging, patience_of
     from hierfed.deployment.hosting import Hosting, Joining
-    from hierfed.engines.flower.federation import Patience
+    from hierfed.engines.flower.patience import Patience
 
     edging = Edging(Joining("127.0.0.1:9092"), Hosting("127.0.0.1", 9093), nodes=3, quorum=2, deadline=300.0)
     assert taken + patience_of(edging).after(taken) < taken + Patience().after(taken)

@@ -11,7 +11,7 @@ import torch
 from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.hosting import Hosting, host
 from hierfed.deployment.signing import public_text
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import PLAIN, Round
 from hierfed.engines.secure_round import MESSAGE, STEPS

@@ -24,7 +24,8 @@ from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, introduce
 from hierfed.deployment.round_log import read_rounds
 from hierfed.deployment.state import NodeState
-from hierfed.engines.flower.federation import AdmissionRefused, Patience
+from hierfed.engines.flower.admission import AdmissionRefused
+from hierfed.engines.flower.patience import Patience
 from hierfed.engines.flower.records import read_reply
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.contract import Contribution, SharedModel

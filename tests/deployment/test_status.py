@@ -16,7 +16,7 @@ from hierfed.deployment.health import answer, health_of
 from hierfed.deployment.status import FILE, MOST_REFUSALS, SERVER_LOCK, Status, StatusFile, read_status
 from hierfed.deployment.watched import WatchedNode, WatchedServer
 from hierfed.engines.exchange import Reply, Request
-from hierfed.engines.flower.federation import Change
+from hierfed.engines.flower.admission import Change
 from hierfed.errors import HierfedError
 from hierfed.results import DeployedRound, RefusedAnswer
 

@@ -38,6 +38,11 @@ def message_type(kind: str) -> str:
     return f"{TYPE}.{kind}"
 
 
+def request_message(request: Request, node_id: int, group: str | None = None) -> Message:
+    """The message of a request to the node with this id of Flower's; group: see Flower's group_id."""
+    return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
+
+
 def request_records(request: Request) -> RecordDict:
     """A request's content."""
     return _records(request.facts, request.arrays)

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from hierfed.engines.edge_sums import Behind, EdgeSum, accept_sums, nobody_behind
 from hierfed.engines.exchange import Fact, Member, Request
-from hierfed.engines.flower.records import message_type, read_reply, request_records
+from hierfed.engines.flower.records import read_reply, request_message
 from hierfed.engines.replies import Look, NodeAnswer, Refusal, RoundName, accept, look_by, template
 from hierfed.engines.secure_round import DRAWN, HALVING, THE_SUM, Ask, SecureGroup, sum_securely
 from hierfed.errors import HierfedError
@@ -110,8 +110,7 @@ class SumStrategy(Strategy):
     def message(self, node_id: int) -> Message:
         """The next round's request to the node with this id of Flower's."""
         request = Request("round", {**self.name.facts(), **self.extra_facts}, self.shared.arrays)
-        group = f"{self.stage} {self.name.number}"
-        return Message(request_records(request), node_id, message_type(request.kind), group_id=group)
+        return request_message(request, node_id, f"{self.stage} {self.name.number}")
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -37,7 +37,7 @@ SETTINGS = {"rounds": ROUNDS, "hidden": [6, 4], "local_epochs": 1}
 IMPATIENT = """
 from pathlib import Path
 from hierfed.cli import main
-from hierfed.engines.flower.federation import Patience
+from hierfed.engines.flower.patience import Patience
 
 usual = Patience.after
 Patience.after = lambda patience, taken: 2.0 if Path("silent").exists() else usual(patience, taken)

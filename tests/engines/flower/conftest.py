@@ -1,8 +1,6 @@
-"""Messages as Flower carries them, without Flower's server."""
+"""Messages as Flower carries them, without Flower's server, and a federation in memory."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 from flwr.app import Message
@@ -10,7 +8,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-Wire = Callable[[Message], Message]
+from tests.engines.flower.world import Wire, World
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +30,16 @@ def wire() -> Wire:
         return arrived
 
     return carry
+
+
+@pytest.fixture
+def lobby(wire: Wire) -> World:
+    """A world before anyone has come."""
+    return World(wire)
+
+
+@pytest.fixture
+def world(lobby: World) -> World:
+    """A world with three members."""
+    lobby.begin()
+    return lobby

@@ -11,7 +11,7 @@ from hierfed.engines.flower.late_rounds import AWAY, BEGINS_ANEW, LateRounds
 from hierfed.engines.rounds import Lateness
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from tests.engines.flower.test_federation import World
+from tests.engines.flower.world import World
 
 
 @pytest.fixture
