@@ -20,7 +20,7 @@ from hierfed.methods.hierarchical.factor_states import FactorsState, Memory, las
 from hierfed.methods.hierarchical.hierarchical import FactorsModel, HierarchicalFactors
 from hierfed.methods.hierarchical.items import update_items, update_users
 from hierfed.methods.hierarchical.momentum import moved_on
-from hierfed.methods.hierarchical.personal import SWEEPS, personalise_users
+from hierfed.methods.hierarchical.personalising import SWEEPS, personalise_users
 from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, rare_sums, told_by
 from hierfed.methods.hierarchical.users import (
     Evidence,

@@ -14,7 +14,7 @@ from hierfed.data.federation import Node
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cavity import own_ratings
 from hierfed.methods.hierarchical.cohort import Cohort, cohort_of
-from hierfed.methods.hierarchical.personal import LastSums
+from hierfed.methods.hierarchical.personalising import LastSums
 from hierfed.methods.hierarchical.rows import UserRows
 from hierfed.methods.hierarchical.users import Posterior, Users
 from hierfed.models.symmetric import pack, unpack

@@ -45,7 +45,8 @@ from hierfed.methods.hierarchical.knowledge import Scale, SharedKnowledge
 from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.node_items import node_items
-from hierfed.methods.hierarchical.personal import PersonalFactors, personalise_users
+from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.personalising import personalise_users
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.rare_items import OFFSET, brought, moved_by, next_offset, no_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums

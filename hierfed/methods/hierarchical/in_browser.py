@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hierfed.methods.hierarchical.design import FLAG_COVARIATE_SCALE
 from hierfed.methods.hierarchical.knowledge import QUALITY_SLOPE_VARIANCE, SharedKnowledge
-from hierfed.methods.hierarchical.personal import NOISE_FALL, SWEEPS
+from hierfed.methods.hierarchical.observations import NOISE_FALL
+from hierfed.methods.hierarchical.personalising import SWEEPS
 from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, FACTOR_COVARIATE_SCALE
 from hierfed.models.browser import BrowserModel, Rounded, rounded, rounded_letters
 from hierfed.models.kernel import ItemKernel

@@ -11,42 +11,16 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.federated.private import UncertainModel
-from hierfed.methods.hierarchical.cavity import own_ratings, without_own
-from hierfed.methods.hierarchical.design import Design
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.node_items import NodeItems
-from hierfed.methods.hierarchical.users import (
-    Posterior,
-    Users,
-    evidence,
-    factor_products,
-    posterior,
-    precision_of,
-)
+from hierfed.methods.hierarchical.observations import noise_weights, observed
+from hierfed.methods.hierarchical.users import Posterior, factor_products
 from hierfed.models.influence import Influence
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.kriging import Observations
 from hierfed.models.places import numbers_of, places_among
 from hierfed.models.strangeness import log_densities
 from hierfed.models.symmetric import pack, unpack
-
-# Alternating updates of a new user's posterior and precision, which depend on each other.
-SWEEPS = 3
-# The noise of a rating falls with this power of the item's number of raters.
-NOISE_FALL = 0.1
-
-
-@dataclass(frozen=True)
-class LastSums:
-    """The messages of users in the last round.
-
-    posterior, precision: the users' posteriors and precisions [users] that made their sums.
-    was_sent: bool [ratings], True for the ratings in these sums, user after user and by item for each; None for all.
-    """
-
-    posterior: Posterior
-    precision: Tensor
-    was_sent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +47,7 @@ class PersonalFactors(UncertainModel):
         """The same users with another kernel and share of noise."""
         knowledge, own = self.knowledge, self.own
         precision = torch.repeat_interleave(self.precision, own.counts)
-        weights = _noise_weights(knowledge.design, own.items, own.counts)
+        weights = noise_weights(knowledge.design, own.items, own.counts)
         noise = own.noise + weights * (noise_share - knowledge.noise_share) / precision
         return replace(
             self,
@@ -220,104 +194,6 @@ class PersonalFactors(UncertainModel):
                     "prior_mean": self.prior_mean[place].clone(),
                 },
             )
-
-
-def personalise_users(
-    knowledge: SharedKnowledge,
-    numbers: Tensor,
-    users: Users,
-    node_mean: Tensor,
-    strength: float,
-    last: LastSums | None,
-    times: Tensor | None = None,
-) -> PersonalFactors:
-    """The users' own models, from the shared model and their own ratings.
-
-    numbers [users]: the users' numbers, ascending.
-    node_mean [t], or [users, t] for users of many nodes: m_node.
-    strength: a0, of the prior of the precisions.
-    last: these users' last messages, which are taken out of the items' posteriors; None for users who sent nothing.
-    times: when their ratings were given, [ratings]; None if that is not known.
-    """
-    beliefs = knowledge.beliefs
-    known = evidence(knowledge.moments, users)
-    prior_mean = known.covariates @ beliefs.covariate_weights + node_mean
-    if last is not None and last.was_sent is None:
-        precision = last.precision
-        found = posterior(known, beliefs.user_spread, prior_mean, precision)
-    else:
-        precision = beliefs.precision.expand(len(numbers))
-        found = posterior(known, beliefs.user_spread, prior_mean, precision)
-        for _ in range(SWEEPS - 1):
-            precision = precision_of(strength, beliefs.precision, users.rows.counts, found.squared_error)
-            found = posterior(known, beliefs.user_spread, prior_mean, precision)
-    return PersonalFactors(
-        knowledge=knowledge,
-        users=numbers,
-        posterior=found,
-        precision=precision,
-        prior_mean=prior_mean,
-        own=replace(_observations(knowledge, users, found, precision, prior_mean, last), times=times),
-        newcomer=beliefs.covariate_weights[0] + (node_mean if node_mean.dim() == 1 else 0.0),
-    )
-
-
-def _observations(
-    knowledge: SharedKnowledge,
-    users: Users,
-    found: Posterior,
-    precision: Tensor,
-    prior_mean: Tensor,
-    last: LastSums | None,
-) -> Observations:
-    beliefs, design, rows = knowledge.beliefs, knowledge.design, users.rows
-    user, items, value = own_ratings(rows)
-    if last is None:
-        mean, covariance = knowledge.items(items)
-    else:
-        of_last = last.posterior, last.precision, last.was_sent
-        mean, covariance = without_own(beliefs, rows, design, *of_last, knowledge.at_node)
-    products = factor_products(found, beliefs.rank)[user]
-    uncertain = (unpack(covariance, 1 + beliefs.rank) * products).sum((1, 2))
-    counts, precision = rows.counts.long(), precision[user]
-    noise = _noise_weights(design, items, counts) * (knowledge.noise_share / precision + uncertain)
-    ratings = knowledge.scale.centre + knowledge.scale.unit * value
-    return observed(knowledge, counts, items, ratings, mean, prior_mean[user], noise)
-
-
-def observed(
-    knowledge: SharedKnowledge,
-    counts: Tensor,
-    items: Tensor,
-    ratings: Tensor,
-    item_mean: Tensor,
-    prior_mean: Tensor,
-    noise: Tensor,
-) -> Observations:
-    """Own ratings as observations.
-
-    item_mean: (b_i, q_i) of the rated items, [ratings, 1 + rank].
-    prior_mean: m_u of the users who rated them.
-    """
-    bias, factors = item_mean[:, 0], item_mean[:, 1:]
-    vectors = torch.cat([factors.new_ones(len(factors), 1), factors, knowledge.design.slopes[items]], 1)
-    value = (ratings - knowledge.scale.centre) / knowledge.scale.unit
-    return Observations(
-        counts=counts,
-        items=items,
-        ratings=ratings,
-        vectors=knowledge.with_quality(vectors, bias),
-        residuals=value - bias - (vectors * prior_mean).sum(1),
-        noise=noise,
-    )
-
-
-def _noise_weights(design: Design, items: Tensor, counts: Tensor) -> Tensor:
-    """Factors on the noise of users' own ratings, of mean 1 for each user. Items with fewer raters get more noise."""
-    weights = (1 + design.raters[items]) ** -NOISE_FALL
-    user = torch.repeat_interleave(counts)
-    means = torch.zeros_like(counts, dtype=weights.dtype).index_add(0, user, weights) / counts
-    return weights / means[user]
 
 
 def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:

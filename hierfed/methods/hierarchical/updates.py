@@ -18,7 +18,9 @@ from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.cohort import Cohort
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.node_items import messages_of, of_some, with_messages
-from hierfed.methods.hierarchical.personal import PersonalFactors, observed, personalise_users
+from hierfed.methods.hierarchical.observations import observed
+from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.personalising import personalise_users
 from hierfed.methods.hierarchical.users import Users
 from hierfed.models.places import places_among
 

@@ -16,7 +16,8 @@ from hierfed.evaluation.judging import judge_intervals, judge_node
 from hierfed.methods.hierarchical.cavity import own_ratings, without_own
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.personal import PersonalFactors, _noise_weights, newcomer, restored
+from hierfed.methods.hierarchical.observations import noise_weights
+from hierfed.methods.hierarchical.personal import PersonalFactors, newcomer, restored
 from hierfed.methods.hierarchical.users import evidence, item_moments, posterior, precision_of
 from hierfed.models.symmetric import unpack
 from tests.models.dense import dense_kriging
@@ -216,7 +217,7 @@ def test_another_kernel_and_share_of_noise_are_as_if_they_had_been_there_from_th
 
 def test_the_noise_of_rare_items_is_larger_and_the_mean_of_a_user_s_weights_is_1(case: Case):
     design, model = case.method.design(case.trained.shared), case.models[0]
-    weights = _noise_weights(design, model.own.items, model.own.counts)
+    weights = noise_weights(design, model.own.items, model.own.counts)
     for own, items in zip(
         torch.split(weights, model.own.counts.tolist()),
         torch.split(model.own.items, model.own.counts.tolist()),
