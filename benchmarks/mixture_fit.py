@@ -17,11 +17,12 @@ from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.cohort import Cohort, cohort_of
 from hierfed.methods.hierarchical.factor_states import FactorsState, Memory, last_sums
-from hierfed.methods.hierarchical.hierarchical import FactorsModel, HierarchicalFactors
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.items import update_items, update_users
 from hierfed.methods.hierarchical.momentum import moved_on
 from hierfed.methods.hierarchical.personalising import SWEEPS, personalise_users
 from hierfed.methods.hierarchical.rare_items import OFFSET, moved_by, next_offset, rare_sums, told_by
+from hierfed.methods.hierarchical.shared_model import FactorsModel
 from hierfed.methods.hierarchical.users import (
     Evidence,
     Posterior,
@@ -75,7 +76,7 @@ class Bed:
     def seen(self, shared: SharedModel, cohort: Cohort) -> tuple[Evidence, Tensor]:
         """What users' ratings say, and their numbers."""
         moments, found = self.method.knowledge(shared, krige=False).moments, []
-        users = [self.method._arrange(shared, cohort)(piece) for piece in cohort.pieces]
+        users = [self.method.arrange(shared, cohort)(piece) for piece in cohort.pieces]
         found = [evidence(moments, each) for each in users]
         return _joined(found), torch.cat([each.rows.counts for each in users])
 
@@ -113,7 +114,7 @@ class Bed:
             shared = method.combine(shared, opening)
         design, arrays, server = method.design(shared), dict(shared.arrays), dict[str, Tensor]()
         features = design.prior_features(arrays["embedding"])
-        users = [method._arrange(shared, self.cohort)(piece) for piece in self.cohort.pieces]
+        users = [method.arrange(shared, self.cohort)(piece) for piece in self.cohort.pieces]
         told = told_by(self.cohort, design, method.threshold)
         kinds, precision = Kinds.alike(Beliefs.of(arrays), begin.shape[1]), Tensor()
         for number in range(rounds):
@@ -199,7 +200,7 @@ class Bed:
         if shares is None:
             shares = self.asked(fitted, cohort, None if memory is None else memory.precision)
         knowledge = replace(self.method, kernel=self.method.kernel if krige else None).knowledge(fitted.shared)
-        arrange, users = self.method._arrange(fitted.shared, cohort), torch.from_numpy(cohort.users)
+        arrange, users = self.method.arrange(fitted.shared, cohort), torch.from_numpy(cohort.users)
         every = fitted.kinds.shares.repeat(1 + int(max(self.test.user.max(), cohort.users.max())), 1)
         every[users] = shares
         of_rows = every[torch.from_numpy(self.test.user).long()].numpy()

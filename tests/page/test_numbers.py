@@ -11,8 +11,9 @@ import torch
 from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.methods.hierarchical.factor_states import state_of
-from hierfed.methods.hierarchical.hierarchical import FactorsModel
 from hierfed.methods.hierarchical.in_browser import browser_model, with_rounded
+from hierfed.methods.hierarchical.models_of_nodes import model_of_node
+from hierfed.methods.hierarchical.shared_model import FactorsModel
 from hierfed.models.kriging import Kriging, Observations
 
 USERS, ITEMS = 200, 50
@@ -55,7 +56,9 @@ def learners(model):
             rows = rows_of(rated)
             if not rated:
                 return replace(served.newcomer.model, knowledge=knowledge)
-            return method.personal(ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None)
+            return model_of_node(
+                method, ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None
+            )
 
         return learn
 

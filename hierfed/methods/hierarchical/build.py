@@ -5,7 +5,8 @@ from __future__ import annotations
 from hierfed.data.content import Content
 from hierfed.methods.content import public_content
 from hierfed.methods.hierarchical.beliefs import Strengths
-from hierfed.methods.hierarchical.hierarchical import KEPT_NODES, HierarchicalFactors
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.models_of_nodes import KEPT_NODES
 from hierfed.methods.kind import Case, Prepared
 from hierfed.models.devices import device_of
 from hierfed.models.kernel import KernelSettings

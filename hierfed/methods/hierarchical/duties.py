@@ -25,6 +25,9 @@ from hierfed.federated.method import (
 )
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
+from hierfed.methods.hierarchical.factor_states import state_of
+from hierfed.methods.hierarchical.models_of_nodes import model_of_node
+from hierfed.methods.hierarchical.shared_model import FactorsModel
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.ranking.choice import choose_lists
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
@@ -71,14 +74,11 @@ class HierarchicalDuties(Method):
 
     def learner(self, shared: SharedModel) -> Learner:
         """See Method. What all users share is made once."""
-        from hierfed.methods.hierarchical.factor_states import state_of  # noqa: PLC0415 - it serves this class
-        from hierfed.methods.hierarchical.hierarchical import FactorsModel  # noqa: PLC0415
-
         own, knowledge = self._own, self._own.knowledge(shared)
         ready = FactorsModel(shared.arrays, shared.round, knowledge.design)
 
         def learn(rows: Ratings) -> PersonalModel:
-            return own.personal(ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None)
+            return model_of_node(own, ready, knowledge, state_of([Node(0, "", rows, rows.between(0, 0))], None), None)
 
         return learn
 
@@ -104,8 +104,7 @@ class HierarchicalDuties(Method):
 
     def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel:
         """See Method."""
-        from hierfed.methods.hierarchical.hierarchical import FactorsModel  # noqa: PLC0415 - it serves this class
-        from hierfed.methods.hierarchical.rare_items import resumed_offset  # noqa: PLC0415
+        from hierfed.methods.hierarchical.rare_items import resumed_offset  # noqa: PLC0415 - it serves this class
         from hierfed.methods.hierarchical.resuming import resumed_beliefs  # noqa: PLC0415
 
         design = self._own.design(opened)

@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
-from hierfed.data.federation import Node, Nodes, row_counts
-from hierfed.data.ratings import Ratings, concatenated
+from hierfed.data.federation import Node, Nodes
+from hierfed.data.ratings import Ratings
 from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
-from hierfed.federated.private import ModelsOnDemand, PrivateState
+from hierfed.federated.private import PrivateState
 from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical import opening
-from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths, first_beliefs
+from hierfed.methods.hierarchical.beliefs import Beliefs, Strengths
 from hierfed.methods.hierarchical.checks import opening_checks, round_checks
 from hierfed.methods.hierarchical.cohort import PIECE_ROWS, Cohort, Team, add_up, cohort_of
 from hierfed.methods.hierarchical.design import Design, design_of
 from hierfed.methods.hierarchical.duties import HierarchicalDuties
-from hierfed.methods.hierarchical.embedding import OVERSAMPLING
 from hierfed.methods.hierarchical.factor_states import (
     FactorsState,
     Memory,
     PooledStates,
-    last_sums,
     nothing_besides,
     state_of,
 )
@@ -43,34 +40,23 @@ from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_mem
 from hierfed.methods.hierarchical.items import blended, update_items, update_users
 from hierfed.methods.hierarchical.knowledge import Scale, SharedKnowledge
 from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
+from hierfed.methods.hierarchical.models_of_nodes import models_of_nodes
 from hierfed.methods.hierarchical.momentum import moved_on
-from hierfed.methods.hierarchical.node_items import node_items
 from hierfed.methods.hierarchical.personal import PersonalFactors
-from hierfed.methods.hierarchical.personalising import personalise_users
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
-from hierfed.methods.hierarchical.rare_items import OFFSET, brought, moved_by, next_offset, no_offset
+from hierfed.methods.hierarchical.rare_items import OFFSET, brought, moved_by, next_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
-from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
+from hierfed.methods.hierarchical.shared_model import FactorsModel, after_opening_round
+from hierfed.methods.hierarchical.together import FactorsTogether
 from hierfed.methods.hierarchical.users import Users, node_means
 from hierfed.models.devices import CPU
 from hierfed.models.kernel import KernelSettings
 from hierfed.models.threads import in_order
-from hierfed.randomness import generator
 
 # Rounds before users get precisions of their own, and before items' priors are learned, since factors begin as noise.
 ROUNDS_OF_COMMON_NOISE, ROUNDS_OF_FIRST_PRIOR = 2, 1
 # If only some nodes take part, a round's step falls with this power of the rounds, down to their share of the users.
 STEP_DECAY = 0.6
-# Personal models are kept for at most so many ratings and nodes. With vectors, a rating takes some hundred bytes.
-KEPT_RATINGS, KEPT_NODES = 1 << 21, 256
-
-
-@dataclass(frozen=True)
-class FactorsModel(SharedModel):
-    """The shared model, with quantities that the server derives from its arrays once, and not again in every round."""
-
-    design: Design | None = field(default=None, compare=False)
-    prior_features: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,10 +148,8 @@ class HierarchicalFactors(HierarchicalDuties):
 
     def combine(self, shared: SharedModel, total: Contribution) -> FactorsModel:
         """The next basis, embedding or posteriors; see SumMethod."""
-        if not shared.arrays:
-            return self._begin(shared, total.arrays)
         if shared.round < 0:
-            return self._embed(shared, total.arrays)
+            return after_opening_round(self, shared, total.arrays)
         design = self.design(shared)
         features = shared.prior_features if isinstance(shared, FactorsModel) else None
         if features is None:
@@ -248,84 +232,7 @@ class HierarchicalFactors(HierarchicalDuties):
 
         besides: gives further rows of a node's users, to learn from, that are not in its sums; None for none.
         """
-        knowledge = self.knowledge(shared)
-
-        def make(place: int) -> PersonalFactors | PiecewiseFactors:
-            return self.personal(shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
-
-        rows = row_counts(nodes)
-        if len(nodes) <= KEPT_NODES and rows.sum() <= KEPT_RATINGS:
-            return [make(place) for place in range(len(nodes))]
-        states = private if isinstance(private, PooledStates) else None
-        plain = not isinstance(nodes, Nodes) or (states is None and private[0] is not None)
-        if len(nodes) <= KEPT_NODES or self.rare_at_node or plain:
-            return ModelsOnDemand(len(nodes), make)
-        assert isinstance(nodes, Nodes)
-        many = nodes
-        stride = 1 + max(int(rows_of.ratings.user.max(initial=0)) for rows_of in (nodes.train, nodes.test))
-
-        def block(places: range) -> NodeBlock:
-            return self._block(shared, knowledge, many, states, places, stride, besides)
-
-        return FactorsTogether(rows, PIECE_ROWS, stride, block, make)
-
-    def _block(
-        self,
-        shared: SharedModel,
-        knowledge: SharedKnowledge,
-        nodes: Nodes,
-        states: PooledStates | None,
-        places: range,
-        stride: int,
-        besides: Callable[[Node], Ratings | None],
-    ) -> NodeBlock:
-        """The users of the nodes at these places, kriged; see `personalise`.
-
-        states: of all nodes; None for nodes that sent nothing. stride: see ModelsTogether.
-        """
-        some = nodes[places.start : places.stop]
-        trained = cohort_of(some).numbered_among_all(places.start, stride)
-        memory = None if states is None else states.remembered(np.arange(places.start, places.stop))
-        further, cohort = [besides(node) for node in some], trained
-        if any(each is not None for each in further):
-            rows = (
-                node.train if more is None else concatenated([node.train, more])
-                for node, more in zip(some, further, strict=True)
-            )
-            joined = [Node(0, "", each, each.between(0, 0)) for each in rows]
-            cohort = cohort_of(joined).numbered_among_all(places.start, stride)
-        every = slice(0, len(cohort))
-        users, at_nodes = self._arrange(shared, cohort)(every), self._node_means(knowledge.beliefs, trained, memory)
-        last = None
-        if memory is not None and self.everyone:
-            last = last_sums(trained, memory, cohort.users, None if cohort is trained else users.rows)
-        numbers, mine = torch.from_numpy(cohort.users), at_nodes[cohort.node_of_users]
-        model = personalise_users(knowledge, numbers, users, mine, self.strengths.noise, last, cohort.times_of(every))
-        return NodeBlock(model, cohort.nodes, knowledge.beliefs.covariate_weights[0] + at_nodes)
-
-    def personal(
-        self, shared: SharedModel, knowledge: SharedKnowledge, state: FactorsState, besides: Ratings | None
-    ) -> PersonalFactors | PiecewiseFactors:
-        """The users of one node, kriged; besides: further rows of theirs."""
-        trained, memory = state.cohort, state.memory
-        cohort = trained if besides is None else trained.joined(besides)
-        arrange, at_node = self._arrange(shared, cohort), self._node_means(knowledge.beliefs, trained, memory)[0]
-        numbers = torch.from_numpy(cohort.users)
-        if self.rare_at_node and memory is not None and self.everyone and len(trained) > 1:
-            known = memory.posterior, memory.precision
-            own_items = node_items(knowledge.beliefs, knowledge.design, shared.arrays["scale"], trained, *known)
-            knowledge = knowledge.of_node(own_items)
-
-        def piece(number: int) -> PersonalFactors:
-            chosen = cohort.pieces[number]
-            users = arrange(chosen)
-            last = None
-            if memory is not None and self.everyone:
-                last = last_sums(trained, memory, cohort.users[chosen], None if besides is None else users.rows)
-            times = cohort.times_of(chosen)
-            return personalise_users(knowledge, numbers[chosen], users, at_node, self.strengths.noise, last, times)
-
-        return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
+        return models_of_nodes(self, shared, nodes, private, besides)
 
     def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
         """The shared model and public features, as a node needs them to serve its users."""
@@ -362,44 +269,21 @@ class HierarchicalFactors(HierarchicalDuties):
             return shared.design
         return design_of(self.content, shared.arrays["raters"], self.threshold)
 
-    def _arrange(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+    def arrange(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
+        """A function that arranges users of a cohort, by their places in it, for the sums and for their own models."""
         design, scale = self.design(shared), shared.arrays["scale"]
         return lambda users: cohort.arranged(users, scale, design)
 
     def _ready(self, shared: SharedModel, cohort: Cohort) -> Callable[[slice], Users]:
         """A function that arranges users, on the device of the rounds."""
-        arrange = self._arrange(shared, cohort)
+        arrange = self.arrange(shared, cohort)
         return lambda users: arrange(users).to(self.device)
 
-    def _node_means(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
+    def means_of_nodes(self, beliefs: Beliefs, cohort: Cohort, memory: Memory | None) -> Tensor:
         """m_node [nodes, t]; 0 if nodes have no means of their own."""
         if memory is None or not self.between_nodes:
             return torch.zeros(len(cohort.nodes) - 1, len(beliefs.node_variance), dtype=torch.float64)
         return node_means(beliefs, memory.deviation, cohort.users_of_nodes)
-
-    def _begin(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
-        arrays = opening.first_arrays(sums, self.threshold)
-        design = design_of(self.content, arrays["raters"], self.threshold)
-        if not self.embedding_rank:
-            embedding = arrays["raters"].new_zeros(len(self.content), 0)
-            return self._first_beliefs(arrays | {"embedding": embedding}, design)
-        columns = min(self.embedding_rank + OVERSAMPLING, len(self.content))
-        basis = torch.linalg.qr(self._normal(columns, "embedding") * design.shared[:, None])[0]
-        return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design)
-
-    def _embed(self, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
-        design = self.design(shared)
-        last_product = shared.round == -2
-        arrays = opening.next_arrays(shared.arrays, design, sums, self.embedding_rank, last_product)
-        if shared.round == -1:
-            return self._first_beliefs(arrays, design)
-        return FactorsModel(arrays, shared.round + 1, design)
-
-    def _first_beliefs(self, arrays: dict[str, Tensor], design: Design) -> FactorsModel:
-        features = design.prior_features(arrays["embedding"])
-        implicit = self.embedding_rank if self.implicit_scale else 0
-        beliefs = first_beliefs(design, features.shape[1], self.rank, self._normal(self.rank, "factors"), implicit)
-        return FactorsModel(arrays | beliefs.arrays() | no_offset(design), 0, design, features)
 
     def _sums(
         self,
@@ -430,7 +314,7 @@ class HierarchicalFactors(HierarchicalDuties):
         precision = beliefs.precision.expand(len(cohort))
         if shared.round > ROUNDS_OF_COMMON_NOISE and memory is not None:
             precision = torch.where(memory.precision.isnan(), precision, memory.precision)
-        at_nodes = self._node_means(beliefs, cohort, memory)
+        at_nodes = self.means_of_nodes(beliefs, cohort, memory)
         return round_sums(known, cohort, users, at_nodes, precision, team, on_done)
 
     def _round_knowledge(self, shared: SharedModel) -> RoundKnowledge | opening.OpeningPart:
@@ -445,7 +329,3 @@ class HierarchicalFactors(HierarchicalDuties):
         implicit, unit, pooled = self.implicit(arrays, design), arrays["scale"][1], OFFSET in arrays
         beliefs, strength = Beliefs.of(arrays), self.strengths.noise
         return RoundKnowledge.of(beliefs, design, own_noise, strength, unit, implicit, pooled, self.threshold)
-
-    def _normal(self, columns: int, purpose: str) -> Tensor:
-        draws = generator(self.seed, 0, 0, purpose).standard_normal((len(self.content), columns))
-        return torch.from_numpy(draws)

@@ -208,7 +208,7 @@ def test_models_of_pieces_cannot_be_sent(case: Case):
 
 
 def test_models_of_many_ratings_are_made_when_they_are_asked_for(case: Case, monkeypatch):
-    monkeypatch.setattr("hierfed.methods.hierarchical.hierarchical.KEPT_RATINGS", 30)
+    monkeypatch.setattr("hierfed.methods.hierarchical.models_of_nodes.KEPT_RATINGS", 30)
     found = case.method.personalise(case.shared, case.nodes, case.private)
     assert isinstance(found, ModelsOnDemand)
     assert len(found) == len(case.nodes)

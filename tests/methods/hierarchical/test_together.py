@@ -40,8 +40,8 @@ def case(request, make_factors, make_content, make_pairs):
 @pytest.fixture
 def few(monkeypatch):
     """Make even few nodes many, in blocks of few ratings."""
-    monkeypatch.setattr("hierfed.methods.hierarchical.hierarchical.KEPT_NODES", 3)
-    monkeypatch.setattr("hierfed.methods.hierarchical.hierarchical.PIECE_ROWS", 60)
+    monkeypatch.setattr("hierfed.methods.hierarchical.models_of_nodes.KEPT_NODES", 3)
+    monkeypatch.setattr("hierfed.methods.hierarchical.models_of_nodes.PIECE_ROWS", 60)
 
 
 def models(case, **changes):
@@ -54,7 +54,7 @@ def test_models_made_together_are_those_of_each_node(case, few, changes):
     nodes = case[1]
     together = models(case, **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hierfed.methods.hierarchical.hierarchical.KEPT_NODES", 1000)
+        patch.setattr("hierfed.methods.hierarchical.models_of_nodes.KEPT_NODES", 1000)
         alone = models(case, **changes)
     assert isinstance(together, FactorsTogether)
     assert len(together.blocks) > 3
@@ -76,7 +76,7 @@ def test_nodes_are_judged_together_as_each_alone(case, few):
     told: list[int] = []
     found = judge_nodes(method, shared, nodes, models(case), lambda done, _: told.append(done))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hierfed.methods.hierarchical.hierarchical.KEPT_NODES", 1000)
+        patch.setattr("hierfed.methods.hierarchical.models_of_nodes.KEPT_NODES", 1000)
         expected = judge_nodes(method, shared, nodes, models(case), lambda *_: None)
     assert told[-1] == len(nodes)
     for (record, rows), (same, others) in zip(found, expected, strict=True):
