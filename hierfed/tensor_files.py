@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,16 +18,22 @@ def tensor_bytes(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> byt
     return sealed_tensors(save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(facts)))
 
 
-def read_tensors(path: Path, advice: str = ELSE) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A file's facts and tensors; advice: what to do about a damaged one.
+def read_tensors(
+    path: Path, advice: str = ELSE, wanted: Sequence[str] = ()
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """A file's facts and tensors; advice: what to do about a damaged one. wanted: facts that it must have.
 
     The tensors are in torch's own memory: as parts of a file they are not aligned as others are, which may change last
-    digits of products. Raises DamagedError for a file that is not as it was written.
+    digits of products. Raises DamagedError for a file that is not as it was written, or lacks a wanted fact.
     """
     try:
-        return tensors_of(path.read_bytes())
+        facts, tensors = tensors_of(path.read_bytes())
     except (OSError, ValueError) as error:
         raise damaged(path, error, advice) from error
+    lacking = [name for name in wanted if name not in facts]
+    if lacking:
+        raise damaged(path, f"it says nothing of {', '.join(lacking)}", advice)
+    return facts, tensors
 
 
 def read_facts(path: Path, advice: str = ELSE) -> dict[str, str]:

@@ -131,7 +131,7 @@ def _make_state(place: Path, settings: Settings, catalogue: Catalogue) -> None:
     state.release(TRAINING, 2)
     state.keep_plan(_plan(settings, catalogue).request(0, {}), catalogue)
     state.keep_model("rating", _model(2))
-    state.keep(TRAINING, "rating", 2, ROWS, StoredState({"kept": torch.arange(12, dtype=torch.float64)}))
+    state.rounds.keep(TRAINING, "rating", 2, ROWS, StoredState({"kept": torch.arange(12, dtype=torch.float64)}))
     seen = {"answered": [["rating", 1], ["rating", 2]], "judged": "ab", "objection": ""}
     (place / SEEN).write_bytes(sealed_json(seen))
     for name in RECORDS:
@@ -199,7 +199,7 @@ def _state(read: Callable[[NodeState], object]) -> Callable[[Path], str]:
 
 
 def _kept(state: NodeState) -> str:
-    found = state.recall(TRAINING, "rating", 2, ROWS)
+    found = state.rounds.recall(TRAINING, "rating", 2, ROWS)
     return "none" if found is None else SharedModel(dict(found.kept()), 2).digest()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hierfed.deployment.batches import TAUGHT, taught, user_marks
+from hierfed.deployment.round_states import RoundStates
 from hierfed.deployment.sources import FORGOTTEN, forgotten, own_source
-from hierfed.deployment.state import ROUNDS, NodeState, record_in
+from hierfed.deployment.state import NodeState, record_in
 from hierfed.errors import HierfedError, NotPersonalisedError
 from hierfed.plain_text import printable
 from hierfed.runs.private_files import list_files, user_file
@@ -97,7 +98,7 @@ def _refuse_strangers(state: NodeState, names: Sequence[str]) -> None:
 
 def _destroy(folder: Path, users: Sequence[str]) -> None:
     """Serve from a pair without these users, and delete every other one, and what rounds keep of all users."""
-    for path in (folder / ROUNDS).glob("*.safetensors"):
+    for path in RoundStates(folder).files():
         path.unlink()
     if not _files(folder, users):
         return

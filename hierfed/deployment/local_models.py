@@ -120,7 +120,7 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
         )
     plan, number = known
     own = own_ratings(own_source(state, state.origin), plan.catalogue, state.origin.test_share)
-    kept = of_method(state.recall(plan.training, RATING, shared.round, own.digest))
+    kept = of_method(state.rounds.recall(plan.training, RATING, shared.round, own.digest))
     node = Node(number, state.name, own.train, own.test)
     models: Sequence[PersonalModel] = plan.method.personalise(shared, [node], [kept])
     if refit == "users":

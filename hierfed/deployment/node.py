@@ -192,7 +192,7 @@ class NodeSide:
         """Forget the private states of stages in which the server has not used the last answer."""
         for stage in self._witness.begun_anew():
             self._round_state = RoundState("", 0, None)
-            self.state.forget(stage)
+            self.state.rounds.forget(stage)
 
     def _check_budget(self, plan: Plan) -> None:
         """Raise HierfedError for a plan that would cost the users twice what they were promised."""
@@ -280,7 +280,7 @@ class NodeSide:
             return self._refuse(f"does not send its part of {stage}, round {number}: {reason}")
         if kept is not None:
             self._round_state = RoundState(stage, number, kept)
-            self.state.keep(plan.training, stage, number, own.digest, kept)
+            self.state.rounds.keep(plan.training, stage, number, own.digest, kept)
         facts: dict[str, Fact] = {"training": training, "stage": stage, "round": number, "number": self._number}
         self._tell(f"{stage}, round {number}")
         return Reply(facts, contribution) if self._secure is None else self._secure.begin(request, contribution)
@@ -329,14 +329,14 @@ class NodeSide:
         if (self._round_state.stage, self._round_state.number) == (stage, number):
             return self._round_state.state
         plan, own = self._known(self._plan), self._known(self._own)
-        return self.state.recall(plan.training, stage, number, own.digest)
+        return self.state.rounds.recall(plan.training, stage, number, own.digest)
 
     def _recall_last(self, stage: str, number: int) -> PrivateState | None:
         """The private state of that round, or of the last round before it that this node took part in."""
         if self._round_state.stage == stage and self._round_state.number <= number:
             return self._round_state.state
         plan, own = self._known(self._plan), self._known(self._own)
-        return self.state.recall_last(plan.training, stage, number, own.digest)
+        return self.state.rounds.recall_last(plan.training, stage, number, own.digest)
 
     def _node(self) -> Node:
         own = self._known(self._own)

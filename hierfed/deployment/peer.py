@@ -257,7 +257,7 @@ class _Peer:
                 raise HierfedError(f"does not send its part of {stage.name}, round {shared.round + 1}: {reason}")
             shared, _ = rounds.run(stage.name, shared.round + 1, given, partial(method.combine, shared))
             if private is not None:
-                self._state.keep(plan.training, stage.name, shared.round, self._own.digest, private)
+                self._state.rounds.keep(plan.training, stage.name, shared.round, self._own.digest, private)
             self._tell(f"{stage.name}, round {shared.round}: {len(rounds.members)} peers")
         return shared, private
 

@@ -9,30 +9,29 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from torch import Tensor
 
 from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import CATALOGUE, catalogue_bytes, read_catalogue
 from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import Plan, read_plan
+from hierfed.deployment.round_states import REJOIN, RoundStates
 from hierfed.engines.exchange import Request
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.private import PrivateState, StoredState
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.served_pair import NODE, keep_pair_before
 from hierfed.sealed import ELSE, MALFORMED, SEAL, bytes_digest, damaged, read_json, sealed_json
 from hierfed.tensor_files import read_tensors, tensor_bytes
 
 FORMAT = "hierfed node 4"
-PLAN, ROUNDS, LOCK, SHARED = "plan.safetensors", "rounds", "lock", "shared.safetensors"
+PLAN, LOCK, SHARED = "plan.safetensors", "lock", "shared.safetensors"
 KEY, SECRET, RELEASED, ASKED, PINNED = "node.key", "node.secret", "released.json", "asked.json", "peers.json"
 PLAN_FACTS = ("training", "settings", "limits", "keys", "threshold", "number", "nodes")
 UPDATE = "update"
@@ -40,7 +39,6 @@ UPDATE = "update"
 MARK = 32
 ANEW = "put it back from a copy, or begin with another --state"
 LOST = "put it back from a copy, or give --key; or join as a new node: another --state and --name"
-REJOIN = "the next start of `hierfed node` gets it again from the server"
 
 
 @dataclass(frozen=True)
@@ -65,16 +63,19 @@ def record_in(folder: Path, name: str) -> dict[str, Any]:
 
 
 class NodeState:
-    """The folder of one node, held by one process at a time."""
+    """The folder of one node, held by one process at a time.
+
+    rounds: the private states between rounds.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.rounds = folder, RoundStates(folder)
         # A folder of another version is left as it is.
         self._node()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            (folder / ROUNDS).mkdir(mode=0o700, exist_ok=True)
+            self.rounds.begin()
             self._lock = held(folder / LOCK)
         except BlockingIOError as error:
             raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
@@ -195,8 +196,8 @@ class NodeState:
         """Keep the server's setup; of an earlier training only the models that serve users stay."""
         keep_pair_before(self.folder)
         before = self.folder / PLAN
-        if before.is_file() and _read(before, PLAN_FACTS)[0]["training"] != request.facts["training"]:
-            for path in (*self.folder.glob(f"*.{SHARED}"), *(self.folder / ROUNDS).glob("*.safetensors")):
+        if before.is_file() and read_tensors(before, REJOIN, PLAN_FACTS)[0]["training"] != request.facts["training"]:
+            for path in (*self.folder.glob(f"*.{SHARED}"), *self.rounds.files()):
                 path.unlink()
         content = catalogue_bytes(catalogue)
         write_atomically(self.folder / CATALOGUE, content)
@@ -210,7 +211,7 @@ class NodeState:
         """
         models = sorted(self.folder.glob(f"*.{SHARED}"))
         told = []
-        for path in [self.folder / PLAN, *models, *sorted((self.folder / ROUNDS).glob("*.safetensors"))]:
+        for path in [self.folder / PLAN, *models, *self.rounds.files()]:
             try:
                 read_tensors(path) if path.is_file() else None
             except DamagedError as error:
@@ -224,7 +225,7 @@ class NodeState:
         path = self.folder / PLAN
         if not path.is_file():
             return None
-        facts, _ = _read(path, PLAN_FACTS)
+        facts, _ = read_tensors(path, REJOIN, PLAN_FACTS)
         kept = self.folder / CATALOGUE
         if kept.is_file() and facts.get(CATALOGUE, bytes_digest(kept.read_bytes())) != bytes_digest(kept.read_bytes()):
             raise damaged(kept, "its content is not what was written", REJOIN)
@@ -249,49 +250,8 @@ class NodeState:
         path = self.folder / f"{stage}.{SHARED}"
         if not path.is_file():
             return None
-        facts, arrays = _read(path, ("round",))
+        facts, arrays = read_tensors(path, REJOIN, ("round",))
         return SharedModel(arrays, int(facts["round"]))
-
-    def keep(self, training: str, stage: str, number: int, rows: str, state: PrivateState) -> None:
-        """Keep the node's private state of a round; that of its last one before stays: a server may repeat a round.
-
-        rows: the digest of the rows that the state was made of.
-        """
-        kept = state.kept()
-        if not kept:
-            return
-        content = tensor_bytes(kept, {"training": training, "rows": rows})
-        write_atomically(self._round(stage, number), content, 0o600)
-        kept_before = self._rounds_before(stage, number)[-1:]
-        for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
-            if int(path.name.split(".")[1]) not in (*kept_before, number, number + 1):
-                path.unlink()
-
-    def recall(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
-        """The private state of this round, training and rows; None without one."""
-        path = self._round(stage, number)
-        if not path.is_file():
-            return None
-        facts, tensors = _read(path, ("training", "rows"))
-        return StoredState(tensors) if (facts["training"], facts["rows"]) == (training, rows) else None
-
-    def recall_last(self, training: str, stage: str, number: int, rows: str) -> StoredState | None:
-        """The private state of this round or of the last one before it that is there, likewise."""
-        last = self._rounds_before(stage, number + 1)[-1:]
-        return self.recall(training, stage, last[0], rows) if last else None
-
-    def forget(self, stage: str) -> None:
-        """Delete the private states of a stage."""
-        for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"):
-            path.unlink()
-
-    def _rounds_before(self, stage: str, number: int) -> list[int]:
-        """The numbers of the rounds before this one whose state is there, ascending."""
-        found = (int(path.name.split(".")[1]) for path in (self.folder / ROUNDS).glob(f"{stage}.*.safetensors"))
-        return sorted(each for each in found if each < number)
-
-    def _round(self, stage: str, number: int) -> Path:
-        return self.folder / ROUNDS / f"{stage}.{number}.safetensors"
 
     def _known(self) -> dict[str, Any]:
         known = self._node()
@@ -317,12 +277,3 @@ class NodeState:
             }
         except MALFORMED as error:
             raise damaged(path, error) from error
-
-
-def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A file's facts and tensors; raises DamagedError for a file that lacks one of the wanted facts."""
-    facts, tensors = read_tensors(path, REJOIN)
-    lacking = [name for name in wanted if name not in facts]
-    if lacking:
-        raise damaged(path, f"it says nothing of {', '.join(lacking)}", REJOIN)
-    return facts, tensors

@@ -185,7 +185,7 @@ def test_a_node_makes_what_was_damaged_again(copy: Path, name: str) -> None:
     assert path.name in told
     assert not path.exists()
     assert state.mend() == []
-    kept = state.recall(TRAINING, "rating", 2, ROWS)
+    kept = state.rounds.recall(TRAINING, "rating", 2, ROWS)
     assert (kept is None) == (name == "state of a round")
     state.close()
 

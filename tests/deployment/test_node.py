@@ -297,7 +297,7 @@ def test_personal_models_are_made_on_the_node_alone_and_serve_its_users(
     served, items = Served(state.folder), torch.arange(len(data.catalogue))
     plan, _ = state.plan()
     rows = own_ratings(read_ratings(data.file("node 2", False), test=data.file("node 2", True)), plan.catalogue)
-    kept = state.recall(plan.training, "rating", 4, rows.digest)
+    kept = state.rounds.recall(plan.training, "rating", 4, rows.digest)
     assert kept is not None
     (model,) = expected.method.personalise(expected.models["rating"], [expected.nodes[1]], [kept])
     for user in users:

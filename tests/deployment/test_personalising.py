@@ -55,7 +55,7 @@ def test_a_node_s_users_learn_from_held_out_rows_once_they_are_judged(village, m
     assert made.ratings == len(node.train) + len(node.test)
     plan, _ = state.plan()
     own = own_ratings(read_ratings(data.file("node 2", False), test=data.file("node 2", True)), plan.catalogue)
-    kept = state.recall(plan.training, "rating", 4, own.digest)
+    kept = state.rounds.recall(plan.training, "rating", 4, own.digest)
     (model,) = expected.method.personalise(expected.models["rating"], [node], [kept], lambda each: each.test)
     served, items = Served(state.folder), torch.arange(len(data.catalogue))
     for user in np.unique(node.train.user).tolist():

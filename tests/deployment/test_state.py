@@ -19,7 +19,7 @@ from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Request
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.private import PrivateState, StoredState
+from hierfed.federated.private import StoredState
 from hierfed.runs.served_pair import pair_folder
 
 ORIGIN = Origin("ratings.csv", columns={"user": "who"}, test="", test_share=0.1)
@@ -57,19 +57,13 @@ def belief(seed: int) -> StoredState:
     return StoredState({name: torch.randn(3, 2, generator=made, dtype=torch.float64) for name in ("mean", "precision")})
 
 
-def same(found: PrivateState | None, expected: PrivateState) -> bool:
-    assert found is not None
-    mine, theirs = found.kept(), expected.kept()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
 def test_the_folder_and_what_is_private_are_the_owner_s_alone(folder, plan):
     before = os.umask(0)
     try:
         state = NodeState(folder)
         state.begin("north", ORIGIN)
         state.keep_plan(plan.request(1, {}), plan.catalogue)
-        state.keep("f00d", "rating", 1, "rows", belief(1))
+        state.rounds.keep("f00d", "rating", 1, "rows", belief(1))
         state.keep_model("rating", SharedModel({"a": torch.ones(2)}, 3))
         state.close()
     finally:
@@ -162,7 +156,7 @@ def test_a_folder_where_nobody_was_says_so(state):
         told(error)
     assert state.plan() is None
     assert state.model("rating") is None
-    assert state.recall("f00d", "rating", 1, "rows") is None
+    assert state.rounds.recall("f00d", "rating", 1, "rows") is None
     with pytest.raises(HierfedError, match="no federation has finished here yet") as error:
         personalise(state)
     told(error)
@@ -219,50 +213,12 @@ def test_what_a_version_before_has_left_to_serve_from_is_kept_as_a_pair_when_a_t
     assert pair_folder(folder) == pair
 
 
-def test_what_was_kept_is_recalled_for_this_training_stage_round_and_rows_alone(state):
-    state.keep("one", "rating", 3, "rows", belief(1))
-    assert same(state.recall("one", "rating", 3, "rows"), belief(1))
-    for asked in [("two", "rating", 3, "rows"), ("one", "ease", 3, "rows"), ("one", "rating", 2, "rows")]:
-        assert state.recall(*asked) is None
-    assert state.recall("one", "rating", 3, "other rows") is None
-
-
-def test_the_last_two_rounds_are_kept_and_no_others(state, folder):
-    for number in range(-2, 13):
-        state.keep("one", "rating", number, "rows", belief(number + 5))
-        there = {path.name for path in (folder / "rounds").iterdir()}
-        assert there == {f"rating.{each}.safetensors" for each in {max(number - 1, -2), number}}
-        assert same(state.recall("one", "rating", number, "rows"), belief(number + 5))
-        if number > -2:
-            assert same(state.recall("one", "rating", number - 1, "rows"), belief(number + 4))
-    # A server that begins anew.
-    state.keep("two", "rating", 1, "rows", belief(99))
-    assert {path.name for path in (folder / "rounds").iterdir()} == {"rating.1.safetensors"}
-
-
-def test_a_round_that_is_asked_for_again_takes_the_place_of_the_first(state):
-    for seed in (1, 2):
-        state.keep("one", "rating", 3, "rows", belief(seed))
-    assert same(state.recall("one", "rating", 3, "rows"), belief(2))
-
-
-def test_other_stages_rounds_are_left_alone(state, folder):
-    state.keep("one", "rating", 9, "rows", belief(1))
-    state.keep("one", "ease", 1, "rows", belief(2))
-    assert same(state.recall("one", "rating", 9, "rows"), belief(1))
-
-
-def test_a_state_of_which_nothing_is_kept_leaves_no_file(state, folder):
-    state.keep("one", "rating", 1, "rows", PrivateState())
-    assert not list((folder / "rounds").iterdir())
-
-
 READ: dict[str, Any] = {
     "node.json": lambda state: state.name,
     "plan.safetensors": lambda state: state.plan(),
     "catalogue.parquet": lambda state: state.plan(),
     "rating.shared.safetensors": lambda state: state.model("rating"),
-    "rounds/rating.1.safetensors": lambda state: state.recall("f00d", "rating", 1, "rows"),
+    "rounds/rating.1.safetensors": lambda state: state.rounds.recall("f00d", "rating", 1, "rows"),
 }
 EMPTY_TENSORS = (2).to_bytes(8, "little") + b"{}"
 
@@ -289,7 +245,7 @@ def damages(content: bytes) -> dict[str, bytes]:
 def test_damaged_and_foreign_files_are_one_clear_line(state, folder, plan, name, damage):
     state.begin("north", ORIGIN)
     state.keep_plan(plan.request(1, {}), plan.catalogue)
-    state.keep("f00d", "rating", 1, "rows", belief(1))
+    state.rounds.keep("f00d", "rating", 1, "rows", belief(1))
     state.keep_model("rating", SharedModel({"a": torch.ones(2)}, 3))
     path = folder / name
     READ[name](state)
@@ -307,7 +263,7 @@ def test_a_plan_of_another_training_leaves_nothing_of_the_one_before(state, fold
     state.begin("node 1", Origin(data.file("node 1", False)))
     state.keep_plan(plan.request(0, {}), plan.catalogue)
     state.keep_model("rating", SharedModel({"a": torch.ones(2)}, 3))
-    state.keep("f00d", "rating", 3, "rows", belief(1))
+    state.rounds.keep("f00d", "rating", 3, "rows", belief(1))
     state.keep_plan(plan.request(0, {}), plan.catalogue)
     assert state.model("rating") is not None
     request = plan.request(0, {})
