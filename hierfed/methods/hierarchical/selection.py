@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from hierfed.federated.contract import Contribution
 from hierfed.federated.method import Train, Trained
 from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.settings import SelectionSettings
+from hierfed.methods.hierarchical.kernel_selection import best_kernel
+from hierfed.methods.hierarchical.rank_selection import best_rank, larger_ranks
 from hierfed.methods.hierarchical.together import FactorsTogether
 from hierfed.methods.hierarchical.validation import Means, Models, Validators
 from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
@@ -44,7 +44,7 @@ def select(
     """Try ranks, noise shares and kernel amplitudes one after the other, then fit the width of the intervals.
 
     Each node holds back validation rows of its own train rows and learns from the others. It sends the sum of squared
-    errors of each candidate, and a histogram of errors. The larger rank is tried only if there are enough ratings.
+    errors of each candidate, and a histogram of errors. Larger ranks are tried only if there are enough ratings.
     Implicit covariates are tried only if users have few. They, a noise share and amplitudes are kept if their gain is
     more than a standard error, with the users' own gains as a sample; nodes send the sum and the sum of their squares.
     Gives the settings with the chosen values, and the record of the selection.
@@ -66,26 +66,13 @@ def select(
     # All else is chosen without the times of the rows to predict, which are known only when one asks.
     sampled = {place: rows.untimed for place, rows in dated.items()}
 
-    def best(setting: str, tried: Sequence[tuple[float, float]]) -> int:
-        """The place of the best candidate: the first, unless another gains enough."""
-        errors = [rmse for _, rmse in tried]
-        place = int(np.argmin(errors))
-        place = place if errors[place] < errors[0] - wanted.least_gain else 0
-        for number, ((value, _), rmse) in enumerate(zip(tried, errors, strict=True)):
-            trials.append(Trial(setting=setting, value=value, rmse=rmse, chosen=number == place))
-        return place
-
     def try_out(candidate: HierarchicalFactors) -> Trained:
         return train(candidate, reduced, wanted.validation_rounds)
 
     trained = try_out(method)
-    if row_counts(nodes).sum() >= wanted.larger_rank_from:
-        larger = replace(method, rank=wanted.larger_rank)
-        pairs = (method, trained), (larger, try_out(larger))
-        # Ranks are compared without kriging, which is expensive. The gain of a factor shows without it.
-        plain = [validators.personalise(replace(each, kernel=None), found, sampled) for each, found in pairs]
-        tried = [(each.rank, validators.rmse(models, sampled)) for (each, _), models in zip(pairs, plain, strict=True)]
-        method, trained = pairs[best("rank", tried)]
+    if ranks := larger_ranks(wanted, int(row_counts(nodes).sum()), len(method.content)):
+        method, trained, of_ranks = best_rank(method, trained, ranks, try_out, wanted, validators, sampled)
+        trials += of_ranks
     if wanted.implicit_trial and method.embedding_rank and _ratings_per_user(nodes) <= wanted.implicit_up_to:
         informed = replace(method, embedding_rank=wanted.implicit_trial_rank, implicit_scale=wanted.implicit_trial)
         pairs = (method, trained), (informed, try_out(informed))
@@ -109,7 +96,7 @@ def select(
         def means_of(candidate: KernelSettings, timed: bool) -> Means:
             return validators.means(kriged(candidate), dated if timed else sampled)
 
-        kernel, of_kernels = _best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
+        kernel, of_kernels = best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
         trials += of_kernels
         models = kriged(kernel)
         method = replace(method, kernel=kernel)
@@ -122,58 +109,6 @@ def select(
     scale = usual / quantile()
     chosen = _with_choices(settings, method, kernel, scale, _group_scales(histograms, usual))
     return chosen, Selection(rows=sum(map(len, more.values())), trials=trials, deviation_scale=scale)
-
-
-def _best_kernel(
-    kernel: KernelSettings,
-    wanted: SelectionSettings,
-    means_of: Callable[[KernelSettings, bool], Means],
-    at_times: bool,
-    validators: Validators,
-    rows: Mapping[int, Ratings],
-) -> tuple[KernelSettings, list[Trial]]:
-    """The kernel with the best share of noise, then the best amplitudes, then those by time, and what was tried.
-
-    means_of: what a kernel expects of the rows, where their times are known (True) and where not.
-    at_times: whether they are.
-    """
-    expected, trials = cache(means_of), list[Trial]()
-
-    def gains(before: Means, after: Means, timed: bool) -> bool:
-        if timed:  # A few users gain nearly all of it, so that its standard error is large.
-            return validators.rmse_of(after, rows) < validators.rmse_of(before, rows) - wanted.least_gain
-        return validators.gains(before, after, rows)
-
-    def walk(setting: str, values: Sequence[float], candidates: Sequence[KernelSettings], timed: bool = False) -> int:
-        """The place of the first candidate, or of the last of those after it that each gain on the one before."""
-        # A kernel that uses no times predicts the same with and without those of the rows.
-        found, chosen = [expected(candidates[0], timed and candidates[0].time.used)], 0
-        for place, candidate in enumerate(candidates[1:], 1):
-            found.append(expected(candidate, timed and candidate.time.used))
-            if not gains(found[place - 1], found[place], timed):
-                break
-            chosen = place
-        # The first value may have been tried in a walk before, the other way.
-        trials[:] = [each for each in trials if (each.setting, each.value) != (setting, values[0])]
-        for place, means in enumerate(found):
-            rmse = validators.rmse_of(means, rows)
-            trials.append(Trial(setting=setting, value=values[place], rmse=rmse, chosen=place == chosen))
-        return chosen
-
-    shares = [replace(kernel, noise_share=share) for share in wanted.noise_shares]
-    kernel = shares[walk("noise_share", wanted.noise_shares, shares)]
-    # Down from the first amplitude and, if that gains nothing, up from it.
-    upwards, plain = (wanted.amplitudes[0], *wanted.larger_amplitudes), kernel
-    for factors in (wanted.amplitudes, upwards):
-        scaled = [plain.scaled(each) for each in factors]
-        place = walk("amplitude", factors, scaled)
-        kernel = scaled[place]
-        if place:
-            break
-    if at_times and kernel.time.used:
-        timed = [replace(kernel, time=kernel.time.scaled(each)) for each in wanted.time_factors]
-        kernel = timed[walk("time_factor", wanted.time_factors, timed, timed=True)]
-    return kernel, trials
 
 
 def _with_choices(

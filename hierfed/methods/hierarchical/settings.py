@@ -73,9 +73,12 @@ class SelectionSettings(Section):
     trial_users, validation_users: users whose rows choose values, and fit the width of intervals; more if these have
     fewer than trial_rows, validation_rows.
     trial_rows, validation_rows: see trial_users.
-    least_gain: the gain in RMSE from which another rank, or times, are taken.
+    least_gain: the gain in RMSE from which another rank, or times, are taken; of ranks in the unit of models, which is
+    about a star.
     larger_rank: tried if there are at least larger_rank_from ratings.
     larger_rank_from: see larger_rank.
+    ratings_per_item, largest_rank: with so many ratings an item on average, larger_rank is tried in any case, and twice
+    the last rank while that gains, up to largest_rank.
     implicit_trial, implicit_trial_rank: factors.implicit_scale and embedding_rank, tried together if users have at most
     implicit_up_to ratings on average.
     implicit_up_to: see implicit_trial.
@@ -97,6 +100,8 @@ class SelectionSettings(Section):
     validation_rows: Count = 6000
     larger_rank: Count = 16
     larger_rank_from: Count = 300_000
+    ratings_per_item: Count = 1000
+    largest_rank: Count = 32
     implicit_trial: NonNegative = 30.0
     implicit_trial_rank: Count = 64
     implicit_up_to: NonNegative = 50.0

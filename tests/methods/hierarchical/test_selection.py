@@ -121,6 +121,31 @@ def test_a_larger_rank_is_tried_where_there_are_ratings_enough(nodes, make_conte
     assert "rank" not in {trial.setting for trial in selected(too_few, method, nodes).trials}
 
 
+@pytest.fixture
+def many_tastes() -> list[Node]:
+    """Users who have rated most of few items, by seven tastes, on a scale of -10 to 10."""
+    rng = np.random.default_rng(2)
+    users, items, tastes = 300, 30, 7
+    value = rng.normal(0, 1, (users, tastes)) @ rng.normal(0, 1, (tastes, items)) + rng.normal(0, 1, (users, items))
+    user, item = np.nonzero(rng.random((users, items)) < 0.8)
+    rows = Ratings(user.astype(np.int32), item.astype(np.int32), value[user, item].clip(-10, 10).astype(np.float32))
+    return [Node(0, "1", rows, rows.between(0, 0))]
+
+
+def test_ranks_are_doubled_while_that_gains_where_items_have_many_ratings(many_tastes, make_content, make_factors):
+    method = make_factors(make_content(30), rank=2)
+    asked = {"larger_rank": 4, "larger_rank_from": 10**6, "validation_rounds": 20}
+    chosen, selection = choose(settings_with(**asked, ratings_per_item=200), method, many_tastes)
+    trials = [trial for trial in selection.trials if trial.setting == "rank"]
+    assert [trial.value for trial in trials] == [2, 4, 8, 16, 32][: len(trials)]
+    errors = [trial.rmse for trial in trials]
+    assert errors[:3] == sorted(errors[:3], reverse=True)
+    (taken,) = (trial.value for trial in trials if trial.chosen)
+    assert chosen.factors.rank == taken >= 8
+    for fewer in (settings_with(**asked, ratings_per_item=250), settings_with(**asked)):
+        assert "rank" not in {trial.setting for trial in selected(fewer, method, many_tastes).trials}
+
+
 def test_implicit_covariates_are_tried_where_users_have_few_ratings(nodes, make_content, make_factors):
     method = make_factors(make_content(25))
     asked = settings_with(implicit_trial=20.0, implicit_trial_rank=4)
