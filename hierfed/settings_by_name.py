@@ -132,6 +132,8 @@ class SettingsByName(TypedDict, total=False):
     validation_rows: int
     larger_rank: int
     larger_rank_from: int
+    ratings_per_item: int
+    largest_rank: int
     implicit_trial: float
     implicit_trial_rank: int
     implicit_up_to: float
