@@ -15,6 +15,7 @@ from hierfed.data.reading.own import OwnRatings, own_ratings
 from hierfed.deployment.batches import check_batch, note_taught, rows_taught
 from hierfed.deployment.contents import check_models, check_reply, check_request, check_sum
 from hierfed.deployment.local_models import judged, keep_finished
+from hierfed.deployment.partners import check_partners
 from hierfed.deployment.plan import Plan, check_deployable, check_update, read_finished, read_plan
 from hierfed.deployment.policy import Asked, Policy
 from hierfed.deployment.protocol import (
@@ -27,9 +28,9 @@ from hierfed.deployment.protocol import (
     is_name,
     other_version,
 )
-from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, public_text
+from hierfed.deployment.signing import NodeSigner, public_text
 from hierfed.deployment.sources import own_source
-from hierfed.deployment.state import ASKED, PINNED, NodeState, Origin
+from hierfed.deployment.state import ASKED, NodeState, Origin
 from hierfed.deployment.witness import Witness
 from hierfed.engines.exchange import Fact, Reply, Request
 from hierfed.engines.replies import look_by
@@ -209,35 +210,8 @@ class NodeSide:
             if self._securely:
                 raise HierfedError("the server promised secure sums, and its plan has none")
             return None
-        if len(set(plan.keys)) < len(plan.keys) or number >= len(plan.keys) or plan.keys[number] != self._public:
-            raise HierfedError("the server's list of nodes that add securely has a key twice, or this node's not")
-        others = set(plan.keys) - {self._public}
-        if not all(PublicKey(key).known for key in others):
-            raise HierfedError("the server's list of nodes that add securely has a text that is no key")
-        if self._peers and others - self._peers:
-            raise HierfedError(
-                f"the server's list of nodes has a key that no --peer names: {min(others - self._peers)}"
-            )
-        if not self._peers:
-            self._pin(others)
+        check_partners(plan.keys, number, self._public, self._peers, self.state, self._tell)
         return SecureNode(number, NodeSigner(self._key), plan.secure_group)
-
-    def _pin(self, others: set[str]) -> None:
-        """Know the other nodes' keys from their first use on, told aloud; raises HierfedError for new ones later."""
-        known = self.state.record(PINNED).get("keys")
-        if known is None:
-            prints = ", ".join(sorted(fingerprint(key) for key in others))
-            self._tell(
-                f"adds securely with {len(others)} nodes whose keys it takes from the server: {prints}; a server that "
-                "invented them would see this node's part: compare them with their owners, or name them by --peer"
-            )
-            self.state.keep_record(PINNED, {"keys": sorted(others)})
-        elif others - set(known):
-            raise HierfedError(
-                f"the server's list of nodes has a key that this node has not added with before: "
-                f"{min(others - set(known))}; where its owner confirms it, name all by --peer, or delete "
-                f"{self.state.folder / PINNED}"
-            )
 
     def _step(self, request: Request) -> Reply:
         if request.kind == UNMASK and self._releasing:
