@@ -1,4 +1,4 @@
-"""The contents that page, terminal and figures share: models to compare, key numbers, findings in sentences."""
+"""The contents that page, terminal and figures share: models to compare, findings in sentences, and tables."""
 
 from __future__ import annotations
 
@@ -104,22 +104,16 @@ def same_rows(result: Result) -> str:
     return "Train and personal train are the same rows, and so are test and personal test."
 
 
-def sent_per_node(result: Result) -> str:
-    """The bytes that a federated node sent in all rounds together."""
-    rounds = result.rounds if result.federation is None else result.federation.rounds
-    return words.size(round(sum(record.bytes_up for record in rounds) / max(result.data.nodes, 1)))
-
-
 def interval_sentence(result: Result) -> str:
     """The coverage of the intervals; empty where there are none."""
     if result.intervals is None:
         return ""
     level, coverage = words.share(result.intervals.level), words.share(result.intervals.coverage, 1)
     found = f"The personal models' {level} intervals hold {coverage} of the held-out ratings"
-    return "; ".join(filter(None, [found, _width(result)])) + "."
+    return "; ".join(filter(None, [found, interval_width(result)])) + "."
 
 
-def _width(result: Result) -> str:
+def interval_width(result: Result) -> str:
     """The mean width of the intervals; nothing where nobody tells it."""
     if result.intervals is None or not math.isfinite(result.intervals.mean_width):
         return ""
@@ -183,46 +177,6 @@ def selection_sentence(selection: Selection) -> str:
     chosen = [f"{words.trial(trial.setting)} {trial.value:g}" for trial in selection.trials if trial.chosen]
     scale = f"standard deviations x {words.decimals(selection.deviation_scale, 3)}"
     return f"Chosen on {words.plural(selection.rows, 'validation row')}: {', '.join([*chosen, scale])}."
-
-
-def key_numbers(result: Result) -> list[tuple[str, str, str]]:
-    """The key numbers of a run that there are: for each a label, the number and a note."""
-    return [(label, value, note) for label, value, note in _key_numbers(result) if value != words.MISSING]
-
-
-def _key_numbers(result: Result) -> list[tuple[str, str, str]]:
-    if result.federation is not None:
-        return [*_federation_models(result), *_intervals(result), *federation.numbers(result), _sent(result)]
-    notes = [f"RMSE, {short}" for short, _ in words.row_sets(result)]
-    first, last = notes[0], notes[-1]
-    users, baselines, personal = result.users, result.baselines, result.personal_baselines
-    names = result.words
-    if names.first == "shared":
-        return [
-            (names.shared_short, words.stars(result.final_rmse), first),
-            ("Predicting the mean", words.stars(baselines.global_mean), first),
-            ("User + item biases", words.stars(baselines.biases), first),
-            ("Before personalisation", words.stars(users.rmse_before), last),
-            ("After personalisation", words.stars(users.rmse_after), last),
-            ("User + item biases", words.stars(personal.biases), last),
-            *_gains(result),
-        ]
-    keys = [(names.personal_short, words.stars(users.rmse_after), last)]
-    if math.isfinite(users.rmse_at_times):
-        keys.append(("Asked for its time", words.stars(users.rmse_at_times), f"{last}, the time of the rating known"))
-    if math.isfinite(personal.local_only):
-        added = personal.local_only - users.rmse_after
-        keys.append((names.alone, words.stars(personal.local_only), last))
-        keys.append(("Federation adds", words.signed(added), f"{words.unit(result)}, against {names.alone_short}"))
-    keys.append(("User + item biases", words.stars(personal.biases), last))
-    keys.append((names.shared_short, words.stars(users.rmse_before), "RMSE, no own ratings"))
-    keys += _gains(result)
-    keys += _intervals(result)
-    popular = [record.ndcg_at_10 for record in result.rankers if record.model == "popularity"]
-    if result.ranking and popular:
-        own = words.decimals(result.ranking["ndcg@10"], 3)
-        keys.append(("NDCG@10", own, f"popularity {words.decimals(popular[0], 3)}"))
-    return [*keys, _sent(result)]
 
 
 def had_rounds(result: Result) -> bool:
@@ -298,40 +252,3 @@ def spent_seconds(result: Result) -> str:
     """The seconds of each part of a run; of them together where nobody tells of the parts."""
     parts = [(part, spent) for part, spent in result.seconds if spent > 0 and part not in ("report", "total")]
     return ", ".join(f"{part} {words.seconds(spent)}" for part, spent in parts or [("total", result.seconds.total)])
-
-
-def _federation_models(result: Result) -> list[tuple[str, str, str]]:
-    if not has_models(result):
-        return []
-    users, note = result.users, f"RMSE, {words.row_sets(result)[0][0]}"
-    return [
-        (result.words.personal_short, words.stars(users.rmse_after), note),
-        (result.words.shared_short, words.stars(users.rmse_before), note),
-        ("Gain", words.signed(users.rmse_before - users.rmse_after), f"{words.unit(result)}, on all rows together"),
-    ]
-
-
-def _intervals(result: Result) -> list[tuple[str, str, str]]:
-    if result.intervals is None:
-        return []
-    level = f"{words.share(result.intervals.level)} intervals hold"
-    return [(level, words.share(result.intervals.coverage, 1), _width(result))]
-
-
-def _sent(result: Result) -> tuple[str, str, str]:
-    rounds = f"in {words.plural(len(result.rounds), 'round')}, all together" if had_rounds(result) else "no rounds"
-    return ("Sent per node", sent_per_node(result), rounds)
-
-
-def _gains(result: Result) -> list[tuple[str, str, str]]:
-    users, verdict = result.users, result.verdict
-    if not users.users:
-        return []
-    gain = f"± {words.stars(verdict.gain_sd)} over nodes, p {words.p_value(verdict.p_value)}"
-    measured = words.count(len(words.measured(result.nodes)))
-    worse = f"{words.count(verdict.users_harmed)} of {words.count(users.users)}"
-    return [
-        ("Gain per node", words.signed(verdict.gain_mean), gain),
-        ("Nodes harmed", words.count(verdict.nodes_harmed), f"of {measured} with held-out rows"),
-        ("Users harmed", words.share(users.share_worse), worse),
-    ]

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from hierfed.evaluation.metrics import METRICS
 from hierfed.report import contents, federation, seeds, words
 from hierfed.report.figures import caption, figures_of
+from hierfed.report.key_numbers import key_numbers
 from hierfed.report.round_figures import seeds_rmse
 from hierfed.report.style import save
 from hierfed.results import PairedDifference, Result, Summary
@@ -36,6 +37,7 @@ def write_page(result: Result, folder: Path) -> Path:
         folder,
         result=result,
         contents=contents,
+        key_numbers=key_numbers,
         federation=federation,
         row_sets=words.row_sets(result),
         figures=figures,

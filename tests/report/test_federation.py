@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hierfed.evaluation.collection import collect_federation
-from hierfed.report import contents
 from hierfed.report.figures import figures_of
+from hierfed.report.key_numbers import key_numbers
 from hierfed.report.terminal import result_tables
 from hierfed.results import DeployedRound, Gain, PrivacyRecord, RefusedAnswer, ReleaseRecord, Result, write_record
 from hierfed.runs.folder import rewrite_report
@@ -173,7 +173,7 @@ def test_secure_sums_and_privacy_are_not_called_a_simulation(tmp_path: Path) -> 
 
 
 def test_its_key_numbers_are_the_errors_on_held_out_rows_and_who_took_part() -> None:
-    assert contents.key_numbers(federation()) == [
+    assert key_numbers(federation()) == [
         ("Personal models", "0.9012", "RMSE, held-out rows"),
         ("Global model", "0.9512", "RMSE, held-out rows"),
         ("Gain", "+0.0500", "stars, on all rows together"),

@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control
 from hierfed.evaluation.summary import compare, summarise, with_holm
 from hierfed.report import contents, words
 from hierfed.report.figures import FIGURES, all_figures, save_for_papers
+from hierfed.report.key_numbers import key_numbers
 from hierfed.report.page import write_comparison_page
 from hierfed.report.seeds import caution
 from hierfed.results import PairedDifference, Result
@@ -42,7 +43,7 @@ def on_scale(result: Result, *scale: float) -> Result:
 def test_stars_are_said_of_scales_of_stars_alone(hierarchical: Result, scale: tuple[float, ...], unit: str) -> None:
     result = on_scale(hierarchical, *scale)
     assert words.unit(result) == unit
-    texts = [text for _, _, text in contents.key_numbers(result)] + [contents.interval_sentence(result)]
+    texts = [text for _, _, text in key_numbers(result)] + [contents.interval_sentence(result)]
     for figure in all_figures(result).values():
         texts += [label for panel in figure.axes for label in (panel.get_xlabel(), panel.get_ylabel())]
     other = {"stars": "points", "points": "stars"}[unit]
