@@ -186,13 +186,13 @@ def table_settings(given: Mapping[str, Any]) -> TableSettings:
     return _validated({"data": dict(given)}).data
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
-    """`["rounds=3"]` as `{"rounds": "3"}`; raises SettingsError where there is no `=`."""
+def parse_assignments(assignments: Sequence[str], example: str = "rounds=3") -> dict[str, str]:
+    """`["rounds=3"]` as `{"rounds": "3"}`; raises SettingsError, with the example, where there is no `=`."""
     parsed = {}
     for assignment in assignments:
         key, sign, value = assignment.partition("=")
         if not sign or not key.strip():
-            raise SettingsError(f"'{assignment}': expected key=value, such as rounds=3")
+            raise SettingsError(f"'{assignment}': expected key=value, such as {example}")
         parsed[key.strip()] = value.strip()
     return parsed
 

@@ -31,11 +31,13 @@ from hierfed.cli.prequential import prequential
 from hierfed.cli.service import page, serve
 from hierfed.cli.status import status
 from hierfed.cli.study import study
-from hierfed.errors import HierfedError, StorageError
+from hierfed.errors import HierfedError, SettingsError, StorageError
 from hierfed.settings import setting_named
 
 # A disk that is full, or may not be written to.
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# Packages that not every installation has, with the extra that brings them.
+EXTRAS = {"cryptography": "privacy", "flwr": "flower", "fastapi": "serve", "uvicorn": "serve"}
 
 
 def options(
@@ -125,16 +127,39 @@ def _run() -> int:
     except HierfedError as error:
         _tell_error(str(error))
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        # The help is shown already, and says it all.
+        return error.exit_code
     except click.ClickException as error:
         say(f"error: {error.format_message().rstrip('.')}{_usage(error)}")
         if isinstance(error, click.NoSuchOption) and (setting := setting_named(error.option_name.lstrip("-"))):
             say(f"{setting} is a setting: --set {setting}=VALUE")
         return error.exit_code
-    except OSError as error:
-        if error.errno not in STORAGE:
+    except (OSError, ModuleNotFoundError, MemoryError, RuntimeError) as error:
+        told = _lacking(error)
+        if told is None:
             raise
-        _tell_error(str(StorageError(Path(error.filename or "a file"), error)))
-        return StorageError.exit_code
+        _tell_error(str(told))
+        return told.exit_code
+
+
+def _lacking(error: Exception) -> HierfedError | None:
+    """An error of the user's where the machine lacks room to write, a package or memory; None for a defect."""
+    if isinstance(error, OSError):
+        return StorageError(Path(error.filename or "a file"), error) if error.errno in STORAGE else None
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get(error.name or "")
+        if extra is None:
+            return None
+        return SettingsError(f"this needs the package {error.name}: pip install 'hierfed[{extra}]'")
+    if not _is_out_of_memory(error):
+        return None
+    return HierfedError(f"not enough memory ({error}): take smaller settings, fewer rows, or a larger machine")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """True for Python's and numpy's error, and for what torch says in its place."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _tell_error(line: str) -> None:

@@ -68,7 +68,9 @@ def update(
         Literal["users", "rounds", "all"],
         typer.Option(help="users: their own models alone. rounds: some more rounds. all: a training anew."),
     ] = "users",
-    rounds: Annotated[int, typer.Option(min=1, help="With --level rounds: how many.")] = 5,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="With --level rounds: how many; 5 if not given.", show_default=False)
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="The data hold new ratings alone: all that they lack stay.")
     ] = False,
@@ -86,9 +88,12 @@ def update(
     and, unless you say --keep, no others. Without any change no file is touched.
     """
     from hierfed.report.words import plural  # noqa: PLC0415
+    from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
     from hierfed.serving.update import update_run  # noqa: PLC0415
 
-    done = update_run(folder, data, level, rounds=rounds, keep=keep, withdraw=withdraw)
+    if rounds is not None and level != "rounds":
+        raise SettingsError(f"--rounds {rounds} goes with --level rounds; --level {level} has no number of its own")
+    done = update_run(folder, data, level, rounds=rounds or USUAL_ROUNDS, keep=keep, withdraw=withdraw)
     if done.unknown:
         say(f"{plural(done.unknown, 'rating')} left out whose items the run's catalogue does not know")
     if done.rounds:

@@ -93,7 +93,7 @@ class TableOptions:
         }
         found: dict[str, Any] = {f"data.{key}": value for key, value in given.items() if value is not None}
         if self.column:
-            found["data.columns"] = parse_assignments(self.column)
+            found["data.columns"] = parse_assignments(self.column, "user=who")
         if self.no_rating:
             found["data.no_rating"] = [parse_value(value) for value in self.no_rating]
         return found

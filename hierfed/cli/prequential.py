@@ -33,16 +33,19 @@ def prequential(
     from hierfed.report import prequential as figures  # noqa: PLC0415
     from hierfed.report.style import save  # noqa: PLC0415
     from hierfed.report.terminal import rows_table  # noqa: PLC0415
+    from hierfed.runs.folder import make_folder  # noqa: PLC0415
     from hierfed.settings import parse_assignments, parse_value  # noqa: PLC0415
 
     settings = {key: parse_value(text) for key, text in parse_assignments(sets or []).items()}
     if seed is not None:
         settings["seed"] = seed
     tell = (lambda line: None) if as_json else say
+    if out is not None:
+        # Before the work, which would be lost.
+        make_folder(out)
     found = judged(preset, data=data, by=by, update_rounds=update_rounds, first=first, tell=tell, **settings)
     table = found.to_frame()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "prequential.csv", table.write_csv().encode())
         labels = [block.label for block in found.blocks]
         rmse = {name: [block.rmse[name] for block in found.blocks] for name in found.strategies}

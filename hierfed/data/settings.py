@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -16,6 +17,13 @@ EMPTY = "empty"
 
 def _listed(asked: Any) -> Any:
     return (asked,) if isinstance(asked, (str, int, float)) else asked
+
+
+def _two_numbers(asked: Any) -> Any:
+    numbers = isinstance(asked, (list, tuple)) and len(asked) in (0, 2)
+    if not numbers or not all(type(each) in (int, float) and math.isfinite(each) for each in asked):
+        raise ValueError(f"expected the lowest and the highest rating, such as 0.5,5 (found {asked!r})")
+    return asked
 
 
 def _separator(asked: str) -> str:
@@ -101,7 +109,7 @@ class DataSettings(TableSettings):
     unmatched: Literal["", "drop", "keep"] = ""
     test: str = ""
     vote_average: Literal["auto", "use", "leave_out"] = "auto"
-    scale: tuple[()] | tuple[float, float] = ()
+    scale: Annotated[tuple[()] | tuple[float, float], BeforeValidator(_two_numbers)] = ()
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> DataSettings:

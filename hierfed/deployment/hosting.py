@@ -31,10 +31,11 @@ from hierfed.engines.flower.fleet import ServerAddress, Traffic, client_app, ser
 from hierfed.engines.flower.patience import Patience
 from hierfed.engines.flower.superlink import Certificates, Listening, Stranger, new_strangers, raise_limit, superlink
 from hierfed.errors import HierfedError, SettingsError, storing
+from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.keys import KEY
 from hierfed.models.threads import one_torch_thread
 from hierfed.results import Result, write_record
-from hierfed.runs.folder import write_report
+from hierfed.runs.folder import ROUNDS, write_report
 from hierfed.settings import Settings
 
 FLOWER, RESULT, LOCK = "flower", "result.json", SERVER_LOCK
@@ -101,7 +102,9 @@ def host(
         raise SettingsError(f"--quorum {quorum} is more than --nodes {nodes}: no round could have it when all begins")
     allowed = frozenset(read_public_key(path) for path in hosting.keys) if hosting.keys else None
     listening = Listening(hosting.host, hosting.port, hosting.tls, tuple(hosting.keys) if hosting.keys else None)
-    if (folder / RESULT).exists() and not has_checkpoint(folder) and not begin_anew:
+    # A run that was stopped leaves its rounds alone; a server's have a ledger beside them.
+    stopped = (folder / ROUNDS).exists() and not (folder / LEDGER).exists()
+    if ((folder / RESULT).exists() or stopped) and not has_checkpoint(folder) and not begin_anew:
         raise SettingsError(f"{folder}: holds a run that no server has made; choose another --name")
     if not begin_anew:
         check_version(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ import polars as pl
 
 from hierfed import __version__
 from hierfed.data.catalogue import Catalogue
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, StorageError
 from hierfed.methods import Case, prepare
 from hierfed.models.browser import BrowserModel
 from hierfed.models.intervals import INTERVAL_LEVEL, quantile
@@ -78,16 +79,23 @@ def page_files(folder: Path) -> dict[str, bytes]:
 def write_page(folder: Path, out: Path) -> list[str]:
     """Write a page into a new folder; gives what it publishes, a line each.
 
-    Raises HierfedError where the folder exists.
+    Raises HierfedError where the folder exists, StorageError where it cannot be written.
     """
     if PRIVATE in out.resolve().parts:
         raise HierfedError(f"--out {out}: lies among private files, and a page is for everyone: choose another place")
     if out.exists():
         raise HierfedError(f"--out {out}: exists: name a new folder")
     page = page_files(folder)
-    out.mkdir(parents=True)
-    for name, content in page.items():
-        (out / name).write_bytes(content)
+    # Whole or not there, as every other file.
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        for name, content in page.items():
+            (unfinished / name).write_bytes(content)
+        unfinished.rename(out)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise StorageError(out, error) from error
     told = json.loads(page[ARRAYS])
     packed = len(gzip.compress(page[DATA]))
     return [

@@ -59,8 +59,11 @@ def claimed_folder(out: Path, name: str) -> Iterator[Path]:
     """A new folder `out/name`, or `out/name-2` and so on where that exists, which no other run gets.
 
     If the block fails or is stopped, folders without any file are deleted again.
-    Raises SettingsError for a name that would lie elsewhere, HierfedError where the folder cannot be made.
+    Raises SettingsError for a name that would lie elsewhere or has control characters, HierfedError where the folder
+    cannot be made.
     """
+    if not name.isprintable():
+        raise SettingsError(f"'{name}' is no name for a folder: leave out control characters")
     if name in ("", ".", "..") or Path(name).name != name:
         raise SettingsError(f"'{name}' is no name for a folder: leave out slashes, and choose the place with --out")
     made = [place for place in (out, *out.parents) if not place.exists()]

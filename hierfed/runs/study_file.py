@@ -88,7 +88,9 @@ def read_study(asked: str | Path, changes: Mapping[str, Any] | None = None) -> P
                 f"no study '{path}'{nearest(path, names)}; there are: {', '.join(names)}; or give a file, NAME.toml"
             )
         study = Study.model_validate(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: not a study: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

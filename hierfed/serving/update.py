@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.federated.method import Relearner
 from hierfed.models.strangeness import FALSE_ALARMS, first_alarm
 from hierfed.models.threads import one_torch_thread
@@ -71,10 +71,11 @@ def update_run(
     numbers after the old ones'. `all`: a training from the start, with the hyperparameters that the run has chosen.
     keep: ratings that the source lacks stay, so that it may hold new ones alone.
     withdraw: a source of ratings to take back, whatever their stars. how: the form of both; None for that of the run's.
-    Without any change no file is touched. Raises HierfedError for a run that cannot go on so.
+    Without any change no file is touched. Raises SettingsError where neither source is given, HierfedError for a run
+    that cannot go on so.
     """
     if source is None and withdraw is None:
-        raise HierfedError("nothing to learn from: name ratings with --data, or ratings to take back with --withdraw")
+        raise SettingsError("nothing to learn from: name ratings with --data, or ratings to take back with --withdraw")
     if level not in LEVELS:
         raise HierfedError(f"no level '{level}': expected {', '.join(LEVELS)}")
     finish_move(folder)
@@ -179,6 +180,8 @@ def _groups(folder: Path, rows: pl.DataFrame) -> Iterator[tuple[str | None, pl.D
 
     Users whose times are not known learn apart from others.
     """
+    if rows.is_empty():  # All was taken back.
+        return
     homes = rows.group_by("user").agg(pl.col("node").first(), pl.col("time").null_count().alias("untimed"))
     several = {node: has_several(folder, node) for node in homes["node"].unique().to_list()}
     homes = homes.with_columns(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, SettingsError
 from hierfed.lookup import nearest
 from hierfed.observer import Observer
 
@@ -49,10 +49,10 @@ TRACKERS: Mapping[str, Callable[[Settings, Path], Observer]] = {
 def tracker(name: str, settings: Settings, folder: Path) -> Observer:
     """The tracker of this name for a run into this folder.
 
-    Raises HierfedError for an unknown name, and where the tracker's package is not installed.
+    Raises SettingsError for an unknown name, HierfedError where the tracker's package is not installed.
     """
     if name not in TRACKERS:
-        raise HierfedError(f"no tracker '{name}'{nearest(name, TRACKERS)}: there are {', '.join(TRACKERS)}")
+        raise SettingsError(f"no tracker '{name}'{nearest(name, TRACKERS)}: there are {', '.join(TRACKERS)}")
     try:
         return TRACKERS[name](settings, folder)
     except ImportError as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import hierfed
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, StorageError
 from hierfed.models.browser import rounded
 from hierfed.page.bundle import HEADERS, POLICY, page_files, write_page
 
@@ -66,3 +68,22 @@ def test_rounding_is_by_at_most_half_a_step():
     found = rounded(torch.from_numpy(values))
     assert (np.abs(found.values - values) <= np.ptp(values, 0) / 131070 * (1 + 1e-9)).all()
     assert (found.values[:, 1] == 2.5).all()
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(model, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/page: cannot be written: Not a directory"):
+        write_page(model.served.folder, tmp_path / "file" / "page")
+    write, written = Path.write_bytes, []
+
+    def full(path, content):
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_page(model.served.folder, tmp_path / "page")
+    assert len(written) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -46,6 +46,14 @@ def test_no_new_data_changes_no_bit(table, run):
     assert files(run) == before
 
 
+def test_users_who_take_back_all_of_their_ratings_have_none(table, run):
+    done = update_run(run, None, withdraw=source(table, run))
+    assert (done.fitted, done.same) == (USERS, 0)
+    assert kept_rows(run, "hierarchical", None).rows.is_empty()
+    served = Served(run)
+    assert not served.recommend("u3", 3, False, None).known
+
+
 def test_who_changed_is_fitted_and_nobody_else(table, run):
     before = files(run)
     mine = table["user"] == "u3"

@@ -57,6 +57,7 @@ def load(
             read_tables(source, how, test, query), choose_join(join, _by_name(no_join()), IN_MEMORY), unmatched
         )
     source = str(source)
+    _check_name(source)
     database = is_database(source)
     _check_query(source, query)
     path = Path(source)
@@ -91,6 +92,7 @@ def read_ratings(
     query: str = "",
 ) -> Source:
     """The ratings of a folder, a table or a database, without a catalogue; see load."""
+    _check_name(source)
     path, database = Path(source), is_database(source)
     _check_query(source, query)
     if path.is_dir():
@@ -101,6 +103,12 @@ def read_ratings(
         f"no such data: {_shown(source)}; no file or folder of this name is here, and possible are a folder with "
         "MovieLens files, a table (CSV, TSV, JSON lines, Parquet, XLSX, SQLite), or postgresql://..."
     )
+
+
+def _check_name(source: str) -> None:
+    """Refuse an empty name, such as that of a shell's variable that is not set: it would mean the folder at hand."""
+    if not source:
+        raise DataError("no such data: the name is empty; for the folder at hand say '.'")
 
 
 def files_of(source: str, test: str | None = None) -> dict[str, Path]:

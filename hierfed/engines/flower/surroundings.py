@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from hierfed.errors import storing
+
 LOG = "flower.log"
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -28,8 +30,12 @@ def _without_proxy() -> str:
 
 
 def settle(home: Path) -> None:
-    """Prepare this process for Flower before it is first imported; its log goes to `home/flower.log`."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Prepare this process for Flower before it is first imported; its log goes to `home/flower.log`.
+
+    Raises StorageError where the folder cannot be made.
+    """
+    with storing(home):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ.update(surroundings(home))
     from flwr.supercore import logger  # noqa: PLC0415 - only once the variables are set
 
