@@ -11,8 +11,9 @@ import polars as pl
 from hierfed.errors import HierfedError
 from hierfed.fitting import fit
 from hierfed.serving.answers import Answer
+from hierfed.serving.item_index import Id
 from hierfed.serving.levels import Level
-from hierfed.serving.recommender import Id, Recommender
+from hierfed.serving.recommender import Recommender
 
 
 class Estimator:

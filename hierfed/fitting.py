@@ -10,7 +10,8 @@ from hierfed.evaluation.metrics import with_metrics
 from hierfed.experiment import run_experiment
 from hierfed.results import write_record
 from hierfed.runs.folder import save_models
-from hierfed.serving.recommender import Recommender, as_frame
+from hierfed.serving.recommender import Recommender
+from hierfed.serving.tables import as_frame
 from hierfed.settings import load_settings
 from hierfed.settings_by_name import SettingsByName
 

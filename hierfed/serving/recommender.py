@@ -7,26 +7,25 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.data.settings import DataSettings
 from hierfed.errors import HierfedError
-from hierfed.lookup import nearest
 from hierfed.runs.private_files import all_users, files_by_user
 from hierfed.serving.answers import Answer, Reason
 from hierfed.serving.every_list import lists_of
+from hierfed.serving.item_index import Id, ItemIndex
 from hierfed.serving.levels import USUAL_ROUNDS, Level
 from hierfed.serving.served import Served, ServedUser
+from hierfed.serving.tables import frame_with
 
-Id = str | int
+EXPECTED = {"rating": pl.Float64, "lowest": pl.Float64, "highest": pl.Float64}
 Rated = Mapping[Id, float] | Mapping[str, float] | Mapping[int, float]
 """Stars by item id."""
 
@@ -58,6 +57,7 @@ class Recommender:
     def __init__(self, folder: str | Path, keep: tempfile.TemporaryDirectory[str] | None = None):
         """folder: of a run, or a node's state. keep: lives as long as this object."""
         self.served = Served(Path(folder))
+        self._index = ItemIndex(self.served)
         self._keep = keep
         self._added: dict[str, ServedUser] = {}
         self._more: list[pl.DataFrame] = []
@@ -109,7 +109,7 @@ class Recommender:
         someone, name, known = self._someone(user, ratings)
         if k < 1:
             raise HierfedError(f"k {k}: expected at least 1")
-        allowed = self._allowed(exclude, among, genres, years)
+        allowed = self._index.allowed(exclude, among, genres, years)
         return self.served.listed(name, someone, k, include_seen, known=known, allowed=allowed, order=order, why=why)
 
     def predict(self, rows: Any = None, *, ratings: Rated | None = None, items: Sequence[Id] = ()) -> pl.DataFrame:
@@ -127,10 +127,7 @@ class Recommender:
             someone, _, _ = self._someone(None, ratings)
             asked = pl.DataFrame({"item": [str(item) for item in items]}, schema={"item": pl.String})
             return asked.with_columns(self._expected(someone, asked["item"]))
-        asked = as_frame(rows)
-        missing = [name for name in ("user", "item") if name not in asked.columns]
-        if missing:
-            raise HierfedError(f"rows to predict: no column '{missing[0]}'; expected user and item")
+        asked = frame_with(rows, ("user", "item"), "rows to predict")
         asked = asked.select(pl.col("user", "item").cast(pl.String)).with_row_index("row")
         parts = [self._predicted(str(name[0]), part) for name, part in asked.group_by("user", maintain_order=True)]
         schema = {"user": pl.String, "item": pl.String, **EXPECTED, "known": pl.Boolean}
@@ -202,10 +199,7 @@ class Recommender:
 
         >>> model.update({"user": ["anna"], "item": ["3"], "rating": [5.0]})
         """
-        asked = as_frame(rows)
-        missing = [name for name in ("user", "item", "rating") if name not in asked.columns]
-        if missing:
-            raise HierfedError(f"new ratings: no column '{missing[0]}'; expected user, item and rating")
+        asked = frame_with(rows, ("user", "item", "rating"), "new ratings")
         if level != "users":
             self._go_on(asked, level, rounds)
             return
@@ -233,9 +227,8 @@ class Recommender:
         update_run(folder, str(table), level, rounds=rounds, keep=True, how=DataSettings())
         table.unlink()
         self.served, self._keep = Served(folder), keep
+        self._index = ItemIndex(self.served)
         self._added, self._more = {}, []
-        for name in ("_numbers", "_genres"):
-            self.__dict__.pop(name, None)
 
     def find(self, words: str, k: int = 20) -> list[dict[str, Any]]:
         """The items whose titles hold all these words, in any case: item, title, year and genres.
@@ -243,11 +236,7 @@ class Recommender:
         >>> model.find("a title that no film has")
         []
         """
-        found = self.items.with_columns(pl.col("item_id").cast(pl.String).alias("item"))
-        text = pl.col("title").cast(pl.String).fill_null("").str.to_lowercase()
-        for word in words.lower().split():
-            found = found.filter(text.str.contains(word, literal=True))
-        return found.select("item", "title", "year", "genres").head(k).to_dicts()
+        return self._index.find(words, k)
 
     def check(self, ratings: Rated) -> None:
         """Raise HierfedError where these ratings name an unknown item, or are outside the scale."""
@@ -255,10 +244,7 @@ class Recommender:
 
     def number(self, item: Id) -> int:
         """The number of an item in the run; raises HierfedError for an unknown one."""
-        found = self._numbers.get(str(item))
-        if found is None:
-            raise HierfedError(f"no item '{item}' in this run's catalogue")
-        return found
+        return self._index.number(item)
 
     def _someone(self, user: Id | None, ratings: Rated | None) -> tuple[ServedUser, str, bool]:
         if (user is None) == (ratings is None):
@@ -296,39 +282,6 @@ class Recommender:
         columns = zip(EXPECTED, self.served.expected(someone.model, numbers), strict=True)
         return [pl.Series(name, values, pl.Float64) for name, values in columns]
 
-    def _allowed(
-        self, exclude: Sequence[Id], among: Sequence[Id] | None, genres: Sequence[str], years: tuple[int, int] | None
-    ) -> Tensor | None:
-        """The items that a list may hold, bool [items]; None for all."""
-        if not exclude and among is None and not genres and years is None:
-            return None
-        allowed = torch.full((len(self.items),), among is None)
-        allowed[[self.number(item) for item in among or ()]] = True
-        allowed[[self.number(item) for item in exclude]] = False
-        for genre in genres:
-            if genre not in self._genres:
-                raise HierfedError(f"no genre '{genre}'{nearest(genre, self._genres)} in this run's catalogue")
-        if genres:
-            allowed &= torch.stack([self._genres[genre] for genre in genres]).any(0)
-        if years is not None:
-            allowed &= torch.from_numpy(self.items["year"].is_between(*years).fill_null(value=False).to_numpy().copy())
-        return allowed
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {item: number for number, item in enumerate(self.served.ids)}
-
-    @cached_property
-    def _genres(self) -> dict[str, Tensor]:
-        lists = self.items["genres"].cast(pl.List(pl.String))
-        names = sorted(lists.explode().drop_nulls().unique())
-        return {
-            name: torch.from_numpy(lists.list.contains(name).fill_null(value=False).to_numpy().copy()) for name in names
-        }
-
-
-EXPECTED = {"rating": pl.Float64, "lowest": pl.Float64, "highest": pl.Float64}
-
 
 def load(folder: str | Path) -> Recommender:
     """A finished run, or a node's state, ready to answer; its files are only read.
@@ -340,26 +293,3 @@ def load(folder: str | Path) -> Recommender:
     1
     """
     return Recommender(folder)
-
-
-def as_frame(rows: Any) -> pl.DataFrame:
-    """A table as polars has it: a frame of polars or pandas, or a mapping of columns.
-
-    Raises HierfedError for anything else.
-    """
-    if isinstance(rows, pl.LazyFrame):
-        return rows.collect()
-    if isinstance(rows, pl.DataFrame):
-        return rows
-    try:
-        names = list(rows if isinstance(rows, Mapping) else rows.columns)
-        return pl.DataFrame({str(name): _column(str(name), rows[name]) for name in names})
-    except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise HierfedError(
-            f"a table of {type(rows).__name__}: expected a frame of polars or pandas, or a mapping of columns"
-        ) from error
-
-
-def _column(name: str, values: Any) -> list[Any]:
-    """A column as a list; ratings are numbers with fractions, though the first of them be whole."""
-    return [float(value) for value in values] if name == "rating" else list(values)
