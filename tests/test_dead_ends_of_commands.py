@@ -108,6 +108,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(hierfed: Comm
     assert line == "error: cannot make the folder file/found: Not a directory; choose another with --out\n"
 
 
+def test_an_empty_ledger_is_no_run_to_repeat(hierfed: Command, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "r.csv").write_text(ROWS)
+    (tmp_path / "empty").touch()
+    code, line = hierfed("run", "item_biases", "--data", "r.csv", "--replay", "empty")
+    assert code == 1
+    assert line == "error: --replay empty: is empty; give the ledger.jsonl of the run to repeat\n"
+
+
 @pytest.mark.parametrize("left", ["rounds.jsonl", "result.json"])
 def test_a_server_says_whose_the_folder_is(hierfed: Command, tmp_path: Path, left: str) -> None:
     """A stopped run leaves its rounds, which were called damaged."""

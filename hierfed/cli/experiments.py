@@ -261,6 +261,8 @@ def _replay_of(path: Path) -> Replay:
     from hierfed.ledger.replay import Replay  # noqa: PLC0415
 
     try:
+        if not path.stat().st_size:
+            raise HierfedError(f"--replay {path}: is empty; give the ledger.jsonl of the run to repeat")
         return Replay(path)
     except OSError as error:
         raise HierfedError(f"--replay {path}: cannot be read: {error.strerror}") from error

@@ -65,7 +65,10 @@ class Replay(Observer):
         }
         for what, (here, there) in found.items():
             if here != there:
-                raise HierfedError(f"{self._path}, line {line}: round {entry.round} has {what} that this run has not")
+                raise HierfedError(
+                    f"{self._path}, line {line}: round {entry.round} has {what} that this run has not; "
+                    "to repeat a run, begin with the settings.toml beside its ledger"
+                )
         self.compared += 1
 
     def result(self, result: Result) -> None:

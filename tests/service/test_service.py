@@ -169,7 +169,7 @@ def test_other_names_and_too_many_requests_are_refused(model):
 def test_the_page_is_served_with_its_policy(client):
     answer = client.get("/page/")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-    assert "Recommendations that keep your ratings" in answer.text
+    assert "Recommendations without handing over your ratings" in answer.text
     assert client.get("/page/data.js").headers["content-type"].startswith("text/javascript")
 
 
