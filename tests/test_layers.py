@@ -17,6 +17,7 @@ PACKAGE = Path(hierfed.__file__).parent
 LAYERS = (
     (
         "plain_text",
+        "addresses",
         "errors",
         "exports",
         "sealed",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hierfed.addresses import is_loopback
 from hierfed.cli.logs import LogFormat, log_to_stderr
 from hierfed.errors import HierfedError, SettingsError
 
@@ -46,7 +46,7 @@ def serve(
     source = _one(folder, state)
     if (certificate is None) != (key is None):
         raise SettingsError("--certificate and --key go together")
-    if not _is_loopback(host) and (tokens is None or certificate is None):
+    if not is_loopback(host) and (tokens is None or certificate is None):
         raise SettingsError(f"--host {host}: others could ask for every user: give --tokens, --certificate and --key")
     if any(importlib.util.find_spec(module) is None for module in ("fastapi", "uvicorn", "prometheus_client")):
         raise HierfedError("serving takes more packages: pip install 'hierfed[serve]'")
@@ -86,10 +86,3 @@ def _one(folder: Path | None, state: Path | None) -> Path:
     if state is not None and not state.is_dir():
         raise HierfedError(f"--state {state}: no such folder; `hierfed node --state` makes one")
     return folder or state or Path()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,7 +6,6 @@ They tell what `hierfed status` tells: names of nodes, rounds, reasons. Nothing 
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import json
 import socket
 import threading
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from hierfed.addresses import is_loopback
 from hierfed.deployment.status import Status
 from hierfed.errors import HierfedError
 
@@ -73,7 +73,7 @@ def health_of(
         ) from error
     found = host, int(server.server_address[1])
     tell(f"answers monitors at http://{host}:{found[1]}/healthz and /metrics")
-    if not _is_loopback(host):
+    if not is_loopback(host):
         tell("warning: --health is open to other machines, without TLS: they can read names of nodes, and rounds")
     thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()
@@ -142,10 +142,3 @@ class _Collected:
             contact.add_metric([name], member.last_contact)
         yield present
         yield contact
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -29,9 +29,9 @@ from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import INDEX, PRIVATE, save_private
 from hierfed.runs.served_pair import replace_pair
 
-# Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
 # No prediction is further off than so many times the range of ratings.
 MOST_RANGES = 100.0
+# Names of the sums over nodes, one number each: the rows that they learned from, and sums over held-out rows.
 JUDGED = ("learned", "rows", "squares_before", "squares_after", "within", "intervals")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierfed.data.federation import Node
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Method
 from hierfed.models.baselines import fit_biases
@@ -60,7 +60,7 @@ def new_user_curve(
     records = []
     for count in first_ratings:
         first = own.take(np.flatnonzero(rank < count))
-        biases = fit_biases(_together(federated, first), users, items).predict(held_out)
+        biases = fit_biases(concatenated([federated, first]), users, items).predict(held_out)
         records.append(
             NewUserRecord(
                 ratings=count,
@@ -70,8 +70,3 @@ def new_user_curve(
             )
         )
     return records
-
-
-def _together(first: Ratings, second: Ratings) -> Ratings:
-    columns = ((getattr(first, name), getattr(second, name)) for name in ("user", "item", "value"))
-    return Ratings(*(np.concatenate(pair) for pair in columns))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv
 
-from hierfed.data.ratings import Ratings
+from hierfed.data.ratings import Ratings, concatenated
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def extreme_canary(items: np.ndarray, count: int, limits: tuple[float, float], r
 
 def planted(ratings: Ratings, canary: Ratings) -> Ratings:
     """The ratings, followed by those of a canary; without times, which a canary does not have."""
-    columns = ((getattr(ratings, name), getattr(canary, name)) for name in ("user", "item", "value"))
-    return Ratings(*(np.concatenate(pair) for pair in columns))
+    return concatenated([ratings, canary])
 
 
 def epsilon_lower_bound(scores: np.ndarray, member: np.ndarray, delta: float) -> float:

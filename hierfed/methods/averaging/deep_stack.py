@@ -81,11 +81,6 @@ class DeepStack:
             begin += len(rows)
         self.codes = torch.cat(codes).to(features.dtype)
 
-    @property
-    def user_part(self) -> slice:
-        """The places of the user vectors in a row."""
-        return slice(self.first_user, self.length)
-
     def start(self, parameters: Tensor) -> Tensor:
         """The rows to start from, [nodes, length]; parameters: [nodes, parameters]."""
         rows = parameters.new_zeros(len(self.own), self.length)
