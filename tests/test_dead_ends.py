@@ -234,3 +234,23 @@ def test_keys_for_all_nodes_are_not_spoken_of(tmp_path, monkeypatch, keys):
 
 def test_a_server_that_cannot_listen_does_not_say_that_it_does(tmp_path, monkeypatch):
     assert hosted(tmp_path, monkeypatch, 2, 2, HierfedError("cannot listen: address in use")) == []
+
+
+@pytest.mark.parametrize(
+    "rule, told",
+    [(3, "expected a name or a function of contributions \\(found int"), (lambda pairs: len(list(pairs)), "gives int")],
+    ids=["a number", "gives a number"],
+)
+def test_own_rules_that_make_no_total(table, rule, told):
+    with pytest.raises(SettingsError, match=f"rule: {told}"):
+        hierfed.run("network", data=table, rule=rule, **SMALL)
+
+
+def test_an_own_method_without_prepare_is_told_so(table):
+    from hierfed.methods.kind import MethodKind
+
+    class Empty(MethodKind):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty lacks prepare\(case\)"):
+        hierfed.run("item_biases", data=table, method=Empty(), nodes=2, personal_nodes=2)

@@ -12,6 +12,7 @@ import numpy as np
 from hierfed.data.federation import Node, Nodes, numbers_of, row_counts
 from hierfed.engines.replies import template
 from hierfed.engines.rounds import PLAIN, Round
+from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, PooledMethod, SharedModel, SumMethod
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
@@ -127,4 +128,6 @@ def _sum_one_by_one(
             yield node.number, arrived
 
     summed = rule_of_round(how.rule, method, shared)(sent())
+    if not isinstance(summed, Summed):
+        raise SettingsError(f"rule: gives {type(summed).__name__}, expected a hierfed.federated.rules.Summed")
     return replace(summed, bytes_up=summed.bytes_up - sum(saved)), kept

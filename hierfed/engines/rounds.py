@@ -113,6 +113,8 @@ def with_own_rule(
     how, federation = round_of(settings).in_order(recorded), settings.federation
     if rule is None:
         return how
+    if not callable(rule):
+        raise SettingsError(f"rule: expected a name or a function of contributions (found {type(rule).__name__})")
     if settings.privacy.secure_sums or federation.groups or federation.topology != "star":
         raise SettingsError("a rule of your own sees single contributions: leave out secure_sums, groups and topology")
     return replace(how, rule=rule)

@@ -140,4 +140,4 @@ class MethodKind:
 
     def prepare(self, case: Case) -> Prepared:
         """Make the method. Its modules are loaded here and not before."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lacks prepare(case), which makes the method")
