@@ -48,7 +48,7 @@ def test_runs_comparisons_and_federations_take_the_same_data():
 
 def test_help_breaks_its_lines_where_the_terminal_ends_alone():
     shown = CliRunner().invoke(app, ["update", "--help"], env={"COLUMNS": "400"}).output
-    told = "items that the run does not know wait. With more rounds, or all rounds anew, the global model learns too"
+    told = "learn of other items from each other. With more rounds, or all rounds anew, the global model learns too"
     assert any(told in line for line in shown.splitlines())
 
 
