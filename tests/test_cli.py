@@ -9,9 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hierfed import cli
+from tests.commands import Finished, Hierfed, caller
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
 SMALL = [word for setting in SETS for word in ("--set", setting)]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a command ended: its exit code, what it printed, and its error messages as lines."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return self.err.splitlines()
-
-
-Hierfed = Callable[..., Finished]
 
 
 def small_ratings() -> list[tuple[int, int, float, int]]:
@@ -78,15 +61,7 @@ def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     """Run a command in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["hierfed", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Finished(int(ended.value.code or 0), printed.out, printed.err)
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 def assert_refused(found: Finished, *parts: str, code: int = 2) -> None:

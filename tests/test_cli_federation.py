@@ -5,30 +5,19 @@ from __future__ import annotations
 import importlib.util
 import socket
 import stat
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("flwr")
 
-from hierfed import cli
 from hierfed.data.reading.catalogue_file import read_catalogue
-from hierfed.deployment.hosting import is_loopback
+from hierfed.deployment.hosting import is_this_machine
 from hierfed.deployment.keys import new_certificates, new_key
 from hierfed.deployment.state import NodeState, Origin
+from tests.commands import Finished, Hierfed, caller
 
-
-@dataclass(frozen=True)
-class Finished:
-    code: int
-    out: str
-    err: str
-
-
-Hierfed = Callable[..., Finished]
 RATINGS = "user,item,rating\n" + "".join(f"{u},{i},{1 + (u * i) % 5}\n" for u in range(9) for i in range(1, 6))
 
 
@@ -50,15 +39,7 @@ def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     (tmp_path / "junk").write_text("no key, no certificate, no catalogue\n")
     new_key(tmp_path / "a.key")
     new_certificates(tmp_path / "tls", ["localhost"])
-
-    def call(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["hierfed", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Finished(int(ended.value.code or 0), printed.out, printed.err)
-
-    yield call
+    yield caller(monkeypatch, capsys)
     for number, handler in before.items():
         signal.signal(number, handler)
     logger.FLOWER_LOGGER.handlers = handlers
@@ -324,7 +305,7 @@ def test_without_flower_the_commands_say_what_to_install(hierfed, monkeypatch):
     ],
 )
 def test_this_machine_is_told_from_others(host, here):
-    assert is_loopback(host) is here
+    assert is_this_machine(host) is here
 
 
 def test_a_quorum_that_no_round_could_have_is_refused(hierfed):

@@ -8,31 +8,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hierfed import cli
 from hierfed.cli.interruption import INTERRUPTED, TOLD, Interruption
 from hierfed.results import Result
 from hierfed.runs import folder as runs
+from tests.commands import Hierfed, caller
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=5", "sample=1.0")
 SMALL = ["--data", "ratings.csv", *(word for setting in SETS for word in ("--set", setting))]
 CtrlC = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Finished:
-    code: int
-    out: str
-    err: str
-
-
-Hierfed = Callable[..., Finished]
 
 
 @pytest.fixture
@@ -50,17 +39,10 @@ def hierfed(
 ) -> Hierfed:
     """Run a command in this process, in a folder of its own with a small table; figures are placeholders."""
 
-    def call(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["hierfed", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Finished(int(ended.value.code or 0), printed.out, printed.err)
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     write_table(tmp_path)
-    return call
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture

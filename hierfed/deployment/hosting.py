@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from hierfed.addresses import is_loopback
 from hierfed.atomic import held, write_atomically
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import read_catalogue
@@ -250,21 +250,16 @@ def take_part(
 
 def check_joining(joining: Joining, option: str) -> None:
     """Raise SettingsError for another machine that is reached without TLS. option: gives the address."""
-    if joining.ca is None and not joining.insecure and not is_loopback(joining.address.rpartition(":")[0]):
+    if joining.ca is None and not joining.insecure and not is_this_machine(joining.address.rpartition(":")[0]):
         raise SettingsError(
             f"{option} {joining.address}: another machine is reached with --ca (and --key), or with --insecure, "
             "which anyone on the way can read and change"
         )
 
 
-def is_loopback(host: str) -> bool:
-    """True for a host that is this machine itself."""
-    if host in ("localhost", ""):
-        return host == "localhost"
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def is_this_machine(host: str) -> bool:
+    """True for a host that is this machine itself; an IPv6 address may be in brackets."""
+    return is_loopback(host.strip("[]") if ":" in host else host)
 
 
 def _check_secure_sums(settings: Settings, nodes: int) -> None:
@@ -281,7 +276,7 @@ def _check_secure_sums(settings: Settings, nodes: int) -> None:
 
 def check_protected(hosting: Hosting) -> None:
     """Raise SettingsError for a server that other machines reach without TLS and keys."""
-    if is_loopback(hosting.host) or hosting.insecure:
+    if is_this_machine(hosting.host) or hosting.insecure:
         return
     if hosting.tls is None or not hosting.keys:
         lacking = "--tls-cert, --tls-key and --ca" if hosting.tls is None else "--allow-key for each node"

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from hierfed.report.figures import FIGURES, all_figures, save_figures
 from hierfed.report.round_figures import seeds_rmse
 from hierfed.results import NodeRecord, Result, UserSummary
+from tests.report.test_figures import one_nan_node, replace_nodes
 
 MakeResult = Callable[..., Result]
 PAPER_FIGURES = ("global_rmse", "training_loss", "node_rmse", "weight_change", "baselines", "user_gain")
@@ -34,11 +35,6 @@ ODD_NAMES = [
     "%s",
     "\0",
 ]
-
-
-def replace_nodes(result: Result, change: Callable[[int, NodeRecord], dict[str, Any]]) -> Result:
-    nodes = [node.model_copy(update=change(index, node)) for index, node in enumerate(result.nodes)]
-    return result.model_copy(update={"nodes": nodes})
 
 
 def assert_inside(figure: Figure, drawn: list[Text]) -> None:
@@ -69,15 +65,6 @@ def all_nan(result: Result) -> Result:
             "baselines": empty(result.baselines),
             "personal_baselines": empty(result.personal_baselines),
         }
-    )
-
-
-def one_nan_node(result: Result) -> Result:
-    return replace_nodes(
-        result,
-        lambda index, node: (
-            {"rmse_before": float("nan"), "rmse_after": float("nan"), "gain": float("nan")} if index == 3 else {}
-        ),
     )
 
 
