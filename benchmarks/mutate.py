@@ -36,6 +36,8 @@ def main() -> None:
         for mutant in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
         if given.only in mutant["file"] + mutant["test"]
     ]
+    if not found:
+        sys.exit(f"--only {given.only}: no mutant's file or test has this in its name")
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
