@@ -23,6 +23,7 @@ from hierfed.deployment.checkpoint import load_checkpoint
 from hierfed.deployment.hosting import LOCK, Hosting, host
 from hierfed.deployment.protocol import Introduction, introduce
 from hierfed.deployment.round_log import read_rounds
+from hierfed.deployment.round_states import RoundStates
 from hierfed.deployment.state import NodeState
 from hierfed.engines.flower.admission import AdmissionRefused
 from hierfed.engines.flower.patience import Patience
@@ -457,15 +458,15 @@ def test_nothing_that_leaves_a_node_holds_its_users_ids_ratings_or_beliefs(
         # Zeros, of parameters that nothing was learned for, say nothing of anyone.
         secrets[name] += [tensor.contiguous().numpy().tobytes() for tensor in tensors if tensor.any()]
 
-    kept = NodeState.keep
+    kept = RoundStates.keep
 
-    def keep(self: NodeState, training: str, stage: str, number: int, rows: str, state: Any) -> None:
+    def keep(self: RoundStates, training: str, stage: str, number: int, rows: str, state: Any) -> None:
         if isinstance(state, FactorsState) and state.memory is not None:
-            name = self.name
+            name = next(name for name, side in found.sides.items() if side.state.rounds is self)
             note(name, *state.memory.mean, *state.memory.posterior.covariance, state.memory.precision)
         kept(self, training, stage, number, rows, state)
 
-    monkeypatch.setattr(NodeState, "keep", keep)
+    monkeypatch.setattr(RoundStates, "keep", keep)
     found = village(make_settings(preset))
     found.serve()
     for side in found.sides.values():

@@ -142,7 +142,7 @@ def test_a_file_that_is_no_study_is_refused_in_one_line(text, reason, tmp_path):
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="not a study"):
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
         read_study(tmp_path / "none.toml")
 
 
