@@ -17,7 +17,7 @@ from hierfed.errors import HierfedError
 from hierfed.ledger.audit import audit
 from hierfed.runs.folder import read_results
 from hierfed.runs.kept_rows import kept_rows
-from hierfed.runs.private_files import NODE, PRIVATE, read_private
+from hierfed.runs.private_files import LATER, NODE, PRIVATE, read_private
 from hierfed.serving.served import Served
 from hierfed.serving.update import Updated, strange_users, update_run
 
@@ -103,6 +103,17 @@ def test_users_of_one_node_learn_of_an_item_from_each_other(table, run):
     assert moved == {str(mine.relative_to(run)), f"{PRIVATE}/{mine.parent.name}/{NODE}", f"{PRIVATE}/files.json"}
     learned = {name for name in others if first[name] != then[name]}
     assert learned == {name for name in others if _home(run, name) == mine.parent.name}
+
+
+def test_users_who_came_later_share_no_node(table, run):
+    """They may come from anywhere."""
+    own = table.filter(user="u7")
+    first = pl.concat([own.with_columns(user=pl.lit(name)) for name in ("new 1", "new 2")])
+    assert update_run(run, source(first, run)).new == 2
+    item = next(each for each in table["item"].unique().sort() if each not in set(own["item"]))
+    rating = first.head(1).with_columns(item=pl.lit(item))
+    assert update_run(run, source(rating, run), keep=True).fitted == 1
+    assert not (run / PRIVATE / LATER / NODE).exists()
 
 
 def _home(run: Path, user: str) -> str:

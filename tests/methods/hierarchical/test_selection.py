@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -142,6 +143,9 @@ def test_ranks_are_doubled_while_that_gains_where_items_have_many_ratings(many_t
     assert errors[:3] == sorted(errors[:3], reverse=True)
     (taken,) = (trial.value for trial in trials if trial.chosen)
     assert chosen.factors.rank == taken >= 8
+    gains = [before - after for before, after in itertools.pairwise(errors)]
+    least = 0.002 * float(np.std(many_tastes[0].train.value)) / 1.05
+    assert [gain > least for gain in gains] == [trial.value <= taken for trial in trials[1:]]
     for fewer in (settings_with(**asked, ratings_per_item=250), settings_with(**asked)):
         assert "rank" not in {trial.setting for trial in selected(fewer, method, many_tastes).trials}
 
