@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,15 @@ pytest.importorskip("uvicorn", reason="uvicorn is not here: pip install '.[serve
 
 @dataclass
 class Service:
-    """A process that serves a run's folder on a port of its own."""
+    """A process that serves a run's folder on a port of its own.
 
-    process: subprocess.Popen[str]
+    log: what it tells, a file: once a pipe that nobody reads is full, the process would stand still.
+    """
+
+    process: subprocess.Popen[bytes]
     folder: Path
     port: int
+    log: Path
 
     def ask(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and content; a body is posted as JSON."""
@@ -57,15 +62,15 @@ def service(model, tmp_path_factory) -> Iterator[Service]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ["-m", "hierfed", "serve", str(folder), "--port", str(port), "--rate", "100000"]
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    lines = []
-    while not any("running on" in line for line in lines):
-        lines.append(process.stderr.readline())
-        assert lines[-1], lines
-    yield Service(process, folder, port)
+    log = folder.parent / "log"
+    with log.open("wb") as told:
+        process = subprocess.Popen([sys.executable, *words], stderr=told)
+    while "running on" not in log.read_text():
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {process.wait(0.1)}: {log.read_text()}")
+    yield Service(process, folder, port, log)
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 @pytest.mark.slow
@@ -100,7 +105,8 @@ def test_a_process_answers_refuses_and_takes_a_newer_model_while_it_answers(serv
 def test_a_process_ends_when_it_is_told_to(service):
     assert service.ask("/healthz")[0] == 200
     service.process.send_signal(signal.SIGTERM)
-    _, told = service.process.communicate(timeout=60)
+    service.process.wait(timeout=60)
+    told = service.log.read_text()
     assert service.process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM), told
     assert "Traceback" not in told
     with pytest.raises(OSError, match="refused"):
