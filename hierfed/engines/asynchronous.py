@@ -73,7 +73,7 @@ class LateSums:
 
 @dataclass(frozen=True)
 class Turn:
-    """Who is in a step, by place; see RecordedStep."""
+    """The nodes of a step, by place; see RecordedStep."""
 
     answered: Sequence[int]
     refused: Sequence[int] = ()

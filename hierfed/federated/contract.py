@@ -97,7 +97,7 @@ class SharedModel:
         return all(bool(array.isfinite().all()) for array in self.arrays.values())
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """What follows from the arrays and all users need, such as a product of them: made once, and kept by name."""
+        """A tensor that all users need and that follows from the arrays, such as a product: made once, kept by name."""
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]

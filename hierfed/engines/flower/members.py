@@ -65,7 +65,7 @@ class Members:
         return Member(connection.name, self._admission.number(connection.name))
 
     def nodes(self, names: Iterable[str]) -> int:
-        """How many nodes these members speak for; see Admission.nodes_of."""
+        """The number of nodes that these members speak for; see Admission.nodes_of."""
         return sum(len(self._admission.nodes_of(name)) for name in names)
 
     def send(self, message: Message) -> str:
