@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,12 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests import forked
+
 ITEMS, USERS = 40, 36
 # Of two more items, alike, each rated by one user of node 1.
 TWINS = {140: 1.171875, 141: 4.640625}
 LONGEST_LIFE = 480.0
 
-Start = Callable[..., subprocess.Popen[str]]
+Process = forked.Forked | subprocess.Popen[str]
+Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="session")
@@ -47,28 +50,34 @@ def tables(tmp_path_factory) -> Path:
     return folder
 
 
-@contextmanager
-def processes(folder: Path) -> Iterator[Start]:
-    """Start `hierfed ARGUMENTS` in a folder, or another program of Python; its standard error can be read line by line.
+@pytest.fixture(scope="session")
+def parent() -> Iterator[forked.Parent]:
+    """The process that those of the tests are forked from."""
+    with forked.parent() as found:
+        yield found
 
+
+@contextmanager
+def processes(parent: forked.Parent, folder: Path) -> Iterator[Start]:
+    """Start `hierfed ARGUMENTS` in a folder; its standard error can be read line by line.
+
+    afresh: as a shell starts it, and not by a fork. code: other Python in its place, by a fork.
     What is left is killed at the end.
     """
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
     watchdogs: list[threading.Timer] = []
 
-    def run(*arguments: object, program: Sequence[str] = ("-m", "hierfed")) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *program, *map(str, arguments)],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
+    def run(*arguments: object, afresh: bool = False, code: str = forked.COMMAND) -> Process:
+        if afresh:
+            words = [sys.executable, "-m", "hierfed", *map(str, arguments)]
+            pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+            started.append(subprocess.Popen(words, cwd=folder, text=True, **pipes))
+        else:
+            started.append(parent.start(folder, arguments, code))
         # A test that waits for what never comes fails by this, and does not hang.
-        watchdogs.append(threading.Timer(LONGEST_LIFE, process.kill))
+        watchdogs.append(threading.Timer(LONGEST_LIFE, started[-1].kill))
         watchdogs[-1].start()
-        return process
+        return started[-1]
 
     try:
         yield run
@@ -83,7 +92,7 @@ def processes(folder: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(parent: forked.Parent, tmp_path: Path) -> Iterator[Start]:
     """Starts processes of one test, in its folder."""
-    with processes(tmp_path) as run:
+    with processes(parent, tmp_path) as run:
         yield run

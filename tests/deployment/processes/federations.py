@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import subprocess
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ from hierfed.data.reading.sources import read_ratings
 from hierfed.federated.method import Method
 from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
-from tests.deployment.processes.conftest import TWINS
+from tests.deployment.processes.conftest import TWINS, Process
 
 ROUNDS = 6
 SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "embedding_rounds=1", "--set", "rank=3")
@@ -31,10 +30,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def serve(start, tables, port, *more):
+def serve(start, tables, port, *more, **how):
     address = f"127.0.0.1:{port}"
     options = ["--nodes", 3, "--quorum", 3, "--catalogue", tables / "items.csv", "--name", "trained"]
-    return start("server", "--listen", address, *options, "--set", f"rounds={ROUNDS}", *SETTINGS, *more)
+    return start("server", "--listen", address, *options, "--set", f"rounds={ROUNDS}", *SETTINGS, *more, **how)
 
 
 def join(start, tables, port, number, *more, **how):
@@ -48,7 +47,7 @@ def digest_of(lines) -> str:
     return found
 
 
-def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
+def read_until(process: Process, wanted: str) -> list[str]:
     """The lines of a process's standard error up to the one that holds `wanted`; fails where the process ends first."""
     lines = []
     assert process.stderr is not None
@@ -59,7 +58,7 @@ def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
     raise AssertionError(f"ended without saying {wanted!r}: {lines}")
 
 
-def last_line(process: subprocess.Popen[str]) -> str:
+def last_line(process: Process) -> str:
     """What a process says last; it must end with an error."""
     _, told = process.communicate()
     assert process.returncode == 1, told

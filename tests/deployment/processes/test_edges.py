@@ -64,7 +64,7 @@ def test_an_edge_that_is_killed_and_started_again_changes_nothing(start, tables,
         own = ["--upstream", f"127.0.0.1:{port}", "--listen", f"127.0.0.1:{ports[name]}", "--ca", keys.ca]
         own += ["--key", tmp_path / f"{name}.key", *tls, "--tls-ca", keys.ca, "--quorum", 3]
         own += [word for node in GROUPS[name] for word in ("--allow-key", tmp_path / f"{node}.key.pub")]
-        return start("edge", *own, "--state", f"state-{name}", "--name", name)
+        return start("edge", *own, "--state", f"state-{name}", "--name", name, afresh=name == "north")
 
     def node(name, at):
         own = ["--server", f"127.0.0.1:{at}", "--ca", keys.ca, "--key", tmp_path / f"{name}.key", "--name", name]

@@ -56,17 +56,17 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def ended(tables, tmp_path_factory):
+def ended(parent, tables, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ended")
-    with processes(folder) as start:
+    with processes(parent, folder) as start:
         listener = Listener(port := free_port())
         first = serve(start, tables, port)
-        nodes = {number: join(start, tables, port, number) for number in (2, 3)}
+        nodes = {2: join(start, tables, port, 2), 3: join(start, tables, port, 3, afresh=True)}
         nodes[1] = join(start, tables, listener.port, 1)
         read_until(first, "round 1:")
         first.send_signal(signal.SIGKILL)
         first.wait()
-        again = serve(start, tables, port)
+        again = serve(start, tables, port, afresh=True)
         lines = read_until(again, "rating, round 3:")
         nodes[2].send_signal(signal.SIGKILL)
         nodes[2].wait()

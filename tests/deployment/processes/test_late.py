@@ -1,7 +1,6 @@
 """Asynchronous rounds of real nodes, one of which is slow: the ledger's order, repeated in one process, gives them."""
 
 import json
-import os
 import signal
 
 import pytest
@@ -49,10 +48,6 @@ SETTINGS = {
 }
 
 
-def wait_until_stopped(process) -> None:
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-
-
 def repeated(tables, preset, ledger) -> str:
     """The digest of the same nodes in one process, in the order of a ledger, with which each round is compared."""
     changes = {**SETTINGS[preset], "mode": "async", "answers": 1, "rounds": ROUNDS}
@@ -77,11 +72,9 @@ def test_rounds_go_on_without_a_slow_node_whose_old_answer_counts_later_and_one_
     sets = [word for name, value in changes.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     server = start("server", preset, *options, *sets, "--name", "trained")
     stops = {1: ROUNDS - 2, 2: ROUNDS - 2, 3: first}
-    nodes = {
-        number: join(start, tables, port, number, program=("-c", STOPS.format(at))) for number, at in stops.items()
-    }
+    nodes = {number: join(start, tables, port, number, code=STOPS.format(at)) for number, at in stops.items()}
     for node in nodes.values():
-        wait_until_stopped(node)
+        node.wait_until_stopped()
     # Of nodes 1 and 2 each step gave one the new model, so that both have stopped after step ROUNDS - 2.
     nodes[3].send_signal(signal.SIGCONT)
     read_until(server, f"rating, round {ROUNDS - 1}:")

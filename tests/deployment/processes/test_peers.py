@@ -1,7 +1,5 @@
 """Real peers: four processes over TLS and no server. A stranger is refused; the others finish without a killed one."""
 
-import subprocess
-
 import grpc
 import pytest
 from safetensors.torch import load_file
@@ -19,6 +17,7 @@ from hierfed.engines.peers.grpc_post import GrpcPost, certificate_at, channel_to
 from hierfed.ledger.shared import FILE, read_shared
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings, parse_assignments, parse_value
+from tests.deployment.processes.conftest import Process
 from tests.deployment.processes.federations import SETTINGS, free_port, read_until
 
 PEERS, ROUNDS = 4, 3
@@ -46,14 +45,14 @@ def keys(tmp_path):
     return tmp_path
 
 
-def begin(start, tables, quarters, keys, ports, number) -> subprocess.Popen[str]:
+def begin(start, tables, quarters, keys, ports, number) -> Process:
     others = [other for other in range(PEERS) if other != number]
     options = ["--data", quarters / f"{number}.parquet", "--catalogue", tables / "items.csv", "--name", f"p{number}"]
     options += ["--listen", f"127.0.0.1:{ports[number]}", "--key", keys / f"{number}.key", "--state", f"state-{number}"]
     options += [word for other in others for word in ("--peer", f"127.0.0.1:{ports[other]}")]
     options += [word for other in others for word in ("--allow-key", keys / f"{other}.key.pub")]
     options += ["--test-share", 0, "--least-raters", 1, "--patience", 2]
-    return start("peer", *OPTIONS, *options)
+    return start("peer", *OPTIONS, *options, afresh=number == 1)
 
 
 def star(tables, quarters):

@@ -65,7 +65,7 @@ def test_a_node_is_killed_after_its_upload_and_the_model_is_that_of_one_process(
     listener = Listener(port := free_port())
     server = serve(start, tables, port, *SECURELY, "--quorum", 2)
     nodes = [join(start, tables, listener.port, 1), join(start, tables, port, 2)]
-    lost = join(start, tables, port, 3, program=("-c", ENDS_AFTER_UPLOAD))
+    lost = join(start, tables, port, 3, code=ENDS_AFTER_UPLOAD)
     lines = read_until(server, "digest")
     assert server.wait() == 0
     assert lost.wait() == -signal.SIGKILL

@@ -120,13 +120,13 @@ def test_silent_nodes_cost_one_wait_each_and_come_back_and_strangers_are_refused
     tls = ["--tls-cert", certificates.certificate, "--tls-key", certificates.key, "--ca", certificates.ca]
     options = ["--listen", f"127.0.0.1:{port}", "--nodes", 3, "--quorum", 2, "--catalogue", tables / "items.csv"]
     sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
-    server = start("server", "network", *options, *tls, *keys, *sets, "--name", "trained", program=("-c", IMPATIENT))
+    server = start("server", "network", *options, *tls, *keys, *sets, "--name", "trained", code=IMPATIENT)
 
     def node(number, **how):
         own = ("--ca", certificates.ca, "--key", tmp_path / f"{number}.key")
         return join(start, tables, port, number, *own, **how)
 
-    nodes = {1: node(1), 2: node(2, program=("-c", STOPS.format(5))), 3: node(3, program=("-c", STOPS.format(2)))}
+    nodes = {1: node(1), 2: node(2, code=STOPS.format(5)), 3: node(3, code=STOPS.format(2))}
     lines = read_until(server, "rating, round 4:")
     # Round 5 waits for a quorum.
     address = f"127.0.0.1:{port}"
