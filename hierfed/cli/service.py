@@ -35,6 +35,9 @@ def serve(
         list[str] | None, typer.Option(help="A name under which it is called, beside loopback's; repeatable.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Requests of one client a second.")] = 200.0,
+    prepare: Annotated[
+        int, typer.Option(min=0, help="Users whose lists are made before it answers; those of others as they ask.")
+    ] = 1000,
     log_format: LogFormat = "text",
 ) -> None:
     """Serve recommendations of a run, or of a node's state, over HTTP; nothing there is changed.
@@ -51,13 +54,15 @@ def serve(
     if any(importlib.util.find_spec(module) is None for module in ("fastapi", "uvicorn", "prometheus_client")):
         raise HierfedError("serving takes more packages: pip install 'hierfed[serve]'")
     from hierfed.service.access import read_tokens  # noqa: PLC0415 - torch takes seconds to load
+    from hierfed.service.answering import prepare_lists  # noqa: PLC0415
     from hierfed.service.app import LOOPBACK, Limits, create_app  # noqa: PLC0415
     from hierfed.service.app import serve as answer  # noqa: PLC0415
-    from hierfed.service.current import Current  # noqa: PLC0415
+    from hierfed.service.current import KEPT_ANSWERS, Current  # noqa: PLC0415
 
     log_to_stderr(log_format)
     known = None if tokens is None else read_tokens(tokens)
-    app = create_app(Current(source), known, Limits(rate, (*LOOPBACK, host, *(name or []))))
+    current = Current(source, prepare=lambda model: prepare_lists(model, prepare), most=KEPT_ANSWERS + prepare)
+    app = create_app(current, known, Limits(rate, (*LOOPBACK, host, *(name or []))))
     answer(source, app, host, port, certificate, key)
 
 

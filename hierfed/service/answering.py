@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
+import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
 from pydantic import TypeAdapter
 
+from hierfed.runs.private_files import files_by_user
 from hierfed.service.current import Answering, Current
 from hierfed.service.people import Id, MaybeId, Who, person
 from hierfed.service.sessions import Sessions
 from hierfed.serving.answers import Answer, Reason
 from hierfed.serving.recommender import Alike
 
+LOG = logging.getLogger(__name__)
 LONGEST_LIST = 1000
+# Of a user's kept list, which answers all shorter ones.
+KEPT_LIST = 20
 Count = Annotated[int, Query(ge=1, le=LONGEST_LIST)]
 Ids = Annotated[tuple[str, ...], Query(max_length=200)]
 Items = Annotated[list[str], Query(min_length=1, max_length=200)]
@@ -24,8 +32,27 @@ ANSWER, ROWS, REASONS, ALIKE = (
 )
 
 
+def kept_list(here: Answering, user: str, k: int) -> Answer:
+    """The list of a user of the run, without reasons and conditions. k: its length, at most KEPT_LIST."""
+    found: Answer = here.kept(("list", user), lambda: here.model.recommend(user, k=KEPT_LIST, why=False))
+    return replace(found, items=found.items[:k])
+
+
+def prepare_lists(here: Answering, users: int) -> None:
+    """Make the lists of so many users, those with the largest files first, since they take longest."""
+    began, paths = time.perf_counter(), files_by_user(here.model.served.folder)
+
+    def size(name: str) -> int:
+        return sum(path.stat().st_size for path in paths[name])
+
+    some = heapq.nlargest(users, paths, key=size)
+    for name in reversed(some):
+        kept_list(here, name, 1)
+    LOG.info("lists of %d users of %d are ready, after %.1f s", len(some), len(paths), time.perf_counter() - began)
+
+
 def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
-    """Add the routes. Answers to users of the run are kept, as the JSON that is sent; those to sessions are not."""
+    """Add the routes. Answers to users of the run are kept; those to sessions are not."""
 
     def answer(key: tuple[Any, ...], keep: bool, kind: TypeAdapter[Any], make: Callable[[Answering], Any]) -> Response:
         here = current.answering
@@ -53,6 +80,9 @@ def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:
         someone = person(who, sessions, user, session)
         years = None if first_year is None and last_year is None else (first_year or 0, last_year or 9999)
         how = (k, exclude, genre, years, include_seen, order, why)
+        if "user" in someone and k <= KEPT_LIST and not any(how[1:]):
+            content = ANSWER.dump_json(kept_list(current.answering, someone["user"], k))
+            return Response(content, media_type="application/json")
 
         def make(here: Answering) -> Answer:
             return here.model.recommend(

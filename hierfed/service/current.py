@@ -22,13 +22,17 @@ KEPT_ANSWERS = 4096
 
 
 class Answering:
-    """A loaded model with the answers that it has given to users of the run."""
+    """A loaded model with the answers that it has given to users of the run.
 
-    def __init__(self, folder: Path):
+    most: answers that are kept.
+    """
+
+    def __init__(self, folder: Path, most: int = KEPT_ANSWERS):
         self.model = Recommender(folder)
         # What is made at the first request is made now, before anyone waits.
         self.model.recommend("", k=1)
         self.model.recommend(ratings={self.model.served.item_id(0): self.model.served.limits[1]}, k=1)
+        self._most = most
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -41,7 +45,7 @@ class Answering:
         made = make()
         with self._lock:
             self._kept[key] = made
-            while len(self._kept) > KEPT_ANSWERS:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return made
 
@@ -50,18 +54,29 @@ class Current:
     """The model in a run's folder or a node's state. A newer one is loaded beside it, and then takes its place.
 
     every: seconds between two looks at the folder.
+    prepare: makes answers of a model before it takes its place.
+    most: answers that are kept.
     """
 
-    def __init__(self, folder: Path, every: float = 1.0):
+    def __init__(
+        self,
+        folder: Path,
+        every: float = 1.0,
+        prepare: Callable[[Answering], None] | None = None,
+        most: int = KEPT_ANSWERS,
+    ):
         self.folder, self.every = folder, every
+        self._prepare, self._most = prepare, most
         self._signature = self._look()
-        self.answering = Answering(folder)
+        self.answering = Answering(folder, most)
         self.swaps, self.failures = 0, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="newer models", daemon=True)
 
     def start(self) -> None:
-        """Watch the folder from now on."""
+        """Prepare the model's answers, and watch the folder from now on."""
+        if self._prepare is not None:
+            self._prepare(self.answering)
         self._thread.start()
 
     def stop(self) -> None:
@@ -76,13 +91,15 @@ class Current:
             return False
         began = time.perf_counter()
         try:
-            self.answering = Answering(self.folder)
+            newer = Answering(self.folder, self._most)
+            if self._prepare is not None:
+                self._prepare(newer)
         except HierfedError as error:
             self.failures += 1
             LOG.warning("a newer model cannot be read, and the one before goes on: %s", error)
             self._signature = signature
             return False
-        self._signature = signature
+        self.answering, self._signature = newer, signature
         self.swaps += 1
         LOG.info("a newer model answers, loaded in %.1f s", time.perf_counter() - began)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not here: 
 from fastapi.testclient import TestClient
 
 from hierfed.service.access import EVERYONE, Rate, read_tokens
+from hierfed.service.answering import prepare_lists
 from hierfed.service.app import Limits, create_app
 from hierfed.service.current import Current
 from hierfed.service.sessions import Sessions
@@ -173,6 +175,27 @@ def test_the_page_is_served_with_its_policy(client):
     assert client.get("/page/data.js").headers["content-type"].startswith("text/javascript")
 
 
+def test_prepared_lists_are_the_librarys_and_no_model_is_asked_again(model, monkeypatch):
+    current = Current(model.served.folder, every=3600, prepare=partial(prepare_lists, users=30))
+    expected = {user: model.recommend(user, k=5, why=False) for user in model.users}
+    with TestClient(create_app(current, None, Limits(rate=1e6)), base_url=HOST) as client:
+        asked = []
+        monkeypatch.setattr(
+            current.answering.model, "recommend", lambda user, **_: asked.append(user) or expected[user]
+        )
+        for user in model.users:
+            found = client.get("/recommendations", params={"user": user, "k": 3}).json()
+            assert [each["item"] for each in found["items"]] == [each.item for each in expected[user].items[:3]]
+            assert found["items"][0]["rating"] == pytest.approx(expected[user].items[0].rating, abs=1e-9)
+        sizes = {user: len(model.served.user(user).own) for user in model.users}
+        assert len(asked) == len(set(asked)) == len(model.users) - 30
+        assert max(sizes[user] for user in asked) <= min(sizes[user] for user in model.users if user not in asked)
+        for condition in ({"genre": "Film-Noir"}, {"include_seen": True}, {"k": 21}, {"why": True}, {"exclude": "3"}):
+            asked.clear()
+            client.get("/recommendations", params={"user": model.users[0], **condition})
+            assert asked == [model.users[0]], condition
+
+
 def test_a_newer_model_takes_the_place_while_requests_go_on(model, films, tmp_path):
     """Requests run on four threads all the while; none fails, and the last ones are the new model's.
 
@@ -187,7 +210,8 @@ def test_a_newer_model_takes_the_place_while_requests_go_on(model, films, tmp_pa
     (served / "2").mkdir()
     (tmp_path / "node.json").write_text("{}")
     (served / "current").write_text("1")
-    current = Current(tmp_path, every=3600)
+    prepared = []
+    current = Current(tmp_path, every=3600, prepare=prepared.append)
     with TestClient(create_app(current, None, Limits(rate=1e6)), base_url=HOST) as client:
         statuses, stop = [], threading.Event()
 
@@ -208,6 +232,8 @@ def test_a_newer_model_takes_the_place_while_requests_go_on(model, films, tmp_pa
         for thread in threads:
             thread.join()
         assert (current.swaps, current.failures) == (1, 1)
+        assert prepared[1:] == [current.answering]
+        assert prepared[0] is not current.answering
         found = client.get("/recommendations", params={"user": "4", "k": 5}).json()
     assert set(statuses) == {200}
     assert [each["item"] for each in found["items"]] == [each.item for each in newer.recommend("4", k=5).items]
