@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierfed.api import Run, compare, prequential, run, sweep
+    from hierfed.errors import HierfedError
     from hierfed.estimators import Hierarchical, Local
     from hierfed.evaluation.leaks import leak_test
     from hierfed.fitting import fit
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Hierarchical",
+    "HierfedError",
     "Local",
     "Recommender",
     "Run",
@@ -30,6 +32,7 @@ __all__ = [
 
 _PLACES = {
     "Hierarchical": "estimators",
+    "HierfedError": "errors",
     "Local": "estimators",
     "Recommender": "serving.recommender",
     "Run": "api",

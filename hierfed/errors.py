@@ -14,6 +14,12 @@ class HierfedError(Exception):
     """Something the user can put right; the message says what is wrong, where, and what to do.
 
     message: shown on one line, without control characters, and cut where it is too long.
+
+    >>> try:
+    ...     hierfed.load("nowhere")
+    ... except hierfed.HierfedError as error:
+    ...     print(error)
+    nowhere: no run to recommend from; runs are under runs/
     """
 
     exit_code = 1
@@ -44,6 +50,12 @@ class DamagedError(HierfedError):
     """A file that hierfed has written is not as it was written."""
 
 
+def reason_of(error: Exception) -> str:
+    """The reason of an error in words; of one of the system, without its number and without the path."""
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    return words or type(error).__name__
+
+
 class StorageError(HierfedError, OSError):
     """A file that cannot be written: the disk is full, or may not be written to.
 
@@ -52,8 +64,9 @@ class StorageError(HierfedError, OSError):
     """
 
     def __init__(self, path: Path, error: OSError):
-        reason = error.strerror or type(error).__name__
-        super().__init__(f"{path}: cannot be written: {reason}; put that right, then run the same command again")
+        super().__init__(
+            f"{path}: cannot be written: {reason_of(error)}; put that right, then run the same command again"
+        )
         self.errno, self.strerror, self.filename = error.errno, error.strerror, os.fspath(path)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Text from outside, made fit to be shown: no control characters, one line, not too long."""
+"""Text that is shown: from outside without control characters, on one line and not too long; counts with their noun."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def printable(text: object, longest: int = LONGEST) -> str:
         end = min(KEPT_END, longest // 4)
         line = line[: longest - end - len(GAP)] + GAP + line[-end:]
     return "".join(letter if letter.isprintable() else " " for letter in line).strip()
+
+
+def plural(number: int, noun: str) -> str:
+    """A count with its noun: `1 node`, `1,000 nodes`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

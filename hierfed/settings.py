@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, model_validator
 
 from hierfed.data.settings import DataSettings, SplitSettings, TableSettings
-from hierfed.errors import SettingsError
+from hierfed.errors import SettingsError, reason_of
 from hierfed.federated.settings import FederationSettings, TrainingSettings
 from hierfed.lookup import nearest
 from hierfed.methods import METHODS, USUAL
@@ -221,7 +221,7 @@ def _read(preset: str) -> dict[str, Any]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{preset}: cannot be read as UTF-8 text: {error}") from error
+            raise SettingsError(f"{preset}: cannot be read as UTF-8 text: {reason_of(error)}") from error
     elif preset in preset_names():
         text = (_preset_folder() / f"{preset}.toml").read_text(encoding="utf-8")
     else:

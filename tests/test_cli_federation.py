@@ -276,6 +276,7 @@ def test_certificates_are_made_once(hierfed, tmp_path):
 
 
 def test_a_catalogue_is_written_for_the_server_and_its_nodes(hierfed, tmp_path):
+    assert_refused(hierfed("data", "r.csv", "--catalogue", "items.csv"), "name it items.parquet")
     made = hierfed("data", "r.csv", "--catalogue", "items.parquet")
     assert made.code == 0, made.err
     assert len(read_catalogue(tmp_path / "items.parquet")) == 5

@@ -26,7 +26,7 @@ from hierfed.cli.options import (
     taking,
 )
 from hierfed.cli.output import print_content, print_json, print_path, say
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, reason_of
 from hierfed.settings import Settings, preset_names
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _replay_of(path: Path) -> Replay:
             raise HierfedError(f"--replay {path}: is empty; give the ledger.jsonl of the run to repeat")
         return Replay(path)
     except OSError as error:
-        raise HierfedError(f"--replay {path}: cannot be read: {error.strerror}") from error
+        raise HierfedError(f"--replay {path}: cannot be read: {reason_of(error)}") from error
 
 
 def _whole(results: Sequence[Result]) -> list[Result]:

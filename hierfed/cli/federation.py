@@ -111,17 +111,18 @@ def server(
     where, port = address_of("--listen", listen)
     tls = certificates_of(tls_cert, tls_key, ca, "--ca")
     folder = out / (name or Path(preset).stem)
+    from hierfed.data.division import load_dataset  # noqa: PLC0415
+    from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
+
+    items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(folder / "flower")
     from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
-    from hierfed.data.division import load_dataset  # noqa: PLC0415
-    from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, Update, host  # noqa: PLC0415
     from hierfed.engines.flower.patience import Patience  # noqa: PLC0415
     from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
 
-    items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
     end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure, _health(health))
     observer = LoggedLines()

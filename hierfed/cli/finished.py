@@ -87,7 +87,7 @@ def update(
     too, and new items are shared. A user whom the data name has these ratings
     and, unless you say --keep, no others. Without any change no file is touched.
     """
-    from hierfed.report.words import plural  # noqa: PLC0415
+    from hierfed.plain_text import plural  # noqa: PLC0415
     from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
     from hierfed.serving.update import update_run  # noqa: PLC0415
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from hierfed.cli.options import Join, Query, TableOptions, Test, taking
 from hierfed.cli.output import print_content, print_path
+from hierfed.errors import SettingsError
 from hierfed.settings import load_settings, preset_names
 
 
@@ -52,6 +53,8 @@ def data_show(
     from hierfed.report.progress import counting  # noqa: PLC0415
 
     how = tables.table_settings()
+    if catalogue is not None and catalogue.suffix != ".parquet":
+        raise SettingsError(f"--catalogue {catalogue}: it is written as Parquet: name it {catalogue.stem}.parquet")
     with counting("downloading") as progress:
         dataset = load(
             source,

@@ -15,8 +15,8 @@ from rich.text import Text
 from hierfed.cli.options import Json, Out
 from hierfed.cli.output import print_content, print_json, say
 from hierfed.evaluation.metrics import METRICS
-from hierfed.plain_text import printable
-from hierfed.report.words import decimals, plural
+from hierfed.plain_text import plural, printable
+from hierfed.report.words import decimals
 
 if TYPE_CHECKING:
     from hierfed.runs.listing import ListedRun

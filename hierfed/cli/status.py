@@ -12,7 +12,7 @@ import typer
 from hierfed.cli.options import Json
 from hierfed.cli.output import print_json
 from hierfed.errors import HierfedError, NotPersonalisedError
-from hierfed.plain_text import printable
+from hierfed.plain_text import plural, printable
 
 if TYPE_CHECKING:
     from hierfed.deployment.status import Status
@@ -49,7 +49,7 @@ def status_lines(found: Status, now: float) -> list[str]:
         return _node_lines(found, now)
     present = found.present
     phases = {
-        "waiting": f"waits for {found.nodes} nodes, {len(present)} are there",
+        "waiting": f"waits for {plural(found.nodes, 'node')}, {len(present)} are there",
         "training": f"trains; {found.done} of {found.rounds} rounds since {_when(found.began)}",
         "finished": f"trained, at {_when(found.changed)}",
         "stopped": "not running; the same command goes on where it was",
@@ -59,7 +59,7 @@ def status_lines(found: Status, now: float) -> list[str]:
     if found.stage:
         abandoned = f", {found.abandoned} rounds abandoned" if found.abandoned else ""
         lines.append(f"last round: {found.stage} {found.round}{abandoned}")
-    lines.append(f"a round needs {found.quorum} nodes")
+    lines.append(f"a round needs {plural(found.quorum, 'node')}")
     for name, member in found.members.items():
         here = "there" if member.present and found.phase != "stopped" else "gone"
         lines.append(f"node {name}: {here}, last contact {_ago(member.last_contact, now)}")

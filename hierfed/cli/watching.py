@@ -10,9 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hierfed.cli.logs import LOG
 from hierfed.deployment.admission import ServerObserver
-from hierfed.plain_text import printable
+from hierfed.plain_text import plural, printable
 from hierfed.report.console import PlainConsole
-from hierfed.report.words import plural
 from hierfed.results import DeployedRound, Result
 
 WARNING = "warning: "

@@ -42,7 +42,7 @@ from hierfed.engines.rounds import steps_of
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel, SumMethod, ordered_sum
 from hierfed.federated.exact_sum import exact_total
-from hierfed.plain_text import LONGEST, printable
+from hierfed.plain_text import LONGEST, plural, printable
 from hierfed.sealed import MALFORMED
 
 Value = TypeVar("Value")
@@ -207,7 +207,9 @@ class EdgeSide:
             reply = edge_reply(asked, total, accepted.keys(), left_out)
         except HierfedError as error:
             return self._refuse(str(error))
-        self._observer.tell(f"{stage}, round {number}: the sum of {len(accepted)} nodes, {total.nbytes:,} bytes")
+        self._observer.tell(
+            f"{stage}, round {number}: the sum of {plural(len(accepted), 'node')}, {total.nbytes:,} bytes"
+        )
         return reply
 
     def _finish(self, request: Request) -> Reply:

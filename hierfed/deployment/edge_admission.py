@@ -12,6 +12,7 @@ from hierfed.deployment.protocol import COUNTERSIGNATURE, LEDGER, UNSIGNED, Intr
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.replies import NodeAnswer
 from hierfed.errors import HierfedError
+from hierfed.plain_text import plural
 
 # Seconds in which the nodes must introduce themselves: the server waits for the edge a little longer.
 INTRODUCED_WITHIN = 100.0
@@ -87,6 +88,6 @@ class EdgeAdmission(NodeAdmission):
         super().check()
         if self.introduced_by is not None and time.monotonic() > self.introduced_by:
             raise HierfedError(
-                f"only {len(self.introduced)} nodes have introduced themselves within {INTRODUCED_WITHIN:g} s: see why "
-                "others were refused, or lower --nodes"
+                f"{plural(len(self.introduced), 'node')} alone came within "
+                f"{INTRODUCED_WITHIN:g} s: see why others were refused, or lower --nodes"
             )

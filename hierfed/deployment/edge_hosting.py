@@ -18,6 +18,7 @@ from hierfed.engines.flower.patience import LEAST_GRACE, SLOWEST, Patience
 from hierfed.engines.flower.superlink import Listening, raise_limit, superlink, wait_for_nodes
 from hierfed.errors import SettingsError
 from hierfed.models.threads import one_torch_thread
+from hierfed.plain_text import plural
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def stand_between(edging: Edging, name: str, folder: Path, observer: ServerObser
             side = EdgeSide(state, key, requirements, connect, watched, allow)
             if not state.group:
                 # The server waits for an edge that it has greeted, but not for ever.
-                observer.tell(f"waiting for {edging.nodes} nodes")
+                observer.tell(f"waiting for {plural(edging.nodes, 'node')}")
                 wait_for_nodes(grid, edging.nodes, watched.check)
             where = ServerAddress(joining.address, joining.ca, joining.patience)
             traffic = serve(where, key, client_app(side.answer), lambda: side.over, observer.warn)

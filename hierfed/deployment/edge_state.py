@@ -13,7 +13,7 @@ from hierfed.atomic import held, write_atomically
 from hierfed.deployment.edges import read_group, write_group
 from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.protocol import Introduction, is_name
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, reason_of
 from hierfed.sealed import MALFORMED, damaged, read_json, sealed_json
 
 FORMAT = "hierfed edge 1"
@@ -38,7 +38,7 @@ class EdgeState:
         except BlockingIOError as error:
             raise HierfedError(f"--state {folder}: another process is using it; each edge needs its own") from error
         except OSError as error:
-            raise HierfedError(f"--state {folder}: cannot be used: {error.strerror}") from error
+            raise HierfedError(f"--state {folder}: cannot be used: {reason_of(error)}") from error
         self.identity, self.group = secrets.token_hex(16), tuple[Introduction, ...]()
         self._read()
         self._write()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hierfed.addresses import is_loopback
 from hierfed.deployment.status import Status
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -68,9 +68,7 @@ def health_of(
     try:
         server = Server((host, port), Handler)
     except OSError as error:
-        raise HierfedError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --health"
-        ) from error
+        raise HierfedError(f"cannot listen at {host}:{port}: {reason_of(error)}; choose another --health") from error
     found = host, int(server.server_address[1])
     tell(f"answers monitors at http://{host}:{found[1]}/healthz and /metrics")
     if not is_loopback(host):

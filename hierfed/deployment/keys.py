@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hierfed.atomic import write_atomically
 from hierfed.deployment.signing import public_text
 from hierfed.engines.flower.superlink import Certificates
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 from hierfed.sealed import damaged
 
 DAYS = 365
@@ -58,7 +58,7 @@ def read_key(path: Path, remedy: str = ANOTHER) -> ec.EllipticCurvePrivateKey:
             f"--key {path}: has a passphrase, which no one could type; `hierfed keys new` makes one"
         ) from error
     except OSError as error:
-        raise HierfedError(f"--key {path}: cannot be read: {error.strerror}; `hierfed keys new` makes one") from error
+        raise HierfedError(f"--key {path}: cannot be read: {reason_of(error)}; `hierfed keys new` makes one") from error
     # A damaged point may look like one in a form that the library does not read.
     except (ValueError, UnsupportedAlgorithm, NotImplementedError) as error:
         raise HierfedError(f"--key {path}: no private key of a node: {error}; `hierfed keys new` makes one") from error
@@ -82,7 +82,9 @@ def read_public_key(path: Path, option: str = "--allow-key") -> str:
         # The error's own text would repeat the file's, which may be a private key.
         raise HierfedError(f"{option} {path}: no public key of a node; give the .pub file") from error
     except (OSError, ValueError, NotImplementedError) as error:
-        raise HierfedError(f"{option} {path}: no public key of a node: {error}; give the .pub file") from error
+        raise HierfedError(
+            f"{option} {path}: no public key of a node: {reason_of(error)}; give the .pub file"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise HierfedError(f"{option} {path}: not an elliptic-curve key; `hierfed keys new` makes one")
     return public_text(key)
@@ -151,7 +153,7 @@ def _in_one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HierfedError(f"{path}: cannot be written: {error.strerror}") from error
+        raise HierfedError(f"{path}: cannot be written: {reason_of(error)}") from error
 
 
 def _refuse_existing(paths: Sequence[Path]) -> None:

@@ -13,10 +13,11 @@ from hierfed.deployment.plan import Plan
 from hierfed.engines.exchange import Request
 from hierfed.engines.going_on import OPENING
 from hierfed.engines.secure_round import HALVING
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, reason_of
 from hierfed.federated.contract import digest_of
 from hierfed.federated.stage import RATING
 from hierfed.lookup import nearest
+from hierfed.plain_text import plural
 from hierfed.section import Count, NonNegative, Section
 from hierfed.serving.forgetting import LEAST_USERS
 from hierfed.settings import Settings
@@ -54,7 +55,7 @@ class Policy(Section):
         settings, stages = plan.settings, plan.stages()
         privacy, raters = settings.privacy, settings.factors.min_raters
         if plan.nodes < self.least_nodes:
-            raise _beyond("least_nodes", f"has {plan.nodes} nodes", f"{self.least_nodes} at the least", True)
+            raise _beyond("least_nodes", f"has {plural(plan.nodes, 'node')}", f"{self.least_nodes} at the least", True)
         if self.methods and not {settings.method}.intersection(self.methods):
             raise _beyond("methods", f"trains method '{settings.method}'", ", ".join(self.methods))
         if not plan.private and raters < self.least_raters:
@@ -89,7 +90,7 @@ def read_policy(path: Path | None, options: Mapping[str, Any]) -> Policy:
         try:
             found = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"--policy {path}: cannot be read: {error}") from error
+            raise SettingsError(f"--policy {path}: cannot be read: {reason_of(error)}") from error
     known = list(Policy.model_fields)
     for key in found:
         if key not in known:

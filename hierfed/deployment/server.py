@@ -31,6 +31,7 @@ from hierfed.federated.contract import SharedModel, SumMethod
 from hierfed.federated.groups import GroupSums
 from hierfed.federated.halves import Search
 from hierfed.federated.stage import RATING
+from hierfed.plain_text import plural
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.results import DeployedRound, RefusedAnswer, Result
 from hierfed.runs.models import KeptModel, save_model, save_ranking
@@ -86,7 +87,7 @@ def conduct(
         observer.tell(f"goes on from {told}, for {former.update.rounds} rounds")
     federation = connect(admission)
     waited_for = requirements.nodes - len(admission.put_out)
-    observer.tell(f"waiting for {waited_for} nodes")
+    observer.tell(f"waiting for {plural(waited_for, 'node')}")
     federation.gather(waited_for)
     if checkpoint is None:
         checkpoint = _agreed(settings, federation, admission, ledger, requirements.quorum, former)

@@ -23,7 +23,7 @@ from hierfed.deployment.keys import new_key, read_key
 from hierfed.deployment.plan import Plan, read_plan
 from hierfed.deployment.round_states import REJOIN, RoundStates
 from hierfed.engines.exchange import Request
-from hierfed.errors import DamagedError, HierfedError
+from hierfed.errors import DamagedError, HierfedError, reason_of
 from hierfed.federated.contract import SharedModel
 from hierfed.private_randomness import KEY_BYTES, PrivateStreams
 from hierfed.runs.served_pair import NODE, keep_pair_before
@@ -80,7 +80,7 @@ class NodeState:
         except BlockingIOError as error:
             raise HierfedError(f"--state {folder}: another process is using it; each node needs its own") from error
         except OSError as error:
-            raise HierfedError(f"--state {folder}: cannot be used: {error.strerror}") from error
+            raise HierfedError(f"--state {folder}: cannot be used: {reason_of(error)}") from error
 
     @classmethod
     def of_a_node(cls, folder: Path) -> NodeState:

@@ -10,6 +10,7 @@ from hierfed.deployment.admission import ServerObserver
 from hierfed.deployment.status import MOST_REFUSALS, Member, Refused, Status, StatusFile
 from hierfed.engines.exchange import Reply, Request
 from hierfed.engines.flower.admission import Change
+from hierfed.plain_text import plural
 from hierfed.results import DeployedRound, Result
 
 
@@ -109,7 +110,7 @@ class WatchedServer(ServerObserver):
             self._inner.warn(problem)
         elif self.status.problem and not missing:
             self.file.change(problem="")
-            self._inner.tell(f"the quorum is there again: {present} nodes")
+            self._inner.tell(f"the quorum is there again: {plural(present, 'node')}")
 
 
 class WatchedNode:

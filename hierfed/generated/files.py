@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from hierfed.atomic import written_atomically
-from hierfed.errors import DataError
+from hierfed.errors import DataError, reason_of
 from hierfed.generated.tails import LEAST_ACTIVITY
 from hierfed.generated.truth import Truth
 from hierfed.generated.world import World, make_world, rating_frame
@@ -87,7 +87,7 @@ def write_world(
             schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "time": pl.Int64}
             register_io_source(frames, schema=schema).sink_parquet(ratings_path, row_group_size=ROW_GROUP)
     except (OSError, pl.exceptions.ComputeError) as error:
-        raise DataError(f"{folder}: cannot be written ({error})") from error
+        raise DataError(f"{folder}: cannot be written ({reason_of(error)})") from error
     return world
 
 
@@ -109,7 +109,7 @@ def world_numbers(path: Path) -> dict[str, int]:
         with safe_open(path, framework="numpy") as file:
             header: dict[str, str] = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as the truth of generated ratings ({error})") from error
+        raise DataError(f"{path}: cannot be read as the truth of generated ratings ({reason_of(error)})") from error
     if FORMAT not in header:
         raise DataError(f"{path}: not the truth of generated ratings in the format {FORMAT!r}")
     numbers: dict[str, int] = json.loads(header[FORMAT])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierfed.data.reading.catalogue_file import CATALOGUE, read_catalogue
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, reason_of
 from hierfed.ledger.audited import Audited, AuditedNode
 from hierfed.ledger.entries import FILE, RoundEntry, Seal
 from hierfed.ledger.files import file_digest
@@ -38,7 +38,7 @@ def audit(folder: Path, server_key: str = "") -> Audited:
         written = path.read_bytes()
     except OSError as error:
         raise HierfedError(
-            f"{path}: no ledger can be read there: {error.strerror}; `--set ledger=keep` keeps one"
+            f"{path}: no ledger can be read there: {reason_of(error)}; `--set ledger=keep` keeps one"
         ) from error
     chain = read_chain(written, path)
     if not chain.entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 from hierfed.sealed import MALFORMED, bytes_digest, tensors_digest
 
 
@@ -23,4 +23,4 @@ def file_digest(path: Path) -> str:
         content = path.read_bytes()
         return tensors_digest(content) if path.suffix == ".safetensors" else bytes_digest(content)
     except (OSError, *MALFORMED) as error:
-        raise HierfedError(f"{path}: cannot be read: {error}") from error
+        raise HierfedError(f"{path}: cannot be read: {reason_of(error)}") from error

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hierfed.atomic import write_atomically
-from hierfed.errors import HierfedError, StorageError
+from hierfed.errors import HierfedError, StorageError, reason_of
 from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.sealed import damaged
 
@@ -45,7 +45,7 @@ def kept_key(folder: Path) -> Ed25519PrivateKey:
     except StorageError:
         raise
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm, NotImplementedError) as error:
-        raise HierfedError(f"{path}: no private key of a ledger: {error}") from error
+        raise HierfedError(f"{path}: no private key of a ledger: {reason_of(error)}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise HierfedError(f"{path}: not an Ed25519 key, which ledgers are signed with")
     # A key's file can be damaged and still hold a key.

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hierfed.ledger.audited import Audited
+from hierfed.plain_text import plural
 from hierfed.report import words
 
 MOST_LINES = 5
@@ -29,7 +30,7 @@ def audit_table(found: Audited) -> Group:
 def audit_sentences(found: Audited) -> list[str]:
     """The findings that the table does not hold."""
     rounds = ", ".join(f"{words.count(number)} of '{stage}'" for stage, number in found.rounds.items()) or "none"
-    abandoned = f", and {words.plural(found.abandoned, 'abandoned one')}" if found.abandoned else ""
+    abandoned = f", and {plural(found.abandoned, 'abandoned one')}" if found.abandoned else ""
     told = [f"{words.count(found.entries)} entries, each link of which holds. Rounds: {rounds}{abandoned}."]
     for node in found.nodes:
         if node.unsigned:

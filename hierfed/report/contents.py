@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from string import Template
 
+from hierfed.plain_text import plural
 from hierfed.report import federation, words
 from hierfed.report.tables import Table
 from hierfed.results import Result, Selection
@@ -49,9 +50,9 @@ def lead(result: Result) -> str:
     """The first sentence: the work of the method, and the users or rows that it was judged on."""
     personal = len(result.nodes) if result.federation is None else result.data.nodes
     numbers = {
-        "nodes": words.plural(result.data.nodes, "node"),
-        "rounds": words.plural(len(result.rounds), "round"),
-        "personal_nodes": words.plural(personal, "node"),
+        "nodes": plural(result.data.nodes, "node"),
+        "rounds": plural(len(result.rounds), "round"),
+        "personal_nodes": plural(personal, "node"),
     }
     return f"{Template(result.words.lead).safe_substitute(numbers)}{_judged(result)}."
 
@@ -61,7 +62,7 @@ def _judged(result: Result) -> str:
         return federation.judged(result.federation)
     if result.rankers and not result.users.users:
         return "; of what users have seen a part is held out, and the lists alone are judged on it"
-    users = words.plural(result.users.users, "user")
+    users = plural(result.users.users, "user")
     seen = "that no round had seen" if had_rounds(result) else "held out by protocol cold"
     judged = {
         "two_groups": "" if result.words.lead_names_judged else f"; judged on {users} who took no part in the rounds",
@@ -130,11 +131,11 @@ def threshold_sentence(result: Result) -> str:
     if found is None or not found.items:
         return ""
     items = f"{words.count(found.items)} of {words.count(result.data.items)} items"
-    begins = f"{items} have fewer than {words.plural(found.min_raters, 'rater')} and are never summed by themselves"
+    begins = f"{items} have fewer than {plural(found.min_raters, 'rater')} and are never summed by themselves"
     if not found.rows:
         return f"{begins}; no held-out row is of them."
     rmse, others = words.stars(found.rmse), words.stars(found.rmse_others)
-    rows = words.plural(found.rows, "held-out row")
+    rows = plural(found.rows, "held-out row")
     told = f"{begins}: RMSE {rmse} on their {rows}, {others} on the others."
     return f"{told} {_price(result)}" if found.share > TOLD_SHARE else told
 
@@ -176,7 +177,7 @@ def selection_sentence(selection: Selection) -> str:
     """The choices made on validation rows."""
     chosen = [f"{words.trial(trial.setting)} {trial.value:g}" for trial in selection.trials if trial.chosen]
     scale = f"standard deviations x {words.decimals(selection.deviation_scale, 3)}"
-    return f"Chosen on {words.plural(selection.rows, 'validation row')}: {', '.join([*chosen, scale])}."
+    return f"Chosen on {plural(selection.rows, 'validation row')}: {', '.join([*chosen, scale])}."
 
 
 def had_rounds(result: Result) -> bool:
@@ -206,7 +207,7 @@ def lists_sentence(result: Result) -> str:
     weights = sorted(result.lists.weights.items(), key=lambda pair: -pair[1])
     parts = [f"{name} {words.decimals(weight, 2)}" for name, weight in weights if weight]
     chosen = f"Lists are by {parts[0].split()[0]} alone" if len(parts) == 1 else f"Lists blend {', '.join(parts)}"
-    return f"{chosen}, chosen on validation rows of {words.plural(result.lists.users, 'user')}."
+    return f"{chosen}, chosen on validation rows of {plural(result.lists.users, 'user')}."
 
 
 def ranking_table(result: Result) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hierfed.plain_text import printable
+from hierfed.plain_text import plural, printable
 from hierfed.report import words
 from hierfed.report.tables import Table
 from hierfed.results import DeployedRound, FederationRecord, Result
@@ -14,19 +14,19 @@ def judged(record: FederationRecord) -> str:
     """The end of the lead sentence: the rows on which the models were judged."""
     if record.gain is None:
         return "; no node told how well it is served"
-    return f"; judged on {words.plural(record.gain.rows, 'rating')} that the nodes held out"
+    return f"; judged on {plural(record.gain.rows, 'rating')} that the nodes held out"
 
 
 def summary(record: FederationRecord) -> str:
     """The numbers of nodes that contributed, of refused answers and of abandoned rounds."""
     refused = sum(len(each.refused) for each in record.rounds)
     abandoned = sum(each.abandoned for each in record.rounds)
-    told = [f"{words.plural(len(record.nodes), 'node')} took part{_contributed(record)}."]
+    told = [f"{plural(len(record.nodes), 'node')} took part{_contributed(record)}."]
     if refused:
-        told.append(f"{words.plural(refused, 'answer')} {'was' if refused == 1 else 'were'} refused.")
+        told.append(f"{plural(refused, 'answer')} {'was' if refused == 1 else 'were'} refused.")
     if abandoned:
         was = "was abandoned and left" if abandoned == 1 else "were abandoned and left"
-        told.append(f"{words.plural(abandoned, 'round')} {was} the model as it was.")
+        told.append(f"{plural(abandoned, 'round')} {was} the model as it was.")
     return " ".join(told)
 
 
@@ -86,10 +86,10 @@ def numbers(result: Result) -> list[tuple[str, str, str]]:
 
 def data_sentence(result: Result) -> str:
     """The number of ratings, where nodes tell it, and the size of the catalogue."""
-    items = words.plural(result.data.items, "item")
+    items = plural(result.data.items, "item")
     if not result.data.ratings:
         return f"The catalogue has {items}. The nodes did not tell how many ratings they learned from."
-    ratings = words.plural(result.data.ratings, "rating")
+    ratings = plural(result.data.ratings, "rating")
     return f"The catalogue has {items}. The nodes learned from {ratings}, which did not leave them."
 
 

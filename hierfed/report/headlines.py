@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hierfed.report.words import decimals, measured, norm, plural, share, stars
+from hierfed.plain_text import plural
+from hierfed.report.words import decimals, measured, norm, share, stars
 from hierfed.results import NewUserRecord, Result
 
 

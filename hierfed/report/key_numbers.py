@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hierfed.plain_text import plural
 from hierfed.report import contents, federation, words
 from hierfed.results import Result
 
@@ -70,7 +71,7 @@ def _sent(result: Result) -> tuple[str, str, str]:
     """The bytes that a federated node sent in all rounds together."""
     rounds = result.rounds if result.federation is None else result.federation.rounds
     sent = words.size(round(sum(record.bytes_up for record in rounds) / max(result.data.nodes, 1)))
-    note = f"in {words.plural(len(result.rounds), 'round')}, all together"
+    note = f"in {plural(len(result.rounds), 'round')}, all together"
     return ("Sent per node", sent, note if contents.had_rounds(result) else "no rounds")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from hierfed.plain_text import plural
 from hierfed.report import words
 from hierfed.report.style import (
     HARM,
@@ -90,7 +91,7 @@ def node_label(nodes: Sequence[NodeRecord], order: str) -> str:
 
 def left_out(missing: np.ndarray) -> str:
     """A note on the nodes that have no value to draw, or nothing where all have one."""
-    return f"\n{words.plural(int(missing.sum()), 'node')} without a value left blank" if missing.any() else ""
+    return f"\n{plural(int(missing.sum()), 'node')} without a value left blank" if missing.any() else ""
 
 
 def mark_size(rows: int) -> float:

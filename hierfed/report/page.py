@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment
 
 from hierfed.evaluation.metrics import METRICS
+from hierfed.plain_text import plural
 from hierfed.report import contents, federation, seeds, words
 from hierfed.report.figures import caption, figures_of
 from hierfed.report.key_numbers import key_numbers
@@ -85,7 +86,7 @@ def write_comparison_page(
         "comparison.html",
         folder,
         name=name,
-        seeds=words.plural(number, "seed"),
+        seeds=plural(number, "seed"),
         headings=("", *columns.values()),
         rows=rows,
         pairs=pairs,

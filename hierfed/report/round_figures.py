@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from hierfed.plain_text import plural
 from hierfed.report import words
 from hierfed.report.style import (
     BAND,
@@ -76,7 +77,7 @@ def training_loss(result: Result, headline: str) -> Figure:
     epochs = np.arange(1, len(losses) + 1)
     missing = int(np.isnan(losses).sum())
     by_epoch = result.words.loss_by_epoch
-    note = f"; {words.plural(missing, 'epoch')} without a finite loss left out" if missing else ""
+    note = f"; {plural(missing, 'epoch')} without a finite loss left out" if missing else ""
     figure, (panel,) = blank(headline, f"{result.words.loss}{note}", 3.9)
     panel.plot(epochs, losses, color=MODEL, marker="o" if len(epochs) <= 60 else "", markersize=4)
     panel.set_xlim(0.5, max(len(epochs), 1) + 0.5)
@@ -102,7 +103,7 @@ def seeds_rmse(results: Sequence[Result]) -> Figure:
     rounds = [record.round for record in results[0].rounds]
     errors = np.array([finite([record.global_rmse for record in result.rounds]) for result in results])
     figure, (panel,) = blank(
-        f"Global RMSE over {words.plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
+        f"Global RMSE over {plural(len(results), 'seed')}: {words.stars(float(errors[:, -1].mean()))} at the end",
         f"{global_rows(results[0])}; thin: seeds, thick: their mean",
         3.9,
     )

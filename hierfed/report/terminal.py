@@ -15,6 +15,7 @@ from hierfed.data.description import describe
 from hierfed.data.ratings import Dataset
 from hierfed.evaluation.metrics import METRICS
 from hierfed.exports import Tabular
+from hierfed.plain_text import plural
 from hierfed.report import contents, federation, seeds, tables, words
 from hierfed.results import FederationRecord, NodeRecord, PairedDifference, Result, Summary
 from hierfed.serving.answers import Answer, Recommendation
@@ -78,7 +79,7 @@ def _federation(record: FederationRecord) -> list[RenderableType]:
 
 def summary_table(summary: Summary) -> Group:
     """Several seeds of a preset: each figure's mean, deviation and range, and the verdict in words."""
-    table = _table(f"{summary.preset}, {words.plural(len(summary.seeds), 'seed')}", "", "mean", "sd", "min", "max")
+    table = _table(f"{summary.preset}, {plural(len(summary.seeds), 'seed')}", "", "mean", "sd", "min", "max")
     for row in seeds.figure_rows(summary):
         table.add_row(*map(Text, row))
     return Group(table, sentences(summary.verdict))
@@ -88,7 +89,7 @@ def comparison_table(summaries: Mapping[str, Summary], differences: Sequence[Pai
     """Presets side by side on the same seeds: their figures, and the paired differences."""
     number = max(len(summary.seeds) for summary in summaries.values())
     columns = {key: metric.column for key, metric in METRICS.items() if metric.column}
-    table = _table(f"{words.plural(number, 'seed')}, mean ± sd", "preset", *columns.values())
+    table = _table(f"{plural(number, 'seed')}, mean ± sd", "preset", *columns.values())
     for label, summary in summaries.items():
         figures = (summary.figures.get(key) for key in columns)
         table.add_row(Text(label), *(words.spread(each) if each else words.MISSING for each in figures))

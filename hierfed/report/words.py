@@ -145,11 +145,6 @@ def sentence(text: str) -> str:
     return f"{text.rstrip('.')}."
 
 
-def plural(number: int, noun: str) -> str:
-    """A count with its noun: `1 node`, `8 nodes`."""
-    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
-
-
 def baseline_names(method: MethodWords) -> dict[str, str]:
     """The names of the fields of `Baselines` beside a method, in the order of the fields."""
     return {key: name.replace("$alone", method.alone) for key, name in BASELINE_NAMES.items()}

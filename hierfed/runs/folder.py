@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hierfed.atomic import write_atomically
-from hierfed.errors import HierfedError, SettingsError, storing
+from hierfed.errors import HierfedError, SettingsError, reason_of, storing
 from hierfed.evaluation.metrics import with_metrics
 from hierfed.evaluation.samples import sample_lists
 from hierfed.evaluation.summary import summarise
@@ -113,7 +113,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _cannot_make(folder: Path, error: OSError) -> HierfedError:
-    return HierfedError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out")
+    return HierfedError(f"cannot make the folder {folder}: {reason_of(error)}; choose another with --out")
 
 
 def keep_rounds_alone(folder: Path) -> Path | None:
@@ -221,7 +221,7 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
             check_json(found, path, "put it back from a copy, or run again")
         return kind.model_validate(_with_words(found, kind, path))
     except OSError as error:
-        raise HierfedError(f"{path}: cannot read a run there: {error.strerror}; runs are under runs/") from error
+        raise HierfedError(f"{path}: cannot read a run there: {reason_of(error)}; runs are under runs/") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise HierfedError(f"{path}: not a result of hierfed: {error}") from error
     except ValidationError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hierfed.errors import HierfedError, SettingsError
+from hierfed.errors import HierfedError, SettingsError, reason_of
 from hierfed.evaluation.metrics import METRICS
 from hierfed.evaluation.summary import spread
 from hierfed.results import Result
@@ -48,7 +48,7 @@ def listed_runs(out: Path) -> list[ListedRun]:
     try:
         folders = sorted(path for path in out.iterdir() if path.is_dir() and is_run(path))
     except OSError as error:
-        raise HierfedError(f"{out}: cannot read runs there: {error.strerror}; choose the place with --out") from error
+        raise HierfedError(f"{out}: cannot read runs there: {reason_of(error)}; choose the place with --out") from error
     found: dict[Path, list[Result]] = {}
     problems: dict[Path, str] = {}
     for folder in folders:

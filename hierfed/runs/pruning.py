@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hierfed.atomic import is_held
-from hierfed.errors import HierfedError, storing
+from hierfed.errors import HierfedError, reason_of, storing
 
 RESULTS = ("result.json", "summary.json")
 SERVER_LOCK = ".lock"
@@ -21,7 +21,7 @@ def finished_runs(out: Path) -> list[Path]:
     try:
         folders = [path for path in out.iterdir() if path.is_dir() and not path.is_symlink()]
     except OSError as error:
-        raise HierfedError(f"{out}: cannot read runs there: {error.strerror}; choose the place with --out") from error
+        raise HierfedError(f"{out}: cannot read runs there: {reason_of(error)}; choose the place with --out") from error
     dated = [(_finished(path), path.name, path) for path in folders]
     return [path for when, _, path in sorted(dated, reverse=True) if when > 0]
 

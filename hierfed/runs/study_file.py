@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from hierfed.errors import SettingsError
+from hierfed.errors import SettingsError, reason_of
 from hierfed.lookup import nearest
 from hierfed.section import Count, Section
 from hierfed.settings import Settings, load_settings
@@ -89,7 +89,7 @@ def read_study(asked: str | Path, changes: Mapping[str, Any] | None = None) -> P
             )
         study = Study.model_validate(tomllib.loads(text))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{path}: cannot be read: {reason_of(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: not a study: {error}") from error
     except ValidationError as error:

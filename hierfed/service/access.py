@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 
 EVERYONE = "*"
 SHORTEST = 20
@@ -41,7 +41,7 @@ def read_tokens(path: Path) -> Tokens:
     try:
         readable, text = path.stat().st_mode & 0o077, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise HierfedError(f"--tokens {path}: cannot be read: {error}") from error
+        raise HierfedError(f"--tokens {path}: cannot be read: {reason_of(error)}") from error
     if readable:
         raise HierfedError(f"--tokens {path}: others than its owner may read it: chmod 600 {path}")
     users = {}

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from hierfed import __version__
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 from hierfed.models.threads import one_torch_thread
 from hierfed.page.bundle import HEADERS, page_files
 from hierfed.service.access import EVERYONE, Rate, Tokens
@@ -122,7 +122,7 @@ def _refuse_port_in_use(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        reason = error.strerror or error
+        reason = reason_of(error)
         raise HierfedError(
             f"--port {port}: cannot listen at {host}: {reason}; choose another --host or --port"
         ) from error

@@ -55,7 +55,7 @@ def asked(plan: Plan, number: int, shared: SharedModel | None = None, stage: str
 @pytest.mark.parametrize(
     ("policy", "plan", "settings", "told"),
     [
-        ({}, {"nodes": 1}, {}, "has 1 nodes, and this node's least_nodes asks for 3"),
+        ({}, {"nodes": 1}, {}, "has 1 node, and this node's least_nodes asks for 3"),
         ({}, {"nodes": 2}, {}, "say --least-nodes, where that is meant"),
         ({"least_nodes": 5}, {"nodes": 4}, {}, "asks for 5 at the least"),
         ({}, {}, {"min_raters": 1}, "sums items with 1 raters, and this node's least_raters asks for 5"),

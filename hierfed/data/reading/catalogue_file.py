@@ -11,7 +11,7 @@ from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
 from hierfed.data.ids import ascending
 from hierfed.data.reading.checks import POLARS, parse_ids
 from hierfed.data.reading.columns import require
-from hierfed.errors import DataError
+from hierfed.errors import DataError, reason_of
 
 SEPARATOR = "|"
 _TEXTS = {"title": pl.String, "year": pl.Int32}
@@ -35,7 +35,7 @@ def read_catalogue(path: Path, as_written: bool = False) -> Catalogue:
         else:
             frame = pl.read_parquet(content)
     except (OSError, *POLARS) as error:
-        raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {error}") from error
+        raise DataError(f"{path}: cannot be read as a catalogue (Parquet, or CSV): {reason_of(error)}") from error
     return _checked(frame, path, as_written)
 
 

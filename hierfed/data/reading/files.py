@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hierfed.errors import DataError
+from hierfed.errors import DataError, reason_of
 
 
 @dataclass(frozen=True)
@@ -54,4 +54,4 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: file not found") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error

@@ -13,7 +13,7 @@ from hierfed.data.reading.editions import READMES
 from hierfed.data.reading.grouplens import read_100k, read_dat
 from hierfed.data.reading.other_folders import ITEM_TABLES, RATING_TABLES, read_csv_folder, read_txt
 from hierfed.data.settings import TableSettings
-from hierfed.errors import DataError
+from hierfed.errors import DataError, reason_of
 from hierfed.generated.files import ITEMS, RATINGS, TRUTH
 
 Reader = Callable[[TableSettings, str | None], Source]
@@ -100,4 +100,4 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+        raise DataError(f"{folder}: cannot be listed ({reason_of(error)})") from error

@@ -132,6 +132,11 @@ def checked_part(
     Raises DataError at the first invalid id, rating or time, unless the rules skip them.
     """
     remarks: list[str] = []
+    if rules.how.time_format and "time" not in columns:
+        raise DataError(
+            f"{place(0)}: data.time_format, and no column of times among {', '.join(columns.values())}: name it with "
+            "--column time=NAME"
+        )
 
     def checked(role: str) -> pl.Series:
         raw = read(columns[role])

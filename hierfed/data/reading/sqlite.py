@@ -14,7 +14,7 @@ import polars as pl
 from hierfed.data.reading.checks import FLOAT_IDS
 from hierfed.data.reading.columns import find_columns
 from hierfed.data.reading.queries import Selected, one_line, quoted, statement
-from hierfed.errors import DataError
+from hierfed.errors import DataError, reason_of
 
 MAGIC = b"SQLite format 3\0"
 BATCH = 50_000
@@ -133,7 +133,7 @@ def _refuse_other_files(path: Path) -> None:
     except FileNotFoundError as error:
         raise DataError(f"{path}: file not found") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
     if start != MAGIC:
         raise DataError(f"{path}: {'is no SQLite database' if start else 'the file is empty'}")
 

@@ -51,7 +51,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from hierfed.engines.exchange import REFUSAL, Reply, Request
 from hierfed.engines.flower.records import read_request, reply_records
 from hierfed.engines.secure_round import STEPS
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 from hierfed.plain_text import printable
 
 # The shortest that Flower allows: a node that is silent for twice as long counts as gone.
@@ -195,7 +195,7 @@ def _connected(
     try:
         made = FleetHttpClient.from_server_address(where.address, where.ca is None, root, interceptors)
     except OSError as error:
-        reason = error.strerror or error
+        reason = reason_of(error)
         raise HierfedError(f"--ca {where.ca}: cannot be used as a certificate authority: {reason}") from error
     with made as client:
         if register:

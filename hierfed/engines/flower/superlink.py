@@ -46,7 +46,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 from hierfed.atomic import write_atomically
 from hierfed.engines.flower.guard import LIMIT_FILE, SECRET_FILE, STRANGERS_FILE, header_of
 from hierfed.engines.flower.surroundings import LOG, surroundings
-from hierfed.errors import HierfedError
+from hierfed.errors import HierfedError, reason_of
 from hierfed.leash import start_leashed, stop_leashed
 from hierfed.plain_text import printable
 
@@ -149,7 +149,7 @@ def _check_free(listening: Listening) -> None:
             probe.bind((listening.host, listening.port))
         except OSError as error:
             raise HierfedError(
-                f"cannot listen at {listening.host}:{listening.port}: {error.strerror}; choose another --listen"
+                f"cannot listen at {listening.host}:{listening.port}: {reason_of(error)}; choose another --listen"
             ) from error
 
 
@@ -178,7 +178,7 @@ def _tls_errors(listening: Listening) -> Iterator[None]:
             raise
         raise HierfedError(
             f"{tls.certificate}: not a certificate for {listening.own_address.rpartition(':')[0]} that {tls.ca} signed "
-            f"({error}); --listen needs a name that the certificate is for"
+            f"({reason_of(error)}); --listen needs a name that the certificate is for"
         ) from error
 
 
@@ -210,7 +210,7 @@ def _register(listening: Listening, secret: Path) -> None:
                 public = public_key_to_bytes(load_ssh_public_key(path.read_bytes()))  # type: ignore[arg-type]
             except (OSError, ValueError, AttributeError) as error:
                 raise HierfedError(
-                    f"--allow-key {path}: no public key of a node ({error}); `hierfed keys new` makes one"
+                    f"--allow-key {path}: no public key of a node ({reason_of(error)}); `hierfed keys new` makes one"
                 ) from error
             control.RegisterNode(RegisterNodeRequest(public_key=public, name=path.stem))
 

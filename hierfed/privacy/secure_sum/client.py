@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from hierfed.federated.contract import Contribution
+from hierfed.plain_text import plural
 from hierfed.privacy.secure_sum import shamir
 from hierfed.privacy.secure_sum.agreement import (
     KeyPair,
@@ -209,7 +210,7 @@ class Client:
 
     def _check_enough(self, what: str, count: int) -> None:
         if count < self._setup.threshold:
-            raise TooFewNodes(f"{what} {count} nodes only, and the threshold is {self._setup.threshold}")
+            raise TooFewNodes(f"{what} {plural(count, 'node')} only, and the threshold is {self._setup.threshold}")
 
     def _consent_text(self) -> bytes:
         return consent_text(self._setup.session, self._roster_digest, sorted(self._held), self._survivors)

@@ -60,6 +60,12 @@ def test_a_day_by_format(write):
     assert found.tolist() == [int(datetime(2020, 2, 1, tzinfo=UTC).timestamp())]
 
 
+def test_a_format_of_times_without_times_is_refused(table):
+    written = table(frame_of([("u1", "i1", 4.0)]))
+    query = {k: v for k, v in written.items() if k == "query"}
+    assert "no column of times among" in refusal(written["source"], time_format="dd/mm/yyyy", **query)
+
+
 @pytest.mark.parametrize("unit, factor", [("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)])
 def test_a_finer_unit_is_said_aloud(table, unit, factor):
     frame = frame_of([("u1", "i1", 4.0, NOON * factor)], ("user", "item", "rating", "time"))

@@ -48,7 +48,7 @@ def test_strangers_are_refused_in_one_line_each_and_a_known_node_is_let_in(start
     tls = ["--tls-cert", certificates.certificate, "--tls-key", certificates.key, "--ca", certificates.ca]
     options = ["--listen", f"127.0.0.1:{port}", "--nodes", 1, "--catalogue", tables / "items.csv", "--allow-key", known]
     server = start("server", "network", *options, *tls, "--set", "rounds=1")
-    read_until(server, "waiting for 1 nodes")
+    read_until(server, "waiting for 1 node")
     strangers = {
         "unknown key": join(port, "a", "--ca", certificates.ca, "--key", tmp_path / "unknown.key"),
         "no key": join(port, "b", "--ca", certificates.ca),
