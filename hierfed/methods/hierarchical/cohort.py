@@ -112,6 +112,14 @@ class Cohort:
         time = None if self.time is None else self.time[rows]
         return Cohort(self.users[users], starts, nodes, self.item[rows], self.value[rows], time)
 
+    def of_users(self, numbers: np.ndarray) -> Cohort:
+        """The users of the only node who have these numbers."""
+        places = np.flatnonzero(np.isin(self.users, numbers))
+        rows, starts = _spans(self.rows, places)
+        time = None if self.time is None else self.time[rows]
+        nodes = np.array([0, len(places)])
+        return Cohort(self.users[places], starts, nodes, self.item[rows], self.value[rows], time)
+
     def numbered_among_all(self, first: int, stride: int) -> Cohort:
         """The same users, numbered by their node too: node * stride + number; first: the number of the first node."""
         nodes = np.repeat(np.arange(first, first + len(self.nodes) - 1), np.diff(self.nodes))

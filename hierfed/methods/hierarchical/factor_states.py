@@ -98,7 +98,7 @@ def last_sums(trained: Cohort, memory: Memory, users: np.ndarray, rows: UserRows
     """
     if rows is None:
         places = np.searchsorted(trained.users, users)
-        here = memory.of(slice(int(places[0]), int(places[-1]) + 1))
+        here = memory.of(torch.from_numpy(places))
         return LastSums(here.posterior, here.precision)
     places = np.searchsorted(trained.users, users).clip(max=len(trained) - 1)
     here = memory.of(torch.from_numpy(places))

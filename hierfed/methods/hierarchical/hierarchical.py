@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -225,14 +226,16 @@ class HierarchicalFactors(HierarchicalDuties):
         nodes: Sequence[Node],
         private: Sequence[PrivateState | None],
         besides: Callable[[Node], Ratings | None] = nothing_besides,
+        wanted: Sequence[np.ndarray] | None = None,
     ) -> Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether:
         """Each node's users, kriged. Users who took part in all rounds take their own sums out again. See Method.
 
         If there are more ratings than memory should hold vectors of, models are made on demand.
 
         besides: gives further rows of a node's users, to learn from, that are not in its sums; None for none.
+        wanted: the numbers of the users who are asked for, by node; None for all. Of many nodes, all are there.
         """
-        return models_of_nodes(self, shared, nodes, private, besides)
+        return models_of_nodes(self, shared, nodes, private, besides, wanted)
 
     def knowledge(self, shared: SharedModel, krige: bool = True) -> SharedKnowledge:
         """The shared model and public features, as a node needs them to serve its users."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from hierfed.methods.hierarchical.cohort import PIECE_ROWS, cohort_of
 from hierfed.methods.hierarchical.factor_states import FactorsState, PooledStates, last_sums, state_of
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.node_items import node_items
-from hierfed.methods.hierarchical.personal import PersonalFactors
+from hierfed.methods.hierarchical.personal import PersonalFactors, newcomer
 from hierfed.methods.hierarchical.personalising import personalise_users
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
@@ -34,15 +35,17 @@ def models_of_nodes(
     nodes: Sequence[Node],
     private: Sequence[PrivateState | None],
     besides: Callable[[Node], Ratings | None],
+    wanted: Sequence[np.ndarray] | None = None,
 ) -> Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether:
     """Each node's users, kriged; see HierarchicalFactors.personalise."""
     knowledge = method.knowledge(shared)
 
     def make(place: int) -> PersonalFactors | PiecewiseFactors:
-        return model_of_node(method, shared, knowledge, state_of([nodes[place]], private[place]), besides(nodes[place]))
+        state, some = state_of([nodes[place]], private[place]), None if wanted is None else wanted[place]
+        return model_of_node(method, shared, knowledge, state, besides(nodes[place]), some)
 
     rows = row_counts(nodes)
-    if len(nodes) <= KEPT_NODES and rows.sum() <= KEPT_RATINGS:
+    if len(nodes) <= KEPT_NODES and (wanted is not None or rows.sum() <= KEPT_RATINGS):
         return [make(place) for place in range(len(nodes))]
     states = private if isinstance(private, PooledStates) else None
     plain = not isinstance(nodes, Nodes) or (states is None and private[0] is not None)
@@ -64,19 +67,30 @@ def model_of_node(
     knowledge: SharedKnowledge,
     state: FactorsState,
     besides: Ratings | None,
+    wanted: np.ndarray | None = None,
 ) -> PersonalFactors | PiecewiseFactors:
-    """The users of one node, kriged; besides: further rows of theirs."""
+    """The users of one node, kriged.
+
+    besides: further rows of theirs. wanted: the numbers of the users who are asked for; None for all.
+    """
     trained, memory = state.cohort, state.memory
     cohort = trained if besides is None else trained.joined(besides)
-    arrange, at_node = method.arrange(shared, cohort), method.means_of_nodes(knowledge.beliefs, trained, memory)[0]
-    numbers = torch.from_numpy(cohort.users)
+    at_node = method.means_of_nodes(knowledge.beliefs, trained, memory)[0]
     if method.rare_at_node and memory is not None and method.everyone and len(trained) > 1:
         known = memory.posterior, memory.precision
         own_items = node_items(knowledge.beliefs, knowledge.design, shared.arrays["scale"], trained, *known)
         knowledge = knowledge.of_node(own_items)
+    pieces = cohort.pieces
+    if wanted is not None:
+        cohort = cohort.of_users(wanted)
+        if not len(cohort):
+            nobody = newcomer(knowledge)
+            return replace(nobody, newcomer=nobody.newcomer + at_node)
+        pieces = [slice(0, len(cohort))]
+    arrange, numbers = method.arrange(shared, cohort), torch.from_numpy(cohort.users)
 
     def piece(number: int) -> PersonalFactors:
-        chosen = cohort.pieces[number]
+        chosen = pieces[number]
         users = arrange(chosen)
         last = None
         if memory is not None and method.everyone:
@@ -84,7 +98,7 @@ def model_of_node(
         times = cohort.times_of(chosen)
         return personalise_users(knowledge, numbers[chosen], users, at_node, method.strengths.noise, last, times)
 
-    return piece(0) if len(cohort.pieces) == 1 else PiecewiseFactors(knowledge, numbers, cohort.pieces, piece)
+    return piece(0) if len(pieces) == 1 else PiecewiseFactors(knowledge, numbers, pieces, piece)
 
 
 def _block(

@@ -14,7 +14,6 @@ from hierfed.data.ratings import Ratings
 from hierfed.federated.private import UncertainModel
 from hierfed.methods.hierarchical.knowledge import SharedKnowledge
 from hierfed.methods.hierarchical.personal import PersonalFactors
-from hierfed.methods.hierarchical.some_users import joined, of_users
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.places import numbers_of, places_among
 
@@ -71,13 +70,6 @@ class PiecewiseFactors(UncertainModel):
         numbers = torch.where(known, torch.searchsorted(ends, place, right=True), 0)
         for number in torch.unique(numbers).tolist():
             yield (numbers == number).nonzero()[:, 0].numpy(), self.piece(number)
-
-    def of_users(self, wanted: Tensor) -> PersonalFactors:
-        """The wanted users as one model; see hierfed.methods.hierarchical.some_users. No piece is kept."""
-        ends = torch.tensor([piece.stop for piece in self._pieces])
-        places = torch.isin(self.users, wanted).nonzero()[:, 0]
-        numbers = torch.unique(torch.searchsorted(ends, places, right=True)).tolist()
-        return joined([of_users(self._make(number), wanted) for number in numbers or [0]])
 
     @property
     def timed(self) -> bool:

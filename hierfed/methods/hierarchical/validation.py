@@ -19,7 +19,6 @@ from hierfed.methods.hierarchical.factor_states import PooledStates
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
-from hierfed.methods.hierarchical.some_users import of_users
 from hierfed.methods.hierarchical.together import FactorsTogether
 
 Models = Sequence[PersonalFactors | PiecewiseFactors] | FactorsTogether
@@ -45,12 +44,9 @@ class Validators:
         """
         states = trained.private
         some = states.of_nodes(self.asked) if isinstance(states, PooledStates) else [states[at] for at in self.asked]
-        models = candidate.personalise(trained.shared, self.nodes.take(self.asked), some)
-        if isinstance(models, FactorsTogether) or not rows:
-            return models
         asked = ([each[at].user for each in rows if at in each] for at in self.asked.tolist())
-        users = [torch.from_numpy(np.unique(np.concatenate([np.empty(0, np.int32), *some]))) for some in asked]
-        return [_of_users(models[place], wanted) for place, wanted in enumerate(users)]
+        wanted = [np.concatenate([np.empty(0, np.int32), *users]) for users in asked] if rows else None
+        return candidate.personalise(trained.shared, self.nodes.take(self.asked), some, wanted=wanted)
 
     def predicted(self, models: Models, rows: Mapping[int, Ratings]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """The place of each node with rows, and the means and the variances of these rows; rows: by place."""
@@ -73,10 +69,6 @@ class Validators:
         """True if the later means' gain is more than its standard error, with the users' own gains as a sample."""
         sums = self.rule((place, _gain(first, after[place], rows[place])) for place, first in before.items())
         return bool(sums.total.arrays["gain"] > sums.total.arrays["squares"].sqrt())
-
-
-def _of_users(model: PersonalFactors | PiecewiseFactors, wanted: Tensor) -> PersonalFactors:
-    return model.of_users(wanted) if isinstance(model, PiecewiseFactors) else of_users(model, wanted)
 
 
 def _predicted(

@@ -20,7 +20,6 @@ from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
-from hierfed.methods.hierarchical.some_users import of_users
 from hierfed.models.kernel import KernelSettings
 
 USERS, ITEMS, PIECE = 24, 15, 20
@@ -137,22 +136,18 @@ def test_another_kernel_and_share_of_noise_are_those_of_the_whole(case: Case):
 
 
 def test_some_users_as_one_model_are_those_of_the_whole(case: Case):
-    for place, (found, expected) in enumerate(zip(case.pieces, case.whole, strict=True)):
-        users = case.users(place)
-        wanted = torch.from_numpy(np.array([STRANGER, *users[::3]]))
-        some, of_whole = found.of_users(wanted), of_users(expected, wanted)
-        assert some.users.tolist() == of_whole.users.tolist() == users[::3].tolist()
-        user, item = questions(users[::3])
-        for one in (some, of_whole):
-            for mine, theirs in zip(
-                one.distribution(rows_to_predict(user, item)),
-                expected.distribution(rows_to_predict(user, item)),
-                strict=True,
-            ):
-                torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
-        nobody = found.of_users(torch.tensor([STRANGER]))
-        assert len(nobody.users) == len(nobody.own.items) == 0
-        torch.testing.assert_close(nobody.newcomer, expected.newcomer)
+    """Whoever is asked for lies apart from the next one, in several pieces of the whole."""
+    users = [case.users(place) for place in range(len(case.nodes))]
+    wanted = [np.array([STRANGER, *mine[::3]]) for mine in users]
+    some = case.method.personalise(case.shared, case.nodes, case.private, wanted=wanted)
+    for mine, found, expected in zip(users, some, case.whole, strict=True):
+        assert isinstance(found, PersonalFactors)
+        assert found.users.tolist() == mine[::3].tolist()
+        same(found, expected, *questions(mine[::3]))
+    nobody = case.method.personalise(case.shared, case.nodes, case.private, wanted=[np.array([STRANGER])] * len(users))
+    for found, expected in zip(nobody, case.whole, strict=True):
+        assert len(found.users) == len(found.own.items) == 0
+        same(found, expected, *questions(np.array([STRANGER])))
 
 
 def test_rows_are_judged_with_one_making_of_each_piece(case: Case):
