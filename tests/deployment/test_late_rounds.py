@@ -59,12 +59,18 @@ def in_rounds(name: str, what: str, after: int = 1):
 
 
 @pytest.mark.parametrize(
-    ("preset", "changes"),
-    [("hierarchical", {}), ("network", {}), ("network", {"steps": ["top_k"]}), ("network", {"steps": ["eden1"]})],
+    ("preset", "changes", "after"),
+    [
+        ("hierarchical", {}, 1),
+        ("network", {}, 0),
+        ("network", {}, 1),
+        ("network", {"steps": ["top_k"]}, 1),
+        ("network", {"steps": ["eden1"]}, 1),
+    ],
 )
-def test_a_node_whose_answers_come_late_is_in_later_steps(preset, changes, late, data):
+def test_a_node_whose_answers_come_late_is_in_later_steps(preset, changes, after, late, data):
     found = late(preset, 2, **changes)
-    result = found.serve(in_rounds(SLOW, "late"))
+    result = found.serve(in_rounds(SLOW, "late", after))
     assert repeat(found, data) == (result.digest, len([each for each in entries(found) if each.sum]))
     orders = [each.contributors for each in entries(found) if each.round > 1]
     assert {len(order) for order in orders} == {2}

@@ -17,7 +17,7 @@ from hierfed.methods import Case, prepare
 from hierfed.settings import load_settings
 from tests.deployment.processes.conftest import TWINS, Process
 
-ROUNDS = 6
+ROUNDS = 4
 SETTINGS = ("--set", "min_raters=2", "--set", "embedding_rank=4", "--set", "embedding_rounds=1", "--set", "rank=3")
 SETTINGS += ("--set", "rank_items=false")
 SCALE = (0.5, 5.0)

@@ -1,6 +1,6 @@
 """A federation of real processes: the same model as in one process, whoever is killed, and nothing private is sent.
 
-That of a network is in test_refusals, that of `hierfed federation` in the tutorial of three companies.
+That of a network is in test_silence, that of `hierfed federation` in the tutorial of three companies.
 """
 
 import signal
