@@ -23,6 +23,7 @@ from hierfed.models.kernel import KernelSettings
 from hierfed.report.figures import figures_of
 from hierfed.results import Result
 from hierfed.runs import folder as folder_of_run
+from tests import forked
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 USERS, ITEMS, FEATURES = 7, 23, 5
@@ -71,6 +72,13 @@ def placeholders() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_of_run, "save_figures", save)
         yield
+
+
+@pytest.fixture(scope="session")
+def parent() -> Iterator[forked.Parent]:
+    """The process that those of tests are forked from."""
+    with forked.parent() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -105,11 +105,13 @@ class Parent:
             command = [sys.executable, "-P", str(Path(__file__))]
             self._process = subprocess.Popen(command, stdin=theirs, env=os.environ | SETTLED)
 
-    def start(self, folder: Path, arguments: Sequence[object], code: str = COMMAND) -> Forked:
-        """Run Python code in this folder, with these arguments; its standard output goes nowhere."""
+    def start(
+        self, folder: Path, arguments: Sequence[object] = (), code: str = COMMAND, out: Path | str = os.devnull
+    ) -> Forked:
+        """Run Python code in this folder, with these arguments. out: takes its standard output."""
         told, theirs = socket.socketpair()
         reads, writes = os.pipe()
-        request = json.dumps([str(folder), [str(word) for word in arguments], code]).encode()
+        request = json.dumps([str(folder), [str(word) for word in arguments], code, str(out)]).encode()
         with theirs:
             socket.send_fds(self._asks, [request], [theirs.fileno(), writes])
         os.close(writes)
@@ -166,12 +168,12 @@ def keep(request: list[Any], told: int, errors: int) -> Callable[[], None]:
 
 def prepared(request: list[Any], errors: int) -> Callable[[], None]:
     """What the process is to run; its folder, arguments and streams are set."""
-    folder, arguments, code = request
+    folder, arguments, code, out = request
     os.chdir(folder)
     sys.argv = ["hierfed", *arguments]
-    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+    with Path(os.devnull).open("rb", buffering=0) as nothing, Path(out).open("wb", buffering=0) as told:
         os.dup2(nothing.fileno(), 0)
-        os.dup2(nothing.fileno(), 1)
+        os.dup2(told.fileno(), 1)
     os.dup2(errors, 2)
     os.close(errors)
     # Python's own streams know what their descriptors were.
@@ -182,7 +184,9 @@ def prepared(request: list[Any], errors: int) -> Callable[[], None]:
 
 if __name__ == "__main__":
     for name in MODULES:
-        importlib.import_module(name)
+        # Not every installation has all extras.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     # Python's collector would write into every page that forks share.
     gc.collect()
     gc.freeze()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +10,28 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.forked import Forked, Parent
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-STEMS = {path.stem for path in EXAMPLES}
 README = ROOT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL) if README.is_file() else []
 
 
 @dataclass(frozen=True)
 class Started:
-    """A Python process, and the folder it works in."""
+    """A Python process, the folder it works in, and the file that takes what it prints."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     folder: Path
+    out: Path
 
     def printed(self) -> str:
         """What the process prints; it must end well and say nothing on standard error."""
-        out, err = self.process.communicate(timeout=120)
+        _, err = self.process.communicate()
         assert self.process.returncode == 0, err
         assert err == ""
-        return out
+        return self.out.read_text(encoding="utf-8")
 
 
 def own_table() -> pl.DataFrame:
@@ -43,24 +43,20 @@ def own_table() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
-    """Every example and README block, started at once: they spend most of their time on imports."""
-    commands = {path.stem: [str(path)] for path in EXAMPLES}
-    commands |= {f"block {number}": ["-c", code] for number, code in enumerate(BLOCKS)}
+def started(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
+    """Every example and README block, started at once, so that they share the cores."""
+    codes = {path.stem: path.read_text(encoding="utf-8") for path in EXAMPLES}
+    codes |= {f"block {number}": code for number, code in enumerate(BLOCKS)}
     processes = {}
     table = own_table()
-    for name, words in commands.items():
-        folder = tmp_path_factory.mktemp("work")
-        if "ratings.csv" in (Path(words[0]).read_text(encoding="utf-8") if name in STEMS else words[1]):
+    for name, code in codes.items():
+        folder, out = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("out") / "out"
+        if "ratings.csv" in code:
             table.write_csv(folder / "ratings.csv")
-        process = subprocess.Popen(
-            [sys.executable, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        processes[name] = Started(process, folder)
+        processes[name] = Started(parent.start(folder, (), code, out), folder, out)
     yield processes
     for each in processes.values():
-        each.process.kill()
-        each.process.communicate()
+        each.process.close()
 
 
 def test_there_are_examples() -> None:

@@ -50,13 +50,6 @@ def tables(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def parent() -> Iterator[forked.Parent]:
-    """The process that those of the tests are forked from."""
-    with forked.parent() as found:
-        yield found
-
-
 @contextmanager
 def processes(parent: forked.Parent, folder: Path) -> Iterator[Start]:
     """Start `hierfed ARGUMENTS` in a folder; its standard error can be read line by line.
