@@ -25,6 +25,7 @@ from hierfed.results import Result
 from hierfed.runs import folder as folder_of_run
 from tests import forked
 
+LONG = ("test_tutorials.py", "test_examples.py", "test_site.py", "test_cli.py")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 USERS, ITEMS, FEATURES = 7, 23, 5
 FANS, FILMS, PER_FAN = 40, 50, 12
@@ -46,8 +47,8 @@ drawing = [True]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tutorials come first: of the longest files they would be the last, with one worker waiting for another."""
-    items.sort(key=lambda item: item.path.name != "test_tutorials.py")
+    """The longest of the last files come first, lest one worker waits for another at the end."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.commands import Finished, Hierfed, caller
+from tests.forked import Parent
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=1", "sample=1.0")
 SMALL = [word for setting in SETS for word in ("--set", setting)]
@@ -559,14 +560,12 @@ def in_a_process(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_processes_that_start_together_keep_all_results(folder: str, tmp_path: Path) -> None:
-    def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "hierfed", *words, "--data", folder, "--quiet"]
-        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-
-    both = [start("compare", "local", "item_biases", "--seeds", "1", "--seed", seed) for seed in ("3", "7")]
-    for process in both:
-        assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
+def test_processes_that_start_together_keep_all_results(parent: Parent, folder: str, tmp_path: Path) -> None:
+    words = ("compare", "local", "item_biases", "--seeds", "1", "--data", folder, "--quiet", "--seed")
+    with ExitStack() as both:
+        started = [both.enter_context(closing(parent.start(tmp_path, (*words, seed)))) for seed in ("3", "7")]
+        for process in started:
+            assert (process.communicate()[1], process.returncode) == ("", 0)
     runs = tmp_path / "runs"
     assert {path.name for path in runs.iterdir()} == {"compare", "compare-2"}
     assert all((runs / name / "comparison.json").is_file() for name in ("compare", "compare-2"))
