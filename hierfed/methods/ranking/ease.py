@@ -5,7 +5,8 @@
 s_u marks the items that user u has rated, 0 or 1. K, if it is used, encodes public likeness, as if a share of the
 raters had rated similar items together: K_ij = k(i, j) sqrt(n_i n_j). It costs no message and helps for items with few
 ratings. The entries of G are counts, exact in float64 up to 2^53. So any division of the users into nodes gives the
-same model bit for bit, if a user's rows lie together on one node.
+same model bit for bit, if a user's rows lie together on one node. B is made of them in single precision, which takes
+half of the time, the memory, the disk and the bytes to nodes (`benchmarks/scaling/single_ease.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dpotri
+from scipy.linalg.lapack import spotri
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -48,7 +49,7 @@ class Ease:
         G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
 
     raters [items]: each item's number of raters; 0 for items with fewer than least_raters, which are not sent again.
-    weights [k, k]: B of the k other items, ascending; row: the rated item, column: the scored item.
+    weights [k, k]: B of the k other items, ascending, float32; row: the rated item, column: the scored item.
 
     Source: Steck, WWW 2019, arXiv:1905.03375; see this module's docstring.
 
@@ -99,12 +100,11 @@ class Ease:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
             return SharedModel({"raters": raters}, shared.round + 1)
-        co_raters = self.co_raters(shared, total)
-        co_raters.diagonal().add_(self.penalty)
-        return SharedModel({**shared.arrays, "weights": weights_of(co_raters)}, shared.round + 1)
+        weights = weights_of(self.co_raters(shared, total), self.penalty)
+        return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
 
     def co_raters(self, shared: SharedModel, total: Contribution) -> Tensor:
-        """G + K of the items with enough raters, [k, k]."""
+        """G + K of the items with enough raters, float32 [k, k]."""
         known = known_items(shared.arrays["raters"])
         found = _unpacked(total.arrays["co_raters"], len(known))
         if self.likeness is not None:
@@ -138,8 +138,8 @@ class Ease:
         this for its own users.
         """
         known = known_items(shared.arrays["raters"])
-        scores = torch.from_numpy(_times(sparse_rows(seen[:, known]), shared.arrays["weights"].numpy()))
-        return torch.zeros_like(seen).index_copy_(1, known, scores)
+        scores = torch.from_numpy(_times(sparse_rows(seen[:, known].float()), shared.arrays["weights"].numpy()))
+        return torch.zeros_like(seen).index_copy_(1, known, scores.double())
 
     def _check_size(self, raters: Tensor) -> None:
         known, most = len(known_items(raters)), most_items(self.memory_gigabytes)
@@ -177,16 +177,19 @@ class CoRaters(Ease):
 def with_penalty(trained: SharedModel, penalty: float) -> SharedModel:
     """The model of Ease with this penalty, from the finished one of CoRaters."""
     arrays = dict(trained.arrays)
-    regularised = arrays.pop("co_raters").clone()
-    regularised.diagonal().add_(penalty)
-    return SharedModel({**arrays, "weights": weights_of(regularised)}, trained.round)
+    weights = weights_of(arrays.pop("co_raters").clone(), penalty)
+    return SharedModel({**arrays, "weights": weights}, trained.round)
 
 
-def weights_of(regularised: Tensor) -> Tensor:
-    """B of G + K + penalty I, [k, k], which is written over."""
+def weights_of(co_raters: Tensor, penalty: float) -> Tensor:
+    """B of G + K, float32 [k, k], which is written over. Raises HierfedError where the penalty is too small for it."""
+    co_raters.diagonal().add_(penalty)
     # LAPACK reads columns: the transpose has them in place. SciPy's LAPACK inverts the factor in half of torch's time.
-    factor = torch.linalg.cholesky(regularised.mT, out=regularised.mT)
-    half, _ = dpotri(factor.numpy(), lower=1, overwrite_c=1)
+    failed = torch.empty((), dtype=torch.int32)
+    factor, _ = torch.linalg.cholesky_ex(co_raters.mT, out=(co_raters.mT, failed))
+    if failed:
+        raise HierfedError(f"ranking.ease_penalty {penalty:g}: too small to solve for the weights of lists: raise it")
+    half, _ = spotri(factor.numpy(), lower=1, overwrite_c=1)
     inverse = torch.from_numpy(half)
     diagonal = inverse.diagonal().clone()
     weights = inverse + inverse.T
@@ -209,7 +212,7 @@ def _times(rated: csr_array, weights: np.ndarray) -> np.ndarray:
     if rated.nnz < MANY * len(weights):
         product: np.ndarray = rated @ weights
         return product
-    product = np.empty((rated.shape[0], weights.shape[1]))
+    product = np.empty((rated.shape[0], weights.shape[1]), weights.dtype)
     for begin in range(0, weights.shape[1], TILE):
         product[:, begin : begin + TILE] = rated @ np.ascontiguousarray(weights[:, begin : begin + TILE])
     return product
@@ -217,17 +220,19 @@ def _times(rated: csr_array, weights: np.ndarray) -> np.ndarray:
 
 def _co_raters(rated: csr_array) -> Tensor:
     """The number of users who have rated both items of each pair: the lower triangle, row by row, of [items, items]."""
-    together = (rated.T @ rated).tocoo()
-    lower = together.row >= together.col
-    row, column = (each[lower].astype(np.int64) for each in (together.row, together.col))
-    packed = np.zeros(packed_size(rated.shape[1]))
-    packed[row * (row + 1) // 2 + column] = together.data[lower]
+    raters, size = rated.T.tocsr(), rated.shape[1]
+    packed = np.empty(packed_size(size))
+    for first in range(0, size, ROWS):
+        together = (raters[first : first + ROWS] @ rated).toarray()
+        for row, counted in enumerate(together, first):
+            begin = row * (row + 1) // 2
+            packed[begin : begin + row + 1] = counted[: row + 1]
     return torch.from_numpy(packed)
 
 
 def _unpacked(packed: Tensor, size: int) -> Tensor:
     """The whole symmetric matrix, filled row by row: indices of all entries would take more memory than it does."""
-    whole, values, begin = np.empty((size, size)), packed.numpy(), 0
+    whole, values, begin = np.empty((size, size), np.float32), packed.numpy(), 0
     for row in range(size):
         whole[row, : row + 1] = values[begin : begin + row + 1]
         begin += row + 1
