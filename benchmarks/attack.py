@@ -5,6 +5,7 @@
 Liars attack in six ways. In `ten times`, `sign flip`, `noise` (of the size of their own values) and `collusion` (all
 send the same: their mean contribution with its sign turned) they change what they send, in every round from the first,
 all but the counts; in `push` each of their users gives one film five stars, in `shuffle` their ratings trade places.
+In `half push` and `quiet push`, which are asked for by name, one in two and one in four of their users do.
 Protocol warm. Damage is the RMSE of the honest nodes' users, with their personal models, over that of a training
 without the liars. A pushed film has 50 honest raters or more and is among the least liked; its move is in mean rank
 over honest users, as a share of the catalogue. Each line is printed as it is done, and kept in FILE, from which a
@@ -46,6 +47,8 @@ PRESETS = {
     "network": {"rounds": 10, "hidden": [32, 16]},
 }
 PUSHED_RATERS = 50
+# One in so many users of a liar pushes.
+PUSHES = {"push": 1, "half push": 2, "quiet push": 4}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Lying:
         random = np.random.default_rng([self.seed, number + 1000, node])
 
         def lie(name: str, array: torch.Tensor) -> torch.Tensor:
-            if name in COUNTS or self.attack in ("none", "push", "shuffle"):
+            if name in COUNTS or self.attack in ("none", "shuffle", *PUSHES):
                 return array
             if self.attack == "noise":
                 scale = float(array.square().mean().sqrt())
@@ -89,9 +92,9 @@ def with_false_ratings(node: Node, attack: str, film: int, seed: int) -> Node:
     if attack == "shuffle":
         order = np.random.default_rng([seed, node.number]).permutation(len(train))
         return replace(node, train=replace(train, value=train.value[order]))
-    if attack == "push":
-        kept = train.item != film
-        users = np.unique(train.user).astype(train.user.dtype)
+    if attack in PUSHES:
+        users = np.unique(train.user)[:: PUSHES[attack]].astype(train.user.dtype)
+        kept = (train.item != film) | ~np.isin(train.user, users)
         rows = {"user": users, "item": np.full(len(users), film, train.item.dtype)}
         rows["value"] = np.full(len(users), 5, train.value.dtype)
         if train.time is not None:
@@ -192,6 +195,9 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         honest = [node for node in nodes if node.number not in liars]
         film = pushed_film(honest, len(dataset.catalogue))
         told = [with_false_ratings(node, attack, film, seed) if node.number in liars else node for node in nodes]
+        raters = {True: 0, False: 0}
+        for node in told:
+            raters[node.number in liars] += int((node.train.item == film).sum())
         case = Case(settings, dataset.catalogue, settings.data.limits(dataset.ratings.limits))
         rounds = settings.training.rounds
         # Without an attack, the reference has all nodes: the difference is the rule's own cost.
@@ -202,7 +208,7 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         try:
             case = after_earlier_stages(case, told, round_of(settings))
             method = Lying(prepare(case).method, liars, attack, seed)
-            asked = film if attack == "push" else None
+            asked = film if attack in PUSHES else None
             found = train(case, method, told, honest, asked, round_of(settings), rounds)
             damage, move, reason = found.rmse - reference.rmse, reference.rank - found.rank, ""
         except (HierfedError, torch.linalg.LinAlgError, ValueError) as error:
@@ -211,6 +217,8 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         **case_of,
         "damage": damage,
         "move": move,
+        "honest raters": raters[False],
+        "raters at liars": raters[True],
         "reference": reference.rmse,
         "seconds": time.perf_counter() - began,
         "reason": reason,

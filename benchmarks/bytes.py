@@ -1,12 +1,14 @@
 """How many bytes does a node send, and what does it cost to send fewer?
 
     python benchmarks/bytes.py --data FOLDER [--protocol warm] [--seeds 5] [--steps words8,deflate words8 ...]
+    python benchmarks/bytes.py --data FOLDER --ranking [--steps words8,deflate words8 ...]
     python benchmarks/bytes.py --data FOLDER --preset network [--seeds 5] [--rounds 10] [--steps eden1 top_k ...]
 
 Every line is a way of sending: numbers as they are, then the steps of each entry of --steps, joined by commas, with
 open sums, and under secure sums where the steps allow it. Bytes are what a node sends on average in the rating stage,
 its opening rounds included (MB: 10^6 bytes). RMSE is on the personalisation users' held-out rows; the differences are
 paired by seed. Under secure sums the model is that of open words, so its bytes alone are counted, for the first seed.
+--ranking counts the stages of lists alone, after the rating stage of seed 0, which sends numbers as they are.
 For a network, RMSE is on validation rows, one in five of the personalisation users' train rows, and with --test on
 their held-out rows.
 """
@@ -25,7 +27,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.engines.rounds import PLAIN, Round, round_of, steps_of
 from hierfed.engines.stages import after_earlier_stages
 from hierfed.federated.method import Trained
-from hierfed.methods import Case, prepare
+from hierfed.methods import Case, prepare, stages_from_rating
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.settings import Settings, load_settings
 
@@ -35,6 +37,28 @@ def train(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]
     sent: list[int] = []
     trained = run_rounds(method, nodes, settings.training.rounds, lambda done: sent.append(done.bytes_up), how)
     return trained, sum(sent) / len(nodes) / 1e6
+
+
+def of_the_ranking(options: argparse.Namespace) -> None:
+    """A line for each way of sending what the lists are made of, and each of its stages."""
+    plain = load_settings(
+        "hierarchical", {"source": options.data, "protocol": options.protocol, "seed": 0, "threads": 1}
+    )
+    dataset = load_dataset(plain)
+    nodes, _ = assign(dataset, divide(dataset, plain), plain)
+    rating, *later = stages_from_rating(Case(plain, dataset.catalogue, dataset.ratings.limits))
+    models = {rating.name: run_rounds(rating.build({}), nodes, rating.rounds).shared}
+    for name in ("", *(options.steps or ["words8", "words8,deflate"])):
+        how = Round(steps=steps_of(load_settings("hierarchical", {"steps": name.split(",") if name else []})))
+        total = 0.0
+        for stage in later:
+            sent = list[int]()
+            record = lambda done, sent=sent: sent.append(done.bytes_up)  # noqa: E731
+            run_rounds(stage.build(models), nodes, stage.rounds, record, how)
+            megabytes = sum(sent) / len(nodes) / 1e6
+            total += megabytes
+            print(f"{name or 'numbers':16} {stage.name:9} {megabytes:7.2f} MB in {len(sent)} rounds", flush=True)
+        print(f"{name or 'numbers':16} {'all':9} {total:7.2f} MB", flush=True)
 
 
 def of_a_network(options: argparse.Namespace) -> None:
@@ -72,8 +96,12 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="judge a network on test rows")
     parser.add_argument("--steps", nargs="*")
     parser.add_argument("--without-secure-sums", action="store_true")
+    parser.add_argument("--ranking", action="store_true", help="the stages of lists")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.ranking:
+        of_the_ranking(options)
+        return
     if options.preset == "network":
         of_a_network(options)
         return

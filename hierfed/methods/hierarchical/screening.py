@@ -7,7 +7,9 @@ without the node,
     s = c_k - A_k g ~ N(0, V),   V = A_k + A_k Cov A_k,   if the node's raters are like the others
 
 s' V^-1 s is about its size for an honest node. A node above the limit adds nothing to the item. A node whose tests
-together lie far above the other nodes' is left out.
+together lie far above the other nodes' is left out. Liars whose users are most of an item's raters would look right
+beside each other. So a node is no part of "the others", and its limit is narrow, where too many of its users rated the
+item, compared with the middle half of the nodes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ PER_USER, PER_RATING, TESTS = 0.7, 0.25, 0.25
 DISTANCE = 1.2
 # The largest test of an item, as a multiple of its degrees of freedom's usual deviation above them.
 ITEM_DEVIATIONS = 6.0
+# The same where so many of a node's users rated the item that it is no chance, and the negative logarithm of how
+# unlikely that is.
+CROWD_DEVIATIONS, UNLIKELY = 1.0, 3.0
 # How much more a node may weigh than the median node, in users.
 LARGEST = 3.0
 
@@ -80,18 +85,37 @@ def credible_sums(
     targets = torch.stack([(each.arrays["covariate_targets"] / each.arrays["users"]).flatten() for each in given])
     alike &= within((targets - targets.median(0).values).norm(dim=1).clamp_min(1e-300).log(), DISTANCE)
     given = [each for each, passes in zip(given, alike.tolist(), strict=True) if passes]
-    tests, known = _item_tests(given, beliefs, design, features)
+    many = _too_many_raters(given)
+    tests, known = _item_tests(given, many, beliefs, design, features)
     whole = (tests.clamp_max(10) * known).sum(1) / known.sum(1).clamp_min(1)
     alike = within(whole.clamp_min(1e-3).log(), TESTS)
     size = 1 + beliefs.rank
-    limit = 1 + ITEM_DEVIATIONS * (2 / size) ** 0.5
+    limits = 1 + torch.where(many, CROWD_DEVIATIONS, ITEM_DEVIATIONS) * (2 / size) ** 0.5
     kept = []
-    for each, passes, test in zip(given, alike.tolist(), tests, strict=True):
+    for each, passes, test, limit in zip(given, alike.tolist(), tests, limits, strict=True):
         if passes:
             keeps = (test <= limit).double()[:, None]
             items = {name: keeps * each.arrays[name] for name in ("item_precision", "item_pull")}
             kept.append(Contribution({**each.arrays, **items, **_credible_rare(each.arrays)}))
     return _capped(kept)
+
+
+def _too_many_raters(given: Sequence[Contribution]) -> Tensor:
+    """Whether so many of a node's users rated an item that it is not by chance, bool [nodes, shared items].
+
+    The share of a node's users is compared with p, the mean of the middle half of the nodes' shares. By Chernoff's
+    bound a share x > p of n users has at most the probability exp(-n KL(x, p)).
+    """
+    users = torch.stack([each.arrays["users"][0] for each in given])[:, None]
+    precision = torch.stack([each.arrays["precision"].sum() for each in given])[:, None]
+    weights = torch.stack([each.arrays["item_precision"][:, 0] for each in given])
+    # A rater weighs as much as the node's mean user.
+    shares = (weights / precision).clamp(1e-12, 1 - 1e-12)
+    end = len(given) // 4
+    usual = shares.sort(dim=0).values[end : len(given) - end].mean(0)
+    usual = (usual + 1 / users.sum()).clamp_max(1 - 1e-12)
+    apart = shares * (shares / usual).log() + (1 - shares) * ((1 - shares) / (1 - usual)).log()
+    return (shares > usual) & (users * apart > UNLIKELY)
 
 
 def _credible_rare(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,9 +166,12 @@ def _ratio(given: Sequence[Contribution], name: str, by: str) -> Tensor:
 
 
 def _item_tests(
-    given: Sequence[Contribution], beliefs: Beliefs, design: Design, features: Tensor
+    given: Sequence[Contribution], many: Tensor, beliefs: Beliefs, design: Design, features: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """s' V^-1 s over its size, [nodes, shared items], and 1 where the node has raters of the item."""
+    """s' V^-1 s over its size, [nodes, shared items], and 1 where the node has raters of the item.
+
+    many: where a node has too many raters of an item: it is tested, and says nothing of the others.
+    """
     size = 1 + beliefs.rank
     prior = inverse(beliefs.item_spread)
     mean = features[design.shared_items] @ beliefs.item_weights @ prior
@@ -152,10 +179,13 @@ def _item_tests(
     pulls = torch.stack([each.arrays["item_pull"] for each in given])
     # A small node sends zeros of most items, which need no test.
     sent = precisions.any(2) | pulls.any(2)
-    everybody, pull, tests = precisions.sum(0) + pack(prior), pulls.sum(0) + mean, pulls.new_zeros(sent.shape)
+    speaks = (~many).double()[:, :, None]
+    everybody, pull = (precisions * speaks).sum(0) + pack(prior), (pulls * speaks).sum(0) + mean
+    tests = pulls.new_zeros(sent.shape)
     for node, rated in enumerate(sent):
         # The median of a few nodes' sums says little of sparse items; the sum of the others is what they know.
-        others = (everybody - precisions[node])[rated], (pull - pulls[node])[rated]
+        own_part = speaks[node]
+        others = (everybody - precisions[node] * own_part)[rated], (pull - pulls[node] * own_part)[rated]
         covariance = inverse(unpack(others[0], size))
         centre = (covariance @ others[1][:, :, None])[:, :, 0]
         own = unpack(precisions[node][rated], size)

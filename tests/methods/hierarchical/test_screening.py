@@ -19,7 +19,7 @@ from hierfed.federated.screen import Screen
 from hierfed.generated.files import write_world
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.screening import _credible_rare
+from hierfed.methods.hierarchical.screening import _credible_rare, _too_many_raters
 from hierfed.settings import load_settings
 
 LIAR, ROUNDS, SCREENED = 3, 3, Round(Screen())
@@ -109,11 +109,15 @@ def pushed(node: Node, item: int) -> Node:
     )
 
 
+def least_liked(nodes: Sequence[Node], raters: int) -> int:
+    """The item with the lowest mean of those with so many raters at these nodes."""
+    item, value = (np.concatenate([getattr(node.train, name) for node in nodes]) for name in ("item", "value"))
+    count = np.bincount(item, minlength=60)
+    return int(np.where(count >= raters, np.bincount(item, value, 60) / np.maximum(count, 1), np.inf).argmin())
+
+
 def test_a_pushed_item_stays_where_the_others_see_it(federation):
-    item = np.concatenate([node.train.item for node in federation.nodes])
-    value = np.concatenate([node.train.value for node in federation.nodes])
-    raters = np.bincount(item, minlength=60)
-    film = int(np.where(raters >= 40, np.bincount(item, value, 60) / np.maximum(raters, 1), np.inf).argmin())
+    film = least_liked(federation.nodes, 40)
     nodes = [pushed(node, film) if node.number == LIAR else node for node in federation.nodes]
     honest = [node for node in federation.nodes if node.number != LIAR]
     bias = [
@@ -122,6 +126,43 @@ def test_a_pushed_item_stays_where_the_others_see_it(federation):
     ]
     assert bias[1] - bias[0] > 0.2
     assert abs(bias[2] - bias[0]) < 0.05
+
+
+def test_liars_whose_users_are_most_raters_of_an_item_do_not_speak_for_each_other(federation):
+    """Two of eight nodes push an item that few users rated: most of its raters lie, and few of its nodes do."""
+    liars = (LIAR, 6)
+    rated = [node for node in federation.nodes if node.number not in liars]
+    film = least_liked(rated, 40)
+    # One in three of the honest raters is left.
+    honest = [
+        replace(node, train=node.train.take(((node.train.item != film) | (node.train.user % 3 == 0)).nonzero()[0]))
+        for node in rated
+    ]
+    lying = [pushed(node, film) for node in federation.nodes if node.number in liars]
+    nodes = sorted([*honest, *lying], key=lambda node: node.number)
+    false, true = (sum(int((node.train.item == film).sum()) for node in some) for some in (lying, honest))
+    assert false > 1.5 * true
+    bias = [
+        float(run_rounds(federation.method, some, ROUNDS, how=how).shared.arrays["item_mean"][film, 0])
+        for some, how in ((honest, PLAIN), (nodes, PLAIN), (nodes, SCREENED))
+    ]
+    assert bias[1] - bias[0] > 0.5
+    assert abs(bias[2] - bias[0]) < 0.1
+
+
+def sums_of(users: float, raters: Sequence[float]) -> Contribution:
+    """Of users of precision 2, and items with so many raters."""
+    weights = 2 * torch.tensor([[count, 0.0, 0.0] for count in raters]).double()
+    arrays = {"users": torch.tensor([users]), "precision": torch.tensor([2 * users]), "item_precision": weights}
+    return Contribution({name: array.double() for name, array in arrays.items()})
+
+
+def test_too_many_raters_are_those_that_are_no_chance():
+    """Of an item that one user in ten rated p is .1 and 1 in 60; ten of ten have 10 log(1 / p) = 21, three have 1.2."""
+    given = [sums_of(10, [1, 1, 0]) for _ in range(5)] + [sums_of(10, [10, 3, 1])]
+    assert _too_many_raters(given).nonzero().tolist() == [[5, 0]]
+    # Where the middle half of the nodes rate it, too, it is nothing unusual.
+    assert not _too_many_raters([sums_of(10, [9, 9, 8]) for _ in range(5)] + [sums_of(10, [10, 1, 0])]).any()
 
 
 def test_a_node_that_draws_all_rare_items_at_once_has_no_part_in_their_sum():
