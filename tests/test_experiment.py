@@ -387,7 +387,7 @@ def test_features_of_ratings_do_not_look_at_test_rows(paper_outcome: Outcome) ->
     ratings = paper_outcome.dataset.ratings
     train = ratings.take(split_of(paper_outcome).train)
     least = paper_outcome.settings.factors.min_raters
-    expected = features_of(paper_outcome.dataset.catalogue, train, least).matrix
+    expected = features_of(paper_outcome.dataset.catalogue, train, least, ratings.limits).matrix
     np.testing.assert_array_equal(paper_outcome.method.features.numpy(), expected)
     counts = np.bincount(train.item, minlength=ITEMS)
     counts[counts < least] = 0

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 import hierfed
+from hierfed.data.rater_classes import rounded_up
 from hierfed.evaluation.metrics import METRICS
 from hierfed.report import contents, terminal
 from hierfed.serving.served import Served
@@ -77,4 +78,5 @@ def test_the_raters_of_an_item_are_all_who_rated_it(table: pl.DataFrame) -> None
     ids = run.outcome.dataset.catalogue.frame["item_id"]
     counted = dict(table.group_by("item").len().iter_rows())
     raters = run.outcome.models["rating"].arrays["raters"]
-    assert raters.tolist() == [counted[item] for item in ids]
+    counts = np.array([float(counted[item]) for item in ids])
+    assert raters.tolist() == rounded_up(counts, run.outcome.settings.factors.min_raters).tolist()

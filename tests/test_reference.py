@@ -24,7 +24,9 @@ def train(trainer: Trainer, rounds: int) -> tuple[list[float], torch.Tensor]:
     settings = load_settings("paper", {"rounds": rounds})
     dataset = load_dataset(settings)
     split = divide(dataset, settings)
-    features = features_of(dataset.catalogue, dataset.ratings.take(split.train), settings.factors.min_raters)
+    features = features_of(
+        dataset.catalogue, dataset.ratings.take(split.train), settings.factors.min_raters, dataset.ratings.limits
+    )
     method = make_averaging(settings, features, RatingScale())
     method = replace(method, features=method.features.double(), trainer=trainer)
     nodes, _ = assign(dataset, split, settings)

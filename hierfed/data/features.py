@@ -9,12 +9,15 @@ import numpy as np
 import polars as pl
 
 from hierfed.data.catalogue import NUMERIC_FEATURES, Catalogue
+from hierfed.data.rater_classes import rounded_means, rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.errors import DataError
 
 IMPUTED_BY_MEDIAN = ("runtime", "vote_average")
 UNMATCHED = "no_metadata"
 SHRINKAGE = 10.0
+# Exact numbers of ratings: the server's own, until it has the means.
+EXACT = "exact"
 # For a median, the ratings of at least so many items with similar numbers are counted together.
 GROUP = 5
 # The largest spread, of numbers up to 1, that counts as none.
@@ -158,10 +161,14 @@ class RatingFeatures:
 
     They are log(1 + ratings), and the mean rating shrunk to the mean of all as if by 10 ratings of that value, both
     standardised. Items with fewer ratings than the threshold count as unrated, and their ratings are never summed.
+    Nodes are told classes and rounded means; see hierfed.data.rater_classes.
+
+    limits: the lowest and the highest possible rating.
     """
 
     items: int
     threshold: int
+    limits: tuple[float, float]
 
     def sums(self, known: Arrays, train: Ratings) -> dict[str, np.ndarray]:
         """The ratings of each item; then the sums for items at or above the threshold. See CatalogueFeatures."""
@@ -171,22 +178,23 @@ class RatingFeatures:
         return {"ratings": sums[known["counts"] > 0]}
 
     def learn(self, known: Arrays, sums: Arrays) -> dict[str, np.ndarray]:
-        """See CatalogueFeatures."""
+        """The classes of the numbers of ratings, and the numbers themselves; then the means. See CatalogueFeatures."""
         if known:
-            ratings = np.zeros(self.items)
-            ratings[known["counts"] > 0] = sums["ratings"]
-            return {**known, "ratings": ratings}
-        counts = np.where(sums["counts"] >= self.threshold, sums["counts"], 0.0)
+            edges, ratings = known["counts"], np.zeros(self.items)
+            ratings[edges > 0] = sums["ratings"]
+            return {"counts": edges, "means": rounded_means(ratings, known[EXACT], edges, self.limits)}
+        counts = rounded_up(sums["counts"], self.threshold)
         if not counts.any():
             raise DataError(
                 "this source has no item features, so the network needs the items' own ratings, and no item has "
                 f"min_raters = {self.threshold} of them"
             )
-        return {"counts": counts}
+        return {"counts": counts, EXACT: sums["counts"]}
 
     def features(self, known: Arrays) -> Features:
         """The features, once all quantities are known."""
-        counts, sums = known["counts"], known["ratings"]
+        counts = known["counts"]
+        sums = counts * known["means"]
         means = (sums + SHRINKAGE * sums.sum() / counts.sum()) / (counts + SHRINKAGE)
         raw = np.column_stack([np.log1p(counts), means])
         centred = raw - np.average(raw, axis=0, weights=counts)

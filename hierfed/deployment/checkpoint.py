@@ -23,7 +23,7 @@ from hierfed.settings import PRIVATE_SETTINGS, Settings
 from hierfed.tensor_files import read_tensors, tensor_bytes
 
 KIND = "hierfed checkpoint"
-FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 5"
+FILE, FORMAT = "checkpoint.safetensors", f"{KIND} 6"
 COPY = "checkpoint.copy.safetensors"
 ADVICE = "no copy of it is whole either: put one back, or start the server with --begin-anew"
 SERVER, FORMER = "server ", "former model"

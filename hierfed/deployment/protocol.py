@@ -20,7 +20,7 @@ from hierfed.ledger.keys import is_public
 from hierfed.plain_text import printable
 
 # Raised with every change of the messages or their meaning: both sides must have the same.
-VERSION = 8
+VERSION = 9
 MOST_OF_NAME = 100
 OPEN, SECURE = "open", "secure"
 # The scale of ratings in hello: its two ends, or unknown, in which case nodes send theirs.

@@ -141,15 +141,23 @@ def test_the_papers_25_features(real_data):
 
 
 def test_ratings_of_items_under_the_threshold_are_neither_summed_nor_told():
-    fitting = RatingFeatures(items=3, threshold=2)
+    fitting = RatingFeatures(items=3, threshold=2, limits=(1.0, 5.0))
     item = np.array([0, 0, 1, 2, 2, 2], np.int32)
     train = Ratings(np.arange(6, dtype=np.int32), item, np.array([1, 2, 5, 3, 4, 5], np.float32))
     known = fitting.learn({}, fitting.sums({}, train))
-    assert known["counts"].tolist() == [2, 0, 3]
+    edges = np.array([14 / 3 / 2, 0, 14 / 3 / 2**0.5])
+    np.testing.assert_allclose(known["counts"], edges, rtol=1e-12)
+    assert known["exact"].tolist() == [2, 1, 3]
     sums = fitting.sums(known, train)
     assert sums["ratings"].tolist() == [3, 12]
-    matrix = fitting.features(fitting.learn(known, sums)).matrix
-    mean = 15 / 5
-    raw = np.array([[np.log(3), (3 + 10 * mean) / 12], [0, mean], [np.log(4), (12 + 10 * mean) / 13]])
-    rows = raw[[0, 0, 2, 2, 2]]
-    assert np.allclose(matrix, (raw - rows.mean(axis=0)) / rows.std(axis=0), atol=1e-6)
+    told = fitting.learn(known, sums)
+    assert told.keys() == {"counts", "means"}
+    matrix = fitting.features(told).matrix
+    steps = 2**0.5 / edges[[0, 2]]
+    first, last = 1 + steps * np.round((np.array([1.5, 4.0]) - 1) / steps)
+    np.testing.assert_allclose(told["means"], [first, 0, last], rtol=1e-12)
+    mean = (edges[0] * first + edges[2] * last) / edges.sum()
+    raw = np.column_stack([np.log1p(edges), (edges * told["means"] + 10 * mean) / (edges + 10)])
+    centred = raw - np.average(raw, axis=0, weights=edges)
+    spread = np.sqrt(np.average(centred**2, axis=0, weights=edges))
+    assert np.allclose(matrix, centred / spread, atol=1e-6)

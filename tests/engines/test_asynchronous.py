@@ -140,8 +140,8 @@ def test_replaced_sums_have_the_fixed_point_of_synchronous_rounds(make_content, 
     """Old sums are no bias: rounds at rest stay at rest, whoever answers."""
     method = make_factors(make_content(15), kernel=None)
     nodes = divide_users(make_pairs(12, 15, seed=1), [user % 3 for user in range(12)])
-    rest = run_rounds(method, nodes, 200).shared.arrays
-    found = run_asynchronous(method, nodes, 600, how=late(1)).shared.arrays
+    rest = run_rounds(method, nodes, 600).shared.arrays
+    found = run_asynchronous(method, nodes, 1500, how=late(1)).shared.arrays
     for name in ("item_mean", "covariate_weights"):
         torch.testing.assert_close(found[name], rest[name], rtol=1e-3, atol=1e-3)
 

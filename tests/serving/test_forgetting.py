@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
@@ -26,9 +27,16 @@ USERS = 20
 GONE = ["u1", "u2", "u3", "u5", "u8"]
 
 
-def counts(folder: Path) -> np.ndarray:
-    """The counts of raters in the shared model of a run."""
+def classes(folder: Path) -> np.ndarray:
+    """The classes of raters in the shared model of a run."""
     return Served(folder).shared.arrays["raters"].numpy()
+
+
+def counts(folder: Path) -> np.ndarray:
+    """The counts of raters that whoever adds up a run's opening sums sees."""
+    method, nodes = Served(folder).method, kept_rows(folder, "hierarchical").nodes()
+    sent = [each.arrays["raters"] for each, _ in method.contribute(method.start(), nodes, [None] * len(nodes))]
+    return sum(each.numpy() for each in sent)
 
 
 def test_nothing_of_the_users_is_left_in_the_run(run):
@@ -43,7 +51,7 @@ def test_nothing_of_the_users_is_left_in_the_run(run):
     # Without the users, what is summed of the items is what the others gave.
     counts = np.bincount(np.concatenate([Served(run).user(name).own.item for name in all_users(run)]), minlength=15)
     assert after.arrays["users"] == before.arrays["users"] - 5
-    np.testing.assert_array_equal(after.arrays["raters"], np.where(counts >= 3, counts, 0))
+    np.testing.assert_array_equal(after.arrays["raters"], rounded_up(counts, 3))
     assert lost.sum() == 45
     chain = read_chain((run / "ledger.jsonl").read_bytes(), run / "ledger.jsonl")
     (entry,) = [each for each in chain.entries if isinstance(each, Continued)]
@@ -77,10 +85,12 @@ def test_few_users_are_refused_since_sums_of_before_and_after_tell_of_them(run):
     with pytest.raises(HierfedError, match="4 of at least 5 users"):
         forget_users(run, GONE[:4])
     forget_users(run, ["u9"], fresh_rounds=True)
-    own, before = Served(run).user("u1").own, counts(run)
+    own, before, told = Served(run).user("u1").own, counts(run), classes(run)
     forget_users(run, ["u1"], fresh_rounds=True)
     left = before - counts(run)
     assert set(np.flatnonzero(left)) == set(own.item)
+    # Two models tell of an item only where one rater less changes its class.
+    assert set(np.flatnonzero(told - classes(run))) < set(own.item)
 
 
 def test_of_five_users_the_same_difference_names_no_ones_items(run):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import hierfed
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
@@ -160,8 +161,12 @@ def test_rounds_take_in_new_users_and_items_and_numbers_stay(table, run):
     served = Served(run)
     assert served.ids == [*first.ids, "fresh"]
     assert served.shared.round == first.shared.round + 2
-    assert served.shared.arrays["raters"][-1] == 6
-    assert served.shared.arrays["raters"].sum() == sum(len(served.user(f"u{k}").own) for k in range(USERS)) + 9
+    users = [served.user(name).own.item for name in (*(f"u{k}" for k in range(USERS)), "anna")]
+    counts = np.bincount(np.concatenate(users)).astype(float)
+    assert (counts[-1], counts.sum()) == (6, sum(len(items) for items in users[:-1]) + 9)
+    np.testing.assert_array_equal(
+        served.shared.arrays["raters"], rounded_up(counts, served.settings.factors.min_raters)
+    )
     assert served.recommend("anna", 3).known
     own = served.user("u3").own
     kept = {served.ids[item]: value for item, value in zip(own.item.tolist(), own.value.tolist(), strict=True)}

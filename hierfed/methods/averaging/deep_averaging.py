@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node, row_counts
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.federated.checks import ROUNDING, Check, Sent, counts, within
 from hierfed.federated.contract import Contribution, SharedModel
@@ -125,7 +126,7 @@ class DeepAveraging(FederatedAveraging):
             return moved
         vectors, raters = shared.arrays["item_vectors"], shared.arrays["raters"]
         if "raters" in total.arrays:
-            raters = torch.where(total.arrays["raters"] >= self.threshold, total.arrays["raters"], 0.0)
+            raters = torch.from_numpy(rounded_up(total.arrays["raters"].numpy(), self.threshold))
             vectors = torch.where(raters[:, None] > 0, vectors, 0.0)
         else:
             change = total.arrays["item_change"] / total.arrays["item_rows"].clamp_min(1)[:, None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.catalogue import Catalogue
-from hierfed.data.features import CatalogueFeatures, Features, RatingFeatures, catalogue_features, has_features
+from hierfed.data.features import EXACT, CatalogueFeatures, Features, RatingFeatures, catalogue_features, has_features
 from hierfed.data.federation import Node, Nodes, train_rows
 from hierfed.data.ratings import Ratings
 from hierfed.federated.checks import Check, between, counts, not_negative, within
@@ -52,9 +52,11 @@ class FeatureFitting:
         return self._sums(shared, train_rows(nodes)[1]), private
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The quantities learned from the sums; see SumMethod."""
-        learned = self.fitting.learn(_arrays(shared.arrays), _arrays(total.arrays))
-        return SharedModel({name: torch.from_numpy(array) for name, array in learned.items()}, shared.round + 1)
+        """The quantities learned from the sums; exact numbers of ratings stay at the server. See SumMethod."""
+        learned = self.fitting.learn(_arrays({**shared.arrays, **shared.server}), _arrays(total.arrays))
+        found = {name: torch.from_numpy(array) for name, array in learned.items()}
+        server = {EXACT: found.pop(EXACT)} if EXACT in found else {}
+        return SharedModel(found, shared.round + 1, server=server)
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
         """Sums of public columns over so many ratings; see SumMethod."""
@@ -86,7 +88,7 @@ class FeatureFitting:
         return Contribution({name: torch.from_numpy(array) for name, array in sums.items()})
 
 
-def feature_fitting(catalogue: Catalogue, threshold: int, limits: tuple[float, float] = (-inf, inf)) -> FeatureFitting:
+def feature_fitting(catalogue: Catalogue, threshold: int, limits: tuple[float, float]) -> FeatureFitting:
     """The fitting of a catalogue's features. A catalogue without features gets features from the items' ratings.
 
     threshold: the least number of ratings of an item for its own sum to be sent, if features come from ratings.
@@ -94,15 +96,15 @@ def feature_fitting(catalogue: Catalogue, threshold: int, limits: tuple[float, f
     """
     if has_features(catalogue):
         return FeatureFitting(catalogue_features(catalogue), limits)
-    return FeatureFitting(RatingFeatures(len(catalogue), threshold), limits)
+    return FeatureFitting(RatingFeatures(len(catalogue), threshold, limits), limits)
 
 
-def features_of(catalogue: Catalogue, train: Ratings, threshold: int) -> Features:
+def features_of(catalogue: Catalogue, train: Ratings, threshold: int, limits: tuple[float, float]) -> Features:
     """The features, fitted on these ratings in one place.
 
-    threshold: see feature_fitting.
+    threshold, limits: see feature_fitting.
     """
-    method = feature_fitting(catalogue, threshold)
+    method = feature_fitting(catalogue, threshold, limits)
     shared = method.start()
     while shared.round < 1:
         ((sums, _),) = method.contribute(shared, [Node(0, "all", train, train)], [None])

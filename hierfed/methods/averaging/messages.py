@@ -63,8 +63,8 @@ MODELS = (
             "centre": "of the features",
             "fill": "in the place of unknown numbers",
             "spread": "of the features",
-            "counts": "catalogue without features: ratings of each item, 0 under the threshold",
-            "ratings": "likewise: their sums, 0 under the threshold",
+            "counts": "catalogue without features: the class of each item's number of ratings, 0 under the threshold",
+            "means": "likewise: their means, rounded, 0 under the threshold",
         },
     ),
     Model(
@@ -75,7 +75,7 @@ MODELS = (
             "asked": "experts: how many nodes asked for each in the last round",
             "share": "experts: of each in all weights of the last round",
             "item_vectors": "of each item, 0 under the threshold",
-            "raters": "item vectors: of each item, 0 under the threshold",
+            "raters": "item vectors: the class of how many have rated each item, 0 under the threshold",
         },
     ),
 )

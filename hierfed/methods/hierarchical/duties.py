@@ -111,7 +111,9 @@ class HierarchicalDuties(Method):
         features = design.prior_features(opened.arrays["embedding"])
         beliefs = resumed_beliefs(opened.arrays, before.arrays, design, features, self._own.strengths)
         arrays = resumed_offset({**opened.arrays, **beliefs.arrays()}, before.arrays, design)
-        return FactorsModel(arrays, before.round, design, features)
+        # A checkpoint holds both models, and cannot hold one array under two names.
+        server = {name: array.clone() for name, array in opened.server.items()}
+        return FactorsModel(arrays, before.round, design, features, server=server)
 
     def fits(self, before: SharedModel) -> bool:
         """See Method."""

@@ -38,7 +38,7 @@ from hierfed.methods.hierarchical.factor_states import (
     state_of,
 )
 from hierfed.methods.hierarchical.factor_sums import RoundKnowledge, in_main_memory, round_sums
-from hierfed.methods.hierarchical.items import blended, update_items, update_users
+from hierfed.methods.hierarchical.items import blended, in_classes, update_items, update_users
 from hierfed.methods.hierarchical.knowledge import Scale, SharedKnowledge
 from hierfed.methods.hierarchical.limits import limits_of, reduced, restored
 from hierfed.methods.hierarchical.models_of_nodes import models_of_nodes
@@ -47,7 +47,7 @@ from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.rare_items import OFFSET, brought, moved_by, next_offset
 from hierfed.methods.hierarchical.screening import credible_counts, credible_directions, credible_sums
-from hierfed.methods.hierarchical.shared_model import FactorsModel, after_opening_round
+from hierfed.methods.hierarchical.shared_model import RATERS, FactorsModel, after_opening_round
 from hierfed.methods.hierarchical.together import FactorsTogether
 from hierfed.methods.hierarchical.users import Users, node_means
 from hierfed.models.devices import CPU
@@ -157,6 +157,9 @@ class HierarchicalFactors(HierarchicalDuties):
             features = design.prior_features(shared.arrays["embedding"])
         beliefs, sums = Beliefs.of(shared.arrays), total.arrays
         own_noise, learn_prior = shared.round >= ROUNDS_OF_COMMON_NOISE, shared.round >= ROUNDS_OF_FIRST_PRIOR
+        # Under common noise the sums themselves tell how many raters are in them; all counted ones, unless nodes miss.
+        raters = shared.server[RATERS][design.shared_items]
+        sums = in_classes(sums, raters if own_noise else sums["item_precision"][:, 0] / beliefs.precision)
         users = update_users(beliefs, design, sums, self.strengths, own_noise)
         if self.everyone:
             items = update_items(beliefs, design, features, sums, self.strengths, learn_prior)
@@ -171,6 +174,7 @@ class HierarchicalFactors(HierarchicalDuties):
         if OFFSET in found:
             found["item_mean"] = moved_by(found["item_mean"], design, found[OFFSET])
         arrays, server = moved_on(found, shared.server, self.momentum if self.everyone else 0.0)
+        server[RATERS] = shared.server[RATERS]
         return FactorsModel(arrays, shared.round + 1, design, features, server=server)
 
     def brought(self, sums: Contribution, made_with: SharedModel, now: SharedModel) -> Contribution:

@@ -14,6 +14,7 @@ import torch
 from scipy.special import chdtri
 from torch import Tensor
 
+from hierfed.data.rater_classes import next_edge
 from hierfed.methods.hierarchical.beliefs import (
     ITEM_BIAS_VARIANCE,
     ITEM_FACTOR_VARIANCE,
@@ -29,6 +30,19 @@ CONSTANT_COVARIATE, CONSTANT_CONTENT = 0.01, 0.05
 # Nodes get means of their own only if they differ at this significance level, over all coordinates together. An
 # estimate that is merely cut at zero would let half of the coordinates through even if nodes are alike.
 CHANCE = 0.001
+
+
+def in_classes(sums: Mapping[str, Tensor], raters: Tensor) -> dict[str, Tensor]:
+    """The sums as if each item had as many raters as its class's upper edge, who say on average what its own raters do.
+
+    Nodes can compute A_i from the covariances that they are sent, and its first entry is the sum of the raters'
+    precisions. So it has to be one of a class too. Upwards, so that nobody takes more out of an item than it holds.
+
+    raters: of the shared items; those with 0 have sums of 0.
+    """
+    own = raters.clamp_min(1)
+    factor = (torch.from_numpy(next_edge(own.numpy())) / own)[:, None]
+    return {**sums, **{name: factor * sums[name] for name in ("item_precision", "item_pull")}}
 
 
 def update_users(

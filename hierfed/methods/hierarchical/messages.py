@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hierfed.methods.messages import EASE, IMPLICIT, RATING, Model, Sums
 
-_RATERS_KNOWN = "how many users have rated each item; 0 for items under the threshold"
+_RATERS_KNOWN = "the class of how many users have rated each item; 0 for items under the threshold"
 _OPENING = "how many of the users have rated each item, whatever the threshold: what it is applied to"
 
 _BELIEFS = {
     "item_mean": "what is believed of the items: those under the threshold keep their prior",
-    "item_covariance": "how sure",
+    "item_covariance": "how sure, as if each item had the raters of its class's upper edge",
     "item_weights": "the items' prior means",
     "item_spread": "their prior's spread",
     "covariate_weights": "the users' prior means",
@@ -84,7 +84,7 @@ MODELS = (
             **_BELIEFS,
         },
     ),
-    Model(EASE, {"raters": _RATERS_KNOWN, "weights": "between shared items"}),
+    Model(EASE, {"raters": _RATERS_KNOWN, "weights": "between shared items, by classes of raters, and rounded"}),
     Model(
         IMPLICIT,
         {"raters": _RATERS_KNOWN, "users": "how many there are", "factors": "of shared items"},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.grouping import count
+from hierfed.data.rater_classes import rounded_up
 from hierfed.federated.checks import Check
 from hierfed.methods.hierarchical.checks import co_rating_checks, implicit_checks
 from hierfed.methods.hierarchical.cohort import Cohort, Part
@@ -42,12 +43,12 @@ def counts(cohort: Cohort, items: int) -> dict[str, Tensor]:
 
 
 def first_arrays(sums: Mapping[str, Tensor], threshold: int) -> dict[str, Tensor]:
-    """The numbers of raters (0 for items under the threshold) and of users, and the ratings' mean and unit."""
+    """The items' classes of raters (0 under the threshold), the number of users, and the ratings' mean and unit."""
     count, total, squares = sums["moments"]
     centre = total / count
     deviation = (squares / count - centre.square()).clamp_min(0).sqrt()
     unit = deviation / USUAL_DEVIATION if deviation > 0 else torch.ones_like(deviation)
-    raters = torch.where(sums["raters"] >= threshold, sums["raters"], 0.0)
+    raters = torch.from_numpy(rounded_up(sums["raters"].numpy(), threshold))
     return {"raters": raters, "users": sums["users"], "scale": torch.stack([centre, unit])}
 
 

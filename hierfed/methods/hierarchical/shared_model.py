@@ -20,6 +20,9 @@ from hierfed.randomness import generator
 if TYPE_CHECKING:
     from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 
+# Exact numbers of raters of all items, at the server alone.
+RATERS = "raters"
+
 
 @dataclass(frozen=True)
 class FactorsModel(SharedModel):
@@ -35,14 +38,14 @@ def after_opening_round(method: HierarchicalFactors, shared: SharedModel, sums: 
 
 
 def _begin(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
-    arrays = opening.first_arrays(sums, method.threshold)
+    arrays, server = opening.first_arrays(sums, method.threshold), {RATERS: sums["raters"]}
     design = design_of(method.content, arrays["raters"], method.threshold)
     if not method.embedding_rank:
         embedding = arrays["raters"].new_zeros(len(method.content), 0)
-        return _with_first_beliefs(method, arrays | {"embedding": embedding}, design)
+        return _with_first_beliefs(method, arrays | {"embedding": embedding}, design, server)
     columns = min(method.embedding_rank + OVERSAMPLING, len(method.content))
     basis = torch.linalg.qr(_normal(method, columns, "embedding") * design.shared[:, None])[0]
-    return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design)
+    return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design, server=server)
 
 
 def _embed(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
@@ -50,15 +53,17 @@ def _embed(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, 
     last_product = shared.round == -2
     arrays = opening.next_arrays(shared.arrays, design, sums, method.embedding_rank, last_product)
     if shared.round == -1:
-        return _with_first_beliefs(method, arrays, design)
-    return FactorsModel(arrays, shared.round + 1, design)
+        return _with_first_beliefs(method, arrays, design, shared.server)
+    return FactorsModel(arrays, shared.round + 1, design, server=shared.server)
 
 
-def _with_first_beliefs(method: HierarchicalFactors, arrays: dict[str, Tensor], design: Design) -> FactorsModel:
+def _with_first_beliefs(
+    method: HierarchicalFactors, arrays: dict[str, Tensor], design: Design, server: Mapping[str, Tensor]
+) -> FactorsModel:
     features = design.prior_features(arrays["embedding"])
     implicit = method.embedding_rank if method.implicit_scale else 0
     beliefs = first_beliefs(design, features.shape[1], method.rank, _normal(method, method.rank, "factors"), implicit)
-    return FactorsModel(arrays | beliefs.arrays() | no_offset(design), 0, design, features)
+    return FactorsModel(arrays | beliefs.arrays() | no_offset(design), 0, design, features, server=server)
 
 
 def _normal(method: HierarchicalFactors, columns: int, purpose: str) -> Tensor:

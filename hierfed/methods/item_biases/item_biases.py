@@ -4,6 +4,9 @@
 
 Source: Koren, Bell and Volinsky, Matrix factorization techniques for recommender systems, IEEE Computer 2009, with the
 biases fitted one after the other.
+
+What nodes are sent of b_i has a class in place of n_i, and a rounded mean in place of the item's: exact, these would
+tell n_i. See hierfed.data.rater_classes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
+from hierfed.data.rater_classes import rounded_means, rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.federated.checks import Check, between, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, SharedModel
@@ -72,7 +76,13 @@ class ItemBiases(Method):
                 "bias": torch.zeros(self.items, dtype=torch.float64),
             }
             return SharedModel(arrays, shared.round + 1, server={"raters": raters})
-        bias = total.arrays["deviations"] / (shared.server["raters"] + SHRINKAGE)
+        summed, mean, raters = shared.arrays["summed"], shared.arrays["mean"], shared.server["raters"]
+        counted = raters.numpy()
+        classes = rounded_up(counted, self.threshold)
+        ratings = (total.arrays["deviations"] + raters * mean).numpy()
+        means = torch.from_numpy(rounded_means(ratings, counted, classes, self.limits))
+        edges = torch.from_numpy(classes)
+        bias = summed * (means - mean) * edges / (edges + SHRINKAGE)
         return SharedModel({**shared.arrays, "bias": bias}, shared.round + 1, server=shared.server)
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:

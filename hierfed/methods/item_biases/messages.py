@@ -23,7 +23,7 @@ MODELS = (
         {
             "mean": "of all ratings",
             "summed": "whether an item is summed: it has enough raters",
-            "bias": "of each item, 0 under the threshold",
+            "bias": "of each item, from a rounded mean and a class of raters; 0 under the threshold",
         },
     ),
 )

@@ -7,6 +7,13 @@ raters had rated similar items together: K_ij = k(i, j) sqrt(n_i n_j). It costs 
 ratings. The entries of G are counts, exact in float64 up to 2^53. So any division of the users into nodes gives the
 same model bit for bit, if a user's rows lie together on one node. B is made of them in single precision, which takes
 half of the time, the memory, the disk and the bytes to nodes (`benchmarks/scaling/single_ease.py`).
+
+From B, whoever knows the penalty and k can compute G, whose diagonal is the numbers of raters. So the server moves
+these into public classes first, as if c_i users had rated item i where n_i have (hierfed.data.rater_classes),
+
+    G_ij -> G_ij sqrt(c_i c_j / (n_i n_j)),  K_ij = k(i, j) sqrt(c_i c_j)
+
+and rounds B, through which G's whole numbers would show.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ from torch import Tensor
 
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
+from hierfed.data.rater_classes import next_edge
 from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
@@ -40,6 +48,8 @@ ROWS = 512
 # Columns of the weights that are multiplied at once where each row of them is read so many times or more.
 TILE, MANY = 128, 2
 TITLE_LIKENESS, CONTENT_LIKENESS = 0.5, 0.3
+# The step of the weights. With half of it, whole numbers in G told raters within their class better than guessing.
+STEP = 2.0**-9
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class Ease:
 
         G = sum_u s_u s_u',  P = (G + K + penalty I)^-1,  B = I - P diag(1 / P_jj),  scores of a user = s_u B
 
-    raters [items]: each item's number of raters; 0 for items with fewer than least_raters, which are not sent again.
+    raters [items]: each item's class of raters, see hierfed.data.rater_classes; 0 for items with fewer than
+        least_raters, which are not sent again.
     weights [k, k]: B of the k other items, ascending, float32; row: the rated item, column: the scored item.
 
     Source: Steck, WWW 2019, arXiv:1905.03375; see this module's docstring.
@@ -95,7 +106,7 @@ class Ease:
         return Contribution({"co_raters": _co_raters(rated[:, known])})
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The counts above the threshold, then B. Raises HierfedError if G would not fit in memory. See SumMethod."""
+        """The classes above the threshold, then B. Raises HierfedError if G would not fit in memory. See SumMethod."""
         if not shared.arrays:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
@@ -104,9 +115,13 @@ class Ease:
         return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
 
     def co_raters(self, shared: SharedModel, total: Contribution) -> Tensor:
-        """G + K of the items with enough raters, float32 [k, k]."""
+        """G + K of the items with enough raters, in classes of raters, float32 [k, k]."""
         known = known_items(shared.arrays["raters"])
         found = _unpacked(total.arrays["co_raters"], len(known))
+        # Of those in this sum: where a node was lost in between, they are fewer than were counted before.
+        own = found.diagonal().double().clamp_min(1)
+        factor = torch.from_numpy(next_edge(own.numpy())).div_(own).sqrt_().to(found.dtype)
+        found.mul_(factor[:, None]).mul_(factor)
         if self.likeness is not None:
             root = shared.arrays["raters"][known].sqrt()
             for rows in torch.split(torch.arange(len(known)), ROWS):
@@ -168,7 +183,7 @@ class CoRaters(Ease):
     """
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The counts above the threshold, then G + K. See Ease."""
+        """The classes above the threshold, then G + K. See Ease."""
         if not shared.arrays:
             return super().combine(shared, total)
         return SharedModel({**shared.arrays, "co_raters": self.co_raters(shared, total)}, shared.round + 1)
@@ -182,7 +197,10 @@ def with_penalty(trained: SharedModel, penalty: float) -> SharedModel:
 
 
 def weights_of(co_raters: Tensor, penalty: float) -> Tensor:
-    """B of G + K, float32 [k, k], which is written over. Raises HierfedError where the penalty is too small for it."""
+    """B of G + K, in steps of STEP, float32 [k, k]; G + K is written over.
+
+    Raises HierfedError where the penalty is too small for it.
+    """
     co_raters.diagonal().add_(penalty)
     # LAPACK reads columns: the transpose has them in place. SciPy's LAPACK inverts the factor in half of torch's time.
     failed = torch.empty((), dtype=torch.int32)
@@ -194,7 +212,7 @@ def weights_of(co_raters: Tensor, penalty: float) -> Tensor:
     diagonal = inverse.diagonal().clone()
     weights = inverse + inverse.T
     weights /= -diagonal
-    return weights.fill_diagonal_(0.0)
+    return weights.div_(STEP).round_().mul_(STEP).fill_diagonal_(0.0)
 
 
 def public_likeness(content: Content) -> ItemKernel:

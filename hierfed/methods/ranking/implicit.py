@@ -51,7 +51,8 @@ class ImplicitFactors:
 
         loss = sum_{rated u, i} (1 - x_u . y_i)^2 + a0 sum_{u, i} (x_u . y_i)^2 + sum_u w_u |x_u|^2 + sum_i w_i |y_i|^2
 
-    raters [items]: each item's number of raters; 0 for items with fewer than least_raters, which are not sent again.
+    raters [items]: each item's class of raters, see hierfed.data.rater_classes; 0 for items with fewer than
+        least_raters, which are not sent again.
     users [1]: the number of users. factors [k, rank]: y of the k other items, ascending.
 
     Source: Hu, Koren and Volinsky, ICDM 2008; see this module's docstring.
@@ -116,7 +117,7 @@ class ImplicitFactors:
         return Contribution(sums)
 
     def combine(self, shared: SharedModel, total: Contribution) -> SharedModel:
-        """The counts above the threshold, with small random factors; then the items' half step."""
+        """The classes above the threshold, with small random factors; then the items' half step."""
         if not shared.arrays:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             draws = generator(self.seed, 0, 0, "implicit factors").standard_normal((self.items, self.rank))

@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
 from hierfed.methods.hierarchical.cohort import Cohort
@@ -55,11 +56,11 @@ def sparse_rows(rows: Tensor) -> csr_array:
 
 
 def known_raters(raters: Tensor, least: int) -> Tensor:
-    """The numbers of raters that the server may know; 0 for items with fewer than `least`.
+    """The classes of raters, see hierfed.data.rater_classes; 0 for items with fewer than `least`.
 
-    raters: [items].
+    raters: their exact numbers, [items].
     """
-    return torch.where(raters >= least, raters, torch.zeros_like(raters))
+    return torch.from_numpy(rounded_up(raters.numpy(), least))
 
 
 def known_items(raters: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def known_items(raters: Tensor) -> Tensor:
 
 
 def popularity(raters: Tensor, users: int) -> Tensor:
-    """Each item's number of raters as its score, the same for every user.
+    """Each item's class of raters as its score, the same for every user.
 
     raters: [items].
     """

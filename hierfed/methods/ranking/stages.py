@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from hierfed.data.content import Content
+from hierfed.data.rater_classes import whole_classes_from
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import Scorer
@@ -26,7 +28,7 @@ def ranking_stages(settings: Settings, content: Callable[[], Content]) -> list[S
     """Ease, then implicit factors. Both use the raters that the rating model knows.
 
     Items with fewer raters than the settings' threshold are never summed. Ease takes only the most rated items of which
-    matrices fit in the settings' memory.
+    matrices fit in the settings' memory, whole classes of them.
 
     content: gives the public features of the items.
     """
@@ -113,4 +115,6 @@ def _blended(scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> Sco
 
 
 def _least_raters(settings: Settings) -> int:
-    return max(settings.factors.min_raters, settings.ranking.least_raters)
+    """The least number of raters. Above the rating model's own it parts no class: nodes know that model's classes."""
+    own, least = settings.factors.min_raters, settings.ranking.least_raters
+    return math.ceil(whole_classes_from(least)) if least > own else own

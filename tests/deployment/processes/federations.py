@@ -71,12 +71,13 @@ def overheard(tables, sent, received) -> Told:
     overrides = dict(assignment.split("=") for assignment in SETTINGS[1::2])
     settings = load_settings("hierarchical", {key: json.loads(value) for key, value in overrides.items()})
     catalogue, own = read_catalogue(tables / "items.csv"), pl.read_parquet(tables / "1.parquet")
-    everybody = pl.concat([pl.read_parquet(tables / f"{number}.parquet") for number in (1, 2, 3)])
-    counts = np.bincount(own["item"].to_numpy() - 100, minlength=len(catalogue)).astype(np.float64)
+    parts = [pl.read_parquet(tables / f"{number}.parquet") for number in (1, 2, 3)]
+    everybody = pl.concat(parts)
+    counts = np.stack([np.bincount(each["item"].to_numpy() - 100, minlength=len(catalogue)) for each in parts])
     said = [np.array([stars]) for stars in TWINS.values()]
     numbers = numbers_of([*said, np.concatenate(said)], [own["rating"].mean(), everybody["rating"].mean()])
     places = tuple(item - 100 for item in TWINS)
-    kept = Kept(len(catalogue), counts[None], [places], numbers, own["user"].unique().to_list())
+    kept = Kept(len(catalogue), counts.astype(np.float64), [places], numbers, own["user"].unique().to_list())
     return look(settings.method, kept, sent, received, drawn(settings, catalogue, SCALE))
 
 

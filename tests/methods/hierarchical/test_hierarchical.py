@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hierfed.data.federation import Node
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings, rows_to_predict
 from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
@@ -339,18 +340,20 @@ def test_the_embedding_is_that_of_dense_matrices_of_the_shared_items(make_factor
     first, last = (shared.arrays["embedding"].numpy()[enough] for shared in (before, after))
     assert (after.arrays["embedding"][~enough] == 0).all()
 
-    root = rated / np.sqrt(np.maximum(rated.sum(1, keepdims=True), 1)) * rated.sum(0) ** -0.25
+    raters = rounded_up(rated.sum(0), 5)
+    root = rated / np.sqrt(np.maximum(rated.sum(1, keepdims=True), 1)) * raters**-0.25
     values, vectors = np.linalg.eigh(root.T @ root)
     best = vectors[:, -3:] * np.sqrt(values[-3:])
     best *= 0.3 / np.sqrt(np.sum(best**2) / ITEMS)
     np.testing.assert_allclose(first @ first.T, best @ best.T, atol=1e-9)
 
-    def solve(row: np.ndarray, vectors: np.ndarray, products: np.ndarray, others: int) -> np.ndarray:
-        left = (row * vectors.T) @ vectors + 0.1 * products + 0.003 * (row.sum() + 0.1 * others) * np.eye(3)
+    def solve(row: np.ndarray, vectors: np.ndarray, products: np.ndarray, number: float, others: int) -> np.ndarray:
+        left = (row * vectors.T) @ vectors + 0.1 * products + 0.003 * (number + 0.1 * others) * np.eye(3)
         return np.linalg.solve(left, row @ vectors)
 
-    private = np.array([solve(row, first, first.T @ first, ITEMS) for row in rated])
-    expected = [solve(row, private, private.T @ private, USERS) for row in rated.T]
+    private = np.array([solve(row, first, first.T @ first, row.sum(), ITEMS) for row in rated])
+    of_users = private, private.T @ private
+    expected = [solve(row, *of_users, number, USERS) for row, number in zip(rated.T, raters, strict=True)]
     np.testing.assert_allclose(last, expected, atol=1e-9)
 
 
@@ -460,7 +463,7 @@ def test_a_model_read_from_its_arrays_goes_on_as_the_one_in_memory(make_factors,
     """The server's shortcuts are no state: a model that was sent gives the same next one, bit for bit."""
     method = make_factors(content)
     *_, (shared, sent, _) = rounds_of(method, divisions["three"], 4)
-    plain = SharedModel(dict(shared.arrays), shared.round)
+    plain = SharedModel(dict(shared.arrays), shared.round, server=dict(shared.server))
     assert method.combine(plain, ordered_sum(sent)).digest() == method.combine(shared, ordered_sum(sent)).digest()
 
 

@@ -20,7 +20,7 @@ from hierfed.federated.private import StoredState
 from hierfed.methods.hierarchical.beliefs import Beliefs
 from hierfed.methods.hierarchical.factor_states import FactorsState, PooledStates, state_of
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
-from hierfed.methods.hierarchical.items import update_items
+from hierfed.methods.hierarchical.items import in_classes, update_items
 from hierfed.methods.hierarchical.opening import co_ratings
 from hierfed.methods.hierarchical.rare_items import moved_by
 from hierfed.models.symmetric import unpack
@@ -177,8 +177,11 @@ def test_a_round_of_some_goes_a_part_of_the_way(method, nodes, everyone_before):
         design = method.design(shared)
         features = design.prior_features(shared.arrays["embedding"])
         learn_prior = everyone_before > 0
+        raters = shared.server["raters"][design.shared_items]
+        present_raters = total.arrays["item_precision"][:, 0] / old.precision
+        sums = in_classes(total.arrays, raters if everyone_before > 1 else present_raters)
         mean, packed, weights, spread = update_items(
-            old, design, features, total.arrays, method.strengths, learn_prior, weight=1 / share, step=step
+            old, design, features, sums, method.strengths, learn_prior, weight=1 / share, step=step
         )
         if everyone_before:
             mean = moved_by(mean, design, some.combine(shared, total).arrays["rare_offset"])

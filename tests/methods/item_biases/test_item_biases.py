@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.methods.item_biases.item_biases import SHRINKAGE, ItemBiases
 
 ITEMS, THRESHOLD = 23, 3
+# Of the classes of raters.
+EDGES = [14 / 3 * 2 ** (step / 2) for step in range(-4, 9)]
 
 
 @pytest.fixture
@@ -29,7 +33,12 @@ def test_biases_are_shrunk_deviations_from_the_mean(nodes, trained):
     assert trained.arrays["mean"].item() == pytest.approx(value.mean(), rel=1e-12)
     for number in range(ITEMS):
         own = value[item == number]
-        expected = sum(own - value.mean()) / (len(own) + SHRINKAGE) if len(own) >= THRESHOLD else 0.0
+        if len(own) < THRESHOLD:
+            assert trained.arrays["bias"][number].item() == 0
+            continue
+        edge = min(each for each in EDGES if each > len(own))
+        step = 4.5 / 4 / (edge / math.sqrt(2))
+        expected = (0.5 + step * round((own.mean() - 0.5) / step) - value.mean()) * edge / (edge + SHRINKAGE)
         assert trained.arrays["bias"][number].item() == pytest.approx(expected, abs=1e-12)
 
 

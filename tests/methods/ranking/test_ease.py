@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfed.data.federation import Node, make_nodes
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.methods.ranking import ease
-from hierfed.methods.ranking.ease import COPIES, CoRaters, Ease, public_likeness, weights_of, with_penalty
+from hierfed.methods.ranking.ease import COPIES, STEP, CoRaters, Ease, public_likeness, weights_of, with_penalty
 from hierfed.models.lists import rated_matrix
 
 USERS, ITEMS, LEAST = 24, 15, 4
@@ -54,6 +55,13 @@ def sent_in_round_1(shared: SharedModel, node: Node) -> Contribution:
     return pair[0]
 
 
+def in_classes(rated: np.ndarray) -> np.ndarray:
+    """Co-raters, scaled to what they were if each item had as many raters as its class's upper edge."""
+    raters = rated.sum(0)
+    factor = np.sqrt(rounded_up(raters, 1) / raters)
+    return rated.T @ rated * np.outer(factor, factor)
+
+
 def test_each_items_weights_are_a_ridge_regression_on_the_other_items():
     ratings = pooled(0)
     rated, shared = dense(ratings), trained(ratings)
@@ -61,13 +69,14 @@ def test_each_items_weights_are_a_ridge_regression_on_the_other_items():
     assert 2 in known
     assert {0, 1}.isdisjoint(known)
     rows = rated[:, known]
-    expected = np.zeros((len(known), len(known)))
+    gram, expected = in_classes(rows), np.zeros((len(known), len(known)))
     for column in range(len(known)):
         others = np.arange(len(known)) != column
-        left = rows[:, others].T @ rows[:, others] + 7.0 * np.eye(len(known) - 1)
-        expected[others, column] = np.linalg.solve(left, rows[:, others].T @ rows[:, column])
+        left = gram[np.ix_(others, others)] + 7.0 * np.eye(len(known) - 1)
+        expected[others, column] = np.linalg.solve(left, gram[others, column])
     assert shared.arrays["weights"].dtype == torch.float32
-    np.testing.assert_allclose(shared.arrays["weights"], expected, rtol=0, atol=1e-6)
+    expected = np.round(expected / STEP) * STEP
+    np.testing.assert_allclose(shared.arrays["weights"], expected, rtol=0, atol=1e-12)
     assert not shared.arrays["weights"].diagonal().any()
     scores = METHOD.scores(shared, torch.from_numpy(rated)).numpy()
     np.testing.assert_allclose(scores[:, known], rows @ expected, rtol=0, atol=2e-6)
@@ -206,11 +215,12 @@ def test_likeness_counts_as_co_raters_in_shares_of_the_raters(make_content, make
     rated = rated[:, kept]
     everything = torch.arange(items)[None]
     alike = kernel.between(everything, everything)[0].numpy()[np.ix_(kept, kept)]
-    gram = rated.T @ rated + alike * np.sqrt(np.outer(rated.sum(0), rated.sum(0)))
+    edges = rounded_up(rated.sum(0), 1)
+    gram = in_classes(rated) + alike * np.sqrt(np.outer(edges, edges))
     for place in range(len(kept)):
         others = np.delete(np.arange(len(kept)), place)
         solved = np.linalg.solve(gram[np.ix_(others, others)] + 3.0 * np.eye(len(others)), gram[others, place])
-        np.testing.assert_allclose(found.arrays["weights"][others, place], solved, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found.arrays["weights"][others, place], solved, rtol=0, atol=STEP * 0.501)
         assert found.arrays["weights"][place, place] == 0
 
 

@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from hierfed.data.federation import Node, make_nodes
+from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import SharedModel, ordered_sum
@@ -61,7 +62,9 @@ def loss(rated: Tensor, users: Tensor, items: Tensor) -> Tensor:
     """The loss in the form of its paper, over pairs: rated, all, and both penalties."""
     product = users @ items.T
     fit = (rated * (1 - product).square()).sum() + METHOD.unobserved * product.square().sum()
-    weights = [METHOD.penalty * (rated.sum(axis) + METHOD.unobserved * rated.shape[axis]) for axis in (1, 0)]
+    # Items are penalised by their class of raters, users by their own number.
+    numbers = rated.sum(1), torch.from_numpy(rounded_up(rated.sum(0).numpy(), METHOD.least_raters))
+    weights = [METHOD.penalty * (numbers[axis] + METHOD.unobserved * rated.shape[1 - axis]) for axis in (0, 1)]
     return fit + sum(weight @ each.square().sum(1) for weight, each in zip(weights, (users, items), strict=True))
 
 
