@@ -19,7 +19,7 @@ from hierfed.models.threads import one_torch_thread
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.results import Result
-from hierfed.runs.folder import save_run
+from hierfed.runs.reports import save_run
 from hierfed.settings import load_settings
 from hierfed.settings_by_name import SettingsByName
 from hierfed.side_by_side import Comparison, Runner, Seeds, Sweep, on_seeds, over_grid

@@ -22,7 +22,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.models.kernel import KernelSettings
 from hierfed.report.figures import figures_of
 from hierfed.results import Result
-from hierfed.runs import folder as folder_of_run
+from hierfed.runs import reports as reports_of_run
 from tests import forked
 
 LONG = ("test_tutorials.py", "test_examples.py", "test_site.py", "test_cli.py")
@@ -59,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def placeholders() -> Iterator[None]:
     """Empty pictures in place of figures, which take most of a small run's time, where a test does not look at them."""
-    drawn = folder_of_run.save_figures
+    drawn = reports_of_run.save_figures
 
     def save(result: Result, folder: Path) -> list[Path]:
         if drawing[0]:
@@ -71,7 +71,7 @@ def placeholders() -> Iterator[None]:
         return paths
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_of_run, "save_figures", save)
+        patch.setattr(reports_of_run, "save_figures", save)
         yield
 
 

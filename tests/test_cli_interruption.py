@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from hierfed.cli.interruption import INTERRUPTED, TOLD, Interruption
 from hierfed.results import Result
 from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from tests.commands import Hierfed, caller
 
 SETS = ("nodes=2", "personal_nodes=2", "hidden=[4]", "local_epochs=1", "tuning_epochs=1", "rounds=5", "sample=1.0")
@@ -230,17 +232,19 @@ def test_the_second_ctrl_c_leaves_the_log_of_the_rounds_alone(hierfed: Hierfed, 
     assert names(tmp_path / "runs" / "network") == ["rounds.jsonl"]
 
 
-@pytest.mark.parametrize("moment", ["write_report", "write_record", "save_private"])
+@pytest.mark.parametrize(
+    ("module", "moment"), [(reports, "write_report"), (reports, "write_record"), (runs, "save_private")]
+)
 def test_a_run_that_is_stopped_as_it_is_saved_is_taken_back(
-    hierfed: Hierfed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
+    hierfed: Hierfed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: ModuleType, moment: str
 ) -> None:
-    save = getattr(runs, moment)
+    save = getattr(module, moment)
 
     def save_and_stop(*arguments: Any) -> None:
         save(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(runs, moment, save_and_stop)
+    monkeypatch.setattr(module, moment, save_and_stop)
     found = hierfed("run", "network", *SMALL, "--quiet")
     assert found.code == 130
     assert names(tmp_path / "runs" / "network") == ["rounds.jsonl"]

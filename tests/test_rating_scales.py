@@ -15,7 +15,7 @@ from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import catalogue_bytes
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.results import Result
-from hierfed.runs.folder import save_run
+from hierfed.runs.reports import save_run
 from hierfed.settings import load_settings
 from tests.test_experiment import GENRES, ITEMS, SMALL, small_ratings
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hierfed.cli import app
 from hierfed.experiment import run_experiment
-from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, set[s
     ]
     pl.DataFrame(rows, schema=["user", "item", "rating"], orient="row").write_csv(place / "ratings.csv")
     settings = {**SMALL, "data.source": str(place / "ratings.csv"), "protocol": "warm"}
-    runs.save_run(run_experiment(load_settings("hierarchical", settings)), place / "exp[1]")
+    reports.save_run(run_experiment(load_settings("hierarchical", settings)), place / "exp[1]")
     return place / "exp[1]", {name: {item for user, item, _ in rows if user == name} for name in NAMES.values()}
 
 

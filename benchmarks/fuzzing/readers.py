@@ -36,8 +36,8 @@ from hierfed.federated.private import StoredState
 from hierfed.ledger.audit import audit
 from hierfed.ledger.keys import kept_key, public_text
 from hierfed.results import DeployedRound
-from hierfed.runs.folder import rewrite_report
 from hierfed.runs.private_files import user_file
+from hierfed.runs.reports import rewrite_report
 from hierfed.sealed import sealed_json
 from hierfed.serving.served import Served
 from hierfed.settings import Settings, load_settings

@@ -68,6 +68,7 @@ def run(
     interruption = Interruption()
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415 - torch takes seconds to load, and other commands do not need it
+    from hierfed.runs import reports  # noqa: PLC0415
 
     silent = quiet or as_json
     with runs.claimed_folder(out, name or Path(preset).stem) as folder:
@@ -82,7 +83,7 @@ def run(
             whole, stopped = _whole(results), _tell_stop(results, seeds)
             found, page = folder / "summary.json", runs.seed_folder(folder, settings.seed) / "report.html"
             if whole:
-                page, summary = folder / "report.html", runs.save_summary(whole, folder)
+                page, summary = folder / "report.html", reports.save_summary(whole, folder)
                 if not silent:
                     print_content(terminal.summary_table(summary))
         if as_json:
@@ -130,6 +131,7 @@ def compare(
     end_on_sigterm()
     interruption = Interruption()
     from hierfed.runs import folder as runs  # noqa: PLC0415
+    from hierfed.runs import reports  # noqa: PLC0415
 
     silent = quiet or as_json
     with runs.claimed_folder(out, name) as folder:
@@ -140,7 +142,7 @@ def compare(
             for label, settings in every.items()
         }
         summaries = {
-            label: runs.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
+            label: reports.save_summary(_whole(each), folder / label) for label, each in results.items() if _whole(each)
         }
         if _tell_stop([result for each in results.values() for result in each], seeds * len(every)):
             if not silent:
@@ -230,6 +232,7 @@ def _run_one(
     from hierfed.experiment import run_experiment  # noqa: PLC0415
     from hierfed.report.progress import watching  # noqa: PLC0415
     from hierfed.runs import folder as runs  # noqa: PLC0415
+    from hierfed.runs import reports  # noqa: PLC0415
     from hierfed.tracking import tracker  # noqa: PLC0415
 
     trackers: list[Observer] = [tracker(name, settings, folder) for name in track]
@@ -247,7 +250,7 @@ def _run_one(
                 watcher.stage("report")
                 if replayed is not None:
                     watcher.note(f"{replayed.compared} rounds are those of {replay}, to the bit")
-                return runs.save_run(outcome, folder)
+                return reports.save_run(outcome, folder)
         except (KeyboardInterrupt, SystemExit, HierfedError):
             if (rounds := runs.keep_rounds_alone(folder)) is not None:
                 say(f"the rounds that were finished: {rounds}")

@@ -175,13 +175,13 @@ def report(
     """Write a run's figures and page again, from its result."""
     from hierfed.report import terminal  # noqa: PLC0415
     from hierfed.results import Result  # noqa: PLC0415
-    from hierfed.runs import folder as runs  # noqa: PLC0415
+    from hierfed.runs import reports  # noqa: PLC0415
 
-    found = runs.rewrite_report(folder)
+    found = reports.rewrite_report(folder)
     print_content(terminal.result_tables(found) if isinstance(found, Result) else terminal.summary_table(found))
     print_path("The report", folder / "report.html")
     if figure_format or figure_title == "none":
-        written = runs.write_for_papers(folder, figure_format or "", figure_title != "none")
+        written = reports.write_for_papers(folder, figure_format or "", figure_title != "none")
         for place in dict.fromkeys(path.parent for path in written):
             print_path("Figures for a paper", place)
 

@@ -35,7 +35,8 @@ from hierfed.ledger.entries import FILE as LEDGER
 from hierfed.ledger.keys import KEY
 from hierfed.models.threads import one_torch_thread
 from hierfed.results import Result, write_record
-from hierfed.runs.folder import ROUNDS, write_report
+from hierfed.runs.folder import ROUNDS
+from hierfed.runs.reports import write_report
 from hierfed.settings import Settings
 
 FLOWER, RESULT, LOCK = "flower", "result.json", SERVER_LOCK

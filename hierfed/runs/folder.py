@@ -5,31 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from hierfed.atomic import write_atomically
 from hierfed.errors import HierfedError, SettingsError, reason_of, storing
-from hierfed.evaluation.metrics import with_metrics
-from hierfed.evaluation.samples import sample_lists
-from hierfed.evaluation.summary import summarise
 from hierfed.federated.stage import RATING
-from hierfed.ledger.entries import FILE as LEDGER
-from hierfed.ledger.files import file_digests
 from hierfed.lookup import nearest
 from hierfed.methods import METHODS
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
 from hierfed.plain_text import printable
-from hierfed.report.figures import save_figures, save_for_papers
-from hierfed.report.page import write_page, write_summary_page
-from hierfed.results import Result, RoundRecord, Summary, write_record
-from hierfed.runs.models import MODEL, RANKING, KeptModel, save_model, save_ranking
+from hierfed.results import Result, RoundRecord, Summary
+from hierfed.runs.models import RANKING, KeptModel, save_model, save_ranking
 from hierfed.runs.private_files import INDEX, save_private
 from hierfed.runs.refit import besides_ratings, held_out, models_for_use
 from hierfed.sealed import check_json
@@ -127,83 +118,9 @@ def keep_rounds_alone(folder: Path) -> Path | None:
     return rounds if rounds.is_file() else None
 
 
-def save_run(outcome: Outcome, folder: Path) -> Result:
-    """Write settings, model, private state, figures, report, result and ledger into the run's folder.
-
-    Gives the result with its name and the seconds that the report took filled in. Raises StorageError where the disk is
-    full, or may not be written to.
-    """
-    with storing(folder):
-        return _save_run(outcome, folder)
-
-
-def _save_run(outcome: Outcome, folder: Path) -> Result:
-    began = time.perf_counter()
-    make_folder(folder)
-    samples = sample_lists(
-        outcome.tuned, outcome.dataset.catalogue, outcome.method, outcome.models, outcome.dataset.ratings
-    )
-    result = outcome.result.model_copy(update={"name": folder.name, "samples": samples})
-    (folder / "settings.toml").write_text(outcome.settings.to_toml(), encoding="utf-8")
-    lines = "".join(record.model_dump_json() + "\n" for record in result.rounds)
-    (folder / ROUNDS).write_text(lines, encoding="utf-8")
-    save_models(outcome, folder)
-    write_report(result, folder)
-    spent = time.perf_counter() - began
-    seconds = result.seconds.model_copy(update={"report": spent, "total": result.seconds.total + spent})
-    result = with_metrics(result.model_copy(update={"seconds": seconds}))
-    result = write_record(result, folder / "result.json")
-    if outcome.ledger is not None:
-        files = file_digests(folder, ("settings.toml", "result.json", MODEL, RANKING))
-        write_atomically(folder / LEDGER, outcome.ledger.sealed(outcome.models, files))
-    return result
-
-
-def write_report(result: Result, folder: Path) -> Path:
-    """Write `figures/` and `report.html` of one run; gives the path of the page."""
-    save_figures(result, folder / "figures")
-    return write_page(result, folder)
-
-
-def save_summary(results: Sequence[Result], folder: Path) -> Summary:
-    """Write `summary.json` and the report of several seeds into the folder that holds their own folders."""
-    summary = write_record(summarise(folder.name, results), folder / "summary.json")
-    write_summary_page(summary, list(results), folder)
-    return summary
-
-
 def seed_folder(folder: Path, seed: int) -> Path:
     """The folder of one of several seeds of a run."""
     return folder / f"seed-{seed}"
-
-
-def rewrite_report(folder: Path) -> Result | Summary:
-    """Write figures and pages of a run folder again, from its `result.json` or its seeds'; gives what was found."""
-    results = read_results(folder)
-    if not (folder / "summary.json").is_file():
-        with storing(folder):
-            write_report(results[0], folder)
-        return results[0]
-    for result in results:
-        write_report(result, seed_folder(folder, result.seed))
-    return save_summary(results, folder)
-
-
-PAPERS = "figures-for-papers"
-
-
-def write_for_papers(folder: Path, kind: str = "", titled: bool = True) -> list[Path]:
-    """Write a run's figures for a paper into `figures-for-papers` of its folder, or of each seed's; gives their paths.
-
-    kind: `png`, `svg` or `pdf`; `pdf` if empty.
-    """
-    several = (folder / "summary.json").is_file()
-    found = []
-    for result in read_results(folder):
-        place = (seed_folder(folder, result.seed) if several else folder) / PAPERS
-        with storing(place):
-            found += save_for_papers(result, place, kind or "pdf", titled)
-    return found
 
 
 def read_results(folder: Path) -> list[Result]:

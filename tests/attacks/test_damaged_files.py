@@ -29,7 +29,7 @@ from hierfed.engines.flower.patience import Patience
 from hierfed.errors import DamagedError, HierfedError
 from hierfed.ledger.keys import kept_key
 from hierfed.results import Result
-from hierfed.runs.folder import rewrite_report
+from hierfed.runs.reports import rewrite_report
 from hierfed.sealed import SEAL
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings

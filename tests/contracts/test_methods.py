@@ -18,8 +18,8 @@ from hierfed.generated.files import write_world
 from hierfed.methods import METHODS
 from hierfed.observer import Observer
 from hierfed.outcome import Outcome
-from hierfed.runs.folder import rewrite_report, save_run
 from hierfed.runs.models import load_model
+from hierfed.runs.reports import rewrite_report, save_run
 from hierfed.serving.served import Served
 from hierfed.settings import Settings, load_settings, preset_names
 

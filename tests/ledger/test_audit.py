@@ -22,7 +22,7 @@ from hierfed.federated.participation import Participation
 from hierfed.ledger.audit import audit
 from hierfed.ledger.entries import FILE, RoundEntry, Seal, read_line
 from hierfed.observer import Observer
-from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.settings import Settings, load_settings
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -72,10 +72,10 @@ def saved(source: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         if preset not in known:
             known[preset] = tmp_path_factory.mktemp(preset) / "run"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(runs, "save_figures", lambda result, folder: None)
-                patch.setattr(runs, "write_page", lambda result, folder: folder)
+                patch.setattr(reports, "save_figures", lambda result, folder: None)
+                patch.setattr(reports, "write_page", lambda result, folder: folder)
                 patch.setattr(os, "fsync", lambda descriptor: None)
-                runs.save_run(run_experiment(settings_of(source, preset)), known[preset])
+                reports.save_run(run_experiment(settings_of(source, preset)), known[preset])
         return known[preset]
 
     return find

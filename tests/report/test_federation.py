@@ -14,7 +14,7 @@ from hierfed.report.figures import figures_of
 from hierfed.report.key_numbers import key_numbers
 from hierfed.report.terminal import result_tables
 from hierfed.results import DeployedRound, Gain, PrivacyRecord, RefusedAnswer, ReleaseRecord, Result, write_record
-from hierfed.runs.folder import rewrite_report
+from hierfed.runs.reports import rewrite_report
 from hierfed.settings import load_settings
 from tests.report.test_page import Page, assert_self_contained
 from tests.report.test_terminal import cells, flat, rendered

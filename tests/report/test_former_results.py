@@ -12,7 +12,7 @@ from hierfed.errors import HierfedError
 from hierfed.evaluation.summary import summarise
 from hierfed.methods import METHODS
 from hierfed.results import Result, Summary, write_record
-from hierfed.runs.folder import rewrite_report
+from hierfed.runs.reports import rewrite_report
 
 LATER = {"words", "metrics", "federation"}
 FIXTURES = {"averaging": "result", "hierarchical": "hierarchical", "local": "local", "private_prior": "hierarchical"}

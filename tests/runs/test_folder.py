@@ -21,8 +21,9 @@ from safetensors import safe_open
 from hierfed.errors import HierfedError, SettingsError
 from hierfed.experiment import Outcome, run_experiment
 from hierfed.observer import Observer
-from hierfed.results import Result, Summary
+from hierfed.results import Result, Summary, write_record
 from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.runs.private_files import user_file
 from hierfed.settings import Settings, load_settings
 
@@ -68,7 +69,7 @@ class SavedRun:
     def __init__(self, source: str, folder: Path, seed: int = 0):
         self.folder = folder
         self.outcome: Outcome = run_experiment(small_settings(source, seed), observers=[runs.RoundLog(folder)])
-        self.result: Result = runs.save_run(self.outcome, folder)
+        self.result: Result = reports.save_run(self.outcome, folder)
 
     def json(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
@@ -159,7 +160,7 @@ def test_private_state_is_the_owner_s_only(saved: SavedRun) -> None:
 def test_private_stays_private_whatever_the_umask(source: str, saved: SavedRun, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        runs.save_run(saved.outcome, tmp_path / "open")
+        reports.save_run(saved.outcome, tmp_path / "open")
     finally:
         os.umask(before)
     places = [tmp_path / "open" / "private", *(tmp_path / "open" / "private").glob("*/")]
@@ -230,7 +231,7 @@ def test_the_result_on_disk_is_the_result_given_back(saved: SavedRun) -> None:
 def test_result_json_is_strict_json_also_where_a_figure_is_undefined(saved: SavedRun, tmp_path: Path) -> None:
     node = saved.result.nodes[0].model_copy(update={"gain": float("nan"), "rmse_after": float("nan")})
     undefined = saved.result.model_copy(update={"nodes": [node, *saved.result.nodes[1:]]})
-    runs.write_record(undefined, tmp_path / "result.json")
+    write_record(undefined, tmp_path / "result.json")
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
@@ -323,7 +324,7 @@ def test_the_report_is_restored_from_the_result_alone(saved: SavedRun, tmp_path:
     for path in [*(folder / "figures").iterdir(), folder / "report.html", folder / "model.safetensors"]:
         path.unlink()
     result = (folder / "result.json").read_bytes()
-    found = runs.rewrite_report(folder)
+    found = reports.rewrite_report(folder)
     assert found.model_dump_json() == saved.result.model_dump_json()
     assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
     assert saved.result.digest in (folder / "report.html").read_text(encoding="utf-8")
@@ -338,7 +339,7 @@ def test_the_report_is_restored_from_the_result_alone(saved: SavedRun, tmp_path:
 def test_a_damaged_result_is_one_clear_line(tmp_path: Path, damage: str) -> None:
     (tmp_path / "result.json").write_text(damage)
     with pytest.raises(HierfedError, match=r"result\.json: not a result") as caught:
-        runs.rewrite_report(tmp_path)
+        reports.rewrite_report(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -347,18 +348,18 @@ def test_a_misspelt_key_in_the_result_is_named(saved: SavedRun, tmp_path: Path) 
     text = re.sub(r'"sha256": "\w+"', '"sha256": ""', text)
     (tmp_path / "result.json").write_text(text, encoding="utf-8")
     with pytest.raises(HierfedError, match=r"rounds\.0\.glob"):
-        runs.rewrite_report(tmp_path)
+        reports.rewrite_report(tmp_path)
 
 
 def test_a_result_that_is_not_utf8_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(HierfedError, match=r"result\.json"):
-        runs.rewrite_report(tmp_path)
+        reports.rewrite_report(tmp_path)
 
 
 def test_a_folder_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(HierfedError, match="cannot read a run there"):
-        runs.rewrite_report(tmp_path)
+        reports.rewrite_report(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +367,7 @@ def several(source: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """Two seeds in the folders that belong to them, and their summary."""
     folder = tmp_path_factory.mktemp("seeds") / "both"
     both = [SavedRun(source, runs.seed_folder(folder, seed), seed) for seed in (4, 5)]
-    return folder, both, runs.save_summary([each.result for each in both], folder)
+    return folder, both, reports.save_summary([each.result for each in both], folder)
 
 
 def test_the_summary_has_mean_sd_and_range_of_the_seeds(several: tuple[Path, list[SavedRun], Summary]) -> None:
@@ -401,7 +402,7 @@ def test_the_report_of_several_seeds_is_restored(several: tuple[Path, list[Saved
     pages = [folder / "report.html", folder / "seed-4" / "report.html", folder / "seed-5" / "report.html"]
     for path in pages:
         path.unlink()
-    assert runs.rewrite_report(folder) == several[2]
+    assert reports.rewrite_report(folder) == several[2]
     assert all(path.stat().st_size > 1000 for path in pages)
 
 
@@ -410,7 +411,7 @@ def test_a_summary_whose_seed_is_lost_is_one_clear_line(
 ) -> None:
     (tmp_path / "summary.json").write_bytes((several[0] / "summary.json").read_bytes())
     with pytest.raises(HierfedError, match="seed-4"):
-        runs.rewrite_report(tmp_path)
+        reports.rewrite_report(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../elsewhere", "a/b"])

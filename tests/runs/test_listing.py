@@ -13,7 +13,8 @@ from hierfed.cli import app
 from hierfed.experiment import run_experiment
 from hierfed.generated.files import write_world
 from hierfed.results import Result
-from hierfed.runs.folder import save_run, save_summary, seed_folder
+from hierfed.runs.folder import seed_folder
+from hierfed.runs.reports import save_run, save_summary
 from hierfed.settings import load_settings
 
 

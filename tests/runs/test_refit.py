@@ -20,7 +20,7 @@ from hierfed.data.ratings import rows_to_predict
 from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.experiment import Outcome, run_experiment
-from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.runs.private_files import INDEX, NOWHERE, PRIVATE
 from hierfed.sealed import sealed_json
 from hierfed.serving.served import Served
@@ -60,7 +60,7 @@ def run(source, tmp_path_factory):
             small = {**SMALL, "select": False, "rounds": 3, "personal_nodes": 3}
             outcome = run_experiment(load_settings("hierarchical", {**small, "data.source": source, **changes}))
             folder = tmp_path_factory.mktemp("runs") / "mine"
-            runs.save_run(outcome, folder)
+            reports.save_run(outcome, folder)
             known[str(changes)] = outcome, folder
         return known[str(changes)]
 

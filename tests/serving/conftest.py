@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hierfed.experiment import run_experiment
-from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.settings import load_settings
 from tests.serving.test_served import SMALL
 
@@ -43,8 +43,8 @@ def made(table, tmp_path_factory) -> Path:
     }
     outcome = run_experiment(load_settings("hierarchical", small))
     with pytest.MonkeyPatch.context() as quick:
-        quick.setattr(runs, "write_report", lambda result, folder: None)
-        runs.save_run(outcome, place / "run")
+        quick.setattr(reports, "write_report", lambda result, folder: None)
+        reports.save_run(outcome, place / "run")
     return place
 
 

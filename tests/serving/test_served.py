@@ -25,7 +25,7 @@ from hierfed.experiment import run_experiment
 from hierfed.methods import Case, prepare
 from hierfed.methods.hierarchical.personal import PersonalFactors
 from hierfed.outcome import Outcome
-from hierfed.runs import folder as runs
+from hierfed.runs import reports
 from hierfed.runs.models import load_model
 from hierfed.runs.private_files import user_file
 from hierfed.serving.served import Served
@@ -64,7 +64,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
     source = write_folder(tmp_path_factory.mktemp("table"))
     outcome = run_experiment(load_settings("hierarchical", {**SMALL, "data.source": source, "refit": "none"}))
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    runs.save_run(outcome, folder)
+    reports.save_run(outcome, folder)
     return outcome, folder
 
 

@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
     load_ssh_public_key,
 )
-from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
@@ -217,6 +216,8 @@ def _register(listening: Listening, secret: Path) -> None:
 
 def _run(listening: Listening, secret: Path) -> Iterator[HttpGrid]:
     """Start the one run, take it, and give its grid."""
+    from flwr.cli.build import build_fab_from_files  # noqa: PLC0415 - for servers alone, and it takes half a second
+
     app, _ = build_fab_from_files(EMPTY_APP)
     address, insecure, ca = _clients(listening)
     with _control(listening, secret) as control:

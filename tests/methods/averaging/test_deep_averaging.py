@@ -21,7 +21,7 @@ from hierfed.federated.private import StoredState
 from hierfed.generated.files import write_world
 from hierfed.methods.averaging.deep_averaging import DeepAveraging, deepened
 from hierfed.outcome import Outcome
-from hierfed.runs.folder import save_run
+from hierfed.runs.reports import save_run
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 from tests.reference.full_batches import EPOCHS, LENGTHS, assert_close, full_batches

@@ -19,7 +19,7 @@ from hierfed.generated.files import write_world
 from hierfed.methods.averaging.experts import ExpertsAveraging
 from hierfed.methods.averaging.gates import GATES
 from hierfed.observer import Observer
-from hierfed.runs.folder import save_run
+from hierfed.runs.reports import save_run
 from hierfed.serving.served import Served
 from hierfed.settings import load_settings
 from tests.reference.full_batches import EPOCHS, LENGTHS, NETWORK, RATE, assert_close, full_batches
