@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,9 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fuzzing import mutations
 
 import hierfed
+from hierfed.cli.finished import audit as audit_command
 from hierfed.data.catalogue import Catalogue
 from hierfed.data.reading.catalogue_file import catalogue_bytes, read_catalogue
 from hierfed.data.reading.sources import load
@@ -35,6 +40,8 @@ from hierfed.federated.contract import SharedModel
 from hierfed.federated.private import StoredState
 from hierfed.ledger.audit import audit
 from hierfed.ledger.keys import kept_key, public_text
+from hierfed.ledger.shared import FILE as PEERS
+from hierfed.ledger.shared import PeersOpening, SharedLedger, Statement, sign
 from hierfed.results import DeployedRound
 from hierfed.runs.private_files import user_file
 from hierfed.runs.reports import rewrite_report
@@ -111,6 +118,7 @@ def make_base(place: Path) -> None:
     _make_state(place / "state", settings, catalogue)
     _make_server(place / "server", settings, catalogue)
     _make_edge(place / "edge")
+    _make_peers(place / "peers")
 
 
 def _model(number: int) -> SharedModel:
@@ -160,6 +168,22 @@ def _make_edge(place: Path) -> None:
     edge.close()
 
 
+def _make_peers(place: Path) -> None:
+    keys = {name: Ed25519PrivateKey.generate() for name in ("north", "south", "west")}
+    place.mkdir()
+    opening = PeersOpening(
+        training="0" * 16, settings="1" * 64, catalogue="2" * 64, limits=(0.5, 5.0),
+        peers={name: public_text(key) for name, key in keys.items()},
+    )  # fmt: skip
+    ledger = SharedLedger(opening, place)
+    for stage, number in [("rating", 0), ("rating", 1), ("judge", 1), ("end", 0)]:
+        said = Statement(
+            training=opening.training, position=ledger.position, previous=ledger.head, view=0, stage=stage,
+            round=number, members=list(keys), model="a" * 64,
+        )  # fmt: skip
+        ledger.append({name: sign(key, said) for name, key in keys.items()})
+
+
 def _edge(read: Callable[[EdgeState], object]) -> Callable[[Path], str]:
     def found(place: Path) -> str:
         edge = EdgeState(place / "edge", "north")
@@ -185,6 +209,29 @@ def _report(place: Path) -> str:
 
 def _audit(place: Path) -> str:
     return audit(place / "run").model_dump_json()
+
+
+def _peers(place: Path) -> str:
+    """What `hierfed audit` prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        audit_command(place / "peers", as_json=True)
+    return printed.getvalue()
+
+
+def _former_peers(place: Path) -> str:
+    """A new training's ledger in a folder that has one: that one is kept under another name, as it is."""
+    folder = place / "peers anew"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    content = (place / "peers" / PEERS).read_bytes()
+    (folder / PEERS).write_bytes(content)
+    key = public_text(Ed25519PrivateKey.generate())
+    opening = PeersOpening(
+        training="3" * 16, settings="1" * 64, catalogue="2" * 64, limits=(0.5, 5.0), peers={"north": key}
+    )
+    SharedLedger(opening, folder)
+    kept = [path.read_bytes() for path in folder.iterdir() if path.name != PEERS]
+    return "kept" if kept == [content] else f"{len(kept)} others are there"
 
 
 def _state(read: Callable[[NodeState], object]) -> Callable[[Path], str]:
@@ -285,6 +332,8 @@ READERS: dict[str, Reader] = {
     "public key": Reader(
         "edge/edge.key.pub", lambda place: read_public_key(place / "edge/edge.key.pub"), mutations.text, sealed=False
     ),
+    "ledger of peers": Reader(f"peers/{PEERS}", _peers, mutations.lines),
+    "former ledger of peers": Reader(f"peers/{PEERS}", _former_peers, mutations.lines),
     "policy": Reader(
         "in/policy.toml", lambda place: repr(read_policy(place / "in/policy.toml", {})), mutations.text, sealed=False
     ),

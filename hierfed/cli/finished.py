@@ -207,10 +207,14 @@ def audit(
     else:
         print_content(audit_table(found))
     if not found.sealed:
-        raise HierfedError(
-            f"{folder}: valid up to entry {found.entries}, not sealed: the training goes on, was interrupted, or its "
-            "last entries were cut off"
-        )
+        raise _unsealed(folder, found.entries)
+
+
+def _unsealed(path: Path, entries: int) -> HierfedError:
+    return HierfedError(
+        f"{path}: valid up to entry {entries}, not sealed: the training goes on, was interrupted, or its last entries "
+        "were cut off"
+    )
 
 
 def _audit_peers(path: Path, as_json: bool) -> None:
@@ -221,8 +225,11 @@ def _audit_peers(path: Path, as_json: bool) -> None:
     found = audit_shared(path)
     if as_json:
         print_json(found.model_dump_json())
-        return
-    rounds = ", ".join(f"{number} of '{stage}'" for stage, number in found.rounds.items())
-    print_content(f"Training {found.training}: {found.entries:,} entries, each link of which holds. {rounds}.")
-    for name, signed in found.signed.items():
-        print_content(Text(f"{name} signed {signed:,}{'' if name in found.members else '; it was gone at the end'}"))
+    else:
+        rounds = ", ".join(f"{number} of '{stage}'" for stage, number in found.rounds.items())
+        print_content(f"Training {found.training}: {found.entries:,} entries, each link of which holds. {rounds}.")
+        for name, signed in found.signed.items():
+            gone = "" if name in found.members else "; it was gone at the end"
+            print_content(Text(f"{name} signed {signed:,}{gone}"))
+    if not found.sealed:
+        raise _unsealed(path, found.entries)

@@ -38,7 +38,7 @@ from hierfed.federated.stage import RATING, Stage
 from hierfed.federated.tables import GRAPHS
 from hierfed.ledger.keys import is_public, kept_key
 from hierfed.ledger.keys import public_text as ledger_text
-from hierfed.ledger.shared import PeersOpening, SharedLedger
+from hierfed.ledger.shared import PeersOpening, SharedLedger, former_training
 from hierfed.models.threads import one_torch_thread
 from hierfed.plain_text import printable
 from hierfed.settings import Settings
@@ -114,6 +114,8 @@ class _Peer:
         self._settings, self._catalogue, self._gathering = settings, catalogue, gathering
         self._name, self._state, self._policy, self._tell, self._others = name, state, policy, tell, others
         state.begin(name, origin)
+        # A damaged ledger is refused before the others count on this peer.
+        former_training(state.folder)
         self._key = read_key(gathering.key) if gathering.key is not None else state.key()
         self._public = public_text(self._key.public_key())
         self._own = own_ratings(own_source(state, origin), catalogue, origin.test_share)

@@ -6,7 +6,6 @@ are the proof, and name it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,10 +20,14 @@ from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import Digest, Position, Signature, Training, canonical, line_hash
 from hierfed.ledger.keys import is_public, is_signed
 from hierfed.results import Record
+from hierfed.sealed import damaged
 
 Kind = TypeVar("Kind", bound=Record)
 
 FILE = "peers.jsonl"
+# The stage of the last entry: with it all members have signed that they have all that they need.
+END = "end"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 _SIGNED = b"hierfed peer's statement\n"
 
 
@@ -34,7 +37,7 @@ class PeersOpening(Record):
     training: Training
     settings: Digest
     catalogue: Digest
-    limits: tuple[float, float]
+    limits: tuple[Finite, Finite]
     peers: dict[str, str]
 
 
@@ -109,14 +112,16 @@ def two_histories(lines: Iterable[bytes], peers: Mapping[str, str]) -> list[str]
 class SharedLedger:
     """The lines that one peer has seen, in a file where it has one; each was signed by every member.
 
-    A peer that comes back begins anew: the file of an earlier training is kept under its name.
+    A peer that comes back begins anew: the file of an earlier training is kept under that one's name. Raises
+    DamagedError where the file does not tell it; see former_training.
     """
 
     def __init__(self, opening: PeersOpening, folder: Path | None = None):
         _check_opening(opening)
         self.opening, self.lines, self._path = opening, list[bytes](), None if folder is None else folder / FILE
-        if self._path is not None and self._path.is_file():
-            self._path.rename(self._path.with_name(f"peers-{_training(self._path)}.jsonl"))
+        former = None if folder is None else former_training(folder)
+        if self._path is not None and former is not None:
+            self._path.rename(self._path.with_name(f"peers-{former}.jsonl"))
         self._keep(canonical(opening))
 
     @property
@@ -169,6 +174,20 @@ class SharedLedger:
             os.fsync(file.fileno())
 
 
+def former_training(folder: Path) -> str | None:
+    """The training of the ledger in this folder; None without one. Raises DamagedError where its first line is none."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        return _opening(first.removesuffix(b"\n")).training
+    except BrokenLink as broken:
+        advice = "put it back from a copy, or move it away: a new training writes its own"
+        raise damaged(path, f"line 1: the entry {broken}", advice) from broken
+
+
 def read_shared(path: Path) -> SharedLedger:
     """The ledger in a file, checked line by line; raises HierfedError, which names the first line that does not fit."""
     *lines, unfinished = path.read_bytes().split(b"\n")
@@ -176,7 +195,7 @@ def read_shared(path: Path) -> SharedLedger:
     try:
         if unfinished or not lines:
             raise BrokenLink("has no end: its line was cut off")
-        ledger = SharedLedger(_read(PeersOpening, lines[0]))
+        ledger = SharedLedger(_opening(lines[0]))
         for line in lines[1:]:
             ledger.adopt(line)
     except BrokenLink as broken:
@@ -186,13 +205,17 @@ def read_shared(path: Path) -> SharedLedger:
 
 
 class SharedAudit(Record):
-    """The findings of an audit of a sound ledger of peers. signed: the entries that each has signed, by name."""
+    """The findings of an audit of a sound ledger of peers.
+
+    signed: the entries that each has signed, by name. sealed: True if the end is there.
+    """
 
     training: str
     entries: int
     signed: dict[str, int]
     rounds: dict[str, int]
     members: list[str]
+    sealed: bool
 
 
 def audit_shared(path: Path) -> SharedAudit:
@@ -204,7 +227,12 @@ def audit_shared(path: Path) -> SharedAudit:
     names = Counter(name for line in ledger.lines[1:] for name in read_entry(line).said)
     signed = {name: names[name] for name in ledger.opening.peers}
     return SharedAudit(
-        training=ledger.opening.training, entries=len(ledger.lines), signed=signed, rounds=dict(rounds), members=last
+        training=ledger.opening.training,
+        entries=len(ledger.lines),
+        signed=signed,
+        rounds=dict(rounds),
+        members=last,
+        sealed=bool(entries) and entries[-1][0].statement.stage == END,
     )
 
 
@@ -222,9 +250,11 @@ def _check_opening(opening: PeersOpening) -> None:
         raise BrokenLink("has a key twice, or one that is none")
 
 
-def _training(path: Path) -> str:
-    with path.open("rb") as file:
-        return str(json.loads(file.readline())["training"])
+def _opening(line: bytes) -> PeersOpening:
+    opening = _read(PeersOpening, line)
+    if canonical(opening) != line:
+        raise BrokenLink("is not written as entries are")
+    return opening
 
 
 def _read(kind: type[Kind], line: bytes) -> Kind:

@@ -12,17 +12,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from hierfed.cli import app
-from hierfed.errors import HierfedError
+from hierfed.errors import DamagedError, HierfedError
 from hierfed.ledger.chain import BrokenLink
 from hierfed.ledger.entries import canonical
 from hierfed.ledger.keys import public_text
 from hierfed.ledger.shared import (
+    END,
     FILE,
     PeersOpening,
     SharedEntry,
     SharedLedger,
     Statement,
     audit_shared,
+    former_training,
     read_shared,
     sign,
     two_histories,
@@ -70,9 +72,49 @@ def test_an_audit_tells_who_signed_and_who_was_gone(tmp_path):
     found = audit_shared(tmp_path / FILE)
     assert (found.entries, found.rounds, found.members) == (3, {"rating": 2}, ["north", "west"])
     assert found.signed == {"north": 2, "south": 1, "west": 2}
-    shown = CliRunner().invoke(app, ["audit", str(tmp_path)]).output
-    assert "3 entries" in shown
-    assert "south signed 1; it was gone at the end" in shown
+    assert not found.sealed
+    ledger.append({name: sign(KEYS[name], said(ledger, members=["north", "west"], stage=END)) for name in left})
+    shown = CliRunner().invoke(app, ["audit", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "4 entries" in shown.output
+    assert "south signed 1; it was gone at the end" in shown.output
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_audit_tells_that_the_end_is_missing(tmp_path, options):
+    """Lines that were cut off leave a sound ledger, of less."""
+    ledger = SharedLedger(OPENING, tmp_path)
+    ledger.adopt(line(ledger))
+    shown = CliRunner().invoke(app, ["audit", str(tmp_path), *options])
+    assert isinstance(shown.exception, HierfedError)
+    assert f"{FILE}: valid up to entry 2, not sealed" in str(shown.exception)
+
+
+def test_a_former_ledger_is_kept_under_the_name_of_its_training(tmp_path):
+    SharedLedger(OPENING, tmp_path)
+    written = (tmp_path / FILE).read_bytes()
+    SharedLedger(OPENING.model_copy(update={"training": "1" * 16}), tmp_path)
+    assert (tmp_path / f"peers-{'0' * 16}.jsonl").read_bytes() == written
+    assert former_training(tmp_path) == "1" * 16
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"", b"{}", b"[]", b"\xff", b"null", canonical(OPENING)[:-9], canonical(OPENING) + b" ",
+        canonical(OPENING).replace(b"0" * 16, b"../" * 5 + b"x", 1), canonical(OPENING).replace(b"0" * 16, b"x", 1),
+        canonical(OPENING).replace(b"1.0", b"NaN"), canonical(OPENING).replace(b"1.0", b"-Infinity"),
+        canonical(OPENING).replace(b"1.0", b"1e999"), canonical(OPENING).replace(b"north", b"\\ud800"),
+    ],
+)  # fmt: skip
+def test_a_former_ledger_without_its_first_line_is_refused_and_left(tmp_path, first):
+    """Its training names the file that it is kept in: a path would be one outside of the folder."""
+    (tmp_path / FILE).write_bytes(first + b"\n")
+    with pytest.raises(DamagedError, match=r"peers\.jsonl: damaged: line 1: .* move it away"):
+        SharedLedger(OPENING, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    with pytest.raises(HierfedError, match="line 1: the entry"):
+        read_shared(tmp_path / FILE)
 
 
 def test_every_changed_byte_is_found(tmp_path):

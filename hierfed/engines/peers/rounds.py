@@ -35,10 +35,9 @@ from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel
 from hierfed.federated.graphs import Graph
 from hierfed.ledger.chain import BrokenLink
-from hierfed.ledger.shared import SharedLedger, Signed, Statement, read_entry, read_signed, sign, two_histories
+from hierfed.ledger.shared import END, SharedLedger, Signed, Statement, read_entry, read_signed, sign, two_histories
 
 ARRAY = "mass"
-END = "end"
 
 
 class _Gone(Exception):

@@ -14,7 +14,7 @@ from hierfed.deployment.signing import NodeSigner
 from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
 from hierfed.engines.peers.grpc_post import GrpcPost, certificate_at, channel_to, key_of
-from hierfed.ledger.shared import FILE, read_shared
+from hierfed.ledger.shared import FILE, audit_shared, read_shared
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import load_settings, parse_assignments, parse_value
 from tests.deployment.processes.conftest import Process
@@ -105,3 +105,4 @@ def test_four_peers_have_the_servers_model_and_finish_without_one_that_is_killed
             assert float((found[name] - array).abs().max()) <= 1e-9 * largest, name
     ledgers = [read_shared(tmp_path / f"state-{number}" / FILE).lines for number in range(len(left))]
     assert all(lines == ledgers[0] for lines in ledgers)
+    assert audit_shared(tmp_path / "state-0" / FILE).sealed
