@@ -44,6 +44,22 @@ def rounded_up(numbers: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(known, next_edge(np.maximum(np.where(known, numbers, 1.0), whole_classes_from(threshold))), 0.0)
 
 
+def in_order(numbers: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Each number's class, and its place there: the numbers of a class spread evenly over it in their order.
+
+    So lists by popularity are those of the exact numbers. Of equal numbers the first comes highest, as in lists.
+
+    numbers: of raters. edges: see rounded_up; both [items]. Gives 0 for items without an edge.
+    """
+    order = np.lexsort((-np.arange(len(numbers)), numbers, edges))
+    _, first, sizes = np.unique(edges[order], return_index=True, return_counts=True)
+    places = np.arange(len(numbers)) - np.repeat(first, sizes)
+    below = (np.repeat(sizes, sizes) - places - 0.5) / np.repeat(sizes, sizes)
+    found = np.zeros(len(numbers))
+    found[order] = edges[order] * 2 ** (-below / CLASSES_PER_DOUBLING)
+    return found
+
+
 def rounded_means(sums: np.ndarray, numbers: np.ndarray, edges: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """The means of ratings, in steps within which every number of raters of the class has a possible mean.
 

@@ -6,10 +6,10 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hierfed.data.rater_classes import rounded_means, rounded_up, whole_classes_from
+from hierfed.data.rater_classes import in_order, rounded_means, rounded_up, whole_classes_from
 
 MANY = np.arange(100_000.0)
 
@@ -33,6 +33,7 @@ def test_no_class_has_one_number_and_each_is_half_as_wide_as_its_first(threshold
         assert each[0] < 30 or each[-1] / each[0] > 1.3
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 50))
 def test_a_number_is_rounded_up_and_never_to_itself(number, threshold):
     (found,) = rounded_up(np.array([float(number)]), threshold)
@@ -43,6 +44,7 @@ def test_a_number_is_rounded_up_and_never_to_itself(number, threshold):
         assert found != round(found)
 
 
+@settings(deadline=None)
 @given(st.integers(5, 10**6))
 def test_a_threshold_between_whole_classes_parts_none(threshold):
     first = int(np.ceil(whole_classes_from(threshold)))
@@ -51,6 +53,7 @@ def test_a_threshold_between_whole_classes_parts_none(threshold):
     assert below < at
 
 
+@settings(deadline=None)
 @given(st.integers(5, 300), st.integers(0, 10**6))
 def test_the_mean_of_ratings_is_one_that_any_number_of_the_class_could_have(number, seed):
     """Of five stars: within half a step of what is told there is a mean of as many ratings as each of the class."""
@@ -69,3 +72,20 @@ def test_ratings_that_are_all_alike_have_that_mean():
         2,
         0,
     ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 9))
+def test_numbers_in_order_stay_in_their_class_and_lists_of_them_are_those_of_the_exact_ones(numbers, threshold):
+    exact = np.array(numbers, float)
+    edges = rounded_up(exact, threshold)
+    found = in_order(exact, edges)
+    known = edges > 0
+    assert not found[~known].any()
+    assert (found[known] < edges[known]).all()
+    assert (found[known] > edges[known] / 2**0.5 * (1 - 1e-12)).all()
+    assert np.argsort(-found, kind="stable").tolist() == np.argsort(-np.where(known, exact, 0), kind="stable").tolist()
+    # Whoever shifts all numbers of a class within it changes nothing.
+    shifted = np.where(edges == edges.max(), exact + 1, exact)
+    if (rounded_up(shifted, threshold) == edges).all():
+        assert np.array_equal(in_order(shifted, edges), found)

@@ -84,7 +84,14 @@ MODELS = (
             **_BELIEFS,
         },
     ),
-    Model(EASE, {"raters": _RATERS_KNOWN, "weights": "between shared items, by classes of raters, and rounded"}),
+    Model(
+        EASE,
+        {
+            "raters": _RATERS_KNOWN,
+            "popularity": "the same in the items' order by the exact numbers, evenly spread over each class",
+            "weights": "between shared items, by classes of raters, and rounded",
+        },
+    ),
     Model(
         IMPLICIT,
         {"raters": _RATERS_KNOWN, "users": "how many there are", "factors": "of shared items"},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 
 # Exact numbers of raters of all items, at the server alone.
-RATERS = "raters"
+RATERS = "exact_raters"
 
 
 @dataclass(frozen=True)

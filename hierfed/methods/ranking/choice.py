@@ -200,11 +200,11 @@ def choose_lists(
     values = (ranking.ease_penalty, *ranking.ease_penalties) if several else (ranking.ease_penalty,)
     ease = ease_of(settings, content, models, ranking.choice_items)
     counted = train(CoRaters(**vars(ease)), held.learning, 1).shared
-    by_ease = [partial(ease.scores, with_penalty(counted, value)) for value in values]
+    of_ease = [with_penalty(counted, value) for value in values]
     del counted
-    best = best_value("ease_penalty", values, by_ease)
-    ease_scores, settings = by_ease[best], _with(settings, {"ease_penalty": values[best]})
-    del by_ease
+    best = best_value("ease_penalty", values, [partial(ease.scores, each) for each in of_ease])
+    best_ease, settings = of_ease[best], _with(settings, {"ease_penalty": values[best]})
+    del of_ease
 
     # All penalties of implicit factors train for some rounds. The best of them trains to the end.
     values = (ranking.implicit_penalty, *ranking.implicit_penalties) if several else (ranking.implicit_penalty,)
@@ -219,8 +219,13 @@ def choose_lists(
 
     def blended() -> Iterator[tuple[int, Tensor]]:
         for place, users in judged():
-            everyone = popularity(rating.arrays["raters"], len(users.users))
-            parts = ease_scores(users.own), implicit.scores(factors, users.own), expected(place, users.users), everyone
+            everyone = popularity(best_ease, len(users.users))
+            parts = (
+                ease.scores(best_ease, users.own),
+                implicit.scores(factors, users.own),
+                expected(place, users.users),
+                everyone,
+            )
             yield place, ndcg_of_blends([standardise(part) for part in parts], users, weights)
 
     best, means, count = best_blend(blended(), rule)

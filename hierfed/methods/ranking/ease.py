@@ -31,7 +31,7 @@ from torch import Tensor
 
 from hierfed.data.content import Content
 from hierfed.data.federation import Node, Nodes
-from hierfed.data.rater_classes import next_edge
+from hierfed.data.rater_classes import in_order, next_edge
 from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
@@ -60,6 +60,7 @@ class Ease:
 
     raters [items]: each item's class of raters, see hierfed.data.rater_classes; 0 for items with fewer than
         least_raters, which are not sent again.
+    popularity [items]: the same in the order of the exact numbers; see hierfed.data.rater_classes.
     weights [k, k]: B of the k other items, ascending, float32; row: the rated item, column: the scored item.
 
     Source: Steck, WWW 2019, arXiv:1905.03375; see this module's docstring.
@@ -110,7 +111,8 @@ class Ease:
         if not shared.arrays:
             raters = known_raters(total.arrays["raters"], self.least_raters)
             self._check_size(raters)
-            return SharedModel({"raters": raters}, shared.round + 1)
+            popular = in_order(total.arrays["raters"].numpy(), raters.numpy())
+            return SharedModel({"raters": raters, "popularity": torch.from_numpy(popular)}, shared.round + 1)
         weights = weights_of(self.co_raters(shared, total), self.penalty)
         return SharedModel({**shared.arrays, "weights": weights}, shared.round + 1)
 

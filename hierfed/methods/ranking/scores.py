@@ -71,12 +71,13 @@ def known_items(raters: Tensor) -> Tensor:
     return raters.nonzero()[:, 0]
 
 
-def popularity(raters: Tensor, users: int) -> Tensor:
-    """Each item's class of raters as its score, the same for every user.
+def popularity(ease: SharedModel, users: int) -> Tensor:
+    """Each item's popularity as its score, the same for every user.
 
-    raters: [items].
+    ease: a model of EASE, or its sums. One of an earlier version has numbers of raters alone.
     """
-    return raters.expand(users, -1)
+    arrays = ease.arrays
+    return arrays.get("popularity", arrays["raters"]).expand(users, -1)
 
 
 def standardise(scores: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def ranking_scorers(
     """
     seen = _seen_by(own, len(models[RATING].arrays["raters"]))
     scorers: dict[str, Scorer] = {
-        "popularity": lambda users: popularity(models[EASE].arrays["raters"], len(users)),
+        "popularity": lambda users: popularity(models[EASE], len(users)),
         "rating": expected,
         "implicit": _by_model(implicit_of(settings, models), models[IMPLICIT], seen),
         "ease": _by_model(ease_of(settings, None, models), models[EASE], seen),

@@ -10,6 +10,7 @@ import torch
 from hierfed.engines.in_process import run_rounds
 from hierfed.federated.contract import ordered_sum
 from hierfed.methods.hierarchical.momentum import MOVED
+from hierfed.methods.hierarchical.shared_model import RATERS
 from hierfed.settings import load_settings
 
 ITEMS, ETA = 15, 0.5
@@ -40,7 +41,7 @@ def test_means_move_on_by_their_last_change_and_nothing_else_does(plain, nodes):
 
 
 def test_without_momentum_only_the_numbers_of_raters_are_kept(plain, nodes):
-    assert run_rounds(plain, nodes, 2).shared.server.keys() == {"raters"}
+    assert run_rounds(plain, nodes, 2).shared.server.keys() == {RATERS}
 
 
 def test_nothing_moves_on_where_only_some_nodes_take_part(plain, nodes):

@@ -23,6 +23,7 @@ from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.items import in_classes, update_items
 from hierfed.methods.hierarchical.opening import co_ratings
 from hierfed.methods.hierarchical.rare_items import moved_by
+from hierfed.methods.hierarchical.shared_model import RATERS
 from hierfed.models.symmetric import unpack
 from hierfed.observer import Observer
 
@@ -177,7 +178,7 @@ def test_a_round_of_some_goes_a_part_of_the_way(method, nodes, everyone_before):
         design = method.design(shared)
         features = design.prior_features(shared.arrays["embedding"])
         learn_prior = everyone_before > 0
-        raters = shared.server["raters"][design.shared_items]
+        raters = shared.server[RATERS][design.shared_items]
         present_raters = total.arrays["item_precision"][:, 0] / old.precision
         sums = in_classes(total.arrays, raters if everyone_before > 1 else present_raters)
         mean, packed, weights, spread = update_items(

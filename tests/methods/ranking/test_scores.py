@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hierfed.data.ratings import Ratings
+from hierfed.federated.contract import SharedModel
 from hierfed.methods.ranking.scores import (
     blend,
     known_items,
@@ -40,7 +41,12 @@ def test_items_with_too_few_raters_are_not_known():
     known = known_raters(raters, 4)
     assert known.tolist() == pytest.approx([0, 14 / 3, 0, 28 / 3])
     assert known_items(known).tolist() == [1, 3]
-    assert popularity(known, 2).tolist() == [known.tolist()] * 2
+
+
+def test_popularity_is_the_same_for_all_and_of_runs_of_before_the_raters():
+    raters, scores = torch.tensor([5.0, 0.0, 7.0]), torch.tensor([4.9, 0.0, 6.8])
+    assert torch.equal(popularity(SharedModel({"raters": raters, "popularity": scores}, 1), 2), scores.expand(2, -1))
+    assert torch.equal(popularity(SharedModel({"raters": raters}, 1), 3), raters.expand(3, -1))
 
 
 @settings(max_examples=60, deadline=None)
