@@ -12,7 +12,6 @@ from hierfed.engines.rounds import Round
 from hierfed.federated.contract import Contribution
 from hierfed.federated.push_sum import PushSum
 from hierfed.federated.tables import GRAPHS
-from hierfed.methods.hierarchical.shared_model import RATERS
 from hierfed.methods.item_biases.item_biases import ItemBiases
 from hierfed.observer import Observer
 
@@ -52,7 +51,7 @@ def test_three_peers_agree_on_which_items_are_summed(make_pairs, divide_users):
     for name in GRAPHS:
         for copy in run_gossip(method, nodes, 1, how=gossip(name)).copies:
             assert torch.equal(copy.arrays["summed"], wanted.arrays["summed"])
-            assert torch.equal(copy.server[RATERS], wanted.server[RATERS])
+            assert torch.equal(copy.server["raters"], wanted.server["raters"])
 
 
 def test_counts_become_whole_and_nothing_else_does():
