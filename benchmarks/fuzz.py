@@ -1,7 +1,8 @@
 """Damages every file that hierfed reads, and prints what became of it: `python benchmarks/fuzz.py --minutes 10`.
 
 `--messages` damages every kind of message of a federation instead, requests at a node and replies at the server. There
-"as before" is what was taken or made no difference: a lie within bounds is no damage.
+"as before" is what was taken or made no difference: a lie within bounds is no damage. `--letters` damages letters
+between peers; its counts are of the two honest ones of each training, and the damaged letters are counted beside them.
 
 Counts by kind: read as before, refused in one line, other numbers without a word, tracebacks. The last two must be 0.
 `--findings DIR` keeps the bytes of every failure, which then go into tests/attacks/findings.
@@ -18,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from fuzzing.letters import over_letters
 from fuzzing.messages import over_kinds
 from fuzzing.readers import READERS, make_base
 from fuzzing.trial import BAD, REFUSED, SAME, trial
@@ -34,12 +36,13 @@ def main() -> None:
     parser.add_argument("--kind", action="append", choices=list(READERS), help="this kind alone; repeatable")
     parser.add_argument("--findings", type=Path)
     parser.add_argument("--messages", action="store_true")
+    parser.add_argument("--letters", action="store_true")
     given = parser.parse_args()
     # No file of a trial outlives it, so none needs to reach the disk.
     os.fsync = lambda descriptor: None
-    if given.messages:
-        ends = time.monotonic() + 60 * given.minutes
-        told(over_kinds(given.first, given.most, lambda: time.monotonic() < ends))
+    if given.messages or given.letters:
+        ends, over = time.monotonic() + 60 * given.minutes, over_kinds if given.messages else over_letters
+        told(over(given.first, given.most, lambda: time.monotonic() < ends))
     kinds = given.kind or list(READERS)
     counts = {name: collections.Counter[str]() for name in kinds}
     with tempfile.TemporaryDirectory() as folder:

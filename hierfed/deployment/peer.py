@@ -22,7 +22,7 @@ from hierfed.deployment.keys import read_key, read_public_key
 from hierfed.deployment.local_models import judged, keep_finished
 from hierfed.deployment.plan import Plan, check_deployable
 from hierfed.deployment.policy import Policy
-from hierfed.deployment.protocol import VERSION, is_name, natural
+from hierfed.deployment.protocol import VERSION, is_name, limits_in, natural
 from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, public_text
 from hierfed.deployment.sources import own_source
 from hierfed.deployment.state import NodeState, Origin
@@ -202,6 +202,8 @@ class _Peer:
                     continue
                 except OSError:
                     continue
+                except ValueError as error:
+                    raise HierfedError(f"--peer {host}:{port}: does not introduce itself as peers do") from error
                 self._channels[key] = key, channel
                 missing.remove((host, port))
                 self._tell(f"has met {printable(str(introduced[key].get('name')))} at {host}:{port}")
@@ -217,16 +219,16 @@ class _Peer:
             for fact, what in _SAME.items():
                 if each.get(fact) != self._introduction[fact]:
                     raise HierfedError(f"peer {name} has another {what} than this one: all need the same")
-            if not is_name(str(each.get("name"))) or not is_public(str(each.get("ledger"))):
+            told = limits_in(each.get("limits"))
+            if told is None or not is_name(str(each.get("name"))) or not is_public(str(each.get("ledger"))):
                 raise HierfedError(f"the peer with key {fingerprint(key)} does not introduce itself as peers do")
-            low, high = (float(end) for end in json.loads(str(each["limits"])))
-            limits.append((low, high))
+            limits.append(told)
         self._by_name = sorted(introduced, key=lambda key: natural(str(introduced[key]["name"])))
         names = [str(introduced[key]["name"]) for key in self._by_name]
         if len(set(names)) < len(names):
             raise HierfedError("two peers have one name: choose another --name")
-        told = json.dumps([[key, dict(introduced[key])] for key in self._by_name], sort_keys=True)
-        training = hashlib.sha256(told.encode()).hexdigest()[:16]
+        agreed = json.dumps([[key, dict(introduced[key])] for key in self._by_name], sort_keys=True)
+        training = hashlib.sha256(agreed.encode()).hexdigest()[:16]
         scale = min(low for low, _ in limits), max(high for _, high in limits)
         plan = Plan(training, self._settings, self._catalogue, scale, nodes=len(names))
         return plan, names

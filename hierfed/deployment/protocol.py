@@ -172,3 +172,12 @@ def _number(facts: Mapping[str, Fact], name: str) -> float:
 def _signed(nonce: bytes, node: Introduction) -> bytes:
     told = [node.name, node.identity, node.ledger, node.tag]
     return b"\n".join([b"hierfed node", nonce, *(each.encode() for each in told)])
+
+
+def limits_in(text: Fact | None) -> tuple[float, float] | None:
+    """The lowest and the highest rating in a peer's introduction, where they are JSON; None where they are none."""
+    try:
+        low, high = (float(end) for end in json.loads(str(text)))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low <= high else None

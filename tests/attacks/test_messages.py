@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from fuzzing.letters import KINDS, over_letters
 from fuzzing.messages import federation
 from fuzzing.trial import BAD
 
@@ -103,3 +104,11 @@ def test_a_hello_without_its_facts_is_refused(village, make_settings):
     made = village(make_settings("item_biases"))
     reply = made.sides["node 1"].answer(Request("hello", {"version": VERSION}))
     assert reply.facts == {"refusal": "the server's greeting cannot be read"}
+
+
+def test_damaged_letters_between_peers_are_no_tracebacks():
+    """`fuzz.py --letters` makes more."""
+    counts = over_letters(0, 8)
+    assert len(counts) == len(KINDS)
+    assert all(found.total() > 0 for found in counts.values())
+    assert not [name for name, found in counts.items() if any(found[bad] for bad in BAD)]

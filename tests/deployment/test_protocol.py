@@ -21,6 +21,7 @@ from hierfed.deployment.protocol import (
     Introduction,
     hello,
     introduce,
+    limits_in,
     new_nonce,
     other_version,
     read_introduction,
@@ -235,3 +236,15 @@ def test_a_catalogue_of_other_columns_cannot_be_met():
         with pytest.raises(DataError, match="the server's catalogue") as error:
             catalogue_of_bytes(content)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "5", "null", "[1]", "[1, 2, 3]", "[5, 1]", "[NaN, 5]", "[1, 1e999]", '["a", 1]', "[" * 100_000]
+)
+def test_a_peers_scale_that_is_none_is_told_as_none(text):
+    assert limits_in(text) is None
+
+
+def test_a_peers_scale_has_two_ends():
+    assert limits_in("[0.5, 5]") == (0.5, 5.0)
+    assert limits_in("[3, 3]") == (3.0, 3.0)

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from hierfed.engines.exchange import Fact, Request
 from hierfed.errors import HierfedError
+from hierfed.plain_text import printable
 from hierfed.privacy.secure_sum.setup import Signer
 from hierfed.tensor_files import tensor_bytes, tensors_of
 
@@ -105,10 +106,9 @@ class GrpcPost:
         return self._called(peer, Request(PING), LOOK_SECONDS)
 
     def ask(self, key: str, channel: grpc.Channel, letter: Request, seconds: float) -> dict[str, Fact]:
-        """The facts of the answer; raises grpc.RpcError where there is none."""
+        """The facts of the answer; raises grpc.RpcError where there is none, ValueError for one that is none."""
         call = channel.unary_unary(PATH)
-        answer: dict[str, Fact] = json.loads(call(_sealed(letter, self.own, key, self.signer), timeout=seconds))
-        return answer
+        return _facts(call(_sealed(letter, self.own, key, self.signer), timeout=seconds))
 
     def _called(self, peer: int, letter: Request, seconds: float) -> bool:
         key, channel = self.met[peer]
@@ -117,6 +117,9 @@ class GrpcPost:
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.PERMISSION_DENIED:
                 raise HierfedError(f"a peer refuses this one's letters: {error.details()}") from error
+            return False
+        except ValueError:
+            # As good as none: the letter may not have arrived.
             return False
         return True
 
@@ -149,8 +152,8 @@ def listening(
             sender, letter = _opened(content, own, allowed)
         except PermissionError as error:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        except (ValueError, KeyError, TypeError) as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, printable(error))
         try:
             return json.dumps({} if letter.kind == PING else dict(deliver(sender, letter))).encode()
         except ValueError as error:
@@ -188,7 +191,15 @@ def _opened(content: bytes, own: str, allowed: Mapping[str, Verifier]) -> tuple[
     facts, arrays = tensors_of(body)
     if facts["to"] != own:
         raise PermissionError("for another peer")
-    named = json.loads(facts["facts"])
-    if not isinstance(named, dict):
+    return sender, Request(facts["kind"], _facts(facts["facts"]), arrays)
+
+
+def _facts(content: str | bytes) -> dict[str, Fact]:
+    """The facts in a text of JSON; raises ValueError where there are none."""
+    try:
+        found = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("facts within facts") from error
+    if not isinstance(found, dict) or not all(isinstance(fact, str | int | float) for fact in found.values()):
         raise ValueError("a letter without facts")
-    return sender, Request(facts["kind"], named, arrays)
+    return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hierfed.engines.exchange import Request
+from hierfed.engines.exchange import Fact, Request
+from hierfed.plain_text import printable
 
 MASS, STATEMENT, REGROUP, HEARD, HISTORY = "mass", "statement", "regroup", "heard", "history"
 
@@ -15,6 +17,12 @@ Slot = tuple[str, int, int, int, int]
 """A letter's place: its kind, the ledger's position, the view, its number, and the sender."""
 
 LOOK_SECONDS = 0.5
+PLACE = ("position", "view", "number")
+# The other facts that each kind's readers count on: texts, and texts that hold peers' numbers.
+TEXTS = {MASS: (), STATEMENT: ("said",), REGROUP: ("line",), HEARD: (), HISTORY: ("line",)}
+NUMBERS = {REGROUP: "suspects", HEARD: "heard"}
+# A whole number that every reader of JSON has exactly.
+MOST = 2**53
 
 
 class Post(Protocol):
@@ -40,6 +48,35 @@ class Waiting:
     deadline: float = 600.0
 
 
+def peers_in(letter: Request) -> list[int]:
+    """The numbers of peers in a letter of the two kinds that hold them; raises ValueError where there are none."""
+    found = json.loads(str(letter.facts.get(NUMBERS[letter.kind])))
+    if not isinstance(found, list) or not all(_is_count(each) for each in found):
+        raise ValueError("no list of peers' numbers")
+    return found
+
+
+def check_letter(letter: Request) -> None:
+    """Raise ValueError for a letter of no kind that there is, or without the facts that its readers count on."""
+    if letter.kind not in TEXTS:
+        raise ValueError(f"a letter of no known kind: {printable(letter.kind, 40)}")
+    facts = letter.facts
+    counts = (*PLACE, "ends") if letter.kind == REGROUP else PLACE
+    whole = all(_is_count(facts.get(name)) for name in counts)
+    if not whole or not all(isinstance(facts.get(name), str) for name in TEXTS[letter.kind]):
+        raise ValueError(f"a letter of the kind {letter.kind} without its facts")
+    if letter.kind in NUMBERS:
+        try:
+            peers_in(letter)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"a letter of the kind {letter.kind} without the peers that it names") from error
+
+
+def _is_count(value: Fact | None) -> bool:
+    # True is an int.
+    return type(value) is int and 0 <= value <= MOST
+
+
 class Inbox:
     """Letters of other peers, each in its slot until it is taken; the first one of a slot stays."""
 
@@ -48,12 +85,9 @@ class Inbox:
         self._letters: dict[Slot, Request] = {}
 
     def put(self, sender: int, letter: Request) -> None:
-        """Keep a letter; raises ValueError for one that says not where it belongs."""
-        try:
-            place = (int(letter.facts[name]) for name in ("position", "view", "number"))
-            position, view, number = place
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError("a letter that does not say where it belongs") from error
+        """Keep a letter; raises ValueError for one that cannot be read, see check_letter."""
+        check_letter(letter)
+        position, view, number = (int(letter.facts[name]) for name in PLACE)
         with self._changed:
             self._letters.setdefault((letter.kind, position, view, number, sender), letter)
             self._changed.notify_all()

@@ -29,6 +29,7 @@ from hierfed.engines.peers.letters import (
     Post,
     Slot,
     Waiting,
+    peers_in,
 )
 from hierfed.engines.peers.mass import OwnMass, exchanges_needed
 from hierfed.errors import HierfedError
@@ -139,7 +140,8 @@ class PeerRounds:
                 come = partial(self.inbox.first, MASS, position, view, count, sender)
                 letter = self._wait(sender, come)
                 found = letter.arrays.get(ARRAY)
-                if found is None or found.shape != mass.held.shape or not bool(found.isfinite().all()):
+                like = None if found is None else (found.shape, found.dtype)
+                if found is None or like != (mass.held.shape, mass.held.dtype) or not bool(found.isfinite().all()):
                     raise HierfedError(f"peer {self.terms.names[sender]} sends what is no part of this sum")
                 mass.take(other, (int(letter.facts["number"]), found))
         total = mass.total(contribution)
@@ -219,7 +221,7 @@ class PeerRounds:
                 if member in self._suspects:
                     continue
                 found = self._hear((REGROUP, 0, self.view, 0, member), member)
-                self._suspects |= set() if found is None else set(json.loads(str(found.facts["suspects"])))
+                self._suspects |= set() if found is None else set(peers_in(found))
             if self.terms.me in self._suspects:
                 raise HierfedError("the other peers go on without this one: they could not reach it")
             heard = tuple(member for member in self.members if member not in self._suspects)
@@ -230,7 +232,7 @@ class PeerRounds:
             for member in heard:
                 if member != self.terms.me:
                     found = self._hear((HEARD, 0, self.view, 0, member), member)
-                    agreed = agreed and found is not None and tuple(json.loads(str(found.facts["heard"]))) == heard
+                    agreed = agreed and found is not None and tuple(peers_in(found)) == heard
             if agreed:
                 return self._go_on(heard)
 

@@ -70,7 +70,7 @@ def test_a_letter_to_somebody_else_is_refused(letters):
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 99, b'{"from": 1}\nx', b"[]\n"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 99, b'{"from": 1}\nx', b"[]\n", b"[" * 100_000 + b"\nx"])
 def test_what_is_no_letter_is_refused(letters, content):
     _, channel, _ = letters
     with pytest.raises(grpc.RpcError) as refused:
@@ -85,6 +85,25 @@ def test_a_letter_that_cannot_be_used_did_not_arrive(letters):
     assert post.send(0, Request("mass"))
     assert post.reaches(0)
     assert not post.send(0, Request("wrong"))
+
+
+class Answering:
+    """A channel to a peer that answers these bytes."""
+
+    def __init__(self, answer: bytes):
+        self.answer = answer
+
+    def unary_unary(self, path: str):
+        return lambda content, timeout: self.answer
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff", b"[]", b"5", b'{"a": []}', b"[" * 100_000, b'{"a": null}'])
+def test_a_letter_whose_answer_is_none_did_not_arrive(answer):
+    post = of(PEER)
+    post.met[0] = NAMED[OWN], Answering(answer)
+    assert not post.send(0, Request("mass"))
+    with pytest.raises(ValueError):
+        post.ask(NAMED[OWN], Answering(answer), Request("hello"), 10)
 
 
 def test_another_certificate_is_not_believed(letters):
