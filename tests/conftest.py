@@ -240,9 +240,9 @@ def model(films: Path) -> hierfed.Recommender:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium."""
+    """A headless Chromium. Its event loop runs as long as it does, and other modules' tests run loops of their own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not here: pip install '.[browser]'")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:

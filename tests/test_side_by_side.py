@@ -120,7 +120,7 @@ class TwiceTheStars(ItemBiasesKind):
 
 
 def test_a_method_of_ones_own_takes_the_place_of_the_presets_and_has_no_run_to_load(table, tmp_path):
-    usual = hierfed.run("item_biases", data=table, min_raters=1, **SMALL)
+    usual = hierfed.run("item_biases", data=table, min_raters=1, scale=(0.0, 10.0), **SMALL)
     own = hierfed.run("item_biases", data=table, method=TwiceTheStars(), **SMALL)
     assert own.result.digest == usual.result.digest
     assert own.result.settings["method"] == "TwiceTheStars"

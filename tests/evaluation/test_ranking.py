@@ -23,7 +23,6 @@ from hierfed.evaluation.ranking import (
     judge_scorers,
     sampled_items,
 )
-from hierfed.methods.ranking.scores import popularity
 from hierfed.results import RankingRecord
 
 ITEMS = 40
@@ -121,7 +120,7 @@ def test_metrics_see_the_order_of_scores_alone(seed):
 def test_a_disliked_item_is_no_longer_relevant_and_a_user_without_relevant_ones_no_longer_counts():
     train = rows([(0, 0, 1.0), (1, 0, 1.0), (2, 0, 1.0)])
     test = rows([(0, 1, 5.0), (0, 2, 2.0), (1, 3, 3.5), (2, 4, 4.0)])
-    scorers = {"popular": lambda users: popularity(-torch.arange(ITEMS, dtype=torch.float64), len(users))}
+    scorers = {"popular": lambda users: -torch.arange(ITEMS, dtype=torch.float64).expand(len(users), -1)}
     liked = judge_ranking(scorers, train, test, ITEMS, relevant_from=4.0)["popular"]
     assert liked.users == 2
     assert values_of(liked) == pytest.approx([(1 + 1 / math.log2(5)) / 2, 1, 1], rel=1e-15)
