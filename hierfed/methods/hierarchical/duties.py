@@ -29,7 +29,7 @@ from hierfed.methods.hierarchical.factor_states import state_of
 from hierfed.methods.hierarchical.models_of_nodes import model_of_node
 from hierfed.methods.hierarchical.shared_model import FactorsModel
 from hierfed.methods.local.rivals import ALONE, each_user_alone
-from hierfed.methods.ranking.choice import choose_lists
+from hierfed.methods.ranking.choice import choose_lists, judged_users
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
 from hierfed.methods.ranking.validation import hold_back
 from hierfed.models.browser import BrowserModel
@@ -155,7 +155,10 @@ class HierarchicalDuties(Method):
         held, own = hold_back(nodes, settings), self._own
         trained = train(own, held.learning, settings.selection.validation_rounds)
         private = trained.private if held.judged is held.learning else [None] * len(held.judged)
-        models = own.personalise(trained.shared, held.judged, private)
+        asked = judged_users(held.judged, len(own.content), settings.ranking.choice_users, settings.seed)
+        users_of = {place: some.users.numpy() for place, some in asked}
+        wanted = [users_of.get(place, np.empty(0, np.int64)) for place in range(len(held.judged))]
+        models = own.personalise(trained.shared, held.judged, private, wanted=wanted)
 
         def expected(place: int, users: Tensor) -> Tensor:
             return expected_ratings([models[place]])(users)
