@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Response
 from pydantic import TypeAdapter
 
+from hierfed.errors import HierfedError
 from hierfed.runs.private_files import files_by_user
 from hierfed.service.current import Answering, Current
 from hierfed.service.people import Id, MaybeId, Who, person
@@ -39,16 +40,29 @@ def kept_list(here: Answering, user: str, k: int) -> Answer:
 
 
 def prepare_lists(here: Answering, users: int) -> None:
-    """Make the lists of so many users, those with the largest files first, since they take longest."""
-    began, paths = time.perf_counter(), files_by_user(here.model.served.folder)
+    """Make the lists of so many users: those with the largest files, since they take longest.
+
+    Users whose files cannot be read are told and left out, since others can be served.
+    """
+    if not users:
+        return
+    began, ready = time.perf_counter(), 0
+    try:
+        paths = files_by_user(here.model.served.folder)
+    except HierfedError as error:
+        LOG.warning("no lists are made before they are asked for: %s", error)
+        return
 
     def size(name: str) -> int:
         return sum(path.stat().st_size for path in paths[name])
 
-    some = heapq.nlargest(users, paths, key=size)
-    for name in reversed(some):
-        kept_list(here, name, 1)
-    LOG.info("lists of %d users of %d are ready, after %.1f s", len(some), len(paths), time.perf_counter() - began)
+    for name in heapq.nlargest(users, paths, key=size):
+        try:
+            kept_list(here, name, 1)
+            ready += 1
+        except HierfedError as error:
+            LOG.warning("a user is left out: %s", error)
+    LOG.info("lists of %d users of %d are ready, after %.1f s", ready, len(paths), time.perf_counter() - began)
 
 
 def add_answers(app: FastAPI, current: Current, sessions: Sessions) -> None:

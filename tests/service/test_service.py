@@ -12,6 +12,7 @@ import pytest
 
 import hierfed
 from hierfed.errors import HierfedError
+from hierfed.runs.private_files import files_by_user
 
 pytest.importorskip("fastapi", reason="fastapi is not here: pip install '.[serve]'")
 pytest.importorskip("prometheus_client", reason="prometheus-client is not here: pip install '.[serve]'")
@@ -194,6 +195,19 @@ def test_prepared_lists_are_the_librarys_and_no_model_is_asked_again(model, monk
             asked.clear()
             client.get("/recommendations", params={"user": model.users[0], **condition})
             assert asked == [model.users[0]], condition
+
+
+@pytest.mark.parametrize("end", [-40, 20], ids=["its numbers", "its header"])
+def test_a_damaged_file_of_a_user_stops_no_service(model, tmp_path, caplog, end):
+    folder = tmp_path / "run"
+    shutil.copytree(model.served.folder, folder)
+    damaged = files_by_user(folder)["4"][0]
+    damaged.write_bytes(damaged.read_bytes()[:end])
+    with TestClient(create_app(Current(folder, every=3600, prepare=partial(prepare_lists, users=40)))) as client:
+        client.base_url = HOST
+        assert client.get("/recommendations", params={"user": "5", "k": 3}).status_code == 200
+        assert client.get("/recommendations", params={"user": "4", "k": 3}).status_code == 422
+    assert str(damaged) in caplog.text
 
 
 def test_a_newer_model_takes_the_place_while_requests_go_on(model, films, tmp_path):
