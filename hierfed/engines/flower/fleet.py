@@ -54,9 +54,11 @@ from hierfed.engines.secure_round import STEPS
 from hierfed.errors import HierfedError, reason_of
 from hierfed.plain_text import printable
 
-# The shortest that Flower allows: a node that is silent for twice as long counts as gone.
 # The number that the operating system gives its errors, which tells a reader nothing.
 ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+# A connection that ends without an answer: closed, or reset where the server has not read all that was sent.
+ENDED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+# The shortest that Flower allows: a node that is silent for twice as long counts as gone.
 HEARTBEAT_SECONDS = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0
 RETRY_SECONDS = 3.0
@@ -300,7 +302,7 @@ def _explain(where: ServerAddress, error: httpx.HTTPError, met: bool) -> tuple[b
         )
     elif "wrong_version_number" in text or "record layer failure" in text:
         final, reason = True, f"{at} does not speak TLS: it was started with --insecure, and so must the node be"
-    elif isinstance(error, httpx.RemoteProtocolError) and where.ca is None and not met:
+    elif isinstance(error, ENDED) and where.ca is None and not met:
         # A proxy ends connections in the same way while the server behind it is not up.
         final, reason = False, f"{speaks_tls}; or it is not up yet"
     else:

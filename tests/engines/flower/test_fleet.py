@@ -211,9 +211,21 @@ def test_a_server_with_tls_where_the_node_has_none(polite, authority):
 
 
 @pytest.mark.parametrize(
+    "error", [httpx.RemoteProtocolError("closed"), httpx.ReadError("reset"), httpx.WriteError("broken")]
+)
+def test_a_server_with_tls_may_close_or_reset_the_connection(error):
+    final, told = fleet._explain(ServerAddress("here:1"), error, met=False)
+    assert not final
+    assert told.startswith("the server at here:1 speaks TLS: give --ca with the authority that signed it; or it")
+    _, told = fleet._explain(ServerAddress("here:1", Path("ca.pem")), error, met=False)
+    assert "cannot be reached" in told
+
+
+@pytest.mark.parametrize(
     ("error", "words"),
     [
         (httpx.RemoteProtocolError("Server disconnected"), "cannot be reached: Server disconnected"),
+        (httpx.ReadError("[Errno 104] Connection reset by peer"), "cannot be reached: Connection reset by peer"),
         (httpx.HTTPStatusError("bad", request=None, response=httpx.Response(400, text="no")), "answers 400: no"),
     ],
 )
