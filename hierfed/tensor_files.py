@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import save
-from safetensors.torch import load
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from hierfed.sealed import ELSE, MALFORMED, damaged, sealed_tensors, tensor_facts
@@ -54,6 +54,6 @@ def read_facts(path: Path, advice: str = ELSE) -> dict[str, str]:
 def tensors_of(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The facts and tensors in a file's bytes; raises ValueError for bytes that are not as they were written."""
     try:
-        return tensor_facts(content), {name: tensor.clone() for name, tensor in load(content).items()}
+        return tensor_facts(content), {name: torch.tensor(array) for name, array in load(content).items()}
     except (SafetensorError, RuntimeError, *MALFORMED) as error:
         raise ValueError(str(error) or type(error).__name__) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -22,10 +24,7 @@ def pack(matrices: Tensor) -> Tensor:
 
 def unpack(packed: Tensor, size: int) -> Tensor:
     """The whole matrices of packed ones: [..., size (size + 1) / 2] to [..., size, size]."""
-    row, column = _triangle(size, packed.device)
-    place = torch.empty(size, size, dtype=torch.int64, device=packed.device)
-    place[row, column] = place[column, row] = torch.arange(len(row), device=packed.device)
-    return _columns(packed, place.flatten()).view(*packed.shape[:-1], size, size)
+    return _columns(packed, _places(size, packed.device)).view(*packed.shape[:-1], size, size)
 
 
 def outer_packed(vectors: Tensor) -> Tensor:
@@ -65,6 +64,18 @@ def _columns(values: Tensor, places: Tensor) -> Tensor:
     return values.gather(-1, places.expand(*values.shape[:-1], -1))
 
 
+# Places are the same for every matrix of a size. To make them takes longer than to move the entries of one matrix.
+@cache
 def _triangle(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The row and the column of each packed entry."""
     row, column = torch.tril_indices(size, size, device=device)
     return row, column
+
+
+@cache
+def _places(size: int, device: torch.device) -> Tensor:
+    """The packed entry of each entry of a whole matrix, [size size]."""
+    row, column = _triangle(size, device)
+    place = torch.empty(size, size, dtype=torch.int64, device=device)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=device)
+    return place.flatten()

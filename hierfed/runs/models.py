@@ -144,7 +144,7 @@ def load_ranking(folder: Path) -> dict[str, SharedModel] | None:
     arrays: dict[str, dict[str, Tensor]] = {}
     for name, tensor in read_tensors(folder / RANKING)[1].items():
         model, _, array = name.partition(".")
-        arrays.setdefault(model, {})[array] = tensor.double()
+        arrays.setdefault(model, {})[array] = tensor
     return {model: SharedModel(each, 1) for model, each in arrays.items()}
 
 

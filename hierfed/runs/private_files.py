@@ -112,8 +112,7 @@ def write_user(folder: Path, kind: str, user_id: str, tensors: Mapping[str, Tens
 
 def read_node(folder: Path, node: str) -> Mapping[str, Tensor]:
     """The tensors that all users of a node of a run share; empty where there are none yet."""
-    path = folder / PRIVATE / node / NODE
-    return node_tensors(path) if path.is_file() else {}
+    return node_tensors(folder / PRIVATE / node / NODE)
 
 
 def write_node(folder: Path, kind: str, node: str, tensors: Mapping[str, Tensor]) -> None:
@@ -140,8 +139,8 @@ def user_file(user_id: str) -> str:
 
 
 def node_tensors(path: Path) -> Mapping[str, Tensor]:
-    """What all users of a node share, from the node's file."""
-    return read_tensors(path)[1]
+    """What all users of a node share, from the node's file; nothing where there is none."""
+    return read_tensors(path)[1] if path.is_file() else {}
 
 
 NodeFile = Callable[[Path], Mapping[str, Tensor]]
@@ -227,7 +226,7 @@ def _read_user(path: Path, kind: str, user_id: str, node_file: NodeFile = node_t
     if told.get("user", user_id) != user_id:
         raise damaged(path, "it is the file of another user")
     seen = tensors.pop("seen", torch.empty(0, dtype=torch.int64))
-    if tensors and (path.parent / NODE).is_file():
+    if tensors:
         tensors |= node_file(path.parent / NODE)
     return UserFile(path, tensors, seen)
 

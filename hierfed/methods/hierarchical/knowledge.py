@@ -87,9 +87,12 @@ class SharedKnowledge:
         bias, vectors = self.shared_vectors
         found = bias + weights @ vectors.T
         if self.at_node is not None:
-            own = self.at_node
-            found[:, own.numbers] = own.mean[:, 0] + weights @ self.vectors_by(own.mean, own.numbers).T
+            found[:, self.at_node.numbers] = self.expected_of(self.at_node, weights)
         return found
+
+    def expected_of(self, own: NodeItems, weights: Tensor) -> Tensor:
+        """The same of the items that a node knows itself: [users, own items]."""
+        return own.mean[:, 0] + weights @ self.vectors_by(own.mean, own.numbers).T
 
     @cached_property
     def shared_vectors(self) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -30,7 +31,7 @@ class PersonalFactors(UncertainModel):
     users: their numbers, ascending, [users].
     posterior, precision: of z_u.
     prior_mean: m_u, [users, t].
-    own: their ratings.
+    observe: gives their ratings as observations, when they are first needed: the order of a list needs none.
     newcomer: the prior mean of a user without any rating, [t].
     """
 
@@ -39,9 +40,14 @@ class PersonalFactors(UncertainModel):
     posterior: Posterior
     precision: Tensor
     prior_mean: Tensor
-    own: Observations
+    observe: Callable[[], Observations]
     newcomer: Tensor
     interpolates: ClassVar[bool] = True
+
+    @cached_property
+    def own(self) -> Observations:
+        """The users' own ratings."""
+        return self.observe()
 
     def with_kriging(self, kernel: ItemKernel, noise_share: float) -> PersonalFactors:
         """The same users with another kernel and share of noise."""
@@ -52,7 +58,7 @@ class PersonalFactors(UncertainModel):
         return replace(
             self,
             knowledge=replace(knowledge, kernel=kernel, noise_share=noise_share),
-            own=replace(own, noise=noise),
+            observe=lambda: replace(own, noise=noise),
         )
 
     def within(self, ratings: Tensor) -> Tensor:
@@ -206,7 +212,7 @@ def newcomer(knowledge: SharedKnowledge) -> PersonalFactors:
         posterior=Posterior(empty(0, size), empty(0, size, size), empty(0)),
         precision=empty(0),
         prior_mean=empty(0, size),
-        own=Observations(
+        observe=lambda: Observations(
             counts=torch.empty(0, dtype=torch.int64),
             items=torch.empty(0, dtype=torch.int64),
             ratings=empty(0),
@@ -227,15 +233,19 @@ def restored(knowledge: SharedKnowledge, kept: Mapping[str, Tensor]) -> Personal
     if "mean" not in kept:
         return newcomer(knowledge)
     covariance = unpack(kept["covariance"], len(kept["mean"]))[None]
-    prior_mean = kept["prior_mean"][None]
-    counts = torch.tensor([len(kept["items"])])
-    own = observed(knowledge, counts, kept["items"], kept["ratings"], kept["item_mean"], prior_mean, kept["noise"])
+    items, prior_mean = kept["items"], kept["prior_mean"][None]
+
+    def own() -> Observations:
+        counts = torch.tensor([len(items)])
+        found = observed(knowledge, counts, items, kept["ratings"], kept["item_mean"], prior_mean, kept["noise"])
+        return replace(found, times=kept.get("times"))
+
     return PersonalFactors(
         knowledge=knowledge,
         users=torch.zeros(1, dtype=torch.int64),
         posterior=Posterior(kept["mean"][None], covariance, torch.full_like(kept["precision"], torch.nan)),
         precision=kept["precision"],
         prior_mean=prior_mean,
-        own=replace(own, times=kept.get("times")),
+        observe=own,
         newcomer=knowledge.beliefs.covariate_weights[0],
     )

@@ -60,13 +60,14 @@ def personalise_users(
         for _ in range(SWEEPS - 1):
             precision = precision_of(strength, beliefs.precision, users.rows.counts, found.squared_error)
             found = posterior(known, beliefs.user_spread, prior_mean, precision)
+    own = _observations(knowledge, users, found, precision, prior_mean, last)
     return PersonalFactors(
         knowledge=knowledge,
         users=numbers,
         posterior=found,
         precision=precision,
         prior_mean=prior_mean,
-        own=replace(_observations(knowledge, users, found, precision, prior_mean, last), times=times),
+        observe=lambda: replace(own, times=times),
         newcomer=beliefs.covariate_weights[0] + (node_mean if node_mean.dim() == 1 else 0.0),
     )
 

@@ -50,7 +50,7 @@ class NodeBlock:
             posterior=Posterior(**{name: value[here] for name, value in vars(whole.posterior).items()}),
             precision=whole.precision[here],
             prior_mean=whole.prior_mean[here],
-            own=Observations(counts=own.counts[here], **parts),
+            observe=lambda: Observations(counts=own.counts[here], **parts),
             newcomer=self.newcomer[node],
         )
 

@@ -61,7 +61,7 @@ def relearned(
         means[new], _ = knowledge.items(model.own.items[new])
     prior_mean = torch.repeat_interleave(model.prior_mean, model.own.counts, 0)
     own = observed(knowledge, model.own.counts, model.own.items, model.own.ratings, means, prior_mean, model.own.noise)
-    return replace(model, knowledge=knowledge, own=replace(own, times=times))
+    return replace(model, knowledge=knowledge, observe=lambda: replace(own, times=times))
 
 
 def ordered(rows: Ratings) -> Ratings:

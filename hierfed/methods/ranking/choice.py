@@ -14,6 +14,7 @@ from itertools import product
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.content import Content
@@ -47,13 +48,18 @@ FIRST = 60
 class JudgedUsers:
     """Some users of a node, and what is to be found for them.
 
-    users: their numbers, ascending. own: the items that each has rated, float64 [users, items], 0 or 1.
+    users: their numbers, ascending. own: ones for the items that each has rated, float64 [users, items].
     wanted: the items of their validation rows, bool [users, items].
     """
 
     users: Tensor
-    own: Tensor
+    own: csr_array
     wanted: Tensor
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """The items that each has rated, bool [users, items]."""
+        return torch.from_numpy(self.own.toarray() > 0)
 
     @cached_property
     def ideal(self) -> Tensor:
@@ -76,20 +82,19 @@ def judged_users(nodes: Sequence[Node], items: int, most: int, seed: int) -> Ite
         users = np.unique(node.test.user)
         users = np.sort(rng.permutation(users)[: max(most // len(chosen), 1)])
         own, held = (_rated(rows.take(np.isin(rows.user, users)), users, items) for rows in (node.train, node.test))
-        wanted = torch.from_numpy((held > 0) & (own == 0))
+        wanted = (held.toarray() > 0) & (own.toarray() == 0)
         some = wanted.any(1)
-        yield place, JudgedUsers(torch.from_numpy(users).long()[some], torch.from_numpy(own)[some], wanted[some])
+        yield place, JudgedUsers(torch.from_numpy(users[some]).long(), own[some], torch.from_numpy(wanted[some]))
 
 
-def _rated(rows: Ratings, users: np.ndarray, items: int) -> np.ndarray:
-    """The items that these users have rated, 0 or 1, [users, items]."""
-    found: np.ndarray = rated_matrix(replace(rows, user=np.searchsorted(users, rows.user)), len(users), items).toarray()
-    return found
+def _rated(rows: Ratings, users: np.ndarray, items: int) -> csr_array:
+    """Ones for the items that these users have rated, [users, items]."""
+    return rated_matrix(replace(rows, user=np.searchsorted(users, rows.user)), len(users), items)
 
 
 def ndcg_of_lists(scores: Tensor, judged: JudgedUsers) -> Tensor:
     """NDCG@10 of each user's list, [users]; scores: [users, items]."""
-    lists = exclude(scores, judged.own > 0).topk(min(LENGTH, scores.shape[1]), dim=1).indices
+    lists = exclude(scores, judged.seen).topk(min(LENGTH, scores.shape[1]), dim=1).indices
     hits = judged.wanted.gather(1, lists).double()
     return hits @ discounts()[: hits.shape[1]] / judged.ideal
 
@@ -110,7 +115,7 @@ def ndcg_of_blends(parts: Sequence[Tensor], judged: JudgedUsers, weights: Tensor
     weights: [candidates, parts].
     """
     first = min(FIRST, parts[0].shape[1])
-    seen = judged.own > 0
+    seen = judged.seen
     items = torch.cat([exclude(scores, seen).topk(first, dim=1).indices for scores in parts], 1)
     # An item that several parts place first counts once.
     items, _ = items.sort(dim=1)
@@ -185,7 +190,7 @@ def choose_lists(
         """The users of one node at a time, so that no more arrays of users by items are held."""
         return judged_users(held.judged, items, ranking.choice_users, settings.seed)
 
-    def best_value(setting: str, values: Sequence[float], scorers: Sequence[Callable[[Tensor], Tensor]]) -> int:
+    def best_value(setting: str, values: Sequence[float], scorers: Sequence[Callable[[csr_array], Tensor]]) -> int:
         """The place of the best value; scorers: give the scores by each, from users' own items."""
         per_node = (
             (place, torch.stack([ndcg_of_lists(score(users.own), users) for score in scorers]))

@@ -37,7 +37,7 @@ from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
 from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.cohort import cohort_of
-from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, sparse_rows, users_matrix
+from hierfed.methods.ranking.scores import catalogue_scores, known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.kernel import ItemKernel
 from hierfed.models.symmetric import packed_size
 
@@ -148,15 +148,15 @@ class Ease:
 
         return counts("co_raters"), within("co_raters", pairs)
 
-    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+    def scores(self, shared: SharedModel, seen: csr_array) -> Tensor:
         """Scores of all items, float64 [users, items], 0 for items with too few raters.
 
         seen: float64 [users, items], 1 for the items that each user has rated, else 0. It is private, so a node calls
         this for its own users.
         """
-        known = known_items(shared.arrays["raters"])
-        scores = torch.from_numpy(_times(sparse_rows(seen[:, known].float()), shared.arrays["weights"].numpy()))
-        return torch.zeros_like(seen).index_copy_(1, known, scores.double())
+        known, weights = known_items(shared.arrays["raters"]), shared.arrays["weights"].numpy()
+        scores = torch.from_numpy(_times(seen[:, known.numpy()].astype(weights.dtype), weights))
+        return catalogue_scores(scores, known, seen.shape[1])
 
     def _check_size(self, raters: Tensor) -> None:
         known, most = len(known_items(raters)), most_items(self.memory_gigabytes)

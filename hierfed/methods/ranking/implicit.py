@@ -29,7 +29,7 @@ from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.checks import vector_checks
 from hierfed.methods.hierarchical.cohort import cohort_of
-from hierfed.methods.ranking.scores import known_items, known_raters, own_users_matrix, sparse_rows, users_matrix
+from hierfed.methods.ranking.scores import catalogue_scores, known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.symmetric import outer_packed, ridges
 from hierfed.randomness import generator
 
@@ -138,7 +138,7 @@ class ImplicitFactors:
         names = ("products", "factors", "all_products")
         return vector_checks(names, raters[known_items(raters)], shared.arrays["users"], 1 / self.penalty)
 
-    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+    def scores(self, shared: SharedModel, seen: csr_array) -> Tensor:
         """x_u . y_i of all items, float64 [users, items].
 
         It is 0 for items with too few raters, and for users who have rated only such items.
@@ -147,13 +147,13 @@ class ImplicitFactors:
         this for its own users. They need not have taken part in the rounds.
         """
         known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
-        rated = sparse_rows(seen[:, known])
+        rated = seen[:, known.numpy()]
         # One user has rated few of the items, and no other item's products are needed.
         used, place = np.unique(rated.indices, return_inverse=True)
-        rated = csr_array((rated.data, place, rated.indptr), shape=(len(seen), len(used)))
+        rated = csr_array((rated.data, place, rated.indptr), shape=(seen.shape[0], len(used)))
         square = shared.once("square", lambda: factors.T @ factors)
         users = self._solve(rated, factors, outer_packed(factors[used]), square, used)
-        return torch.zeros_like(seen).index_copy_(1, known, users @ factors.T)
+        return catalogue_scores(users @ factors.T, known, seen.shape[1])
 
     def _solve(
         self,

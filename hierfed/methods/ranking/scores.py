@@ -26,7 +26,7 @@ from hierfed.models.lists import rated_matrix
 class Ranker(Protocol):
     """A method whose shared model scores items for a user by the items that the user has rated."""
 
-    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+    def scores(self, shared: SharedModel, seen: csr_array) -> Tensor:
         """Scores, float64 [users, items].
 
         seen: float64 [users, items], 1 for the items that each user has rated, else 0.
@@ -48,11 +48,12 @@ def users_matrix(cohort: Cohort, items: int) -> csr_array:
     return rated
 
 
-def sparse_rows(rows: Tensor) -> csr_array:
-    """Dense rows as CSR, the columns of each ascending. For few rows it takes a third of SciPy's own conversion."""
-    row, column = rows.nonzero(as_tuple=True)
-    ends = np.concatenate([[0], np.cumsum(np.bincount(row.numpy(), minlength=len(rows)))])
-    return csr_array((rows[row, column].numpy(), column.numpy(), ends), shape=tuple(rows.shape))
+def catalogue_scores(scores: Tensor, known: Tensor, items: int) -> Tensor:
+    """Scores of all items, float64 [users, items], from those of the known ones; 0 for the others.
+
+    scores: [users, known items]. known: their numbers, ascending.
+    """
+    return scores.new_zeros(len(scores), items, dtype=torch.float64).index_copy_(1, known, scores.double())
 
 
 def known_raters(raters: Tensor, least: int) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.content import Content
@@ -84,17 +85,17 @@ def ranking_scorers(
     return scorers
 
 
-def _by_model(ranker: Ranker, shared: SharedModel, seen: Scorer) -> Scorer:
+def _by_model(ranker: Ranker, shared: SharedModel, seen: Callable[[Tensor], csr_array]) -> Scorer:
     """The scores of a trained model. Each user's scores depend on that user's own rows and the shared model only."""
     return lambda users: ranker.scores(shared, seen(users))
 
 
-def _seen_by(own: Ratings, items: int) -> Scorer:
-    """1 for the items that each user has rated, else 0; made once for all models of the same users."""
+def _seen_by(own: Ratings, items: int) -> Callable[[Tensor], csr_array]:
+    """1 for the items that each user has rated, else 0, by the users' numbers."""
     # The last row is empty, and serves all users after the last one with rows.
     nobody = 1 + int(own.user.max(initial=-1))
     rated = rated_matrix(own, nobody + 1, items)
-    return _once(lambda users: torch.from_numpy(rated[users.clamp(max=nobody).numpy()].toarray()))
+    return lambda users: rated[users.clamp(max=nobody).numpy()]
 
 
 def _once(scorer: Scorer) -> Scorer:

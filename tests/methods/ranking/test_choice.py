@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from hierfed.data.federation import make_nodes
 from hierfed.data.ratings import Ratings
@@ -31,11 +32,10 @@ USERS, ITEMS = 12, 50
 
 def judged(seed: int) -> tuple[JudgedUsers, list[torch.Tensor]]:
     rng = np.random.default_rng(seed)
-    own = torch.from_numpy((rng.random((USERS, ITEMS)) < 0.2).astype(np.float64))
-    wanted = torch.from_numpy(rng.random((USERS, ITEMS)) < 0.1) & (own == 0)
-    wanted[:, 0], own[:, 0] = True, 0
+    own, wanted = (rng.random((USERS, ITEMS)) < share for share in (0.2, 0.1))
+    own[:, 0], wanted[:, 0] = False, True
     parts = [torch.from_numpy(rng.normal(0, 1, (USERS, ITEMS))) for _ in PARTS]
-    return JudgedUsers(torch.arange(USERS), own, wanted), parts
+    return JudgedUsers(torch.arange(USERS), csr_array(own.astype(np.float64)), torch.from_numpy(wanted & ~own)), parts
 
 
 def test_the_lists_of_every_candidate_are_those_of_its_blend():
@@ -45,7 +45,7 @@ def test_the_lists_of_every_candidate_are_those_of_its_blend():
     named = dict(zip(PARTS, parts, strict=True))
     for candidate in (0, 3, 4, 40, len(weights) - 1):
         chosen = {name: weight for name, weight in zip(PARTS, weights[candidate].tolist(), strict=True) if weight}
-        expected = judge_lists(blend(named, chosen), users.own > 0, users.wanted).ndcg
+        expected = judge_lists(blend(named, chosen), users.seen, users.wanted).ndcg
         torch.testing.assert_close(found[candidate], expected, rtol=0, atol=1e-12)
     for place, part in enumerate(parts):
         torch.testing.assert_close(ndcg_of_lists(part, users), found[place], rtol=0, atol=1e-12)
@@ -131,7 +131,8 @@ def test_users_who_judge_come_with_their_own_rows_alone_and_never_more_than_aske
     for place, each in everyone:
         for row, user in enumerate(each.users.tolist()):
             node = nodes[place]
-            assert set(each.own[row].nonzero()[:, 0].tolist()) == set(node.train.item[node.train.user == user].tolist())
+            own = node.train.item[node.train.user == user]
+            assert set(each.seen[row].nonzero()[:, 0].tolist()) == set(own.tolist())
             assert each.wanted[row].nonzero()[:, 0].tolist() == node.test.item[node.test.user == user].tolist()
     assert sum(len(each.users) for _, each in judged_users(nodes, ITEMS, 8, seed=0)) == 8
     assert len(list(judged_users(nodes, ITEMS, 2, seed=0))) == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from hierfed.data.federation import Node, make_nodes
 from hierfed.data.rater_classes import rounded_up
@@ -78,7 +79,7 @@ def test_each_items_weights_are_a_ridge_regression_on_the_other_items():
     expected = np.round(expected / STEP) * STEP
     np.testing.assert_allclose(shared.arrays["weights"], expected, rtol=0, atol=1e-12)
     assert not shared.arrays["weights"].diagonal().any()
-    scores = METHOD.scores(shared, torch.from_numpy(rated)).numpy()
+    scores = METHOD.scores(shared, csr_array(rated)).numpy()
     np.testing.assert_allclose(scores[:, known], rows @ expected, rtol=0, atol=2e-6)
     assert not scores[:, [0, 1]].any()
     assert shared.round == 1
@@ -200,7 +201,7 @@ def test_where_no_item_is_known_every_score_is_0():
     method = replace(METHOD, least_raters=USERS + 1)
     shared = run_rounds(method, nodes_of(pooled(4), [0] * USERS), 1).shared
     assert shared.arrays["weights"].shape == (0, 0)
-    assert not method.scores(shared, torch.ones(2, ITEMS, dtype=torch.float64)).any()
+    assert not method.scores(shared, csr_array(np.ones((2, ITEMS)))).any()
 
 
 def test_likeness_counts_as_co_raters_in_shares_of_the_raters(make_content, make_pairs):

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.federation import Node, make_nodes
@@ -84,7 +85,7 @@ def minimum(objective: Callable[[Tensor], Tensor], shape: tuple[int, int]) -> Te
 
 def own_vectors(shared: SharedModel, ratings: Ratings) -> Tensor:
     """The users' vectors, read off their scores."""
-    seen = torch.from_numpy(rated_matrix(ratings, USERS, ITEMS).toarray())
+    seen = rated_matrix(ratings, USERS, ITEMS)
     scores = METHOD.scores(shared, seen)[:, shared.arrays["raters"] > 0]
     return torch.linalg.lstsq(shared.arrays["factors"], scores.T).solution.T
 
@@ -202,9 +203,7 @@ def test_what_a_node_keeps_spares_it_work_and_changes_nothing():
 
 def test_a_new_user_is_scored_and_one_of_whom_nothing_is_known_gets_0(monkeypatch):
     shared = trained(pooled(6), 5)
-    seen = torch.zeros(3, ITEMS, dtype=torch.float64)
-    seen[0, [3, 4, 5]] = 1
-    seen[1, 0] = 1
+    seen = csr_array((np.ones(4), ([0, 0, 0, 1], [3, 4, 5, 0])), shape=(3, ITEMS))
     scores = METHOD.scores(shared, seen)
     assert scores[0, 3:6].min() > 0.1
     assert not scores[1:].any()
@@ -218,7 +217,7 @@ def test_where_no_item_is_known_every_score_is_0(unobserved):
     method = replace(METHOD, least_raters=USERS + 1, unobserved=unobserved)
     shared = trained(pooled(7), 2, method)
     assert shared.arrays["factors"].shape == (0, 3)
-    assert not method.scores(shared, torch.ones(2, ITEMS, dtype=torch.float64)).any()
+    assert not method.scores(shared, csr_array(np.ones((2, ITEMS)))).any()
 
 
 @pytest.mark.parametrize("rank", [1, 5])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from hierfed.data.ratings import Ratings
@@ -32,8 +33,8 @@ class Multiple:
 
     sign: float
 
-    def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
-        return self.sign * shared.arrays["factor"] * seen
+    def scores(self, shared: SharedModel, seen: csr_array) -> Tensor:
+        return self.sign * shared.arrays["factor"] * torch.from_numpy(seen.toarray())
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_each_model_scores_the_same_users_once(make_content, monkeypatch):
     class Counted(Multiple):
         name: str = ""
 
-        def scores(self, shared: SharedModel, seen: Tensor) -> Tensor:
+        def scores(self, shared: SharedModel, seen: csr_array) -> Tensor:
             calls.append(self.name)
             return super().scores(shared, seen)
 
