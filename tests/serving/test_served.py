@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,7 @@ def test_the_influence_of_a_rating_is_what_the_expected_rating_loses_without_it(
     for place in range(len(own.items)):
         rest = torch.arange(len(own.items)) != place
         parts = {name: getattr(own, name)[rest] for name in ("items", "ratings", "vectors", "residuals", "noise")}
-        left = replace(own, counts=own.counts - 1, **parts)
-        fewer = replace(model, observe=lambda: left)
+        fewer = replace(model, observe=partial(replace, own, counts=own.counts - 1, **parts))
         without, _ = fewer.distribution(rows_to_predict(torch.zeros_like(items), items))
         # Distances between items are rounded otherwise in a matrix of another size.
         torch.testing.assert_close(found.moved[:, place], mean - without, rtol=0, atol=1e-6)
