@@ -80,13 +80,12 @@ class ImplicitFactors:
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
         """Raters and users; then sums over the node's users: x x' (packed) and x by item, and x x' over all."""
-        products = outer_packed(shared.arrays["factors"]) if shared.arrays else None
         for node, kept in zip(nodes, private, strict=True):
             if isinstance(kept, RatedByUsers):
-                yield self._sums(shared, kept.rated, products), kept
+                yield self._sums(shared, kept.rated), kept
                 continue
             rated = self._known(shared, own_users_matrix(node.train, self.items))
-            yield self._sums(shared, rated, products), RatedByUsers(rated) if shared.arrays else None
+            yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
 
     def contribute_pooled(
         self,
@@ -97,18 +96,17 @@ class ImplicitFactors:
     ) -> tuple[Contribution, Sequence[PrivateState | None]]:
         """The same sums of all users at once, equal up to rounding; see PooledMethod."""
         rated = self._known(shared, users_matrix(cohort_of(nodes), self.items))
-        return self._sums(shared, rated, outer_packed(shared.arrays["factors"]) if shared.arrays else None), private
+        return self._sums(shared, rated), private
 
     def _known(self, shared: SharedModel, rated: csr_array) -> csr_array:
         return rated[:, known_items(shared.arrays["raters"]).numpy()] if shared.arrays else rated
 
-    def _sums(self, shared: SharedModel, rated: csr_array, products: Tensor | None) -> Contribution:
-        """products: y y' of each item, packed, made once for all nodes; None in round 0."""
-        if products is None:
+    def _sums(self, shared: SharedModel, rated: csr_array) -> Contribution:
+        if not shared.arrays:
             users = torch.tensor([rated.shape[0]], dtype=torch.float64)
             return Contribution({"raters": torch.from_numpy(rated.sum(0)), "users": users})
         factors = shared.arrays["factors"]
-        found = self._solve(rated, factors, products, factors.T @ factors)
+        found = self._solve(rated, factors, _products(shared), factors.T @ factors)
         sums = {
             "products": _times(rated.T, outer_packed(found)),
             "factors": _times(rated.T, found),
@@ -148,11 +146,14 @@ class ImplicitFactors:
         """
         known, factors = known_items(shared.arrays["raters"]), shared.arrays["factors"]
         rated = seen[:, known.numpy()]
-        # One user has rated few of the items, and no other item's products are needed.
-        used, place = np.unique(rated.indices, return_inverse=True)
-        rated = csr_array((rated.data, place, rated.indptr), shape=(seen.shape[0], len(used)))
         square = shared.once("square", lambda: factors.T @ factors)
-        users = self._solve(rated, factors, outer_packed(factors[used]), square, used)
+        if rated.nnz >= len(known):
+            users = self._solve(rated, factors, _products(shared), square)
+        else:
+            # Few users have rated few of the items, and no other item's products are needed.
+            used, place = np.unique(rated.indices, return_inverse=True)
+            rated = csr_array((rated.data, place, rated.indptr), shape=(seen.shape[0], len(used)))
+            users = self._solve(rated, factors, outer_packed(factors[used]), square, used)
         return catalogue_scores(users @ factors.T, known, seen.shape[1])
 
     def _solve(
@@ -171,6 +172,11 @@ class ImplicitFactors:
         counts = torch.from_numpy(rated.sum(1))
         weights = self.penalty * (counts + self.unobserved * len(factors))
         return ridges(_times(rated, products), _times(rated, factors[used]), self.unobserved * square, weights)
+
+
+def _products(shared: SharedModel) -> Tensor:
+    """y y' of each item, packed, made once for all users."""
+    return shared.once("products", lambda: outer_packed(shared.arrays["factors"]))
 
 
 def _times(sparse: csr_array, dense: Tensor) -> Tensor:
