@@ -17,7 +17,7 @@ from hierfed.experiment import Outcome, run_experiment
 from hierfed.results import Result
 from hierfed.runs.reports import save_run
 from hierfed.settings import load_settings
-from tests.test_experiment import GENRES, ITEMS, SMALL, small_ratings
+from tests.small_experiment import GENRES, ITEMS, SMALL, small_ratings
 
 Make = Callable[[float, float], str]
 
