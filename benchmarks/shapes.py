@@ -12,7 +12,7 @@ also: RMSE of users' models beside the star's, with lost messages and so many ex
 and the users' of 7 peers where the eighth is gone for good after half of the rounds. For trees: whether the digest is
 that of a star with exact sums, the share of the star's bytes that comes into the root, and up to 1,000 nodes the
 seconds of both stars. `--gone-seeds` prints nothing but the peer that is gone, of so many seeds: beside a star, and
-beside a star that the same node leaves, which shows what its ratings are worth, and what peers add to that.
+beside a star that the same node leaves with all its sums, which shows what the last sum that peers keep is worth.
 """
 
 import argparse
@@ -25,13 +25,15 @@ from hierarchical import rmse
 
 from hierfed.data.division import assign, divide, load_dataset
 from hierfed.data.federation import Node
-from hierfed.engines.gossip import run_gossip
+from hierfed.engines.gossip import run_gossip, with_whole_counts
 from hierfed.engines.in_process import FinishedRound, run_rounds
+from hierfed.engines.peers.absent import AbsentSums
 from hierfed.engines.rounds import Round
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.exact_sum import EXACT_SUM
 from hierfed.federated.graphs import exponential
 from hierfed.federated.method import Method, Trained
+from hierfed.federated.private import PrivateState
 from hierfed.federated.push_sum import PushSum
 from hierfed.federated.tree import TreeSum
 from hierfed.methods import Case, prepare
@@ -57,18 +59,25 @@ def users_rmse(method: Method, nodes: Sequence[Node], trained: Trained) -> float
 
 
 def without_last(method: Method, nodes: Sequence[Node], rounds: int) -> Trained:
-    """The training of all peers but the last, which is gone for good after half of the rounds."""
-    how = Round(PushSum(exponential), topology="gossip")
-    begun = run_gossip(method, nodes, rounds // 2, how=how)
-    copies, private = list(begun.copies)[:-1], list(begun.private)[:-1]
+    """The training of peers of which the last is gone for good after half of the rounds; its last sum stays."""
+    count = len(nodes)
+    copies, private = [method.start()] * count, list[PrivateState | None]([None] * count)
+    absent = [AbsentSums(method) for _ in nodes]
     while copies[0].round < rounds:
-        given = []
+        if copies[0].round == rounds // 2:
+            copies = copies[: count - 1]
+        given, members = [], range(len(copies))
         for place, (copy, node) in enumerate(zip(copies, nodes, strict=False)):
             contribution, private[place] = next(iter(method.contribute(copy, [node], [private[place]])))
-            given.append(contribution)
+            given.append(absent[place].outgoing(contribution, copy, members))
         totals = PushSum(exponential).agree(given, copies[0].round).totals
+        if copies[0].round < 0:
+            totals = [with_whole_counts(total) for total in totals]
+        totals = [own.total(total) for own, total in zip(absent, totals, strict=False)]
         copies = [method.combine(copy, total) for copy, total in zip(copies, totals, strict=True)]
-    return Trained(copies[0], private)
+        for own in absent[: len(copies)]:
+            own.finish()
+    return Trained(copies[0], private[: count - 1])
 
 
 @dataclass(frozen=True)

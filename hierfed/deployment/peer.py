@@ -27,6 +27,7 @@ from hierfed.deployment.signing import NodeSigner, PublicKey, fingerprint, publi
 from hierfed.deployment.sources import own_source
 from hierfed.deployment.state import NodeState, Origin
 from hierfed.engines.exchange import Fact, Request
+from hierfed.engines.peers.absent import AbsentSums
 from hierfed.engines.peers.grpc_post import GrpcPost, certificate_at, channel_to, key_of, listening
 from hierfed.engines.peers.letters import Inbox, Waiting
 from hierfed.engines.peers.rounds import PeerRounds, Terms
@@ -39,6 +40,7 @@ from hierfed.federated.tables import GRAPHS
 from hierfed.ledger.keys import is_public, kept_key
 from hierfed.ledger.keys import public_text as ledger_text
 from hierfed.ledger.shared import PeersOpening, SharedLedger, former_training
+from hierfed.methods import kind_of
 from hierfed.models.threads import one_torch_thread
 from hierfed.plain_text import printable
 from hierfed.settings import Settings
@@ -253,13 +255,17 @@ class _Peer:
     ) -> tuple[SharedModel, PrivateState | None]:
         method: SumMethod = plan.trainer(stage.name, finished)
         shared, private = method.start(), None
+        # As in asynchronous rounds: where arrays are averaged, an old one would hold the others back.
+        replaced = stage.name == RATING and not kind_of(plan.settings).averaged
+        absent = AbsentSums(method) if replaced else None
         while shared.round < stage.rounds:
             given, private = next(iter(method.contribute(shared, [node], [private])))
             check_sum(plan.settings.method, stage.name, given)
             reason = look_by(method, shared)(given)
             if reason:
                 raise HierfedError(f"does not send its part of {stage.name}, round {shared.round + 1}: {reason}")
-            shared, _ = rounds.run(stage.name, shared.round + 1, given, partial(method.combine, shared))
+            number, combine = shared.round + 1, partial(method.combine, shared)
+            shared, _ = rounds.run(stage.name, number, given, combine, absent, shared)
             if private is not None:
                 self._state.rounds.keep(plan.training, stage.name, shared.round, self._own.digest, private)
             self._tell(f"{stage.name}, round {shared.round}: {len(rounds.members)} peers")

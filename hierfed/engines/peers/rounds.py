@@ -3,7 +3,8 @@
 A round is over for a peer once all members have signed that they have its model; so whoever is over, all others have
 exchanged their sums. Where a member is gone, the others agree anew who is there (a view), take over the signatures of
 a round that is over for one of them, and repeat the one that is over for nobody, without the member. Members only ever
-become fewer, and below the quorum nobody goes on: two halves of a torn network do not both train.
+become fewer, and below the quorum nobody goes on: two halves of a torn network do not both train. The last sum of a
+member that is gone stays; see hierfed.engines.peers.absent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hierfed.engines.exchange import Fact, Request
 from hierfed.engines.gossip import with_whole_counts
+from hierfed.engines.peers.absent import AbsentSums
 from hierfed.engines.peers.letters import (
     HEARD,
     HISTORY,
@@ -88,27 +90,40 @@ class PeerRounds:
         self.members = tuple(range(len(self.terms.names)))
 
     def run(
-        self, stage: str, number: int, contribution: Contribution, combine: Callable[[Contribution], SharedModel]
+        self,
+        stage: str,
+        number: int,
+        contribution: Contribution,
+        combine: Callable[[Contribution], SharedModel],
+        absent: AbsentSums | None = None,
+        now: SharedModel | None = None,
     ) -> tuple[SharedModel, Contribution]:
-        """The model after this round, and its total over the members.
+        """The model after this round, and its total.
 
+        absent: keeps the sums of members that are gone; needs the model that the round begins with, `now`.
         Raises HierfedError where too few are left, where the others go on without this peer, and where one of them
         shows two histories, which it names.
         """
         shared, total = None, contribution
         while True:
             try:
-                total = self._exchange(contribution, number)
+                if absent is None or now is None:
+                    total = self._exchange(contribution, number)
+                else:
+                    total = absent.total(self._exchange(absent.outgoing(contribution, now, self.members), number))
                 shared = combine(total)
                 self._settle(stage, number, shared.digest())
-                return shared, total
+                break
             except _Gone as gone:
                 if self._regroup(gone.peers):
                     if shared is None:
                         raise HierfedError(
                             "another peer shows a round as over in which this one took no part"
                         ) from gone
-                    return shared, total
+                    break
+        if absent is not None:
+            absent.finish()
+        return shared, total
 
     def end(self) -> None:
         """Stay until all members have all that they need; whoever is gone by then needs nothing."""

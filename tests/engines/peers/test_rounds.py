@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hierfed.data.federation import Node
 from hierfed.engines.exchange import Request
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.peers.absent import AbsentSums
 from hierfed.engines.peers.letters import MASS, STATEMENT, Inbox, Waiting
 from hierfed.engines.peers.rounds import PeerRounds, Terms
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.tables import GRAPHS
 from hierfed.ledger.keys import public_text
 from hierfed.ledger.shared import PeersOpening, SharedLedger, Statement, read_signed, sign
@@ -60,15 +61,16 @@ class Killed(Exception):
 class Peers:
     """Peers of these nodes, each a thread; `end` holds each one's last model or error.
 
-    leaves: nobody waits for one that has failed.
+    killed: the round after which a peer dies. leaves: nobody waits for one that has failed. keeps: last sums stay.
     """
 
     nodes: list[Node]
     method: object
     graph: str = "exponential"
     quorum: int = 2
-    killed: tuple[int, int] | None = None
+    killed: dict[int, int] = field(default_factory=dict)
     leaves: bool = False
+    keeps: bool = False
 
     def __post_init__(self) -> None:
         names = [f"peer {number}" for number in range(len(self.nodes))]
@@ -97,10 +99,11 @@ class Peers:
 
     def _one(self, me: int) -> None:
         shared, private, method = self.method.start(), None, self.method
+        absent = AbsentSums(method) if self.keeps else None
         try:
             while shared.round < ROUNDS:
                 contribution, private = next(iter(method.contribute(shared, [self.nodes[me]], [private])))
-                if self.killed == (me, shared.round):
+                if self.killed.get(me) == shared.round:
                     self.hands.gone.add(me)
                     raise Killed
                 before = shared
@@ -108,7 +111,7 @@ class Peers:
                 def combine(total: Contribution, before: SharedModel = before) -> SharedModel:
                     return method.combine(before, total)
 
-                shared, _ = self.rounds[me].run("rating", shared.round + 1, contribution, combine)
+                shared, _ = self.rounds[me].run("rating", shared.round + 1, contribution, combine, absent, shared)
             self.rounds[me].end()
             self.end[me] = shared
         except (HierfedError, Killed) as error:
@@ -153,7 +156,7 @@ def test_every_peer_has_the_servers_model_and_one_ledger(peers, count, graph, fa
 
 def test_a_peer_that_is_gone_is_left_out_and_the_others_finish(peers):
     """What is left is a star of those that are left, from the model of the round before."""
-    found = peers(4, killed=(2, 2)).train()
+    found = peers(4, killed={2: 2}).train()
     assert isinstance(found.end[2], Killed)
     before = run_rounds(found.method, found.nodes, 2)
     left = [0, 1, 3]
@@ -168,8 +171,44 @@ def test_a_peer_that_is_gone_is_left_out_and_the_others_finish(peers):
     assert len({tuple(found.rounds[number].ledger.lines) for number in left}) == 1
 
 
+@pytest.mark.parametrize("killed", [{2: 1}, {2: 2}, {2: 2, 3: 3}, {2: 2, 3: 2}], ids=str)
+def test_the_last_sum_of_a_peer_that_is_gone_stays(killed, make_pairs, divide_users, make_content, make_factors):
+    """A star that adds the last sum of each node that has left, from where the model is now."""
+    nodes = divide_users(make_pairs(60, 60, seed=1), [user % 4 for user in range(60)])
+    large = make_factors(make_content(60), momentum=0.85, threshold=10, kernel=None)
+    found = Peers(nodes, large, killed=killed, keeps=True).train()
+    method, private, last = found.method, [None] * 4, {}
+    shared = method.start()
+    while shared.round < ROUNDS:
+        for number, node in enumerate(found.nodes):
+            if killed.get(number, ROUNDS) > shared.round:
+                (given, private[number]) = next(iter(method.contribute(shared, [node], [private[number]])))
+                last[number] = given, shared
+        shared = method.combine(shared, ordered_sum(method.brought(*last[number], shared) for number in range(4)))
+    left = [number for number in range(4) if number not in killed]
+    assert float(shared.arrays["rare_offset"]) != 0
+    assert all(apart(found.end[number], shared) < 1e-8 for number in left)
+
+
+def test_a_peer_that_is_gone_before_the_first_sum_is_left_out(peers):
+    """What it sent in opening rounds is a sum of other things."""
+    found = peers(4, factors=True, killed={2: 0}, keeps=True).train()
+    method, private = found.method, [None] * 4
+    shared = method.start()
+    while shared.round < ROUNDS:
+        places = [number for number in range(4) if shared.round < 0 or number != 2]
+        given = []
+        for number in places:
+            contribution, private[number] = next(
+                iter(method.contribute(shared, [found.nodes[number]], [private[number]]))
+            )
+            given.append(contribution)
+        shared = method.combine(shared, ordered_sum(given))
+    assert all(apart(found.end[number], shared) < 1e-8 for number in (0, 1, 3))
+
+
 def test_below_the_quorum_nobody_goes_on(peers):
-    found = peers(4, killed=(0, 1), quorum=4).train()
+    found = peers(4, killed={0: 1}, quorum=4).train()
     assert all("--quorum" in str(found.end[number]) for number in (1, 2, 3))
 
 
