@@ -48,17 +48,21 @@ def of_the_ranking(options: argparse.Namespace) -> None:
     nodes, _ = assign(dataset, divide(dataset, plain), plain)
     rating, *later = stages_from_rating(Case(plain, dataset.catalogue, dataset.ratings.limits))
     models = {rating.name: run_rounds(rating.build({}), nodes, rating.rounds).shared}
-    for name in ("", *(options.steps or ["words8", "words8,deflate"])):
-        how = Round(steps=steps_of(load_settings("hierarchical", {"steps": name.split(",") if name else []})))
-        total = 0.0
+    chosen = ("", *(options.steps or ["words8", "words8,deflate"]))
+    ways = [(name, secure) for name in chosen for secure in (False, True) if not (secure and "deflate" in name)]
+    for name, secure in ways:
+        changes = {"steps": name.split(",") if name else [], "secure_sums": secure}
+        changed, total = load_settings("hierarchical", changes), 0.0
+        how = round_of(changed) if secure else Round(steps=steps_of(changed))
+        told = f"{name or 'numbers'}{', secure' if secure else ''}"
         for stage in later:
             sent = list[int]()
             record = lambda done, sent=sent: sent.append(done.bytes_up)  # noqa: E731
             run_rounds(stage.build(models), nodes, stage.rounds, record, how)
             megabytes = sum(sent) / len(nodes) / 1e6
             total += megabytes
-            print(f"{name or 'numbers':16} {stage.name:9} {megabytes:7.2f} MB in {len(sent)} rounds", flush=True)
-        print(f"{name or 'numbers':16} {'all':9} {total:7.2f} MB", flush=True)
+            print(f"{told:16} {stage.name:9} {megabytes:7.2f} MB in {len(sent)} rounds", flush=True)
+        print(f"{told:16} {'all':9} {total:7.2f} MB", flush=True)
 
 
 def of_a_network(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ and rounds B, through which G's whole numbers would show.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,8 +34,9 @@ from hierfed.data.federation import Node, Nodes
 from hierfed.data.rater_classes import in_order, next_edge
 from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check, Sent, counts, with_uncounted, within
-from hierfed.federated.contract import Contribution, OnDone, SharedModel, ignore_share
+from hierfed.federated.contract import WORDS, Contribution, OnDone, SharedModel, ignore_share
 from hierfed.federated.private import PrivateState
+from hierfed.federated.steps import Limit
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import catalogue_scores, known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.kernel import ItemKernel
@@ -130,6 +131,22 @@ class Ease:
                 likeness = self.likeness.between(known[None, rows], known[None])[0]
                 found[rows] += likeness.mul_(root[rows, None]).mul_(root)
         return found
+
+    def total_limits(self, shared: SharedModel) -> Mapping[str, Limit]:
+        """Words in which the counts stay whole: no pair has more raters than an item. See Limited."""
+        if not shared.arrays:
+            return {}
+        most = float(shared.arrays["raters"].max())
+        bits = next((bits for bits in sorted(WORDS.values()) if most < 2 ** (bits - 1)), None)
+        return {} if bits is None else {"co_raters": Limit(torch.tensor(2.0 ** (bits - 1), dtype=torch.float64), bits)}
+
+    def reduced(self, contribution: Contribution, shared: SharedModel) -> Contribution:
+        """The counts themselves; see Limited."""
+        return contribution
+
+    def restored(self, total: Contribution, shared: SharedModel) -> Contribution:
+        """The counts themselves; see Limited."""
+        return total
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:
         """Counts; no pair of items has more raters than either item. See SumMethod."""

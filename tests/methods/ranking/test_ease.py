@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,16 @@ from hierfed.data.federation import Node, make_nodes
 from hierfed.data.rater_classes import rounded_up
 from hierfed.data.ratings import Ratings
 from hierfed.engines.in_process import run_rounds
+from hierfed.engines.rounds import Round
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
+from hierfed.federated.rules import OPEN_SUM
+from hierfed.federated.steps import Known
+from hierfed.federated.words import Words
 from hierfed.methods.ranking import ease
 from hierfed.methods.ranking.ease import COPIES, STEP, CoRaters, Ease, public_likeness, weights_of, with_penalty
 from hierfed.models.lists import rated_matrix
+from hierfed.privacy.secure_sum.simulation import SecureSum
 
 USERS, ITEMS, LEAST = 24, 15, 4
 METHOD = Ease(ITEMS, penalty=7.0, least_raters=LEAST)
@@ -154,6 +160,41 @@ def test_nodes_send_counts_and_then_the_lower_triangle_of_the_known_items_co_rat
         assert sent.arrays["co_raters"].tolist() == expected
         assert sent.nbytes == 8 * len(known) * (len(known) + 1) // 2
         assert kept is None
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("rule", [OPEN_SUM, SecureSum()])
+def test_counts_in_words_give_the_same_bits_openly_and_under_secure_sums(bits, rule):
+    ratings, sent = pooled(2), list[int]()
+    nodes = nodes_of(ratings, [user % 5 for user in range(USERS)])
+    how = Round(rule, steps=(Words(bits),))
+    shared = run_rounds(METHOD, nodes, 1, lambda done: sent.append(done.bytes_up), how).shared
+    assert shared.digest() == trained(ratings).digest()
+    if rule is OPEN_SUM:
+        known = int((shared.arrays["raters"] > 0).sum())
+        # The raters before them, then words and their check.
+        assert sent == [5 * (8 * ITEMS + bits // 8 * known * (known + 1) // 2 + 4)]
+
+
+@pytest.mark.parametrize(
+    ("raters", "bits"), [(127.9, 8), (128.0, 16), (32_767.9, 16), (32_768.0, 32), (2.0**31 - 1, 32), (2.0**31, 64)]
+)
+def test_words_are_as_wide_as_the_most_rated_items_raters(raters, bits):
+    shared = SharedModel({"raters": torch.tensor([0.0, 5.0, raters], dtype=torch.float64)})
+    most = math.ceil(raters) - 1
+    found = Contribution({"co_raters": torch.tensor([0.0, 1.0, most], dtype=torch.float64)})
+    step, known = Words(8), Known.of(Ease(3), shared, (Words(8),))
+    sent = step.at_node(found, known, 0)
+    assert sent.words.get("co_raters", 64) == bits
+    assert step.at_server(sent, known).arrays["co_raters"].tolist() == [0, 1, most]
+
+
+def test_more_raters_than_fit_into_words_are_refused():
+    known = Known.of(Ease(1), SharedModel({"raters": torch.tensor([100.0]).double()}), (Words(8),))
+    found = Contribution({"co_raters": torch.tensor([70.0]).double()})
+    sent = [Words(8).at_node(found, known, node) for node in (0, 1)]
+    with pytest.raises(HierfedError, match="the total of 'co_raters' does not fit into words of 8 bits"):
+        Words(8).at_server(ordered_sum(sent), known)
 
 
 @settings(max_examples=15, deadline=None)
