@@ -1,6 +1,7 @@
 """How many rounds does the hierarchical model take, with its momentum and without? And how many a network?
 
     python benchmarks/fewer_rounds.py --data FOLDER [--protocols warm,cold,temporal] [--seeds 5] [--rounds 16] [--keep]
+    python benchmarks/fewer_rounds.py --data FOLDER --validation [--rounds 16] [--momentum 0.75]
     python benchmarks/fewer_rounds.py --data FOLDER --preset network [--validation] [--seeds 5] [--keep]
 
 Each seed of a protocol is trained twice: PLAIN_ROUNDS rounds without momentum, and --rounds rounds (the preset's,
@@ -50,15 +51,20 @@ FEWER: Mapping[str, Mapping[str, object]] = {
 CHOSEN = "4 epochs"
 
 
-def judge(source: str, protocol: str, seed: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """For each of MODELS, RMSE after PLAIN_ROUNDS rounds without momentum, and after `rounds` rounds with it."""
-    settings = load_settings("hierarchical", {"source": source, "protocol": protocol, "seed": seed, "threads": 1})
+def judge(options: argparse.Namespace, protocol: str, seed: int) -> dict[str, tuple[float, float]]:
+    """For each of MODELS, RMSE after PLAIN_ROUNDS rounds without momentum, and after --rounds rounds with it."""
+    common = {"source": options.data, "protocol": protocol, "seed": seed, "threads": 1}
+    settings = load_settings("hierarchical", {**common, "momentum": options.momentum})
     dataset = load_dataset(settings)
     nodes, personal = assign(dataset, divide(dataset, settings), settings)
+    if options.validation:
+        # Rows that the same users learn from would judge nothing.
+        held = [with_validation(node, seed) for node in personal]
+        nodes, personal = held if personal is nodes else nodes, held
     method = prepare(Case(settings, dataset.catalogue, dataset.ratings.limits)).method
     assert isinstance(method, HierarchicalFactors)
     found: dict[str, list[float]] = {name: [] for name in MODELS}
-    for variant, count in ((replace(method, momentum=0.0), PLAIN_ROUNDS), (method, rounds)):
+    for variant, count in ((replace(method, momentum=0.0), PLAIN_ROUNDS), (method, options.rounds)):
         trained = run_rounds(variant, nodes, count)
         private = trained.private if personal is nodes else [None] * len(personal)
         # Kriging is the users' own: no round knows of it.
@@ -98,6 +104,8 @@ def main() -> None:
     parser.add_argument("--protocols", default="warm,cold,temporal")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=load_settings("hierarchical").training.rounds)
+    told = "of the accelerated rounds"
+    parser.add_argument("--momentum", type=float, default=load_settings("hierarchical").factors.momentum, help=told)
     parser.add_argument("--keep", action="store_true", help="write better figures to best_figures.json")
     parser.add_argument("--preset", choices=["hierarchical", "network"], default="hierarchical")
     parser.add_argument("--validation", action="store_true", help="of a network: judge on validation rows")
@@ -110,7 +118,7 @@ def main() -> None:
     for protocol in options.protocols.split(","):
         runs = []
         for seed in range(options.seeds):
-            runs.append(judge(options.data, protocol, seed, options.rounds))
+            runs.append(judge(options, protocol, seed))
             for name, (plain, fewer) in runs[-1].items():
                 line = f"{protocol:8} {name:13} seed {seed}  {plain:.5f}  {fewer:.5f}  {fewer - plain:+.5f}"
                 print(line, flush=True)
