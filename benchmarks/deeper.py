@@ -1,7 +1,7 @@
-"""What do depth, item vectors and user vectors gain a network? A table of both, beside `network` and `hierarchical`.
+"""What do depth, vectors and a user's own history gain a network? A table of all, beside `network`.
 
     python benchmarks/deeper.py [--data FOLDER] [--protocols warm] [--depths 0 1 2 3] [--vectors none items users both]
-                                [--seeds 1] [--rounds 10] [--out FILE] [--cost]
+                                [--history none kriging] [--seeds 1] [--rounds 10] [--out FILE] [--cost]
 
 Without --data it takes generated ratings. Depth 0 is no hidden layer, `plain` the layers of the preset, and from 1 on
 there are residual blocks of 32 units. Every form has the same trials, which are judged on a fifth of the train rows of
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ DEPTHS: Mapping[str, Mapping[str, Any]] = {
     **{str(depth): {"depth": depth, "hidden": [32]} for depth in range(1, 7)},
 }
 RATES: Sequence[Mapping[str, Any]] = ({"learning_rate": 0.003}, {"learning_rate": 0.001})
+HISTORY: Mapping[str, Mapping[str, Any]] = {"none": {}, "kriging": {"user_level": "kriging"}}
 STEPS = {"learning_rate": 0.001, "vector_rate": 0.02, "vector_penalty": 0.2, "tuning_epochs": 2}
 # A user's head weighs hidden units: those of blocks are normalised, and without layers they are features.
 PENALTIES: Mapping[bool, Sequence[Mapping[str, Any]]] = {
@@ -55,12 +57,16 @@ PENALTIES: Mapping[bool, Sequence[Mapping[str, Any]]] = {
 }
 
 
-def trials_of(depth: str, vectors: str) -> list[dict[str, Any]]:
+PLAIN = ("plain", "none", "none")
+
+
+def trials_of(depth: str, vectors: str, history: str = "none") -> list[dict[str, Any]]:
     """The settings that are tried for a form."""
-    form = {**DEPTHS[depth], **VECTORS[vectors]}
-    if (depth, vectors) == ("plain", "none"):
+    form = {**DEPTHS[depth], **VECTORS[vectors], **HISTORY[history]}
+    if vectors == "none" and (depth == "plain" or history != "none"):
         return [{**form, **rate} for rate in RATES]
-    return [{**form, **STEPS, **penalty} for penalty in PENALTIES[depth == "plain"]]
+    others = PENALTIES[depth == "plain"] if history == "none" else ({"vector_penalty": 0.2}, {"vector_penalty": 0.6})
+    return [{**form, **STEPS, **other} for other in others]
 
 
 def base_of(source: str, protocol: str, seed: int, rounds: int) -> dict[str, Any]:
@@ -86,11 +92,11 @@ def remembered(file: Path | None) -> Callable[[dict[str, Any], Callable[[], floa
     return figure
 
 
-def cost(source: str, forms: Sequence[tuple[str, str]], console: Console, repeats: int = 3) -> None:
+def cost(source: str, forms: Sequence[tuple[str, str, str]], console: Console, repeats: int = 3) -> None:
     """Print the least processor time of a round of each form."""
     bench = Bench.of(base_of(source, "warm", 0, 1))
-    least: dict[tuple[str, str], float] = {}
-    for form in [("plain", "none"), *forms]:
+    least: dict[tuple[str, str, str], float] = {}
+    for form in [PLAIN, *forms]:
         method = bench.method(load_settings("network", {**bench.base, **trials_of(*form)[0]}), bench.nodes)
         begin, seconds = run_rounds(method, bench.nodes, 1), []
         for _ in range(repeats):
@@ -98,8 +104,9 @@ def cost(source: str, forms: Sequence[tuple[str, str]], console: Console, repeat
             run_rounds(method, bench.nodes, 2, begin=begin)
             seconds.append(time.process_time() - began)
         least[form] = min(seconds)
-        relative = least[form] / least["plain", "none"]
-        console.print(f"depth {form[0]:5} vectors {form[1]:5}  {1000 * least[form]:6.0f} ms a round  {relative:.2f}")
+        relative = least[form] / least[PLAIN]
+        told = f"depth {form[0]:5} vectors {form[1]:5} history {form[2]:7}"
+        console.print(f"{told}  {1000 * least[form]:6.0f} ms a round  {relative:.2f}")
 
 
 def main() -> None:
@@ -109,6 +116,7 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", default=["warm"])
     parser.add_argument("--depths", nargs="+", default=["0", "1", "2", "3"], choices=list(DEPTHS))
     parser.add_argument("--vectors", nargs="+", default=list(VECTORS), choices=list(VECTORS))
+    parser.add_argument("--history", nargs="+", default=["none"], choices=list(HISTORY))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--out", type=Path)
@@ -116,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=120)
-    forms = [(depth, vectors) for depth in options.depths for vectors in options.vectors]
+    forms = list(product(options.depths, options.vectors, options.history))
     with tempfile.TemporaryDirectory() as folder:
         source = options.data
         if source is None:
@@ -126,7 +134,7 @@ def main() -> None:
             cost(source, forms, console)
             return
         table = Table(title=f"RMSE on test rows, {options.seeds} seeds, {options.rounds} rounds")
-        for heading in ("protocol", "depth", "vectors", "validation", "test", "less network", "p"):
+        for heading in ("protocol", "depth", "vectors", "history", "validation", "test", "less network", "p"):
             table.add_column(heading, justify="left" if heading == "protocol" else "right")
         figure = remembered(options.out)
 
@@ -144,14 +152,14 @@ def main() -> None:
 
         for protocol in options.protocols:
             reference = np.full(options.seeds, np.nan)
-            for depth, vectors in dict.fromkeys([("plain", "none"), *forms]):
-                tried = [(rmse(protocol, 0, trial, False), trial) for trial in trials_of(depth, vectors)]
+            for form in dict.fromkeys([PLAIN, *forms]):
+                tried = [(rmse(protocol, 0, trial, False), trial) for trial in trials_of(*form)]
                 best, trial = min(tried, key=lambda pair: pair[0])
                 tested = np.array([rmse(protocol, seed, trial, True) for seed in range(options.seeds)])
-                reference = tested if (depth, vectors) == ("plain", "none") else reference
+                reference = tested if form == PLAIN else reference
                 told = f"{best:.4f}", f"{tested.mean():.4f}", f"{(tested - reference).mean():+.4f}"
                 p_value = paired_p_value(tested - reference)
-                row = protocol, depth, vectors, *told, "" if p_value is None else f"{p_value:.3f}"
+                row = protocol, *form, *told, "" if p_value is None else f"{p_value:.3f}"
                 console.print(*row, trial, highlight=False)
                 table.add_row(*row)
         console.print(table)

@@ -98,7 +98,7 @@ class SettingsByName(TypedDict, total=False):
     tuning_learning_rate: float
     tuning_proximal: float
     validation: float
-    user_level: Literal["none", "bias", "ridge_head"]
+    user_level: Literal["none", "bias", "ridge_head", "kriging"]
     bias_shrinkage: float
     head_penalty: float
     rank: int

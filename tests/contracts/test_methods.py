@@ -143,12 +143,12 @@ def test_a_saved_run_recommends_nothing_that_was_rated(name, outcomes, tmp_path)
 
 
 @EVERY_METHOD
-@pytest.mark.parametrize("user_level", ["none", "ridge_head"])
+@pytest.mark.parametrize("user_level", ["none", "ridge_head", "kriging"])
 def test_a_saved_run_predicts_what_the_run_predicted(name, user_level, outcomes, world, tmp_path):
     outcome = outcomes[name]
     if user_level != "none":
         if name != "averaging":
-            pytest.skip("no other method has heads")
+            pytest.skip("no other method has a user level")
         outcome = run_experiment(settings_of(name, world, user_level=user_level))
     settings = outcome.settings.model_copy(
         update={"serving": outcome.settings.serving.model_copy(update={"refit": "none"})}

@@ -206,14 +206,15 @@ class FederatedAveraging(Method):
         """See Method."""
         nothing = torch.empty(0, dtype=torch.int64)
 
-        def restore(kept: Mapping[str, Tensor]) -> PersonalNetwork:
+        def restore(kept: Mapping[str, Tensor]) -> PersonalModel:
             parameters = self.predictor.flat(kept) if kept else shared.arrays["parameters"]
             heads = None
             if "user_bias" in kept:
                 heads = UserHeads(torch.zeros(1, dtype=torch.int64), kept["user_bias"], kept["user_weights"][None])
             items, stars = (kept[name].numpy() if kept else nothing.numpy() for name in ("items", "ratings"))
             own = Ratings(np.zeros(len(items), np.int32), items, stars)
-            return PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale, own)
+            network = PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale, own)
+            return self.user_level.completed(network, own)
 
         return restore
 
@@ -237,14 +238,13 @@ class FederatedAveraging(Method):
         models: list[PersonalModel] = []
         for parameters, node in zip(local, nodes, strict=True):
             heads = None
-            if self.user_level.how != "none":
+            if self.user_level.heads:
                 item = torch.from_numpy(node.train.item).long()
                 prediction = self.rate(parameters, item)
                 hidden = last_hidden(self.predictor, parameters, self.features, item)
                 heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
-            models.append(
-                PersonalNetwork(self.predictor, self.features, parameters, heads, self.training.scale, node.train)
-            )
+            same = self.predictor, self.features, parameters, heads, self.training.scale, node.train
+            models.append(self.user_level.completed(PersonalNetwork(*same), node.train))
         return models
 
 

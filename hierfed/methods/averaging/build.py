@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -23,7 +25,9 @@ from hierfed.methods.averaging.pooled_averaging import pooled
 from hierfed.methods.averaging.stacked import train_stacked
 from hierfed.methods.averaging.threads import STACK, ThreadedTrainer
 from hierfed.methods.averaging.training import LocalTraining, Trainer
+from hierfed.methods.averaging.user_kriging import UserKriging
 from hierfed.methods.averaging.user_level import UserPersonalisation
+from hierfed.methods.content import public_content
 from hierfed.methods.kind import Case, ModuleMaker, Prepared
 from hierfed.methods.messages import FEATURES
 from hierfed.methods.packages import check_privacy_packages
@@ -42,6 +46,10 @@ def build(case: Case) -> Prepared:
     private = settings.privacy.privacy_unit != "none"
     features = prepare_features(catalogue, np.ones(len(catalogue))) if private else _fitted(case)
     plain = make_averaging(settings, features, scale_of(case.limits), case.module)
+    if settings.personalisation.user_level == "kriging":
+        content = public_content(settings, catalogue).content
+        kriging = UserKriging.of(content, case.limits, settings.training.threads)
+        plain = replace(plain, user_level=replace(plain.user_level, kriging=kriging))
     if not private:
         return Prepared(plain, features.names, features.missing)
     check_privacy_packages()

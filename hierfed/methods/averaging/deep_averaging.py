@@ -147,18 +147,18 @@ class DeepAveraging(FederatedAveraging):
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> list[PersonalModel]:
         """The users' vectors, the node level, then each user's head on top; see Method."""
-        known, models = self._shared(shared), []
+        known, models = self._shared(shared), list[PersonalModel]()
         for (own, trained), node in zip(self._personal(shared, nodes, private), nodes, strict=True):
             changed = own.items if self.node_level.how != "none" else NOBODY
             vectors = trained.item_vectors[: len(changed)]
             same = known, trained.parameters, changed, vectors, own.users, trained.user_vectors, node.train
             model = PersonalDeepNetwork(*same)
-            if self.user_level.how != "none":
+            if self.user_level.heads:
                 prediction, hidden = model.outputs(node.train)
                 heads = fit_user_heads(node.train, prediction, hidden, self.user_level)
                 model = PersonalDeepNetwork(*same, heads)
-            models.append(model)
-        return cast("list[PersonalModel]", models)
+            models.append(self.user_level.completed(model, node.train))
+        return models
 
     def predict(self, shared: SharedModel, ratings: Ratings) -> Tensor:
         """The ratings of a user whose vector is 0; see Method."""
@@ -178,7 +178,12 @@ class DeepAveraging(FederatedAveraging):
     def restorer(self, shared: SharedModel) -> Restorer:
         """See Method."""
         known = self._shared(shared)
-        return lambda kept: restored(known, shared.arrays["parameters"], kept)
+
+        def restore(kept: Mapping[str, Tensor]) -> PersonalModel:
+            network = restored(known, shared.arrays["parameters"], kept)
+            return self.user_level.completed(network, network.own)
+
+        return restore
 
     def rivals(self, rows: RivalRows) -> RivalErrors:
         """None: a network with vectors is compared with those that its benchmark names; see Method."""

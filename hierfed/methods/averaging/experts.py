@@ -172,7 +172,7 @@ class ExpertsAveraging(FederatedAveraging):
         for node, gate, experts in zip(nodes, gates, rows, strict=True):
             shares = gate.shares[gate.shares > 0]
             mixture = PersonalMixture(self.predictor, self.features, experts, shares, self.training.scale, node.train)
-            if self.user_level.how != "none":
+            if self.user_level.heads:
                 item = torch.from_numpy(node.train.item).long()
                 hidden = last_hidden(self.predictor, mixture.leading, self.features, item)
                 heads = fit_user_heads(node.train, mixture.predict(node.train), hidden, self.user_level)

@@ -128,6 +128,8 @@ def _several_refusal(settings: Settings) -> str:
         reason = "each is moved by its own mean: leave federation.server_optimizer at 'none'"
     elif settings.federation.rule not in ("sum", "exact_sum", "screen"):
         reason = "each is the mean of other nodes: leave federation.rule at 'sum'"
+    elif settings.personalisation.user_level == "kriging":
+        reason = "users' processes were never tried on mixtures: set personalisation.user_level to 'ridge_head'"
     return f"{begins}{reason}" if reason else _tried_refusal(settings, f"{begins}it ")
 
 

@@ -63,7 +63,7 @@ class PersonalisationSettings(Section):
     personal_nodes: the number of nodes among which the judged users are divided.
     personal_partition: how these users are divided; a partition of whole users.
     node_level: `none`, `fine_tuning`, `head`, `head_first` (LP-FT), `ditto` or `bias`.
-    user_level: `none`, `bias` or `ridge_head`.
+    user_level: `none`, `bias`, `ridge_head` or `kriging`, a Gaussian process over the user's own ratings.
     tuning_epochs, tuning_batch_size, tuning_learning_rate: passes, rows of a step and rate of the training that makes
     a node's own model.
     tuning_proximal: Ditto's pull to the global model.
@@ -80,6 +80,6 @@ class PersonalisationSettings(Section):
     tuning_learning_rate: Positive = 0.005
     tuning_proximal: NonNegative = 0.1
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    user_level: Literal["none", "bias", "ridge_head"] = "none"
+    user_level: Literal["none", "bias", "ridge_head", "kriging"] = "none"
     bias_shrinkage: NonNegative = 5.0
     head_penalty: Positive = 10.0

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from hierfed.data.ratings import Ratings
 from hierfed.errors import HierfedError
-from hierfed.federated.private import PrivateState
+from hierfed.federated.private import PersonalModel, PrivateState
+from hierfed.methods.averaging.user_kriging import UserKriging
 from hierfed.models.places import places_among
 
-UserLevel = Literal["none", "bias", "ridge_head"]
+UserLevel = Literal["none", "bias", "ridge_head", "kriging"]
 CHUNK_VALUES = 2**22
 
 
@@ -26,12 +27,24 @@ class UserPersonalisation:
     """The personalisation of each user.
 
     how: `none`; `bias`, the user's mean residual, shrunk to 0 as if by `bias_shrinkage` further ratings of residual 0;
-    `ridge_head`, the bias and then ridge weights on the last hidden layer with penalty `head_penalty`.
+    `ridge_head`, the bias and then ridge weights on the last hidden layer with penalty `head_penalty`; `kriging`, a
+    Gaussian process of the user's residuals; see methods.averaging.user_kriging.
+    kriging: what these processes share; None for the others.
     """
 
     how: UserLevel
     bias_shrinkage: float
     head_penalty: float
+    kriging: UserKriging | None = None
+
+    @property
+    def heads(self) -> bool:
+        """True where each user has a head of its own."""
+        return self.how in ("bias", "ridge_head")
+
+    def completed(self, network: PersonalModel, own: Ratings) -> PersonalModel:
+        """The node's own network, with its users' processes if they have any. own: the users' ratings."""
+        return network if self.kriging is None else self.kriging.on_top(network, own)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,11 @@ class PersonalLocal(UncertainModel):
 
     def distribution(self, rows: Ratings) -> tuple[Tensor, Tensor]:
         """The user's Gaussian process; see UncertainModel."""
+        (mean, variance), scale = self.on_the_scale_of_models(rows), scale_of(self.limits)
+        return scale.in_stars(mean), scale.unit**2 * variance
+
+    def on_the_scale_of_models(self, rows: Ratings) -> tuple[Tensor, Tensor]:
+        """The same on a scale from 0.5 to 5."""
         user, item = numbers_of(rows)
         place, known = places_among(self.users, user)
         x, mean = self.prior.vectors[item], self.prior.mean[item].clone()
@@ -124,8 +129,7 @@ class PersonalLocal(UncertainModel):
         mean[known] += deviation
         variance[known], loudness[known] = left, louder
         noise = (self.prior.noise + self.prior.doubt[item]) * loudness
-        scale = scale_of(self.limits)
-        return scale.in_stars(mean), scale.unit**2 * (variance + noise)
+        return mean, variance + noise
 
     @property
     def kriging(self) -> Kriging:
@@ -150,12 +154,18 @@ class PersonalLocal(UncertainModel):
             yield user, {"items": rated, "ratings": stars}
 
 
-def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int) -> PersonalLocal:
-    """The models of the users of these ratings."""
+def fit_local(
+    prior: PublicPrior, train: Ratings, limits: tuple[float, float], threads: int, means: Tensor | None = None
+) -> PersonalLocal:
+    """The models of the users of these ratings.
+
+    means: the prior means of these ratings, [ratings], where they are others than the items' own.
+    """
     order = np.lexsort((train.item, train.user))
     users, counts = np.unique(train.user, return_counts=True)
     items = torch.from_numpy(train.item[order]).long()
     stars = torch.from_numpy(train.value[order]).double()
+    expected = prior.mean[items] if means is None else means[torch.from_numpy(order)]
     return PersonalLocal(
         prior,
         limits,
@@ -165,7 +175,7 @@ def fit_local(prior: PublicPrior, train: Ratings, limits: tuple[float, float], t
             items=items,
             ratings=stars,
             vectors=prior.vectors[items],
-            residuals=scale_of(limits).learned(stars) - prior.mean[items],
+            residuals=scale_of(limits).learned(stars) - expected,
             noise=prior.noise + prior.doubt[items],
         ),
         threads,
