@@ -47,6 +47,7 @@ PRESETS = {
     "network": {"rounds": 10, "hidden": [32, 16]},
 }
 PUSHED_RATERS = 50
+RULE = {"rule", "rule_share", "groups"}
 # One in so many users of a liar pushes.
 PUSHES = {"push": 1, "half push": 2, "quiet push": 4}
 
@@ -185,7 +186,9 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
     began = time.perf_counter()
     rest = rest_of(seed, case_of["nodes"], data)
     settings = load_settings(preset, {**COMMON, **PRESETS[preset], **rest, **changes})
-    plain = load_settings(preset, {**COMMON, **PRESETS[preset], **rest})
+    # A changed model is compared with itself under a plain sum.
+    model = {name: value for name, value in changes.items() if name not in RULE}
+    plain = load_settings(preset, {**COMMON, **PRESETS[preset], **rest, **model})
     with one_torch_thread():
         allocation = allocation_of(preset, seed, case_of["nodes"], data)
         nodes, dataset = list(allocation.nodes), allocation.dataset
@@ -203,7 +206,13 @@ def run(case_of: dict, data: str, validation: bool) -> dict:
         # Without an attack, the reference has all nodes: the difference is the rule's own cost.
         among = nodes if attack == "none" else honest
         reference = reference_of(
-            case, plain, among, honest, film, rounds, (preset, seed, len(nodes), attack == "none", len(liars), data)
+            case,
+            plain,
+            among,
+            honest,
+            film,
+            rounds,
+            (preset, seed, len(nodes), attack == "none", len(liars), data, str(model)),
         )
         try:
             case = after_earlier_stages(case, told, round_of(settings))
