@@ -18,7 +18,7 @@ from hierfed.engines.in_process import FinishedRound
 from hierfed.engines.replies import template
 from hierfed.engines.rounds import PLAIN, Lateness, Round
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, DatedSums, SharedModel, SumMethod, ordered_sum
+from hierfed.federated.contract import Contribution, DatedSums, SharedModel, SteeredMethod, SumMethod, ordered_sum
 from hierfed.federated.method import Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.recorded import RecordedStep
@@ -61,8 +61,12 @@ class LateSums:
             self._last.pop(place, None)
 
     def total(self, now: SharedModel) -> Contribution:
-        """The total of a step from the model `now`, in the order of the nodes' places. The next one begins."""
-        places, self._fresh = sorted(self._fresh if self._late.averaged else self._last), []
+        """The total of a step from the model `now`, in the order of the nodes' places. The next one begins.
+
+        Sums of former opening rounds are of other things, and no part of it.
+        """
+        fresh = self._late.averaged or now.round < self._late.of_everybody
+        places, self._fresh = sorted(self._fresh if fresh else self._last), []
         return ordered_sum(self._present(*self._last[place], now) for place in places)
 
     def _present(self, sent: Contribution, made_with: SharedModel, now: SharedModel) -> Contribution:
@@ -85,6 +89,10 @@ class Order(Protocol):
 
     clock: float
 
+    def in_time(self, idle: Sequence[int]) -> Sequence[int]:
+        """The nodes of a steering round, among those that have nothing to do."""
+        ...
+
     def ask(self, place: int) -> None:
         """A node is given a model."""
         ...
@@ -96,18 +104,28 @@ class Order(Protocol):
 
 @dataclass
 class SimulatedOrder:
-    """The order of simulated speeds. due: the time and the place of every answer that is to come."""
+    """The order of simulated speeds.
+
+    due: the time and the place of every answer that is to come. answered: how often each has. first: until its first.
+    """
 
     late: Lateness
     nodes: Sequence[Node]
     clock: float = 0.0
     due: list[tuple[float, int]] = field(default_factory=list)
     answered: dict[int, int] = field(default_factory=dict)
+    first: dict[int, float] = field(default_factory=dict)
+
+    def in_time(self, idle: Sequence[int]) -> Sequence[int]:
+        """See Order."""
+        return self.late.in_time(self.first)
 
     def ask(self, place: int) -> None:
         """See Order."""
         asked = Asked(self.late.seed, self.answered.get(place, 0), self.nodes[place].number, len(self.nodes))
-        heapq.heappush(self.due, (self.clock + self.late.speed(asked), place))
+        taken = self.late.speed(asked)
+        self.first.setdefault(place, taken)
+        heapq.heappush(self.due, (self.clock + taken, place))
 
     def turn(self, wanted: int) -> Turn:
         """See Order."""
@@ -126,6 +144,10 @@ class RecordedOrder:
 
     def __init__(self, steps: Sequence[RecordedStep], nodes: Sequence[Node]):
         self._steps, self._places = iter(steps), {node.name: place for place, node in enumerate(nodes)}
+
+    def in_time(self, idle: Sequence[int]) -> Sequence[int]:
+        """See Order: the ledger names everybody, and says who was asked."""
+        return idle
 
     def ask(self, place: int) -> None:
         """See Order."""
@@ -155,8 +177,9 @@ def run_asynchronous(
 ) -> Trained:
     """Train the shared model until it has made this many steps; see hierfed.engines.in_process.run_rounds.
 
-    Opening rounds are of everybody, and so is the first step of sums that can only be added; see LateSums. The nodes
-    of a step are told to the observer in the order of their answers, which decides all: equal orders give equal bits.
+    Opening rounds are of everybody, but for those that only steer: they are of the nodes that are in time; see
+    Lateness.in_time. The first step of sums that can only be added is of everybody too; see LateSums. The nodes of a
+    step are told to the observer in the order of their answers, which decides all: equal orders give equal bits.
     """
     late, rows, steps, everybody = how.lateness, row_counts(nodes), how.steps, range(len(nodes))
     shared, private = method.start(), list[PrivateState | None]([None] * len(nodes))
@@ -165,13 +188,17 @@ def run_asynchronous(
     order: Order = SimulatedOrder(late, nodes) if recorded is None else RecordedOrder(recorded, nodes)
     bytes_up, bytes_down, began = 0, 0, time.perf_counter()
     idle: Sequence[int] = everybody
+    steering = method.steering_rounds if isinstance(method, SteeredMethod) else range(0)
     while shared.round < rounds and (shared.round < 1 or observer.should_continue()):
-        for place in idle:
+        steers = shared.round + 1 in steering
+        asked = order.in_time(idle) if steers else idle
+        rest = [place for place in idle if place not in asked]
+        for place in asked:
             given[place] = shared
             order.ask(place)
-        bytes_down += shared.nbytes * len(idle)
+        bytes_down += shared.nbytes * len(asked)
         observer.share(shared.round + 1, 0.0)
-        turn = order.turn(late.wanted(shared, len(nodes)))
+        turn = order.turn(len(asked) if steers else late.wanted(shared, len(nodes)))
         if not turn.summed:
             sums.forget(everybody)
             private, idle = [None] * len(nodes), everybody
@@ -192,7 +219,7 @@ def run_asynchronous(
             bytes_up += message.nbytes
             observer.share(shared.round + 1, done / len(turn.answered))
         total = sums.total(shared)
-        shared, idle = method.combine(shared, total), [*turn.answered, *turn.refused]
+        shared, idle = method.combine(shared, total), [*turn.answered, *turn.refused, *rest]
         observer.summed(stage, total, shared, np.array([nodes[place].number for place in turn.answered]))
         if shared.round > 0:
             seconds, learned_from = time.perf_counter() - began, int(rows[list(turn.answered)].sum())

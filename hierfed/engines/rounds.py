@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from hierfed.errors import SettingsError
 from hierfed.federated.contract import Contribution, SharedModel
@@ -19,6 +20,10 @@ from hierfed.federated.tree import TreeSum
 from hierfed.methods import kind_of
 from hierfed.privacy.protection import secure_sum_of
 from hierfed.settings import Settings
+
+Key = TypeVar("Key", int, str)
+IN_TIME = 2.0
+"""A node is in time that takes at most so many times as long as the slowest of the faster half."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class Lateness:
     def of_everybody(self) -> int:
         """The last round that waits for everybody: the last opening one, or the first that a sum of all comes from."""
         return 0 if self.averaged else 1
+
+    def in_time(self, times: Mapping[Key, float], least: float = 0.0) -> list[Key]:
+        """The nodes that steering rounds are made with: half of them, and all that are nearly as fast.
+
+        times: until each node's answer to the first round. least: a time that is never too long.
+        """
+        found = sorted(times.values())
+        if self.answers >= len(found):
+            return list(times)
+        limit = max(IN_TIME * found[(len(found) - 1) // 2], least)
+        return [each for each, taken in times.items() if taken <= limit]
 
     def wanted(self, shared: SharedModel, nodes: int) -> int:
         """The number of answers that the next step waits for; all, where sums must be of everybody."""

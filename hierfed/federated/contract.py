@@ -154,6 +154,19 @@ class DatedSums(SumMethod, Protocol):
 
 
 @runtime_checkable
+class SteeredMethod(SumMethod, Protocol):
+    """A method of whose opening rounds some only steer later ones, and leave no number in the model.
+
+    Asynchronous rounds make them without the slow nodes.
+    """
+
+    @property
+    def steering_rounds(self) -> range:
+        """The numbers of these rounds."""
+        ...
+
+
+@runtime_checkable
 class PooledMethod(SumMethod, Protocol):
     """A method that adds up the contributions of many small nodes without an object for each of them.
 

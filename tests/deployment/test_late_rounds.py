@@ -105,6 +105,26 @@ def test_a_node_that_is_late_in_the_round_of_everybody_enters_later(late, data):
     assert result.digest == repeat(found, data)[0]
 
 
+def test_a_node_that_is_slow_in_the_first_round_turns_no_basis(late, data):
+    """It is asked again for what stays in the model, and knows the ledger's lines of the rounds without it."""
+    found = late("hierarchical", 1, embedding_rounds=6)
+    first = 1 - 8
+
+    def meddle(name, kind, facts):
+        counts = name == SLOW and kind == "round" and facts["stage"] == "rating" and facts["round"] == first
+        return "late" if counts else ""
+
+    result = found.serve(meddle, quorum=2)
+    told = {each.round: each for each in entries(found)}
+    for number in range(first + 1, 0):
+        assert told[number].contributors == list(NAMES[:2])
+        assert SLOW in {each.node for each in told[number].refused}
+    assert told[0].contributors == list(NAMES)
+    assert told[1].contributors == list(NAMES)
+    assert not any("does not countersign" in event for event in found.events)
+    assert result.digest == repeat(found, data)[0]
+
+
 def test_too_few_answers_end_the_training_and_a_server_that_begins_again_asks_everybody(late, data):
     found = late("hierarchical", 3)
     with pytest.raises(HierfedError, match="round 2 of 'rating': 2 of 3 nodes have answered, and none for 25 s"):

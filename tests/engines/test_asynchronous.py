@@ -18,7 +18,7 @@ from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.deflate import Deflate
 from hierfed.federated.private import PrivateState
 from hierfed.federated.recorded import RecordedStep
-from hierfed.federated.speeds import SLOW, Asked, constant, lognormal, one_slow, sleeping
+from hierfed.federated.speeds import SLOW, Asked, Speed, constant, lognormal, one_slow, sleeping
 from hierfed.methods.item_biases.item_biases import ItemBiases
 from hierfed.observer import Observer
 
@@ -59,8 +59,13 @@ def last_slow(asked: Asked) -> float:
     return (1.0, 1.1, 2.5)[asked.node]
 
 
-def late(answers: int, **changes) -> Round:
-    return Round(mode="async", lateness=Lateness(answers, last_slow, **changes))
+def late(answers: int, speed: Speed = last_slow, **changes) -> Round:
+    return Round(mode="async", lateness=Lateness(answers, speed, **changes))
+
+
+def nearly_alike(asked: Asked) -> float:
+    """Nobody takes twice as long as another one."""
+    return (1.0, 1.1, 1.9)[asked.node]
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def test_replaced_sums_have_the_fixed_point_of_synchronous_rounds(make_content, 
     method = make_factors(make_content(15), kernel=None)
     nodes = divide_users(make_pairs(12, 15, seed=1), [user % 3 for user in range(12)])
     rest = run_rounds(method, nodes, 600).shared.arrays
-    found = run_asynchronous(method, nodes, 1500, how=late(1)).shared.arrays
+    found = run_asynchronous(method, nodes, 1500, how=late(1, nearly_alike)).shared.arrays
     for name in ("item_mean", "covariate_weights"):
         torch.testing.assert_close(found[name], rest[name], rtol=1e-3, atol=1e-3)
 
@@ -155,6 +160,46 @@ def test_the_offset_of_rare_items_does_not_swing(make_content, make_pairs, make_
     found = float(run_asynchronous(method, nodes, 30, how=how).shared.arrays["rare_offset"])
     assert abs(wanted) > 0.1
     assert found == pytest.approx(wanted, abs=0.5 * abs(wanted))
+
+
+def test_the_basis_of_the_embedding_is_turned_without_the_slow_node_and_all_else_is_of_everybody(
+    make_content, make_pairs, make_factors, divide_users
+):
+    """The opening rounds by hand, and the time of each; node 2 takes 2.5 times as long as the first."""
+    method = make_factors(make_content(15), embedding_rounds=3)
+    nodes = divide_users(make_pairs(12, 15, seed=1), [user % 3 for user in range(12)])
+    shared, private = method.start(), [None] * 3
+    while shared.round < 1:
+        turns = -5 < shared.round < -1
+        given = list(method.contribute(shared, nodes[:2] if turns else nodes, private[:2] if turns else private))
+        private = [state for _, state in given] + private[2:] if turns else [state for _, state in given]
+        shared = method.combine(shared, ordered_sum(sums for sums, _ in given))
+    order, told = Order(), list[FinishedRound]()
+    found = run_asynchronous(method, nodes, 1, told.append, late(1), order).shared
+    assert order.numbers == [[0, 1, 2], [0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
+    assert found.digest() == shared.digest()
+    # Counts 2.5, three products of 1.1 each, the implicit round and the first one of ratings 2.5 each.
+    assert told[0].clock == pytest.approx(2.5 + 3 * 1.1 + 2.5 + 2.5)
+
+
+@pytest.mark.parametrize(
+    ("times", "answers", "wanted"),
+    [
+        ([1, 1, 1, 10], 1, [0, 1, 2]),
+        ([1, 1, 1, 10], 4, [0, 1, 2, 3]),
+        ([1, 2, 3, 4.1], 1, [0, 1, 2]),
+        ([10, 10, 1, 1], 1, [2, 3]),
+        ([3, 1], 1, [1]),
+        ([5], 1, [0]),
+        ([], 1, []),
+    ],
+)
+def test_half_of_the_nodes_and_those_at_most_twice_as_slow_are_in_time(times, answers, wanted):
+    assert Lateness(answers).in_time(dict(enumerate(times))) == wanted
+
+
+def test_short_times_say_nothing_of_a_node():
+    assert Lateness(1).in_time({"a": 0.1, "b": 0.9, "c": 9.0}, 3.0) == ["a", "b"]
 
 
 def test_sums_of_item_biases_do_not_depend_on_lateness(nodes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flwr.app import Message
@@ -49,6 +49,7 @@ class Federation:
         self._admission, self._patience = admission, patience
         self._clock, self._wait, self._allow = clock, wait, allow
         self._members = Members(grid, admission, patience.joining, clock)
+        self._seconds = dict[str, float]()
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -59,6 +60,11 @@ class Federation:
     def patience(self) -> Patience:
         """The limits on waiting."""
         return self._patience
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """How long each member took that has answered the last request to all, by name."""
+        return self._seconds
 
     def number(self, name: str) -> int:
         """The number of a node, which need not be there."""
@@ -139,7 +145,12 @@ class Federation:
         if strategy.secure_group is not None:
             outcome = strategy.aggregate_securely(strategy.secure_group, self.ask)
         else:
-            outcome = strategy.aggregate(self._answers(strategy.message, strategy.quorum))
+
+            def message(node_id: int) -> Message | None:
+                name = self.members[node_id].name
+                return None if name in strategy.left_out else strategy.message(node_id, name)
+
+            outcome = strategy.aggregate(self._answers(message, strategy.quorum))
         return replace(outcome, refused=(*outcome.refused, *self.late()))
 
     def late(self) -> Sequence[Refusal]:
@@ -194,6 +205,7 @@ class Federation:
         last: float | None = None
         began, wait = self._clock(), SHORTEST_WAIT
         end = began + self._patience.deadline
+        self._seconds = {}
         # A node may have begun again since anybody looked, and must be greeted before it is asked.
         self._members.receive([])
         while True:
@@ -206,6 +218,7 @@ class Federation:
                 connection.missed = connection.missed if reply.has_error() else 0
                 if connection.name:
                     found.append((self._members.member(connection), reply))
+                    self._seconds[connection.name] = self._clock() - began
             expected = any(
                 connection not in done and not connection.refused and not connection.missed
                 for connection in self._members.connections.values()

@@ -17,10 +17,13 @@ from hierfed.engines.replies import Look, NodeAnswer, Refusal, RoundName, accept
 from hierfed.engines.rounds import Lateness
 from hierfed.engines.secure_round import THE_SUM
 from hierfed.errors import HierfedError
-from hierfed.federated.contract import Contribution, SharedModel
+from hierfed.federated.contract import Contribution, SharedModel, SteeredMethod
 
 BEGINS_ANEW = "is asked anew: the server has begun again, and keeps no sums of single nodes"
 AWAY = "was away"
+SLOW = "is not asked: it was slow in the first round"
+# Nodes and server look for messages once in about so many seconds: shorter times say nothing of a node.
+LOOKING_SECONDS = 3.0
 
 OnRound = Callable[[RoundOutcome, int, float], None]
 
@@ -70,12 +73,14 @@ class LateRounds:
         self._given, self._asked = dict[str, _Given](), set[str]()
         self._waiting, self._refused = list[_Answer](), dict[Member, Refusal]()
         self._bytes_down = 0
+        self._quorum, self._slow = strategy.quorum, frozenset[str]()
 
     def run(self, rounds: int) -> None:
         """Run rounds until the model has this many.
 
-        The opening rounds are of everybody, and so is the first one of sums that can only be added. A server that was
-        started again in the midst of the training has lost the sums of single nodes, and begins with such a round.
+        The opening rounds are of everybody, but for those that only steer: they leave out who was slow in the first.
+        The first one of sums that can only be added is of everybody too. A server that was started again in the midst
+        of the training has lost the sums of single nodes, and begins with such a round.
         Raises HierfedError where too few nodes answer, or no model follows from what they send.
         """
         strategy, everybody = self._strategy, self._late.of_everybody
@@ -89,11 +94,16 @@ class LateRounds:
 
         def of_everybody(outcome: RoundOutcome, bytes_down: int, seconds: float) -> None:
             nonlocal made_with
+            told = self._with_absent(outcome)
             if outcome.total is not None:
                 self._sums.begin(strategy.accepted, made_with)
+                if made_with.round == strategy.method.start().round:
+                    self._slow = frozenset(self._names) - self._in_time()
                 made_with = strategy.shared
-            self._on_round(self._with_absent(outcome), bytes_down, seconds)
+            self._on_round(told, bytes_down, seconds)
+            self._leave_out()
 
+        strategy.facts_of = lambda name: self._facts(name) if name in self._slow else None
         self._federation.run_rounds(strategy, min(everybody, rounds), of_everybody)
         named: Iterable[str] = self._names
         while strategy.shared.round < rounds:
@@ -102,6 +112,17 @@ class LateRounds:
             named = self._step(now)
             self._asked -= {*named}
         self._federation.stop_listening(self._awaited)
+
+    def _in_time(self) -> frozenset[str]:
+        """The nodes that steering rounds ask."""
+        return frozenset(self._late.in_time(self._federation.seconds, LOOKING_SECONDS))
+
+    def _leave_out(self) -> None:
+        """Ask everybody in the next round or, where it only steers, all but the slow."""
+        strategy = self._strategy
+        steers = isinstance(strategy.method, SteeredMethod) and strategy.name.number in strategy.method.steering_rounds
+        strategy.left_out = self._slow if steers else ()
+        strategy.quorum = max(min(self._quorum, len(self._names) - len(strategy.left_out)), 1)
 
     def _model(self) -> _Given:
         """The model as it is."""
@@ -113,7 +134,8 @@ class LateRounds:
         """The outcome of a round of everybody, which names everybody."""
         numbers = {self._federation.number(name): name for name in self._names}
         told = {each.node for each in outcome.refused} | {numbers.get(number) for number in outcome.contributors}
-        absent = [Refusal(name, AWAY) for name in self._names if name not in told]
+        left_out = self._strategy.left_out
+        absent = [Refusal(name, SLOW if name in left_out else AWAY) for name in self._names if name not in told]
         return replace(outcome, refused=(*outcome.refused, *absent))
 
     def _step(self, now: _Given) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -74,6 +74,8 @@ class SumStrategy(Strategy):
     steps: what changed contributions at the nodes.
     outcome: of the last round. accepted: the contributions to it of single nodes, by number.
     extra_facts: facts that go to every node with the next request.
+    facts_of: gives facts for one node, by name, in their place; None for those.
+    left_out: the names of nodes that the next round does not ask.
     last: the stage's last round, which no model has to be fit for.
     search: for a node that spoils secure sums.
     behind: the nodes behind members that are edges. The rule is then the exact sum.
@@ -99,6 +101,8 @@ class SumStrategy(Strategy):
         self.outcome: RoundOutcome | None = None
         self.accepted: Mapping[int, Contribution] = {}
         self.extra_facts: Mapping[str, Fact] = {}
+        self.facts_of: Callable[[str], Mapping[str, Fact] | None] = lambda name: None
+        self.left_out: Collection[str] = ()
         self.search = Search(len(secure_group.halvings) if secure_group else 0)
         self.behind: Behind = nobody_behind
 
@@ -107,9 +111,11 @@ class SumStrategy(Strategy):
         """The name of the next round."""
         return RoundName(self.training, self.stage, self.shared.round + 1)
 
-    def message(self, node_id: int) -> Message:
-        """The next round's request to the node with this id of Flower's."""
-        request = Request("round", {**self.name.facts(), **self.extra_facts}, self.shared.arrays)
+    def message(self, node_id: int, name: str = "") -> Message:
+        """The next round's request to the node with this id of Flower's, and this name."""
+        own = self.facts_of(name) if name else None
+        facts = self.extra_facts if own is None else own
+        request = Request("round", {**self.name.facts(), **facts}, self.shared.arrays)
         return request_message(request, node_id, f"{self.stage} {self.name.number}")
 
     def configure_train(

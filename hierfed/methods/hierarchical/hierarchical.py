@@ -111,6 +111,11 @@ class HierarchicalFactors(HierarchicalDuties):
         """Counts, subspace iterations, and one round of implicit factorisation."""
         return 1 + (self.embedding_rounds + 1 if self.embedding_rank else 0)
 
+    @property
+    def steering_rounds(self) -> range:
+        """Products with the co-rating matrix, which turn its basis. See SteeredMethod."""
+        return range(2 - self.opening_rounds, 0)
+
     def start(self) -> SharedModel:
         """An empty model; see SumMethod."""
         return SharedModel({}, round=-self.opening_rounds)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 from flwr.app import Message
 
-from hierfed.engines.flower.late_rounds import AWAY, BEGINS_ANEW, LateRounds
+from hierfed.engines.flower.late_rounds import AWAY, BEGINS_ANEW, SLOW, LateRounds
+from hierfed.engines.flower.strategy import SumStrategy
 from hierfed.engines.rounds import Lateness
 from hierfed.errors import HierfedError
 from hierfed.federated.contract import SharedModel
-from tests.engines.flower.world import World
+from tests.engines.flower.world import Adding, World
 
 
 @pytest.fixture
@@ -52,6 +53,32 @@ def test_a_step_waits_for_its_number_of_answers(world):
     steps = run(world, 4, answers=2)
     assert steps[0] == "abc"
     assert {len(each) for each in steps[1:]} == {2}
+
+
+class Turning(Adding):
+    """Opening rounds -2 to 0, of which the last two only steer."""
+
+    steering_rounds = range(-1, 1)
+
+    def start(self) -> SharedModel:
+        return SharedModel(super().start().arrays, -3)
+
+
+def test_rounds_that_only_steer_leave_out_who_was_slow_in_the_first(world):
+    world.strategy = SumStrategy(Turning(), Turning().start(), "training 1", "rating", quorum=3)
+    steps = run(world, 1)
+    assert steps == ["abc", "ab", "ab", "abc"]
+    assert world.c.rounds() == [-2, 1]
+    assert [(each.node, each.reason) for each in world.records[1][0].refused] == [("c", SLOW)]
+    assert world.model == 2 * 111 + 2 * 11
+    # Who was left out has missed lines of the ledger, and gets those that it lacks.
+    asked = [request for request in world.c.heard if request.kind == "round"]
+    assert ["entries" in request.facts for request in asked] == [False, True]
+
+
+def test_a_server_that_waits_for_all_leaves_out_nobody(world):
+    world.strategy = SumStrategy(Turning(), Turning().start(), "training 1", "rating", quorum=3)
+    assert run(world, 1, answers=3) == ["abc"] * 4
 
 
 def test_who_comes_back_is_asked_with_the_model_that_it_had_and_without_entries(world):

@@ -168,6 +168,22 @@ def test_the_opening_rounds_gather_counts_then_what_was_rated_together(make_fact
     assert [len(each[0].arrays) for _, each, _ in without] == [3, len(sent[5])]
 
 
+@pytest.mark.parametrize("changes", [{"embedding_rounds": 4}, {"embedding_rounds": 1}, {"embedding_rank": 0}], ids=str)
+def test_rounds_that_steer_leave_the_basis_and_no_other_number(make_factors, content, divisions, changes):
+    """They are those that begin with a basis, and end with another one or with what it spans."""
+    method, found = make_factors(content, **changes), list[int]()
+    shared = method.start()
+    while shared.round < 1:
+        given = [sums for sums, _ in method.contribute(shared, divisions["three"], [None] * 3)]
+        after = method.combine(shared, ordered_sum(given))
+        if "basis" in shared.arrays:
+            found.append(after.round)
+            same = shared.arrays.keys() - {"basis"}
+            assert all(torch.equal(after.arrays[name], shared.arrays[name]) for name in same)
+        shared = after
+    assert found == list(method.steering_rounds)
+
+
 def test_no_value_of_a_rating_enters_the_opening_rounds_but_their_moments(make_factors, content, divisions, ratings):
     other = replace(ratings, value=(5.5 - ratings.value).astype(np.float32))
     nodes = [Node(0, "1", other, other.take(np.empty(0, np.int64)))]
