@@ -1,20 +1,25 @@
 """Sparse catalogues: personal models beside biases under the same threshold, and what a node's own users win back.
 
     python benchmarks/sparse_catalogue.py [--users 20000] [--items 50000] [--ratings 200000] [--regions 8] [--seed 0]
+        [--only regions]
 
 First worlds as many as there are regions, each with users, items and a node of its own: RMSE at threshold 1, at 5 with
 nothing learned at the node, and at 5 with it; the share of the threshold's price that it wins back. No
-hyperparameters are chosen there. Then one world (as `hierfed data make --least 5 --no-content`), protocol `warm`, at
+hyperparameters are chosen there. Then the same after rounds at threshold 1, whose model is asked with what a node knows
+of items under 5 in the place of what it has summed of them: so what is left of the price is lost in the rounds, or at
+the node. Then one world (as `hierfed data make --least 5 --no-content`), protocol `warm`, at
 thresholds 1 and 5: RMSE of user and item biases under the same threshold, whose penalties are the best of nine on
 validation rows, and of the hierarchical model with its own selection.
 """
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 
 from hierfed.data.division import allocate, load_dataset
 from hierfed.data.federation import Node
@@ -22,8 +27,13 @@ from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings, concatenated
 from hierfed.engines.in_process import run_rounds
 from hierfed.experiment import run_experiment
+from hierfed.federated.contract import SharedModel
 from hierfed.generated.world import make_world, rating_frame
 from hierfed.methods import Case, prepare
+from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
+from hierfed.methods.hierarchical.shared_model import RATERS, FactorsModel
+from hierfed.models.symmetric import pack
 from hierfed.models.threads import one_torch_thread
 from hierfed.settings import Settings, load_settings
 
@@ -81,12 +91,32 @@ def beside_biases(folder: Path, seed: int, threshold: int) -> None:
     print(f"threshold {threshold}: biases {plain:.4f}, ours {ours:.4f}, {1 - ours / plain:.2%} lower", flush=True)
 
 
-def regional_rmse(settings: Settings, nodes: list[Node], folder: Path) -> float:
-    """Of personal models on the nodes' test rows."""
+def as_under(shared: SharedModel, threshold: int) -> SharedModel:
+    """The model without what its rounds have summed of items under this threshold: their priors are in its place."""
+    assert isinstance(shared, FactorsModel) and shared.design is not None and shared.prior_features is not None
+    under = (shared.server[RATERS] > 0) & (shared.server[RATERS] < threshold)
+    beliefs = Beliefs.of(shared.arrays)
+    item_mean, item_covariance = beliefs.item_mean.clone(), beliefs.item_covariance.clone()
+    item_mean[under] = shared.prior_features[under] @ beliefs.item_weights
+    item_covariance[under] = pack(beliefs.item_spread)
+    design = replace(shared.design, shared=torch.where(under, 0.0, shared.design.shared))
+    arrays = {**shared.arrays, "item_mean": item_mean, "item_covariance": item_covariance}
+    return replace(shared, arrays=arrays, design=design)
+
+
+def regional_rmse(settings: Settings, nodes: list[Node], asked_under: int | None = None) -> float:
+    """Of personal models on the nodes' test rows.
+
+    asked_under: of `as_under`, for the personal models, which then know of such items at the node; None for as trained.
+    """
     dataset = load_dataset(settings, lambda *given: None, None)
     method = prepare(Case(settings, dataset.catalogue, (0.5, 5.0))).method
+    assert isinstance(method, HierarchicalFactors)
     trained = run_rounds(method, nodes, settings.training.rounds)
-    models = method.personalise(trained.shared, nodes, trained.private)
+    shared = trained.shared
+    if asked_under is not None:
+        shared, method = as_under(shared, asked_under), replace(method, threshold=asked_under, rare_at_node=True)
+    models = method.personalise(shared, nodes, trained.private)
     found = np.concatenate([model.predict(node.test).numpy() for model, node in zip(models, nodes, strict=True)])
     return rmse(found, concatenated([node.test for node in nodes]))
 
@@ -103,7 +133,12 @@ def regions(place: Path, options: argparse.Namespace) -> None:
     folder.mkdir()
     pl.concat(frames).select("user", "item", "rating").write_csv(folder / "ratings.csv")
     found = {}
-    for name, threshold, at_node in (("1", 1, False), ("5", 5, False), ("5, and at the node", 5, True)):
+    for name, threshold, at_node, asked in (
+        ("1", 1, False, None),
+        ("5", 5, False, None),
+        ("5, and at the node", 5, True, None),
+        ("5 after rounds at 1, and at the node", 1, True, 5),
+    ):
         changes = {"data.source": str(folder), "protocol": "warm", "seed": options.seed, "select": False}
         changes |= {"nodes": options.regions, "min_raters": threshold, "rare_at_node": at_node}
         settings = load_settings("hierarchical", changes)
@@ -115,7 +150,7 @@ def regions(place: Path, options: argparse.Namespace) -> None:
             Node(k, str(k + 1), *(rows.take(np.flatnonzero(region[rows.user] == k)) for rows in (train, test)))
             for k in range(options.regions)
         ]
-        found[name] = regional_rmse(settings, nodes, folder)
+        found[name] = regional_rmse(settings, nodes, asked)
         print(f"{options.regions} regions, threshold {name}: {found[name]:.4f}", flush=True)
     open_price, left = found["5"] - found["1"], found["5, and at the node"] - found["1"]
     print(f"the node wins back {1 - left / open_price:.0%} of the threshold's price")
@@ -126,10 +161,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, usual in (("users", 20_000), ("items", 50_000), ("ratings", 200_000), ("regions", 8), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--only", choices=["regions"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, one_torch_thread():
         place, sizes = Path(name), (options.users, options.items, options.ratings)
         regions(place, options)
+        if options.only:
+            return
         world = make_world(options.seed, *sizes, least=LEAST)
         folder = place / "world"
         folder.mkdir()
