@@ -32,7 +32,9 @@ def edge(
     tls_ca: Annotated[Path | None, typer.Option(help="The authority that signed the edge's certificate.")] = None,
     allow_key: Annotated[list[Path] | None, typer.Option(help="A node's public key, KEY.pub; repeatable.")] = None,
     insecure: Insecure = False,
-    patience: Annotated[float, typer.Option(min=1, help="Seconds to try again where the server is gone.")] = 120.0,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds to try again where the server is gone, once all own nodes are there.")
+    ] = 120.0,
     log_format: LogFormat = "text",
 ) -> None:
     """Stand between a server and some of its nodes: it adds up what they send, and sends the exact sum alone."""

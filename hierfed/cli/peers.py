@@ -44,7 +44,12 @@ def peer(
         int | None, typer.Option(min=1, help="The fewest peers that go on when others are gone; else more than half.")
     ] = None,
     deadline: Annotated[float, typer.Option(min=1, help="Seconds for a peer that is there and says nothing.")] = 600.0,
-    patience: Annotated[float, typer.Option(min=1, help="Seconds for a peer that cannot be reached.")] = 30.0,
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds for a peer that cannot be reached in a training; the first meeting waits for all."
+        ),
+    ] = 30.0,
     query: Query = None,
     tables: TableOptions = _NO_TABLE_OPTIONS,
     test: TestTable = None,
