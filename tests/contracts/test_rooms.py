@@ -49,14 +49,17 @@ def method_names(tree: ast.AST) -> list[int]:
     ]
 
 
+# Of the contract: any method may have them.
+CAPABILITIES = {"PooledMethod", "Limited", "DatedSums", "SteeredMethod"}
+
+
 def looks_at_types(tree: ast.AST) -> list[int]:
     """The lines that compare a method's name, or ask which class a method or its kind has."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
             asked, *classes = map(ast.unparse, node.args)
-            # Capabilities of the contract, which any method may have.
-            if asked.split(".")[-1] == "method" and classes not in (["PooledMethod"], ["Limited"], ["DatedSums"]):
+            if asked.split(".")[-1] == "method" and not (classes and CAPABILITIES.issuperset(classes)):
                 found.append(node.lineno)
         elif isinstance(node, ast.Compare):
             sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
