@@ -157,9 +157,9 @@ def load_settings(
     own_method: takes the place of the preset's, under the name of its class; a file of such settings is refused.
     Raises SettingsError for unknown presets and keys (naming the nearest) and for values that do not fit.
     """
-    raw = _read(str(preset))
+    raw, known = _read(str(preset)), list(_keys()) if overrides else []
     for key, value in (overrides or {}).items():
-        *sections, name = _resolve(key, preset if str(preset) in preset_names() else USUAL)
+        *sections, name = _resolve(key, known, str(preset))
         target = raw
         for section in sections:
             target = target.setdefault(section, {})
@@ -250,12 +250,11 @@ def setting_named(word: str) -> str:
     return name if any(key == name for _, key in _keys()) else ""
 
 
-def _resolve(key: str, preset: str | Path) -> list[str]:
+def _resolve(key: str, known: Sequence[tuple[str, str]], preset: str) -> list[str]:
     """The sections and the name that a key stands for.
 
-    preset: one that shows all keys, for the message.
+    known: all sections and names. preset: for the message.
     """
-    known = list(_keys())
     section, _, name = key.rpartition(".")
     for place in known:
         if place[1] == name and section in ("", place[0]):
@@ -263,8 +262,9 @@ def _resolve(key: str, preset: str | Path) -> list[str]:
     if section in ("columns", "data.columns"):
         return ["data", "columns", name]
     names = [name for _, name in known] + [f"{s}.{n}" for s, n in known if s]
+    shown = preset if preset in preset_names() else USUAL
     raise SettingsError(
-        f"unknown setting '{key}'{nearest(key, names)}; `hierfed presets --settings {preset}` lists them all"
+        f"unknown setting '{key}'{nearest(key, names)}; `hierfed presets --settings {shown}` lists them all"
     )
 
 
