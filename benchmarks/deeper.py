@@ -1,4 +1,4 @@
-"""What do depth, vectors and a user's own history gain a network? A table of all, beside `network`.
+"""A table of the gains of depth, vectors and a user's own history in a network, beside `network`.
 
     python benchmarks/deeper.py [--data FOLDER] [--protocols warm] [--depths 0 1 2 3] [--vectors none items users both]
                                 [--history none kriging] [--seeds 1] [--rounds 10] [--out FILE] [--cost]

@@ -24,6 +24,7 @@ from hierfed.report.figures import figures_of
 from hierfed.results import Result
 from hierfed.runs import reports as reports_of_run
 from tests import forked
+from tests.commands import Hierfed, caller
 
 LONG = ("test_tutorials.py", "test_examples.py", "test_site.py", "test_cli.py")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -96,6 +97,14 @@ def make_ratings() -> MakeRatings:
         )
 
     return make
+
+
+@pytest.fixture(name="hierfed")
+def hierfed_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hierfed:
+    """Run a command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return caller(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -27,21 +27,13 @@ from tests.cli_folders import (
     write_folder,
     write_metadata,
 )
-from tests.commands import Finished, Hierfed, caller
+from tests.commands import Finished, Hierfed
 from tests.forked import Parent
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_folder(tmp_path_factory.mktemp("data") / "ml")
-
-
-@pytest.fixture
-def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hierfed:
-    """Run a command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return caller(monkeypatch, capsys)
 
 
 @pytest.mark.figures

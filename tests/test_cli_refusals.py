@@ -7,20 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli_folders import SMALL, assert_refused, made, strict_json, write_folder
-from tests.commands import Hierfed, caller
+from tests.commands import Hierfed
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_folder(tmp_path_factory.mktemp("data") / "ml")
-
-
-@pytest.fixture
-def hierfed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Hierfed:
-    """Run a command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    return caller(monkeypatch, capsys)
 
 
 WRONG_WORDS: dict[str, tuple[list[str], list[str]]] = {

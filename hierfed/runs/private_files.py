@@ -139,7 +139,7 @@ def user_file(user_id: str) -> str:
 
 
 def node_tensors(path: Path) -> Mapping[str, Tensor]:
-    """What all users of a node share, from the node's file; nothing where there is none."""
+    """The tensors that all users of a node share, from the node's file; none where there is no file."""
     return read_tensors(path)[1] if path.is_file() else {}
 
 

@@ -63,7 +63,7 @@ class Federation:
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """How long each member took that has answered the last request to all, by name."""
+        """The seconds that each member took for the last request to all, by name; of those that have answered it."""
         return self._seconds
 
     def number(self, name: str) -> int:

@@ -38,7 +38,7 @@ class AbsentSums:
     _now: _Round | None = None
 
     def outgoing(self, own: Contribution, now: SharedModel, members: Sequence[int]) -> Contribution:
-        """What this peer exchanges in its round from the model `now`, the same arrays at all members."""
+        """The arrays that this peer exchanges in its round from the model `now`: the same names at all members."""
         self._now, last = _Round(tuple(members), own, now), self._last
         if last is None or not self._are_gone(members):
             return own

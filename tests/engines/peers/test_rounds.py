@@ -191,7 +191,7 @@ def test_the_last_sum_of_a_peer_that_is_gone_stays(killed, make_pairs, divide_us
 
 
 def test_a_peer_that_is_gone_before_the_first_sum_is_left_out(peers):
-    """What it sent in opening rounds is a sum of other things."""
+    """Its sum of an opening round is one of other things."""
     found = peers(4, factors=True, killed={2: 0}, keeps=True).train()
     method, private = found.method, [None] * 4
     shared = method.start()
