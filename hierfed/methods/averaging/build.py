@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -45,11 +43,11 @@ def build(case: Case) -> Prepared:
     settings, catalogue = case.settings, case.catalogue
     private = settings.privacy.privacy_unit != "none"
     features = prepare_features(catalogue, np.ones(len(catalogue))) if private else _fitted(case)
-    plain = make_averaging(settings, features, scale_of(case.limits), case.module)
+    kriging = None
     if settings.personalisation.user_level == "kriging":
         content = public_content(settings, catalogue).content
         kriging = UserKriging.of(content, case.limits, settings.training.threads)
-        plain = replace(plain, user_level=replace(plain.user_level, kriging=kriging))
+    plain = make_averaging(settings, features, scale_of(case.limits), case.module, kriging)
     if not private:
         return Prepared(plain, features.names, features.missing)
     check_privacy_packages()
@@ -102,11 +100,15 @@ def _own_network(make: ModuleMaker, inputs: int) -> ModuleNetwork:
 
 
 def make_averaging(
-    settings: Settings, features: Features, scale: RatingScale, module: ModuleMaker | None = None
+    settings: Settings,
+    features: Features,
+    scale: RatingScale,
+    module: ModuleMaker | None = None,
+    kriging: UserKriging | None = None,
 ) -> FederatedAveraging:
     """Federated averaging of the settings' network, or of the given module, with its two levels of personalisation.
 
-    scale: the scale that networks learn on; a module's output is on it too.
+    scale: the scale that networks learn on; a module's output is on it too. kriging: see UserPersonalisation.
     """
     model, training, personal = settings.model, settings.training, settings.personalisation
     inputs = features.matrix.shape[1]
@@ -144,7 +146,7 @@ def make_averaging(
             ),
             personal.validation,
         ),
-        user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty),
+        user_level=UserPersonalisation(personal.user_level, personal.bias_shrinkage, personal.head_penalty, kriging),
         start_at_mean=model.output_bias == "train_mean",
         seed=settings.seed,
         optimizer=SERVER_OPTIMIZERS[settings.federation.server_optimizer](settings.federation),

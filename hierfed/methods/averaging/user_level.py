@@ -29,13 +29,17 @@ class UserPersonalisation:
     how: `none`; `bias`, the user's mean residual, shrunk to 0 as if by `bias_shrinkage` further ratings of residual 0;
     `ridge_head`, the bias and then ridge weights on the last hidden layer with penalty `head_penalty`; `kriging`, a
     Gaussian process of the user's residuals; see methods.averaging.user_kriging.
-    kriging: what these processes share; None for the others.
+    kriging: what these processes share; None for the others. Raises ValueError where it does not go with `how`.
     """
 
     how: UserLevel
     bias_shrinkage: float
     head_penalty: float
     kriging: UserKriging | None = None
+
+    def __post_init__(self) -> None:
+        if (self.how == "kriging") != (self.kriging is not None):
+            raise ValueError(f"user level '{self.how}': the shared part of users' processes is for `kriging` alone")
 
     @property
     def heads(self) -> bool:

@@ -87,6 +87,14 @@ def test_a_level_without_processes_leaves_the_network_as_it_is(ratings):
     assert UserPersonalisation("ridge_head", 5.0, 10.0).completed(network, ratings) is network
 
 
+def test_a_level_of_processes_without_their_shared_part_is_refused(content):
+    shared = UserKriging.of(content, LIMITS, 1)
+    for how, given in (("kriging", None), ("bias", shared)):
+        with pytest.raises(ValueError, match="is for `kriging` alone"):
+            UserPersonalisation(how, 5.0, 10.0, given)
+    assert UserPersonalisation("kriging", 5.0, 10.0, shared).kriging is shared
+
+
 def test_mixtures_of_experts_have_no_processes():
     with pytest.raises(SettingsError, match="users' processes were never tried on mixtures"):
         load_settings("network", {"experts": 2, "user_level": "kriging"})
