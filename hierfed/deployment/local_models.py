@@ -83,9 +83,9 @@ def keep_finished(state: NodeState, plan: Plan, stage: str, models: Mapping[str,
     plan = plan.after(models)
     if stage == RATING:
         save_model(state.folder, kept_model(plan, models[stage]), plan.method)
-    later = plan.later
-    if stage in later and all(name in models for name in later):
-        save_ranking(state.folder, {name: models[name] for name in later})
+    beside = plan.beside
+    if RATING in models and all(name in models for name in beside):
+        save_ranking(state.folder, {name: models[name] for name in beside})
     return plan
 
 
@@ -129,11 +129,11 @@ def personalise(state: NodeState, refit: Literal["users", "none"] = "users") -> 
     seen = Ratings(own.seen[:, 0], own.seen[:, 1], np.zeros(len(own.seen), np.float32))
     besides = concatenated([replace(own.test, time=None), seen])
     held = rows_by_node(besides, besides.user, len(own.user_ids))
-    later = plan.later
-    ranking = {stage: found for stage in later if (found := state.model(stage)) is not None}
+    beside = plan.beside
+    ranking = {stage: found for stage in beside if (found := state.model(stage)) is not None}
 
     def fill(place: Path) -> None:
-        if len(ranking) == len(later):
+        if len(ranking) == len(beside):
             save_ranking(place, ranking)
         save_private(place, kind, named, own.user_ids, held, own.seen_alone)
         save_model(place, kept_model(plan, shared), plan.method, (RANKING, INDEX))

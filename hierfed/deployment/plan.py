@@ -115,10 +115,9 @@ class Plan:
         return stages if self.update is None else self.update.stages(stages)
 
     @property
-    def later(self) -> list[str]:
-        """The names of the stages after the one of ratings."""
-        names = [stage.name for stage in self.stages()]
-        return names[names.index(RATING) + 1 :]
+    def beside(self) -> list[str]:
+        """The names of the stages whose models serve beside that of ratings: fitted features, and those of lists."""
+        return [stage.name for stage in self.stages() if stage.name not in (RATING, OPENING)]
 
     def rounds_left(self, models: Mapping[str, SharedModel]) -> int:
         """The number of rounds to come in all stages, opening rounds included.

@@ -102,7 +102,7 @@ def conduct(
     plan, models = training.plan, training.checkpoint.models
     rating = models[RATING]
     save_model(folder, KeptModel(settings, plan.limits, catalogue, rating, {"digest": rating.digest()}), plan.method)
-    save_ranking(folder, {name: models[name] for name in plan.later})
+    save_ranking(folder, {name: models[name] for name in plan.beside})
     learned, gained = (0, None) if plan.private else gain(federation, plan, requirements.patience, observer.tell)
     if not ledger.ended:
         seal = ledger.seal(training.checkpoint.models)

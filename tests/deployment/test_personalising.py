@@ -33,9 +33,17 @@ def rated_by(data, name: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("refit", ["users", "none"])
-def test_no_user_of_a_node_is_recommended_what_the_user_has_rated(refit, village, make_settings, data):
-    found, every = village(make_settings("hierarchical")), {str(item) for item in data.catalogue.frame["item_id"]}
+@pytest.mark.parametrize(
+    ("preset", "changes", "refit"),
+    [
+        ("hierarchical", {}, "users"),
+        ("hierarchical", {}, "none"),
+        ("network", {"user_level": "ridge_head"}, "none"),
+        ("network", {"user_level": "kriging"}, "users"),
+    ],
+)
+def test_no_user_of_a_node_is_recommended_what_the_user_has_rated(preset, changes, refit, village, make_settings, data):
+    found, every = village(make_settings(preset, **changes)), {str(item) for item in data.catalogue.frame["item_id"]}
     found.serve()
     for name in NAMES:
         state = found.sides[name].state
