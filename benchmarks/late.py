@@ -1,13 +1,14 @@
 """How much sooner does the hierarchical model get where it is going, if the server does not wait for a slow node?
 
     python benchmarks/late.py --data FOLDER [--seeds 1] [--first-seed 0] [--rounds 50] [--answers 1] [--speed one_slow]
-        [--momentum 0] [--nodes 8] [--share 0.3]
+        [--momentum 0] [--nodes 8] [--share 0.3] [--every 1]
 
 Synchronous and asynchronous rounds of one seed, without kriging, in simulated time; the figures are RMSE on validation
 rows: a tenth of the train rows, drawn at random, which are left out of the training. Asynchronous rounds end as they
 reach the RMSE of the last synchronous round, or after this share of its time; `--share 1` takes as long, whatever they
-reach. The last line of a seed says how much sooner they reach it, and the RMSE on test rows at the end of both. For
-accelerated rounds: `--rounds 16 --momentum 0.8`.
+reach. They are judged once in `--every` units, so that a time is at most so much too long. The last line of a seed says
+how much sooner they reach it, and the RMSE on test rows at the end of both. For accelerated rounds: `--rounds 16
+--momentum 0.8`.
 """
 
 import argparse
@@ -30,21 +31,23 @@ from hierfed.observer import Observer
 from hierfed.randomness import generator
 from hierfed.settings import load_settings
 
-VALIDATION, EVERY, ENDLESS = 0.1, 4, 10**6
+VALIDATION, ENDLESS = 0.1, 10**6
 
 
 @dataclass
 class Curve:
-    """RMSE on validation rows by simulated time, about every EVERY, up to a simulated time.
+    """RMSE on validation rows by simulated time, up to a simulated time.
 
     name: for the lines that it prints. nodes: with the rows to learn from. held: the same with validation rows as test.
-    goal: an RMSE at which it ends, too. first: the first step that is judged.
+    every: the units of time from one judgement to the next, at the least. goal: an RMSE at which it ends, too.
+    first: the first step that is judged.
     """
 
     name: str
     method: HierarchicalFactors
     nodes: Sequence[Node]
     held: Sequence[Node]
+    every: float
     until: float = float("inf")
     goal: float = 0.0
     first: int = 1
@@ -54,7 +57,7 @@ class Curve:
     def ended(self, done: FinishedRound) -> None:
         """Judge a step. Users' models are made of what they have rated: they take no own sums out."""
         self.clock = done.clock
-        if done.number < self.first or (self.points and done.clock < self.points[-1][0] + EVERY):
+        if done.number < self.first or (self.points and done.clock < self.points[-1][0] + self.every):
             return
         models = self.method.personalise(done.shared, self.nodes, [None] * len(self.nodes))
         self.points.append((done.clock, rmse(list(self.held), list(models))))
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--answers", type=int, default=1)
     parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument("--every", type=float, default=1.0)
     parser.add_argument("--speed", default="one_slow", choices=sorted(SPEEDS))
     parser.add_argument("--momentum", type=float, default=0.0)
     parser.add_argument("--nodes", type=int, default=8, help="constant speed, one answer a step: n - 1 late")
@@ -107,7 +111,7 @@ def main() -> None:
         curves, tests, until, goal = {}, {}, float("inf"), 0.0
         for name, answers in (("sync", len(nodes)), ("async", options.answers)):
             first = options.rounds if name == "sync" else 1
-            curve = Curve(f"seed {seed} {name:5}", method, kept, held, until, goal, first)
+            curve = Curve(f"seed {seed} {name:5}", method, kept, held, options.every, until, goal, first)
             how = Round(mode="async", lateness=Lateness(answers, SPEEDS[options.speed], seed))
             steps = options.rounds if name == "sync" else ENDLESS
             trained = run_asynchronous(method, kept, steps, curve.ended, how, Until(curve))
