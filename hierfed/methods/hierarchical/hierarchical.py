@@ -125,12 +125,17 @@ class HierarchicalFactors(HierarchicalDuties):
     ) -> Iterator[tuple[Contribution, FactorsState]]:
         """Counts; then products with the co-rating matrix; then the sums over users' posteriors. See SumMethod."""
         known = self._round_knowledge(shared) if shared.arrays else None
-        for node, kept in zip(nodes, private, strict=True):
-            state = state_of([node], kept)
+        # Threads share the nodes, or the users of a node that is alone.
+        each = self if len(nodes) == 1 else replace(self, threads=1)
+
+        def work(pair: tuple[Node, PrivateState | None]) -> tuple[Contribution, FactorsState]:
+            state = state_of([pair[0]], pair[1])
             if shared.arrays and not state.arranged:
                 state = replace(state, arranged=tuple(map(self._ready(shared, state.cohort), state.cohort.pieces)))
-            sums, memory = self._sums(shared, known, state.cohort, state.arranged, state.memory)
-            yield Contribution(sums), replace(state, memory=memory)
+            sums, memory = each._sums(shared, known, state.cohort, state.arranged, state.memory)
+            return Contribution(sums), replace(state, memory=memory)
+
+        yield from in_order(work, zip(nodes, private, strict=True), min(self.threads, len(nodes)))
 
     def contribute_pooled(
         self,

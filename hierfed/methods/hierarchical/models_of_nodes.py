@@ -21,6 +21,7 @@ from hierfed.methods.hierarchical.personal import PersonalFactors, newcomer
 from hierfed.methods.hierarchical.personalising import personalise_users
 from hierfed.methods.hierarchical.pieces import PiecewiseFactors
 from hierfed.methods.hierarchical.together import FactorsTogether, NodeBlock
+from hierfed.models.threads import in_order
 
 if TYPE_CHECKING:
     from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
@@ -46,7 +47,7 @@ def models_of_nodes(
 
     rows = row_counts(nodes)
     if len(nodes) <= KEPT_NODES and (wanted is not None or rows.sum() <= KEPT_RATINGS):
-        return [make(place) for place in range(len(nodes))]
+        return list(in_order(make, range(len(nodes)), min(method.threads, len(nodes) or 1)))
     states = private if isinstance(private, PooledStates) else None
     plain = not isinstance(nodes, Nodes) or (states is None and private[0] is not None)
     if len(nodes) <= KEPT_NODES or method.rare_at_node or plain:

@@ -31,6 +31,7 @@ from hierfed.methods.hierarchical.checks import vector_checks
 from hierfed.methods.hierarchical.cohort import cohort_of
 from hierfed.methods.ranking.scores import catalogue_scores, known_items, known_raters, own_users_matrix, users_matrix
 from hierfed.models.symmetric import outer_packed, ridges
+from hierfed.models.threads import in_order
 from hierfed.randomness import generator
 
 FIRST_SCALE = 0.1
@@ -62,6 +63,7 @@ class ImplicitFactors:
     penalty: above 0.
     least_raters: at least 1.
     begun: a model of some rounds, to go on from; None for a new one.
+    threads: number of threads that share the nodes.
     """
 
     items: int
@@ -71,6 +73,7 @@ class ImplicitFactors:
     penalty: float = 0.02
     least_raters: int = 4
     begun: SharedModel | None = field(default=None, compare=False)
+    threads: int = field(default=1, compare=False)
 
     def start(self) -> SharedModel:
         """An empty model; round 0 counts the raters and the users. See SumMethod."""
@@ -80,12 +83,17 @@ class ImplicitFactors:
         self, shared: SharedModel, nodes: Sequence[Node], private: Sequence[PrivateState | None]
     ) -> Iterator[tuple[Contribution, RatedByUsers | None]]:
         """Raters and users; then sums over the node's users: x x' (packed) and x by item, and x x' over all."""
-        for node, kept in zip(nodes, private, strict=True):
+        if shared.arrays:
+            _products(shared)  # Made before threads ask for it.
+
+        def work(pair: tuple[Node, PrivateState | None]) -> tuple[Contribution, RatedByUsers | None]:
+            node, kept = pair
             if isinstance(kept, RatedByUsers):
-                yield self._sums(shared, kept.rated), kept
-                continue
+                return self._sums(shared, kept.rated), kept
             rated = self._known(shared, own_users_matrix(node.train, self.items))
-            yield self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
+            return self._sums(shared, rated), RatedByUsers(rated) if shared.arrays else None
+
+        yield from in_order(work, zip(nodes, private, strict=True), min(self.threads, len(nodes)))
 
     def contribute_pooled(
         self,
@@ -125,7 +133,7 @@ class ImplicitFactors:
         raters = shared.arrays["raters"]
         weights = self.penalty * (raters[known_items(raters)] + self.unobserved * shared.arrays["users"])
         common = self.unobserved * total.arrays["all_products"]
-        factors = ridges(total.arrays["products"], total.arrays["factors"], common, weights)
+        factors = ridges(total.arrays["products"], total.arrays["factors"], common, weights, self.threads)
         return SharedModel({**shared.arrays, "factors": factors}, shared.round + 1)
 
     def checks(self, shared: SharedModel) -> Sequence[Check]:

@@ -56,9 +56,15 @@ def ease_of(
 
 def implicit_of(settings: Settings, models: Mapping[str, SharedModel]) -> ImplicitFactors:
     """Implicit factors on the items whose raters the finished rating model knows."""
-    items, rank = len(models[RATING].arrays["raters"]), settings.ranking.implicit_rank
-    least = _least_raters(settings)
-    return ImplicitFactors(items, settings.seed, rank, penalty=settings.ranking.implicit_penalty, least_raters=least)
+    ranking = settings.ranking
+    return ImplicitFactors(
+        len(models[RATING].arrays["raters"]),
+        settings.seed,
+        ranking.implicit_rank,
+        penalty=ranking.implicit_penalty,
+        least_raters=_least_raters(settings),
+        threads=settings.training.threads,
+    )
 
 
 def ranking_scorers(

@@ -225,6 +225,14 @@ def test_factors_have_the_asked_rank(rank):
     assert trained(pooled(8), 1, replace(METHOD, rank=rank)).arrays["factors"].shape == (ITEMS - 2, rank)
 
 
+def test_threads_do_not_change_a_bit(monkeypatch):
+    """Threads share the nodes, and the items' half step."""
+    nodes = nodes_of(pooled(2), [user % 5 for user in range(USERS)])
+    once = run_rounds(METHOD, nodes, 4).shared.digest()
+    monkeypatch.setattr(symmetric, "SOLVED_AT_ONCE", 3)
+    assert run_rounds(replace(METHOD, threads=3), nodes, 4).shared.digest() == once
+
+
 def test_a_training_goes_on_from_some_rounds():
     ratings = pooled(2)
     begun = replace(METHOD, begun=trained(ratings, 2))
