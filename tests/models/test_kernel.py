@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from sklearn.gaussian_process.kernels import Matern
 from torch import Tensor
 
-from hierfed.models.kernel import ItemKernel, KernelSettings
+from hierfed.models.kernel import ItemKernel, KeptKernel, KernelSettings
 from hierfed.models.time_kernel import TimeKernel
 
 few = settings(max_examples=40, deadline=None)
@@ -113,3 +113,34 @@ def test_tiles_and_single_precision_give_the_same_kernel(kind: torch.dtype, monk
     for found, expected in zip(tiled, whole, strict=True):
         assert found.dtype == kind
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-12 if kind == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+@pytest.mark.parametrize("timed", [False, True])
+def test_multiples_of_a_kept_kernel_are_kernels_of_so_much_larger_amplitudes(kind: torch.dtype, timed: bool):
+    plain, time = random_kernel(5), TimeKernel(sitting=0.3, drift=0.1, items=0.7)
+    left, right = torch.tensor([[0, 3, 5], [11, 2, 7]]), torch.tensor([[1, 0], [4, 11]])
+    asked = torch.tensor([[0.0, 3e3, 5e5], [1e6, 2e6, 2e6]], dtype=torch.float64)
+    given = torch.tensor([[1e3, 0.0], [4e5, 2e6]], dtype=torch.float64)
+    first = KeptKernel.of(plain)
+    for factor in (1.0, 0.5, 0.0, 3.0):
+        scaled = tuple((factor * amplitude, places) for amplitude, places in plain.parts)
+        expected = replace(plain, parts=scaled, title_amplitude=factor * plain.title_amplitude, time=time)
+        multiple = replace(first, factor=factor, time=time)
+        for mine, other, when in ((left, left, (asked, asked)), (left, right, (asked, given))):
+            times = when if timed else None
+            found = multiple.between(mine, other, times, kind)
+            tolerance = 1e-12 if kind == torch.float64 else 1e-5
+            torch.testing.assert_close(
+                found, expected.between(mine, other, times, kind), rtol=tolerance, atol=tolerance
+            )
+        torch.testing.assert_close(multiple.of_itself(left, timed), expected.of_itself(left, timed))
+    assert len(first.kept) == 2
+
+
+def test_items_of_other_users_are_no_kept_ones():
+    plain = random_kernel(6)
+    kept = KeptKernel.of(plain)
+    for shape in ((1, 6), (2, 3), (3, 2)):
+        items = torch.tensor([0, 3, 5, 11, 2, 7]).view(shape)
+        torch.testing.assert_close(kept.between(items, items), plain.between(items, items))
