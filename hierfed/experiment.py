@@ -18,7 +18,7 @@ from hierfed.evaluation.comparison import run_comparisons, summarise_data
 from hierfed.evaluation.judging import judge_nodes, judge_round
 from hierfed.evaluation.ranking import judge_scorers, lists_of
 from hierfed.federated.contract import Contribution, SumMethod
-from hierfed.federated.method import Trained
+from hierfed.federated.method import Trained, Tuned
 from hierfed.federated.rules import Rule
 from hierfed.ledger.record import ledger_of
 from hierfed.methods import Case, needs_times, prepare, stages_from_rating
@@ -58,7 +58,7 @@ def run_experiment(
         limits, streams = settings.data.limits(dataset.ratings.limits), foreseeable_streams(settings.seed)
         case = Case(settings, dataset.catalogue, limits, module=module, streams=streams)
         case = after_earlier_stages(case, nodes, how)
-        prepared, tuned, selection, lists = prepare(case), settings, None, None
+        prepared, tuned, lists = prepare(case), Tuned(settings), None
 
         if prepared.method.tunes(settings):
             watch.start("select")
@@ -66,13 +66,13 @@ def run_experiment(
             def try_out(candidate: SumMethod, some: Sequence[Node], rounds: int) -> Trained:
                 return run_training(candidate, some, rounds, how=how.with_everyone(), observer=shares)
 
-            tuned, selection = prepared.method.tune(settings, nodes, try_out, how.rule)
-            prepared = prepare(replace(case, settings=tuned))
+            tuned = prepared.method.tune(settings, nodes, try_out, how.rule)
+            prepared = prepare(replace(case, settings=tuned.settings))
             tuned, lists = prepared.method.tune_lists(tuned, nodes, try_out, how.rule)
 
         watch.start("train")
         method = prepared.method
-        first, *later = stages_from_rating(replace(case, settings=tuned))
+        first, *later = stages_from_rating(replace(case, settings=tuned.settings))
         rounds: list[RoundRecord] = []
 
         def judge(finished: FinishedRound) -> None:
@@ -112,7 +112,7 @@ def run_experiment(
                 observer=Observers([shares, *recorders, *([FirstRoundOnly()] if ended else [])]),
                 stage=stage.name,
             ).shared
-        scorers = method.scorers(tuned, models, personal_models, parts.personal_train)
+        scorers = method.scorers(tuned.settings, models, personal_models, parts.personal_train)
         rankers = judge_scorers(scorers, *parts.personal, dataset.items, **lists_of(settings, observer.note))
         watch.stop()
 
@@ -126,7 +126,7 @@ def run_experiment(
         asked=first.rounds,
         judged=judged,
         baselines=baselines,
-        selection=selection,
+        selection=tuned.record,
         lists=lists,
         new_users=new_users,
         rankers=rankers,
@@ -135,7 +135,7 @@ def run_experiment(
     observer.result(result)
     return Outcome(
         settings,
-        tuned,
+        tuned.settings,
         result,
         dataset,
         method,

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from hierfed.data.federation import Node
+from hierfed.data.federation import Node, Nodes
 from hierfed.data.ratings import Ratings, concatenated
 from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
@@ -53,6 +53,30 @@ class Trained:
 
 Train = Callable[[SumMethod, Sequence[Node], int], Trained]
 """Trains a method over nodes for so many rounds, by the engine and the sums of the run."""
+
+
+@dataclass(frozen=True)
+class TrialTraining:
+    """The training of the chosen hyperparameters on a part of the train rows.
+
+    nodes: with the rows that it learned from, and the validation rows as test rows.
+    """
+
+    nodes: Nodes
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The settings with chosen hyperparameters.
+
+    record: of the choice; None where the data allow none.
+    trial: for the choice of lists, which drops it; None where there is none.
+    """
+
+    settings: Settings
+    record: Selection | None = None
+    trial: TrialTraining | None = None
 
 
 @dataclass(frozen=True)
@@ -219,21 +243,18 @@ class Method:
         """True where the settings ask this method to choose hyperparameters."""
         return False
 
-    def tune(
-        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
-    ) -> tuple[Settings, Selection | None]:
+    def tune(self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule) -> Tuned:
         """Choose hyperparameters on validation rows inside the train rows.
 
         train: trains a candidate on nodes. rule: adds up the nodes' errors on their validation rows.
-        Gives the settings with the chosen values, and the record of the choice; data without ratings allow none.
         """
-        return settings, None
+        return Tuned(settings)
 
     def tune_lists(
-        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
-    ) -> tuple[Settings, ListChoice | None]:
+        self, tuned: Tuned, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Tuned, ListChoice | None]:
         """Choose what makes the lists, on validation rows inside the train rows; as `tune`, after it."""
-        return settings, None
+        return tuned, None
 
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings

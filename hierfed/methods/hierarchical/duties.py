@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +23,7 @@ from hierfed.federated.method import (
     RivalRows,
     Scorer,
     Train,
+    Tuned,
 )
 from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
@@ -31,9 +33,9 @@ from hierfed.methods.hierarchical.shared_model import FactorsModel
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.ranking.choice import choose_lists, judged_users
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
-from hierfed.methods.ranking.validation import hold_back
+from hierfed.methods.ranking.validation import Held, hold_back, judges_random_rows
 from hierfed.models.browser import BrowserModel
-from hierfed.results import ListChoice, Selection, ThresholdRecord
+from hierfed.results import ListChoice, ThresholdRecord
 from hierfed.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,26 +136,29 @@ class HierarchicalDuties(Method):
         """See Method."""
         return settings.selection.select
 
-    def tune(
-        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
-    ) -> tuple[Settings, Selection | None]:
+    def tune(self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule) -> Tuned:
         """See Method."""
         if settings.data.implicit:  # There is no rating to try anything on.
-            return settings, None
+            return Tuned(settings)
         from hierfed.methods.hierarchical.selection import select  # noqa: PLC0415 - it makes candidates of this class
 
         return select(settings, self._own, nodes, train, rule)
 
     def tune_lists(
-        self, settings: Settings, nodes: Sequence[Node], train: Train, rule: Rule
-    ) -> tuple[Settings, ListChoice | None]:
+        self, tuned: Tuned, nodes: Sequence[Node], train: Train, rule: Rule
+    ) -> tuple[Tuned, ListChoice | None]:
         """See Method."""
+        settings, trial, tuned = tuned.settings, tuned.trial, replace(tuned, trial=None)
         if not settings.ranking.rank_items:
-            return settings, None
+            return tuned, None
         from hierfed.methods.hierarchical.lists import expected_ratings  # noqa: PLC0415 - it serves this class
 
-        held, own = hold_back(nodes, settings), self._own
-        trained = train(own, held.learning, settings.selection.validation_rounds)
+        own = self._own
+        if trial is not None and judges_random_rows(settings.split):
+            held, trained = Held(trial.nodes, trial.nodes), trial.trained
+        else:
+            held = hold_back(nodes, settings)
+            trained = train(own, held.learning, settings.selection.validation_rounds)
         private = trained.private if held.judged is held.learning else [None] * len(held.judged)
         asked = judged_users(held.judged, len(own.content), settings.ranking.choice_users, settings.seed)
         users_of = {place: some.users.numpy() for place, some in asked}
@@ -163,7 +168,8 @@ class HierarchicalDuties(Method):
         def expected(place: int, users: Tensor) -> Tensor:
             return expected_ratings([models[place]])(users)
 
-        return choose_lists(settings, own.content, trained.shared, held, expected, train, rule)
+        chosen, record = choose_lists(settings, own.content, trained.shared, held, expected, train, rule)
+        return replace(tuned, settings=chosen), record
 
     def scorers(
         self, settings: Settings, models: Mapping[str, SharedModel], personal: Sequence[PersonalModel], own: Ratings

@@ -15,7 +15,7 @@ from hierfed.data.grouping import is_grouped
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import Contribution
-from hierfed.federated.method import Train, Trained
+from hierfed.federated.method import Train, Trained, TrialTraining, Tuned
 from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.kernel_selection import best_kernel
@@ -23,7 +23,7 @@ from hierfed.methods.hierarchical.rank_selection import best_rank, larger_ranks
 from hierfed.methods.hierarchical.together import FactorsTogether
 from hierfed.methods.hierarchical.validation import Means, Models, Validators
 from hierfed.models.intervals import INTERVAL_LEVEL, OWN_RATINGS, group_of, quantile
-from hierfed.models.kernel import ItemKernel, KernelSettings
+from hierfed.models.kernel import ItemKernel, KeptKernel, KernelSettings
 from hierfed.randomness import generator
 from hierfed.results import Selection, Trial
 from hierfed.settings import Settings
@@ -40,15 +40,13 @@ def select(
     nodes: Sequence[Node],
     train: Train,
     rule: Rule,
-) -> tuple[Settings, Selection]:
+) -> Tuned:
     """Try ranks, noise shares and kernel amplitudes one after the other, then fit the width of the intervals.
 
     Each node holds back validation rows of its own train rows and learns from the others. It sends the sum of squared
     errors of each candidate, and a histogram of errors. Larger ranks are tried only if there are enough ratings.
     Implicit covariates are tried only if users have few. They, a noise share and amplitudes are kept if their gain is
     more than a standard error, with the users' own gains as a sample; nodes send the sum and the sum of their squares.
-    Gives the settings with the chosen values, and the record of the selection.
-
     train: trains a candidate.
     rule: adds up the nodes' sums on their validation rows.
     """
@@ -88,8 +86,12 @@ def select(
     if kernel is not None:
         embedding = models[0].knowledge.design.embedded(trained.shared.arrays["embedding"])
 
+        # Candidates' kernels of items are multiples of the first.
+        first, kept = kernel, KeptKernel.of(kernel.kernel(method.content, embedding))
+
         def kriged(candidate: KernelSettings) -> Models:
-            return _with_kriging(models, candidate.kernel(method.content, embedding), candidate.noise_share)
+            factor = candidate.of_items / first.of_items if first.of_items else 1.0
+            return _with_kriging(models, replace(kept, factor=factor, time=candidate.time), candidate.noise_share)
 
         at_times = any(rows.time is not None for rows in dated.values())
 
@@ -98,7 +100,7 @@ def select(
 
         kernel, of_kernels = best_kernel(kernel, wanted, means_of, at_times, validators, sampled)
         trials += of_kernels
-        models = kriged(kernel)
+        models = _with_kriging(models, kernel.kernel(method.content, embedding), kernel.noise_share)
         method = replace(method, kernel=kernel)
     groups = rule(
         (place, _by_group(mean, variance, reduced[place].train, more[place]))
@@ -108,7 +110,8 @@ def select(
     usual = _quantile(histograms.sum(0))
     scale = usual / quantile()
     chosen = _with_choices(settings, method, kernel, scale, _group_scales(histograms, usual))
-    return chosen, Selection(rows=sum(map(len, more.values())), trials=trials, deviation_scale=scale)
+    record = Selection(rows=sum(map(len, more.values())), trials=trials, deviation_scale=scale)
+    return Tuned(chosen, record, TrialTraining(reduced, trained))
 
 
 def _with_choices(

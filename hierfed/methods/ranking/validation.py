@@ -11,6 +11,7 @@ from hierfed.data.division import TEST_SHARE
 from hierfed.data.federation import Node, Nodes, make_nodes, train_rows
 from hierfed.data.last_rows import last_of_each_user
 from hierfed.data.ratings import Ratings
+from hierfed.data.settings import SplitSettings
 from hierfed.randomness import generator
 from hierfed.settings import Settings
 
@@ -28,6 +29,14 @@ class Held:
 
     learning: Nodes
     judged: Nodes
+
+
+def judges_random_rows(split: SplitSettings) -> bool:
+    """True where users of the training are judged on rows drawn at random, as in the choice of hyperparameters.
+
+    That choice holds back fewer rows. Of the newest rows, these were too few to tell a blend from its best part.
+    """
+    return not split.newest and split.protocol not in ("cold", "two_groups", "loo")
 
 
 def hold_back(nodes: Sequence[Node], settings: Settings) -> Held:

@@ -35,7 +35,9 @@ def settings_with(**changes: Any) -> Settings:
 
 def choose(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> tuple[Settings, Selection]:
     """The settings that are chosen with open sums in one process."""
-    return select(settings, method, nodes, run_rounds, OPEN_SUM)
+    found = select(settings, method, nodes, run_rounds, OPEN_SUM)
+    assert found.record is not None
+    return found.settings, found.record
 
 
 def selected(settings: Settings, method: HierarchicalFactors, nodes: Sequence[Node]) -> Selection:

@@ -150,7 +150,9 @@ def test_times_count_where_they_gain_on_validation_rows(make_factors, make_conte
     method = replace(plain, kernel=replace(plain.kernel, time=TIME))
     few = {"validation_rounds": 2, "trial_users": 100, "implicit_trial": 0}
     settings, nodes = load_settings("hierarchical", few), held_out(moody)
-    chosen, selection = select(settings, method, nodes, run_rounds, OPEN_SUM)
+    found = select(settings, method, nodes, run_rounds, OPEN_SUM)
+    chosen, selection = found.settings, found.record
+    assert selection is not None
     trials = {trial.value: trial for trial in selection.trials if trial.setting == "time_factor"}
     assert (trials[1.0].rmse < trials[0.0].rmse) == trials[1.0].chosen == helps
     assert chosen.kriging.sitting_amplitude == (TIME.sitting if helps else 0.0)
@@ -158,9 +160,10 @@ def test_times_count_where_they_gain_on_validation_rows(make_factors, make_conte
         pytest.MonkeyPatch.context() as patch
     ):  # No kernel gains more than a standard error: times count by their gain.
         patch.setattr(Validators, "gains", lambda *given: False)
-        again, _ = select(settings, method, nodes, run_rounds, OPEN_SUM)
+        again = select(settings, method, nodes, run_rounds, OPEN_SUM).settings
     assert again.kriging.sitting_amplitude == chosen.kriging.sitting_amplitude
-    _, without = select(settings, method, untimed(nodes), run_rounds, OPEN_SUM)
+    without = select(settings, method, untimed(nodes), run_rounds, OPEN_SUM).record
+    assert without is not None
     others = [trial for trial in selection.trials if trial.setting != "time_factor"]
     assert without.trials == others
     assert without.deviation_scale == selection.deviation_scale
