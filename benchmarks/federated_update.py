@@ -1,6 +1,7 @@
 """A federation that is updated with the next block of time, beside one trained anew.
 
     python benchmarks/federated_update.py --data FOLDER [--processes] [--seeds 5] [--first .6] [--block .1] [--blocks 3]
+        [--rounds 5] [--keeps]
 
 All ratings in the order of time: the first part, and then blocks. Users are dealt out to three nodes by turns. The
 federation of the first part is trained; for each block, one goes on from the former's model (`hierfed server --update`,
@@ -102,15 +103,16 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def over_flower(blocks: Blocks, seed: int) -> None:
+def over_flower(blocks: Blocks, seed: int, options: argparse.Namespace) -> None:
     """Print a line for each block, by processes."""
     print(f"{'seed':>4}{'block':>6}{'updated':>9}{'anew':>9}{'difference':>12}{'rounds':>12}{'CPU s':>14}")
+    kept = ("--keep-embedding",) if options.keeps else ()
     blocks.write(0)
     federation(blocks.place, "0", "state", seed)
     for block in range(1, len(blocks.ends) - 1):
         blocks.write(block)
         updated, short, few = federation(
-            blocks.place, f"{block}", "state", seed, "--update", f"runs/{block - 1}", "--rounds", 5
+            blocks.place, f"{block}", "state", seed, "--update", f"runs/{block - 1}", "--rounds", options.rounds, *kept
         )
         anew, long, many = federation(blocks.place, f"anew-{block}", f"anew-{block}", seed)
         costs = f"{short:6} {long:5}{few:8.1f}{many:6.1f}"
@@ -142,7 +144,7 @@ class OneProcess:
         return float((sum(each["squares_after"] for each in sums) / sum(each["rows"] for each in sums)) ** 0.5)
 
 
-def in_one_process(blocks: Blocks, seed: int) -> None:
+def in_one_process(blocks: Blocks, seed: int, options: argparse.Namespace) -> None:
     """Print a line for each block."""
     settings = load_settings("hierarchical", {**SETTINGS, "seed": seed})
     print(f"{'seed':>4}{'block':>6}{'updated':>9}{'anew':>9}{'longer':>9}{'difference':>12}{'CPU s':>14}")
@@ -158,7 +160,7 @@ def in_one_process(blocks: Blocks, seed: int) -> None:
                 former, catalogue = run_rounds(anew.method, anew.nodes, anew.rounds).shared, grown
                 continue
             began = time.process_time()
-            _, updated = resumed_training(going_on.method, going_on.nodes, former, 5)
+            _, updated = resumed_training(going_on.method, going_on.nodes, former, options.rounds, keeps=options.keeps)
             few, began = time.process_time() - began, time.process_time()
             trained = run_rounds(anew.method, anew.nodes, anew.rounds)
             many = time.process_time() - began
@@ -174,6 +176,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="", help="a folder of ratings; the embedded data if not given")
     parser.add_argument("--processes", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keeps", action="store_true", help="the former embedding is kept, and only counts are made")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=float, default=0.6)
     parser.add_argument("--block", type=float, default=0.1)
@@ -194,7 +198,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         with tempfile.TemporaryDirectory() as place:
             blocks = Blocks(Path(place), pl.DataFrame(columns), dataset.catalogue.frame, ends)
-            (over_flower if asked.processes else in_one_process)(blocks, seed)
+            (over_flower if asked.processes else in_one_process)(blocks, seed, asked)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Judge, then learn, block by block: what strategies of updating are worth, what they cost, and how long models last.
 
     python benchmarks/prequential.py --data FOLDER [--by year] [--seeds 1] [--rounds 5] [--first .2]
+    python benchmarks/prequential.py --data FOLDER --only update --rounds 2 --keeps    # the update of `hierfed update`
     hierfed data make FOLDER --users 150 --items 300 --ratings 10000 --drift .15    # a known drift, and its oracle
 
 The hierarchical model with the settings of its preset and no choice of hyperparameters; the vote averages of the
@@ -76,14 +77,15 @@ def oracle(options: argparse.Namespace, dataset: Dataset) -> list[float]:
     return [rmse((expected[rows] - ratings.value[rows]) ** 2) for _, rows in parts[begin:]]
 
 
-def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: int, first: float) -> None:
+def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: int, first: float, keeps: bool) -> None:
     """One step from a training anew: the share of the gain that each level recovers on the next block, and its cost."""
     parts = blocks_of(ratings, by)
     sizes = np.cumsum([len(rows) for _, rows in parts])
     begin = int(np.searchsorted(sizes, first * len(ratings))) + 1
-    learner, chain = Learner(method, rounds, full), None
+    learner, chain = Learner(method, rounds, full, keeps), None
     told: dict[str, list[float]] = {name: [] for name in ("frozen", "users", "rounds", "retrain")}
     spent: dict[str, list[float]] = {name: [] for name in ("users", "rounds", "retrain")}
+    fitting = {"rounds": 0.0, "retrain": 0.0}
     for number in range(begin, len(parts) - 1):
         known = concatenated([ratings.take(np.sort(rows)) for _, rows in parts[:number]])
         chain = chain or learner.anew(known)
@@ -99,6 +101,8 @@ def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: 
             began = time.process_time()
             models[name] = learn()
             spent[name].append(time.process_time() - began)
+            if name != "users":
+                fitting[name] += models[name].fitting
         for name, model in models.items():
             told[name].append(rmse((model.predict(judged) - judged.value) ** 2))
         chain = models["retrain"]
@@ -113,6 +117,8 @@ def print_updates(method: Method, ratings: Ratings, by: str, full: int, rounds: 
             f"{name}: {share:.0%} of the gain ({won[counted].mean():.4f} of {gain[counted].mean():.4f}), "
             f"{cost:.0%} of the CPU"
         )
+    shared = {name: sum(spent[name]) - fitting[name] for name in fitting}
+    print(f"without users' own models, rounds take {shared['rounds'] / shared['retrain']:.0%} of the CPU")
 
 
 def main() -> None:
@@ -122,6 +128,7 @@ def main() -> None:
     parser.add_argument("--by", default="year")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keeps", action="store_true", help="of one step: updates open as `hierfed update` does")
     parser.add_argument("--first", type=float, default=0.2)
     parser.add_argument("--only", choices=("blocks", "update"), default="")
     options = parser.parse_args()
@@ -150,7 +157,7 @@ def main() -> None:
                 print(f"  {age:18}{rows:9}{gain:+9.4f}")
             print(f"half-life: {found.aged.half_life()}", flush=True)
         if options.only != "blocks":
-            print_updates(method, dataset.ratings, options.by, settings.training.rounds, **common)
+            print_updates(method, dataset.ratings, options.by, settings.training.rounds, **common, keeps=options.keeps)
 
 
 if __name__ == "__main__":

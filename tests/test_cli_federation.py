@@ -155,6 +155,7 @@ def test_settings_and_data_that_are_none_are_named(hierfed, command, options, pa
         (("server", "--nodes", "0"), "--nodes"),
         (("server", "--quorum", "0"), "--quorum"),
         (("server", "--rounds", "2"), "--rounds goes with --update"),
+        (("server", "--keep-embedding"), "--keep-embedding goes with --update"),
         (("server", "--deadline", "0"), "--deadline"),
         (("federation", "--nodes", "0"), "--nodes"),
         (("federation", "--rounds", "0"), "--rounds"),

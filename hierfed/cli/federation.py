@@ -92,6 +92,13 @@ def server(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="With --update: how many, after the opening ones; 5 if not given.")
     ] = None,
+    keep_embedding: Annotated[
+        bool,
+        typer.Option(
+            "--keep-embedding",
+            help="With --update: two opening rounds, not eight. A node refuses it if a user of its has left.",
+        ),
+    ] = False,
     set_: Sets = None,
     name: Name = None,
     out: Out = Path("runs"),
@@ -104,6 +111,8 @@ def server(
     follow. Items keep their numbers, and new ones come after them.
     """
     require_flower()
+    if keep_embedding and update is None:
+        raise SettingsError("--keep-embedding goes with --update: a training from the start has none to keep")
     if rounds is not None and update is None:
         raise SettingsError("--rounds goes with --update; for a training from the start say --set rounds=")
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
@@ -121,13 +130,15 @@ def server(
     from hierfed.cli.watching import LoggedLines  # noqa: PLC0415
     from hierfed.deployment.hosting import Hosting, Update, host  # noqa: PLC0415
     from hierfed.engines.flower.patience import Patience  # noqa: PLC0415
-    from hierfed.serving.levels import USUAL_ROUNDS  # noqa: PLC0415
+    from hierfed.serving.levels import FEDERATED_ROUNDS  # noqa: PLC0415
 
     end_on_sigterm()
     hosting = Hosting(where, port, tls, tuple(allow_key or ()), insecure, _health(health))
     observer = LoggedLines()
     least = quorum if quorum is not None else nodes // 2 + 1
-    patience, going_on = Patience(deadline=deadline), None if update is None else Update(update, rounds or USUAL_ROUNDS)
+    patience, going_on = Patience(deadline=deadline), None
+    if update is not None:
+        going_on = Update(update, rounds or FEDERATED_ROUNDS, keep_embedding)
     result = host(settings, items, folder, hosting, nodes, least, patience, observer, begin_anew, going_on)
     observer.on_result(result)
     print_path("The model", folder)

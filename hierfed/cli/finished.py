@@ -69,7 +69,7 @@ def update(
         typer.Option(help="users: their own models alone. rounds: some more rounds. all: a training anew."),
     ] = "users",
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="With --level rounds: how many; 5 if not given.", show_default=False)
+        int | None, typer.Option(min=1, help="With --level rounds: how many; 2 if not given.", show_default=False)
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="The data hold new ratings alone: all that they lack stay.")

@@ -48,11 +48,18 @@ def rows_taught(state: NodeState, own: OwnRatings, catalogue: Catalogue) -> dict
 def check_batch(state: NodeState, plan: Plan, now: Mapping[str, str], least: int) -> None:
     """Raise HierfedError for an update that takes in fewer than `least` users who came, changed or left.
 
+    And for one that keeps the embedding, if a user has left who is in it.
     now: see rows_taught. A training from the start, and one that the node has begun already, may.
     """
     training, before = taught(state)
     if plan.update is None or training == plan.training:
         return
+    left = len(before.keys() - now.keys())
+    if plan.update.keeps and left:
+        raise HierfedError(
+            f"{left} users of this node have left since its last training, and --keep-embedding would keep what the "
+            "model holds of them: update without it"
+        )
     changed = sum(before.get(user) != now.get(user) for user in {*before, *now})
     if 0 < changed < least:
         raise HierfedError(

@@ -70,7 +70,8 @@ ASKED: Mapping[str, Asked] = {
             "threshold": "how many of them a sum takes",
             "number": "the node's",
             "nodes": "how many have agreed",
-            "update": "the round and sha256 of the model that the training goes on from, and for how many rounds",
+            "update": "the round and sha256 of the model that the training goes on from, for how many rounds, and "
+            "whether it keeps the embedding",
             "finished": "the stages that are over, whose models are beside it",
             "ledger": "all its lines so far",
         }

@@ -66,10 +66,10 @@ class Former:
         return found
 
 
-def read_former(folder: Path, settings: Settings, rounds: int) -> Former:
+def read_former(folder: Path, settings: Settings, rounds: int, keeps: bool = False) -> Former:
     """The training in a server's folder, to go on for so many rounds.
 
-    settings: those that it goes on with.
+    settings: those that it goes on with. keeps: see GoingOn.
     Raises SettingsError in one line for what cannot go on: no finished training of a server, another method, other
     settings, differential privacy.
     """
@@ -88,7 +88,7 @@ def read_former(folder: Path, settings: Settings, rounds: int) -> Former:
     if RATING not in checkpoint.models:
         raise SettingsError(f"{where}: no finished training of a server is there to go on from")
     shared = checkpoint.models[RATING]
-    update = GoingOn(shared.digest(), shared.round, rounds)
+    update = GoingOn(shared.digest(), shared.round, rounds, keeps)
     plan: Plan = replace(checkpoint.plan, update=update)
     check_update(plan)
     return Former(shared, plan.limits, catalogue, checkpoint.nodes, update)

@@ -65,11 +65,12 @@ class Hosting:
 class Update:
     """What a training goes on from.
 
-    former: the folder of a finished server. rounds: how many, after the opening ones.
+    former: the folder of a finished server. rounds: how many, after the opening ones. keeps: see GoingOn.
     """
 
     former: Path
     rounds: int
+    keeps: bool = False
 
 
 def host(
@@ -90,7 +91,7 @@ def host(
     update: what to go on from; None trains from the start. Its items come first, then those that only catalogue has.
     """
     check_deployable(settings)
-    former = None if update is None else read_former(update.former, settings, update.rounds)
+    former = None if update is None else read_former(update.former, settings, update.rounds, update.keeps)
     if update is not None and former is not None:
         if folder.resolve() == update.former.resolve():
             raise SettingsError(f"--update {update.former}: a training cannot go on from itself; choose another --name")

@@ -242,7 +242,8 @@ def read_update(text: str) -> GoingOn | None:
     found = json.loads(text)
     if found is None:
         return None
-    update = GoingOn(str(found["model"]), int(found["round"]), int(found["rounds"]))
+    # Plans from before an opening could be of counts alone say nothing of it.
+    update = GoingOn(str(found["model"]), int(found["round"]), int(found["rounds"]), bool(found.get("keeps", False)))
     if update.round < 1 or update.rounds < 1:
         raise ValueError("it goes on from no round, or for none")
     return update

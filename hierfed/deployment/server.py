@@ -130,8 +130,8 @@ def _check_begun(folder: Path, checkpoint: Checkpoint | None, former: Former | N
     """Raise HierfedError for a training that was begun otherwise than it is gone on with."""
     if checkpoint is not None and checkpoint.plan.update != (None if former is None else former.update):
         raise HierfedError(
-            f"{folder}: this training was begun with another --update, or another --rounds of it: say the same, choose "
-            "another --name, or --begin-anew"
+            f"{folder}: this training was begun with another --update, or another --rounds or --keep-embedding of it: "
+            "say the same, choose another --name, or --begin-anew"
         )
 
 
@@ -245,6 +245,8 @@ class _Training:
         models, former = self.checkpoint.models, self.checkpoint.former
         if stage == RATING and former is not None:
             return begun(self.plan.method, models[OPENING], former)
+        if stage == OPENING and former is not None and self.plan.update is not None and self.plan.update.keeps:
+            return self.plan.method.reopened(former)
         return method.start()
 
     def _follow(self, search: Search) -> None:

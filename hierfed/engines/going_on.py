@@ -14,7 +14,7 @@ from hierfed.engines.in_process import run_rounds
 from hierfed.errors import HierfedError
 from hierfed.federated.checks import Check
 from hierfed.federated.contract import Contribution, SharedModel, SumMethod
-from hierfed.federated.method import Method, Trained
+from hierfed.federated.method import MOST_REOPENING, Method, Trained
 from hierfed.federated.private import PrivateState
 from hierfed.federated.stage import RATING, Stage
 from hierfed.observer import SILENT, Observer
@@ -25,11 +25,16 @@ OPENING = "opening"
 
 @dataclass(frozen=True)
 class GoingOn:
-    """What a training goes on from. model: its sha256. round: its last one. rounds: at most so many are to come."""
+    """What a training goes on from. model: its sha256. round: its last one. rounds: at most so many are to come.
+
+    keeps: whether its opening keeps what the finished model knows of which items were rated together; see
+    `Method.reopened`.
+    """
 
     model: str
     round: int
     rounds: int
+    keeps: bool = False
 
     def stages(self, stages: Sequence[Stage]) -> list[Stage]:
         """The stages of a training from the start, as those of one that goes on: the opening rounds come by themselves.
@@ -38,7 +43,9 @@ class GoingOn:
         """
         place = [stage.name for stage in stages].index(RATING)
         rating = stages[place]
-        opening = replace(rating, name=OPENING, rounds=0)
+        opening = replace(
+            rating, name=OPENING, rounds=0, before=max(rating.before, -MOST_REOPENING) if self.keeps else rating.before
+        )
         after = replace(rating, rounds=self.round + self.rounds, before=self.round)
         return [*stages[:place], opening, after, *stages[place + 1 :]]
 
@@ -60,16 +67,18 @@ def resumed_training(
     train: Callable[..., Trained] = run_rounds,
     observer: Observer = SILENT,
     faded: Mapping[int, float] | None = None,
+    keeps: bool = False,
 ) -> tuple[SharedModel, Trained]:
     """The model after the opening rounds over these nodes, and the training that goes on from `before` for `rounds`.
 
     train: run_rounds, perhaps with the shape of rounds. faded: a factor on the sums of nodes, by number; None for one
-    on all. Raises HierfedError where the method cannot go on.
+    on all. keeps: see GoingOn. Raises HierfedError where the method cannot go on.
     """
     if not method.fits(before):
         raise HierfedError("the items have other features than those the run knows: train it anew")
     trains: SumMethod = method if faded is None else Faded(method, faded)
-    opened = train(trains, nodes, 0, stage=OPENING, observer=observer)
+    first = Trained(method.reopened(before), [None] * len(nodes)) if keeps else None
+    opened = train(trains, nodes, 0, stage=OPENING, observer=observer, begin=first)
     begin = Trained(begun(method, opened.shared, before), opened.private)
     return opened.shared, train(trains, nodes, before.round + rounds, begin=begin, observer=observer)
 

@@ -23,7 +23,7 @@ from hierfed.errors import DataError, SettingsError
 from hierfed.evaluation.half_life import AgedErrors
 from hierfed.exports import Tabular
 from hierfed.federated.contract import SharedModel
-from hierfed.federated.method import Method, Restorer
+from hierfed.federated.method import Method, Restorer, Trained
 from hierfed.federated.private import PersonalModel
 
 STRATEGIES = ("frozen", "users", "rounds", "forgetting", "retrain")
@@ -36,11 +36,13 @@ class Learned:
     """A shared model, and the models of all users who had ratings.
 
     again: the users who have learned again alone since then, and what their node has; None for nobody.
+    fitting: CPU seconds of what was made at once of users' own models; models of many users are made when asked for.
     """
 
     shared: SharedModel
     users: PersonalModel
     again: LearnedAgain | None = None
+    fitting: float = 0.0
 
     @cached_property
     def kept(self) -> dict[int | None, Mapping[str, Tensor]]:
@@ -76,17 +78,20 @@ class LearnedAgain:
 
 @dataclass(frozen=True)
 class Learner:
-    """Means of a strategy to learn from all ratings so far. rounds: of an update. full: of a training anew."""
+    """Means of a strategy to learn from all ratings so far.
+
+    rounds: of an update. full: of a training anew. keeps: see hierfed.engines.going_on.GoingOn.
+    """
 
     method: Method
     rounds: int
     full: int
+    keeps: bool = False
 
     def anew(self, rows: Ratings) -> Learned:
         """A training from the start."""
         nodes = [_node(rows)]
-        trained = run_rounds(self.method, nodes, self.full)
-        return Learned(trained.shared, self.method.personalise(trained.shared, nodes, trained.private)[0])
+        return self._learned(nodes, run_rounds(self.method, nodes, self.full))
 
     def further(self, before: Learned, rows: Ratings, fading: float, age: np.ndarray) -> Learned:
         """Further rounds from the shared model.
@@ -98,11 +103,14 @@ class Learner:
             ages = age[rows.user]
             nodes = [_node(rows.take(ages == each), number) for number, each in enumerate(np.unique(ages).tolist())]
             faded = {number: fading**each for number, each in enumerate(np.unique(ages).tolist())}
-        _, trained = resumed_training(self.method, nodes, before.shared, self.rounds, faded=faded)
-        if len(nodes) == 1:
-            return Learned(trained.shared, self.method.personalise(trained.shared, nodes, trained.private)[0])
+        _, trained = resumed_training(self.method, nodes, before.shared, self.rounds, faded=faded, keeps=self.keeps)
+        return self._learned(nodes, trained)
+
+    def _learned(self, nodes: Sequence[Node], trained: Trained) -> Learned:
+        began = time.process_time()
         models = self.method.personalise(trained.shared, nodes, trained.private)
-        return Learned(trained.shared, _Several(nodes, models))
+        users = models[0] if len(nodes) == 1 else _Several(nodes, models)
+        return Learned(trained.shared, users, fitting=time.process_time() - began)
 
     def alone(self, before: Learned, rows: Ratings, changed: np.ndarray) -> Learned:
         """These users' own models, from all of their ratings, on a node that all users share; nothing is sent."""

@@ -43,6 +43,10 @@ and the tensors of their node, whose users learn from each other, or None for us
 """
 
 
+MOST_REOPENING = 2
+"""The opening rounds, at the most, of a training that goes on and keeps what it can of the former opening."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished training: the shared model, and what each node kept, in the order of the nodes."""
@@ -222,6 +226,13 @@ class Method:
     def relearner(self, shared: SharedModel) -> Relearner | None:
         """The function that fits users again to their ratings; None where users alone cannot be fitted again."""
         return None
+
+    def reopened(self, before: SharedModel) -> SharedModel:
+        """The start of an opening of `MOST_REOPENING` rounds: it counts anew, and keeps what else it can of `before`.
+
+        Only where no row has left, since what is kept would still hold it. Methods that resume have it.
+        """
+        raise NotImplementedError
 
     def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel | None:
         """The model from which a finished training goes on over other rows; None where this method cannot.

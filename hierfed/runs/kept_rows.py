@@ -92,6 +92,10 @@ class KeptRows:
         seen = [a.seen.join(b.seen, on=PAIR, how="anti")["user"] for a, b in ((self, other), (other, self))]
         return pl.concat([one, two, *seen]).unique().sort().to_list()
 
+    def lost(self, other: KeptRows) -> int:
+        """The number of ratings here of pairs of a user and an item that have none there."""
+        return len(self.rows.join(other.rows, on=PAIR, how="anti"))
+
     def refuse_untimed(self) -> None:
         """Raise HierfedError where some ratings have times, and others none."""
         if self.timed and self.rows["time"].null_count():

@@ -6,5 +6,5 @@ from typing import Literal, get_args
 
 Level = Literal["users", "rounds", "all"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-# Rounds of an update that go on from the shared model.
-USUAL_ROUNDS = 5
+# Rounds of an update that go on from the shared model: of a run, and of a federation, which opens anew.
+USUAL_ROUNDS, FEDERATED_ROUNDS = 2, 5

@@ -1,7 +1,8 @@
 """A finished run goes on in place: rounds from its shared model over the ratings as they are now, or from the start.
 
-The opening rounds are made anew over these ratings, the shared model's beliefs are taken over (Method.resumed), and
-further rounds follow. Everything that the run's folder holds of its models and users is then replaced.
+The opening rounds are made anew over these ratings, or that of counts alone (Method.reopened), the shared model's
+beliefs are taken over (Method.resumed), and further rounds follow. Everything that the run's folder holds of its models
+and users is then replaced.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from hierfed.serving.served import RESULT, Served
 from hierfed.settings import load_settings
 
 UNFINISHED, FORMER = ".unfinished-update", ".former"
+# Says that the shared model still holds ratings that are no more, so that the next rounds open anew.
+HOLDS_WITHDRAWN = ".holds-withdrawn"
 # The facts of a model's header that a run tells, beside those that follow from the model.
 TOLD = ("features", "data", "licence")
 
@@ -46,13 +49,14 @@ class Renewal:
     """The way in which a run goes on.
 
     level: `rounds` or `all`, for the record. rounds: at most so many; None for as many as the run's settings say, from
-    the start. tolerance: of Settled; 0 for none. forgotten: how many users left.
+    the start. tolerance: of Settled; 0 for none. forgotten: how many users left. keeps: see GoingOn.
     """
 
     level: str
     rounds: int | None
     tolerance: float = 0.0
     forgotten: int = 0
+    keeps: bool = False
 
 
 def refuse_others(folder: Path, served: Served) -> None:
@@ -107,7 +111,7 @@ def renew(
             trained = train(method, nodes, first.rounds, observer=watching)
         else:
             models[OPENING], trained = resumed_training(
-                method, nodes, served.shared, how.rounds, train=train, observer=watching
+                method, nodes, served.shared, how.rounds, train=train, observer=watching, keeps=how.keeps
             )
         models[RATING] = trained.shared
         seconds = time.process_time() - began
@@ -138,6 +142,8 @@ def renew(
             record,
             ledger,
         )
+    if not how.keeps:
+        (folder / HOLDS_WITHDRAWN).unlink(missing_ok=True)
     return record
 
 

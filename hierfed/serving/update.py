@@ -23,7 +23,7 @@ from hierfed.runs.kept_rows import PAIR, KeptRows, kept_rows, ratings_of
 from hierfed.runs.private_files import has_several, list_files, read_node, read_private, write_node, write_user
 from hierfed.serving.changes import data_settings, grown, rows_of
 from hierfed.serving.levels import LEVELS, USUAL_ROUNDS, Level
-from hierfed.serving.renewing import Renewal, finish_move, refuse_others, renew
+from hierfed.serving.renewing import HOLDS_WITHDRAWN, Renewal, finish_move, refuse_others, renew
 from hierfed.serving.served import Served
 
 # Of users who share no node, so many learn at once: as many as memory holds with ease.
@@ -68,7 +68,8 @@ def update_run(
     level: `users`, whose own models alone are fitted: nothing is sent, and items that the run does not know wait. Of
     users who share a node, the items that they have rated anew learn too, at that node; see docs/decisions.md.
     `rounds`: further rounds from the shared model, over all ratings; new items are shared from here on, and get the
-    numbers after the old ones'. `all`: a training from the start, with the hyperparameters that the run has chosen.
+    numbers after the old ones'. The embedding is kept if ratings have only come, and made anew if one was withdrawn.
+    `all`: a training from the start, with the hyperparameters that the run has chosen.
     keep: ratings that the source lacks stay, so that it may hold new ones alone.
     withdraw: a source of ratings to take back, whatever their stars. how: the form of both; None for that of the run's.
     Without any change no file is touched. Raises SettingsError where neither source is given, HierfedError for a run
@@ -111,11 +112,16 @@ def update_run(
     )
     if not users:
         return done
+    lost = before.lost(after) > 0
     if alone:
+        if lost:
+            (folder / HOLDS_WITHDRAWN).touch()
         _fit_users(folder, served, relearn, after, users)
         return done
     after.refuse_untimed()
-    record = renew(folder, after, catalogue, Renewal(level, rounds if level == "rounds" else None), observer)
+    keeps = level == "rounds" and not lost and not (folder / HOLDS_WITHDRAWN).is_file()
+    how_much = Renewal(level, rounds if level == "rounds" else None, keeps=keeps)
+    record = renew(folder, after, catalogue, how_much, observer)
     return replace(done, rounds=record.rounds)
 
 

@@ -347,14 +347,14 @@ class Village:
             former,
         )
 
-    def finished(self, rounds: int) -> Former:
+    def finished(self, rounds: int, keeps: bool = False) -> Former:
         """The training that is over, for an update of so many rounds; the server's folder is free for another one."""
         from hierfed.deployment.former import read_former
 
         if not (self.place / "former").is_dir():
             (self.server / "result.json").write_text("{}")
             self.server.rename(self.place / "former")
-        return read_former(self.place / "former", self.settings, rounds)
+        return read_former(self.place / "former", self.settings, rounds, keeps)
 
     def models(self, former: Former | None = None) -> dict[str, SharedModel]:
         """The server's models, as its checkpoint has them; former: the training that it goes on from."""

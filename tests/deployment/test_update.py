@@ -65,7 +65,7 @@ def month(data, tmp_path):
         for name in names:
             village.start(name, origin=Origin(str(tmp_path / f"{name}.parquet")))
 
-    begin.items, begin.place = items, tmp_path
+    begin.items, begin.place, begin.table = items, tmp_path, data.table
     return begin
 
 
@@ -78,7 +78,9 @@ def in_one_process(settings, former, items, place, names, how=PLAIN):
     ]
     case = Case(settings, catalogue, (0.5, 5.0))
     train = partial(run_rounds, how=how)
-    opened, trained = resumed_training(prepare(case).method, nodes, former.shared, former.update.rounds, train=train)
+    opened, trained = resumed_training(
+        prepare(case).method, nodes, former.shared, former.update.rounds, train=train, keeps=former.update.keeps
+    )
     models = {OPENING: opened, "rating": trained.shared}
     for stage in stages_from_rating(case)[1:]:
         models[stage.name] = train(stage.build(models), nodes, stage.rounds).shared
@@ -134,6 +136,55 @@ def test_the_ledger_says_from_which_model_it_goes_on_and_all_sign(village, make_
         assert chain.countersigners(1) == sorted(NAMES)
     assert audit(found.server).sealed
     assert not any("not countersigned" in event for event in found.events)
+
+
+def stay(month, names) -> None:
+    """Let nobody leave in the second month."""
+    for name in names:
+        own = month.table.filter((pl.col("node") == name) & ~pl.col("held")).select("user", "item", "rating")
+        later = pl.read_parquet(month.place / f"{name}.parquet")
+        left = own.join(later, on="user", how="anti")
+        assert left["user"].n_unique() == 1
+        pl.concat([later, left]).write_parquet(month.place / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("securely", [False, True])
+def test_an_update_that_keeps_the_embedding_ends_where_one_process_ends(securely, village, make_settings, month):
+    settings = make_settings("hierarchical", **SCALE, rank_items=False, secure_sums=securely)
+    found = village(settings)
+    found.serve()
+    former = found.finished(ROUNDS, keeps=True)
+    stay(month, NAMES)
+    month(found, *NAMES)
+    found.planned.clear()
+
+    def die(record) -> None:
+        if (record.stage, record.round) == ("opening", -1):
+            raise Died
+
+    with pytest.raises(Died):
+        found.serve(on_round=die, former=former)
+    month(found, *NAMES)
+    with pytest.raises(HierfedError, match="begun with another --update"):
+        found.serve(former=found.finished(ROUNDS))
+    assert found.planned[0] == 2 + ROUNDS
+    how = Round(SecureSum()) if securely else PLAIN
+    expected = in_one_process(settings, former, month.items, month.place, NAMES, how)
+    assert found.serve(former=former).digest == expected["rating"].digest()
+    was, now = former.shared.arrays, expected["rating"].arrays
+    both = (was["raters"] > 0) & (now["raters"][: len(was["raters"])] > 0)
+    assert now["embedding"][: len(both)][both].equal(was["embedding"][both])
+
+
+def test_a_node_whose_user_has_left_takes_no_update_that_keeps_the_embedding(village, make_settings, month):
+    found = village(make_settings("hierarchical", **SCALE, rank_items=False))
+    found.serve()
+    former = found.finished(ROUNDS, keeps=True)
+    stay(month, NAMES[1:])
+    month(found, *NAMES)
+    found.serve(former=former, nodes=2)
+    assert "1 users of this node have left" in str(found.sides["node 1"].__dict__.get("failure"))
+    assert {tuple(each.contributors) for each in found.records[-ROUNDS:]} == {("node 2", "node 10")}
 
 
 @pytest.mark.parametrize(("stage", "number"), [("opening", -1), ("opening", 0), ("rating", 5), ("ease", 0)])

@@ -71,7 +71,7 @@ def test_who_changed_is_fitted_and_nobody_else(table, run):
     assert update_run(run, source(now, run)) == Updated(fitted=3, new=1, same=USERS - 2, unknown=1)
     after = files(run)
     moved = {name for name in after if after[name] != before.get(name)}
-    assert len(moved) == 4  # three users, and the list of files
+    assert len(moved) == 5  # three users, the list of files, and that a rating was withdrawn
     assert set(before) <= set(after)
     served = Served(run)
     for name in ("u3", "u5", "new"):
@@ -189,6 +189,31 @@ def test_withdrawn_ratings_leave_every_level(table, run):
     every.write_csv(run.parent / "gone.csv")
     assert update_run(run, None, "rounds", withdraw=str(run.parent / "gone.csv")).fitted == 1
     assert Served(run).user("u4") is None
+
+
+def embedding(run: Path, items: int) -> np.ndarray:
+    return Served(run).shared.arrays["embedding"][:items].numpy()
+
+
+def test_rounds_keep_the_embedding_while_no_rating_is_withdrawn(table, run):
+    first = Served(run)
+    items = len(first.ids)
+    summed = first.shared.arrays["raters"].numpy() > 0
+    before, anna = embedding(run, items), table.filter(pl.col("user") == "u7").with_columns(user=pl.lit("anna"))
+    other_stars = pl.concat([anna, table.filter(pl.col("user") == "u3").with_columns(rating=2.0)])
+    update_run(run, source(other_stars, run), "rounds", rounds=1)
+    np.testing.assert_array_equal(embedding(run, items)[summed], before[summed])
+    taken = table.filter(pl.col("user") == "u3").head(1)
+    taken.write_csv(run.parent / "gone.csv")
+    update_run(run, None, "users", withdraw=str(run.parent / "gone.csv"))
+    bert = anna.with_columns(user=pl.lit("bert"))
+    update_run(run, source(bert, run), "rounds", rounds=1)
+    served, nodes = Served(run), kept_rows(run, "hierarchical").nodes()
+    opened = run_rounds(served.method, nodes, 0).shared
+    np.testing.assert_array_equal(embedding(run, items), opened.arrays["embedding"][:items].numpy())
+    after = embedding(run, items)
+    update_run(run, source(anna.with_columns(user=pl.lit("carl")), run), "rounds", rounds=1)
+    np.testing.assert_array_equal(embedding(run, items)[summed], after[summed])
 
 
 def test_a_training_anew_is_that_of_the_same_rows_from_the_start(table, run):

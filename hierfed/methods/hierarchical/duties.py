@@ -14,6 +14,7 @@ from hierfed.data.federation import Node
 from hierfed.data.ratings import Ratings
 from hierfed.federated.contract import SharedModel
 from hierfed.federated.method import (
+    MOST_REOPENING,
     JudgedItems,
     Learner,
     Method,
@@ -29,7 +30,7 @@ from hierfed.federated.private import PersonalModel, PrivateState
 from hierfed.federated.rules import Rule
 from hierfed.methods.hierarchical.factor_states import state_of
 from hierfed.methods.hierarchical.models_of_nodes import model_of_node
-from hierfed.methods.hierarchical.shared_model import FactorsModel
+from hierfed.methods.hierarchical.shared_model import FORMER_EMBEDDING, FactorsModel
 from hierfed.methods.local.rivals import ALONE, each_user_alone
 from hierfed.methods.ranking.choice import choose_lists, judged_users
 from hierfed.methods.ranking.stages import BLEND, ranking_scorers
@@ -103,6 +104,11 @@ class HierarchicalDuties(Method):
             return relearned(here, cohort, users, own.strengths.noise, before, together)
 
         return relearn
+
+    def reopened(self, before: SharedModel) -> SharedModel:
+        """See Method: counts, and a product that gives new items their place in the embedding, which is kept."""
+        first = -min(self._own.opening_rounds, MOST_REOPENING)
+        return SharedModel({}, first, server={FORMER_EMBEDDING: before.arrays["embedding"].clone()})
 
     def resumed(self, opened: SharedModel, before: SharedModel) -> SharedModel:
         """See Method."""

@@ -19,6 +19,8 @@ OVERSAMPLING = 8
 UNOBSERVED_WEIGHT = 0.1
 REGULARISATION = 0.003
 FIRST_SCALE = 0.3
+# Raters that a new item has besides, in the middle of the embedding; and the ridge, as a share of the mean square.
+MIDDLING_RATERS, RIDGE = 10.0, 1e-3
 
 
 def shared_counts(rows: UserRows, shared: Tensor) -> Tensor:
@@ -54,6 +56,24 @@ def leading_vectors(scale: Tensor, basis: Tensor, sums: Tensor, rank: int) -> Te
     embedding = torch.cat([embedding, embedding.new_zeros(len(embedding), rank - embedding.shape[1])], 1)
     root_mean_square = embedding.square().mean().sqrt()
     return embedding * (FIRST_SCALE / math.sqrt(rank) / root_mean_square) if root_mean_square > 0 else embedding
+
+
+def with_new_items(embedding: Tensor, sums: Tensor, raters: Tensor) -> Tensor:
+    """An embedding with places for items that have none: where the other items of their raters are.
+
+    embedding [all items, k]: 0 for items without a place. sums [all items, k]: the product of the co-rating matrix with
+    it, 0 for items that are not summed. raters: of all items, in classes.
+    The map from means over raters to places is the linear one that fits the items that have both.
+    """
+    means = sums / (raters + MIDDLING_RATERS)[:, None]
+    placed = embedding.any(1)
+    known, weights = means[placed], raters[placed, None]
+    products = known.T @ (weights * known)
+    ridge = RIDGE * products.diagonal().mean() + torch.finfo(products.dtype).tiny
+    places = torch.linalg.solve(
+        products + ridge * torch.eye(len(products)).to(products), known.T @ (weights * embedding[placed])
+    )
+    return torch.where(placed[:, None], embedding, means @ places)
 
 
 def shared_products(shared: Tensor, embedding: Tensor) -> Tensor:

@@ -67,6 +67,11 @@ def co_ratings(arrays: Mapping[str, Tensor], design: Design) -> OpeningPart:
     return implicit
 
 
+def basis_of(arrays: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+    """The basis whose product with the co-rating matrix is of this embedding itself. embedding: 0 for others."""
+    return embedding / arrays["raters"].clamp_min(1)[:, None] ** -0.25
+
+
 def checks(arrays: Mapping[str, Tensor], design: Design) -> Sequence[Check]:
     """Checks of these sums; see SumMethod."""
     raters = arrays["raters"][design.shared_items]

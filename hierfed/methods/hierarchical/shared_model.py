@@ -13,7 +13,7 @@ from hierfed.federated.contract import SharedModel
 from hierfed.methods.hierarchical import opening
 from hierfed.methods.hierarchical.beliefs import first_beliefs
 from hierfed.methods.hierarchical.design import Design, design_of
-from hierfed.methods.hierarchical.embedding import OVERSAMPLING
+from hierfed.methods.hierarchical.embedding import OVERSAMPLING, with_new_items
 from hierfed.methods.hierarchical.rare_items import no_offset
 from hierfed.randomness import generator
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Exact numbers of raters of all items, at the server alone.
 RATERS = "exact_raters"
+# The embedding of a finished model, at the server alone, while a training that goes on from it opens.
+FORMER_EMBEDDING = "former_embedding"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ def _begin(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, 
     if not method.embedding_rank:
         embedding = arrays["raters"].new_zeros(len(method.content), 0)
         return _with_first_beliefs(method, arrays | {"embedding": embedding}, design, server)
+    if FORMER_EMBEDDING in shared.server:
+        former = shared.server[FORMER_EMBEDDING]
+        embedding = former.new_zeros(len(method.content), former.shape[1])
+        embedding[: len(former)] = former
+        embedding *= design.shared[:, None]
+        basis = opening.basis_of(arrays, embedding)
+        return FactorsModel(
+            arrays | {"basis": basis}, shared.round + 1, design, server=server | {FORMER_EMBEDDING: embedding}
+        )
     columns = min(method.embedding_rank + OVERSAMPLING, len(method.content))
     basis = torch.linalg.qr(_normal(method, columns, "embedding") * design.shared[:, None])[0]
     return FactorsModel(arrays | {"basis": basis}, shared.round + 1, design, server=server)
@@ -50,6 +61,11 @@ def _begin(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, 
 
 def _embed(method: HierarchicalFactors, shared: SharedModel, sums: Mapping[str, Tensor]) -> FactorsModel:
     design = method.design(shared)
+    if FORMER_EMBEDDING in shared.server:
+        arrays = {name: array for name, array in shared.arrays.items() if name != "basis"}
+        products = design.among_all(sums["co_ratings"])
+        embedding = with_new_items(shared.server[FORMER_EMBEDDING], products, arrays["raters"])
+        return _with_first_beliefs(method, arrays | {"embedding": embedding}, design, {RATERS: shared.server[RATERS]})
     last_product = shared.round == -2
     arrays = opening.next_arrays(shared.arrays, design, sums, method.embedding_rank, last_product)
     if shared.round == -1:

@@ -13,6 +13,7 @@ from hierfed.methods.hierarchical.embedding import (
     leading_vectors,
     next_basis,
     shared_products,
+    with_new_items,
 )
 from hierfed.methods.hierarchical.rows import arrange
 from hierfed.models.symmetric import unpack
@@ -148,3 +149,21 @@ def test_items_that_are_not_shared_add_nothing_to_the_sums_of_others(problem):
             problem.among_shared(rows, one), problem.among_shared(fewer, other), rtol=0, atol=1e-12
         )
     torch.testing.assert_close(of_items[2], of_fewer[2], rtol=0, atol=1e-12)
+
+
+def test_new_items_get_the_places_of_a_weighted_ridge_regression_and_old_ones_stay():
+    rng = np.random.default_rng(4)
+    sums, raters = rng.normal(0, 3, (12, 2)), rng.integers(5, 40, 12).astype(float)
+    embedding = rng.normal(0, 1, (12, 2))
+    embedding[8:], sums[11] = 0, 0  # The last one is not summed at all.
+    found = with_new_items(*(torch.from_numpy(each) for each in (embedding, sums, raters))).numpy()
+    means = sums / (raters[:, None] + 10)
+    root = np.sqrt(raters[:8, None])
+    ridge = 1e-3 * np.mean(((root * means[:8]) ** 2).sum(0))
+    rows = np.vstack([root * means[:8], np.sqrt(ridge) * np.eye(2)])
+    places, *_ = np.linalg.lstsq(rows, np.vstack([root * embedding[:8], np.zeros((2, 2))]), rcond=None)
+    np.testing.assert_array_equal(found[:8], embedding[:8])
+    np.testing.assert_allclose(found[8:], means[8:] @ places, atol=1e-12)
+    assert not found[11].any()
+    nothing = torch.zeros(12, 2, dtype=torch.float64)
+    assert not with_new_items(nothing, torch.from_numpy(sums), torch.from_numpy(raters)).any()
