@@ -188,3 +188,9 @@ def test_temporal_on_one_time_is_one_line(hierfed: Hierfed, tmp_path: Path) -> N
     found = hierfed("run", "network", "--data", "r.csv", "--protocol", "temporal", *SMALL)
     assert_refused(found, "all 72 ratings bear the same time, so there is nothing to order by")
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_update_of_no_training_is_one_line(hierfed: Hierfed, tmp_path: Path) -> None:
+    found = hierfed("server", "--update", "runs/first", "--insecure")
+    assert_refused(found, "--update runs/first: no finished training of a server is there to go on from")
+    assert not list(tmp_path.iterdir())

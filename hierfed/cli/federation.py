@@ -63,7 +63,12 @@ _NO_OPTIONS, _NO_TABLE_OPTIONS = DataOptions(), TableOptions()
 
 
 def server(
-    preset: Preset = "hierarchical",
+    preset: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name or a settings file, NAME.toml; hierarchical, or with --update the former settings."
+        ),
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; other machines need a HOST that they can reach.")] = (
         "127.0.0.1:9092"
     ),
@@ -74,7 +79,10 @@ def server(
     ] = None,
     deadline: Deadline = 600.0,
     catalogue: Annotated[
-        Path | None, typer.Option(help="The items, as `hierfed data --catalogue` writes them; else those of --data.")
+        Path | None,
+        typer.Option(
+            help="The items, as `hierfed data --catalogue` writes them; else those of --data, or of --update."
+        ),
     ] = None,
     data: Data = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate.")] = None,
@@ -115,15 +123,22 @@ def server(
         raise SettingsError("--keep-embedding goes with --update: a training from the start has none to keep")
     if rounds is not None and update is None:
         raise SettingsError("--rounds goes with --update; for a training from the start say --set rounds=")
+    if preset is None:
+        preset = _usual_preset(update)
     settings = settings_of(preset, DataOptions(data=data), seed=None, sets=set_)
     log_to_stderr(log_format)
     where, port = address_of("--listen", listen)
     tls = certificates_of(tls_cert, tls_key, ca, "--ca")
-    folder = out / (name or Path(preset).stem)
+    folder = out / (name or (Path(preset).stem if update is None else f"{update.name}-updated"))
     from hierfed.data.division import load_dataset  # noqa: PLC0415
-    from hierfed.data.reading.catalogue_file import read_catalogue  # noqa: PLC0415
+    from hierfed.data.reading.catalogue_file import CATALOGUE, read_catalogue  # noqa: PLC0415
 
-    items = read_catalogue(catalogue) if catalogue is not None else load_dataset(settings).catalogue
+    if catalogue is not None:
+        items = read_catalogue(catalogue)
+    elif update is not None and data is None:  # Those of before, in their order.
+        items = read_catalogue(update / CATALOGUE, as_written=True)
+    else:
+        items = load_dataset(settings).catalogue
     from hierfed.engines.flower.surroundings import settle  # noqa: PLC0415
 
     settle(folder / "flower")
@@ -142,6 +157,15 @@ def server(
     result = host(settings, items, folder, hosting, nodes, least, patience, observer, begin_anew, going_on)
     observer.on_result(result)
     print_path("The model", folder)
+
+
+def _usual_preset(update: Path | None, preset: str = "hierarchical") -> str:
+    """The settings file of the finished training that an update goes on from, if there is one; else this preset."""
+    if update is None:
+        return preset
+    if not (update / "settings.toml").is_file():
+        raise SettingsError(f"--update {update}: no finished training of a server is there to go on from")
+    return str(update / "settings.toml")
 
 
 @taking(TableOptions)

@@ -144,8 +144,9 @@ def test_a_federation_goes_on_from_its_model_without_users_who_were_forgotten(en
     told = read_until(forgets, "5 users are in the shared model until this node's next training")
     assert forgets.wait() == 0, told
     port = free_port()
-    more = ("--name", "updated", "--update", "runs/trained", "--rounds", 2)
-    server = serve(ended.start, tables, port, *more)
+    # Its settings and its catalogue are the former ones.
+    more = ("--listen", f"127.0.0.1:{port}", "--nodes", 3, "--quorum", 3, "--rounds", 2)
+    server = ended.start("server", "--update", "runs/trained", *more)
     others = [join(ended.start, tables, port, number) for number in (1, 2, 3)]
     lines = read_until(server, "digest")
     assert [server.wait(), *(node.wait() for node in others)] == [0, 0, 0, 0]
