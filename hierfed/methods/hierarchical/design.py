@@ -15,6 +15,8 @@ SCALAR_SLOPE_VARIANCE = 0.003
 FLAG_SLOPE_VARIANCE = 0.005
 # Genres and years vary less than the standardised scalars. Users' means of them vary still less.
 FLAG_COVARIATE_SCALE = 3.0
+# Of the regression of embeddings on traits, as a share of the mean square.
+EMBEDDING_RIDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Design:
     slope_variances [s]: prior variances of the slopes.
     covariates [items, c]: item features whose means over a user's rated items enter the user's prior mean.
     content [items, d]: item features in an item's prior mean, except the embedding; column 0 is 1.
+    traits [items, e]: item features that tell where it is in the embedding; column 0 is 1. Years and numbers of raters
+        are none: items without raters enough lie beyond the others' numbers, and new ones beyond their years.
     """
 
     raters: Tensor
@@ -35,6 +39,7 @@ class Design:
     slope_variances: Tensor
     covariates: Tensor
     content: Tensor
+    traits: Tensor
 
     def to(self, device: torch.device) -> Design:
         """The same on a device."""
@@ -64,11 +69,19 @@ class Design:
     def embedded(self, embedding: Tensor) -> Tensor:
         """An embedding, centred and of unit mean square over ratings.
 
+        Items that are not shared have none of their own: a ridge regression of the shared ones on traits tells theirs.
+
         embedding [items, k]: 0 for items that are not shared.
         """
         centred = self.centred(embedding)
         square = (self.raters @ centred.square()).sum() / (self.raters.sum() * max(embedding.shape[1], 1))
-        return centred / square.sqrt() if square > 0 else centred
+        if not square > 0:
+            return centred
+        found, known = centred / square.sqrt(), self.traits[self.shared_items]
+        products = known.T @ known
+        products.diagonal().add_(EMBEDDING_RIDGE * products.diagonal().mean())
+        weights = torch.linalg.solve(products, known.T @ found[self.shared_items])
+        return torch.where(self.shared[:, None] > 0, found, self.traits @ weights)
 
     def prior_features(self, embedding: Tensor) -> Tensor:
         """F, the features in an item's prior mean: its content and its embedding."""
@@ -90,7 +103,7 @@ def design_of(content: Content, raters: Tensor, threshold: int) -> Design:
     flags = torch.cat([tensor(content.unit_genres), tensor(content.year_bumps), log_raters, log_raters.square()], 1)
     scalars = tensor(content.scalars)
     genres = tensor(content.genres) if scalars.shape[1] else scalars
-    unfinished = Design(weights, shared, flags, flags, flags, flags)
+    unfinished = Design(weights, shared, flags, flags, flags, flags, flags)
     scalars, centred, genres = (unfinished.centred(each) for each in (scalars, flags, genres))
     return Design(
         raters=weights,
@@ -104,4 +117,5 @@ def design_of(content: Content, raters: Tensor, threshold: int) -> Design:
         ),
         covariates=torch.cat([scalars, FLAG_COVARIATE_SCALE * centred], 1),
         content=torch.cat([torch.ones_like(log_raters), flags, scalars, genres], 1),
+        traits=torch.cat([torch.ones_like(log_raters), tensor(content.unit_genres), scalars, genres], 1),
     )

@@ -101,6 +101,7 @@ def random_design(rng: np.random.Generator, raters: np.ndarray, threshold: int, 
         slope_variances=torch.full((slopes,), 0.02, dtype=torch.float64),
         covariates=torch.from_numpy(rng.normal(0, 1, (items, COVARIATES))),
         content=torch.from_numpy(content),
+        traits=torch.from_numpy(content),
     )
 
 

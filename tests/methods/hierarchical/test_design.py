@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
 from hierfed.data.content import Content
 from hierfed.methods.hierarchical.beliefs import Beliefs, first_beliefs, prior_user_variances
@@ -62,6 +63,8 @@ def test_features_by_hand(content: Content, design: Design):
     np.testing.assert_allclose(design.covariates, covariates, atol=1e-12)
     expected = np.column_stack([np.ones(6), flags, centred(content.scalars), centred(content.genres)])
     np.testing.assert_allclose(design.content, expected, atol=1e-12)
+    traits = np.column_stack([np.ones(6), content.unit_genres, centred(content.scalars), centred(content.genres)])
+    np.testing.assert_allclose(design.traits, traits, atol=1e-12)
     scalars = content.scalars.shape[1]
     assert design.slope_variances.tolist() == [0.003] * scalars + [0.005] * (slopes.shape[1] - scalars)
 
@@ -70,16 +73,26 @@ def test_an_embedding_is_centred_and_of_unit_mean_square_over_ratings(design: De
     embedding = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     embedding *= design.shared[:, None]
     found = design.embedded(embedding)
-    weights = design.raters / design.raters.sum()
-    torch.testing.assert_close(weights @ found, torch.zeros(4).double(), rtol=0, atol=1e-12)
-    assert float((weights @ found.square()).mean()) == pytest.approx(1)
-    alike = found[design.shared == 0]
-    assert torch.equal(alike, alike[:1].expand_as(alike)), "items that are not shared have one embedding, that of 0"
+    weights, shared = design.raters / design.raters.sum(), design.shared > 0
+    centred = embedding - weights @ embedding
+    expected = centred / (weights @ centred.square()).mean().sqrt()
+    torch.testing.assert_close(found[shared], expected[shared], rtol=0, atol=1e-12)
     features = design.prior_features(embedding)
     assert torch.equal(features, torch.cat([design.content, found], 1))
     nothing = torch.zeros(6, 4).double()
     assert torch.equal(design.embedded(nothing), nothing)
     assert design.prior_features(torch.zeros(6, 0).double()).shape == design.content.shape
+
+
+def test_items_without_sums_have_the_embedding_that_their_traits_tell(design: Design):
+    embedding = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, shared = design.embedded(embedding * design.shared[:, None]), (design.shared > 0).numpy()
+    assert 0 < shared.sum() < len(shared)
+    content = design.traits.numpy()
+    products = content[shared].T @ content[shared]
+    ridge = Ridge(0.1 * np.diag(products).mean(), fit_intercept=False, solver="cholesky")
+    expected = ridge.fit(content[shared], found.numpy()[shared]).predict(content[~shared])
+    np.testing.assert_allclose(found.numpy()[~shared], expected, atol=1e-9)
 
 
 def test_beliefs_go_through_arrays_unchanged(design: Design):

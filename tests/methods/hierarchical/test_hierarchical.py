@@ -18,6 +18,7 @@ from hierfed.engines.in_process import Trained, run_rounds
 from hierfed.federated.contract import Contribution, SharedModel, ordered_sum
 from hierfed.federated.private import PrivateState
 from hierfed.methods.hierarchical.beliefs import Beliefs
+from hierfed.methods.hierarchical.design import EMBEDDING_RIDGE
 from hierfed.methods.hierarchical.factor_states import FactorsState
 from hierfed.methods.hierarchical.hierarchical import HierarchicalFactors
 from hierfed.methods.hierarchical.users import COVARIATE_SHRINKAGE, evidence, item_moments, posterior
@@ -386,13 +387,13 @@ def test_items_under_the_threshold_are_what_their_content_says(
     shared = run_rounds(method, divisions["three"], 5).shared
     embedding = shared.arrays["embedding"]
     assert (embedding[under] == 0).all()
-    # F of each such item, from its content and an embedding of 0, centred and scaled as all are.
+    # F of each such item, from its content and the embedding that its content tells.
     design = method.design(shared)
-    weights = design.raters / design.raters.sum()
-    average = weights @ embedding
-    length = (weights @ (embedding - average).square()).mean().sqrt() if embedding_rank else 1.0
-    features = torch.cat([design.content[under], (-average / length).expand(int(under.sum()), -1)], 1)
-    prior = features @ shared.arrays["item_weights"]
+    known = design.traits[~under]
+    products = known.T @ known
+    ridge = EMBEDDING_RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
+    told = torch.linalg.inv(products + ridge) @ known.T @ design.embedded(embedding)[~under]
+    prior = torch.cat([design.content[under], design.traits[under] @ told], 1) @ shared.arrays["item_weights"]
     torch.testing.assert_close(shared.arrays["item_mean"][under], prior, rtol=0, atol=1e-12)
     covariance = unpack(shared.arrays["item_covariance"][under], 3)
     torch.testing.assert_close(covariance, shared.arrays["item_spread"].expand_as(covariance), rtol=0, atol=1e-12)
