@@ -25,8 +25,9 @@ OPENING = "opening"
 
 @dataclass(frozen=True)
 class GoingOn:
-    """What a training goes on from. model: its sha256. round: its last one. rounds: at most so many are to come.
+    """A finished model that a training goes on from, and how far.
 
+    model: its sha256. round: its last one. rounds: at most so many are to come.
     keeps: whether its opening keeps what the finished model knows of which items were rated together; see
     `Method.reopened`.
     """

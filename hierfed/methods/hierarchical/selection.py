@@ -47,6 +47,7 @@ def select(
     errors of each candidate, and a histogram of errors. Larger ranks are tried only if there are enough ratings.
     Implicit covariates are tried only if users have few. They, a noise share and amplitudes are kept if their gain is
     more than a standard error, with the users' own gains as a sample; nodes send the sum and the sum of their squares.
+
     train: trains a candidate.
     rule: adds up the nodes' sums on their validation rows.
     """
